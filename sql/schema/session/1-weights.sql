@@ -1,0 +1,82 @@
+-- Views over the weights: they exist in a session of attnstore, which registers the functions that read Zarr.
+-- attention_weights(run_key, layer, head, cell, n)         FLOAT[]: n weights of a head from offset `cell` on
+-- attention_received(run_key, layer, head, token_cell, n)  FLOAT[]: the mean weight that each of n tokens receives
+-- The next three read whole maps, a few million weights at a time, and give numbers: any number of maps of any length.
+-- attention_at(run_key, layer, head, cell, length, from_positions, to_positions)
+--     FLOAT[]: the weight of each pair (from_positions[k], to_positions[k]); INTEGER[], positions from 0
+-- attention_between(run_key, layer, head, cell, length, from_shares, to_shares)
+--     FLOAT: the sum over i and j of from_shares[i] * weight(i, j) * to_shares[j]; FLOAT[] with one share per token
+-- attention_compare(run_key, layer, head, cell, length, other_run_key, other_cell)
+--     STRUCT(cosine, js): the map against another run's map of the same tokens, each read once: the cosine of the
+--     flattened weights; the Jensen-Shannon distance (root of the divergence to base 2, 0 to 1), mean over from-tokens
+-- Index rows are joined first and the function comes last, so only the maps that survive are read.
+
+CREATE VIEW map_places AS
+SELECT r.run, i.example, h.layer, h.head, i.length, i.run_key, i.cell, i.token_cell
+FROM idx.core.inputs i
+JOIN idx.core.runs r USING (run_key)
+JOIN idx.core.heads h USING (run_key)
+SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block;
+COMMENT ON VIEW map_places IS 'One row per map: where its weights lie, as the functions attention_… take it.';
+COMMENT ON COLUMN map_places.run IS 'Run';
+COMMENT ON COLUMN map_places.example IS 'Row number in the source split, from 0';
+COMMENT ON COLUMN map_places.layer IS 'Layer, from 0';
+COMMENT ON COLUMN map_places.head IS 'Head, from 0';
+COMMENT ON COLUMN map_places.length IS 'Length L of the input in tokens';
+COMMENT ON COLUMN map_places.run_key IS 'Key of the run inside the index';
+COMMENT ON COLUMN map_places.cell IS 'Offset of its L² weights along the axis cell of maps';
+COMMENT ON COLUMN map_places.token_cell IS 'Offset of its L tokens along the axis token of received';
+
+CREATE VIEW maps AS
+SELECT run, example, layer, head, length,
+       attention_weights(run_key, layer, head, cell, length * length) AS weights
+FROM map_places;
+COMMENT ON VIEW maps IS 'One row per map, with its weights as a list. For a few thousand maps of ordinary length; attention streams any number.';
+COMMENT ON COLUMN maps.run IS 'Run';
+COMMENT ON COLUMN maps.example IS 'Row number in the source split, from 0';
+COMMENT ON COLUMN maps.layer IS 'Layer, from 0';
+COMMENT ON COLUMN maps.head IS 'Head, from 0';
+COMMENT ON COLUMN maps.length IS 'Length L of the input in tokens';
+COMMENT ON COLUMN maps.weights IS 'L² weights, row by row: the weight from i to j (from 0) is weights[i * length + j + 1]';
+
+CREATE VIEW attention AS
+SELECT run, example, layer, head, from_pos, unnest(range(length))::INTEGER AS to_pos,
+       tokens[from_pos + 1] AS from_token, unnest(tokens) AS to_token,
+       unnest(attention_weights(run_key, layer, head, cell + from_pos * length, length)) AS weight
+FROM (
+    SELECT r.run, i.run_key, i.example, h.layer, h.head, i.length, i.cell, i.tokens,
+           unnest(range(i.length))::INTEGER AS from_pos
+    FROM idx.core.inputs i
+    JOIN idx.core.runs r USING (run_key)
+    JOIN idx.core.heads h USING (run_key)
+    SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block
+);
+COMMENT ON VIEW attention IS 'One row per attention weight.';
+COMMENT ON COLUMN attention.run IS 'Run';
+COMMENT ON COLUMN attention.example IS 'Row number in the source split, from 0';
+COMMENT ON COLUMN attention.layer IS 'Layer, from 0';
+COMMENT ON COLUMN attention.head IS 'Head, from 0';
+COMMENT ON COLUMN attention.from_pos IS 'Position of the attending token (row of the map), from 0';
+COMMENT ON COLUMN attention.to_pos IS 'Position of the attended token (column of the map), from 0';
+COMMENT ON COLUMN attention.from_token IS 'The attending token';
+COMMENT ON COLUMN attention.to_token IS 'The attended token';
+COMMENT ON COLUMN attention.weight IS 'Attention weight; the weights of one row sum to 1';
+
+CREATE VIEW received AS
+SELECT run, example, layer, head, unnest(range(length))::INTEGER AS position, unnest(tokens) AS token,
+       unnest(attention_received(run_key, layer, head, token_cell, length)) AS weight
+FROM (
+    SELECT r.run, i.run_key, i.example, h.layer, h.head, i.length, i.token_cell, i.tokens
+    FROM idx.core.inputs i
+    JOIN idx.core.runs r USING (run_key)
+    JOIN idx.core.heads h USING (run_key)
+    SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block
+);
+COMMENT ON VIEW received IS 'One row per token of a map: the mean weight that it receives (its column of the map).';
+COMMENT ON COLUMN received.run IS 'Run';
+COMMENT ON COLUMN received.example IS 'Row number in the source split, from 0';
+COMMENT ON COLUMN received.layer IS 'Layer, from 0';
+COMMENT ON COLUMN received.head IS 'Head, from 0';
+COMMENT ON COLUMN received.position IS 'Position of the attended token, from 0';
+COMMENT ON COLUMN received.token IS 'The attended token';
+COMMENT ON COLUMN received.weight IS 'Mean over all from-tokens of the weight to this token; sums to 1 over a map';

@@ -1,0 +1,25 @@
+"""attnstore: run BERT once, keep every attention map, ask in SQL.
+
+store = attnstore.open("storage")
+store.sql("SELECT layer, head, avg(entropy) FROM map_stats GROUP BY ALL")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attnstore.store import Store, open
+
+if TYPE_CHECKING:
+    from attnstore.model.ingestion import ingest
+
+__all__ = ["Store", "ingest", "open"]
+
+
+def __getattr__(name: str) -> Any:
+    """`attnstore.ingest`, imported when it is first used: readers do not pay for the write side."""
+    if name == "ingest":
+        from attnstore.model.ingestion import ingest
+
+        return ingest
+    raise AttributeError(f"module 'attnstore' has no attribute {name!r}")

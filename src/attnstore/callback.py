@@ -1,0 +1,68 @@
+"""`IngestCallback`: while transformers' Trainer trains, each checkpoint is ingested once it is saved.
+
+    trainer = Trainer(…, callbacks=[IngestCallback("attnstore.toml")])
+
+Saving starts `attnstore refresh --wait` in a process of its own, with the lowest priority and
+without the GPU, and does not wait for it. Refreshes of one store wait for one another, and at most
+one waits at a time: the last one sees every checkpoint that was saved before it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from attnstore.refresh import declaration
+
+_COMMAND = "import os; os.nice(19); from attnstore.commands.cli import main; main()"
+
+
+class IngestCallback(TrainerCallback):  # type: ignore[misc]
+    """Asks for the ingestion of what the file declares after every save.
+
+    file: an attnstore.toml, one of whose globs matches the checkpoints; log: where the refreshes
+    write, by default `refresh.log` beside the file; threads: of each refresh; gpu: let it use the
+    GPU, which the training then shares. Raises UsageError for a mistake in the file, at once.
+    """
+
+    def __init__(
+        self,
+        file: str | Path = declaration.FILE,
+        log: str | Path | None = None,
+        threads: int = 1,
+        gpu: bool = False,
+    ) -> None:
+        declaration.read(file)
+        self._file = Path(file).expanduser().absolute()
+        self._log = Path(log or self._file.with_name("refresh.log")).expanduser().absolute()
+        self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        if not gpu:
+            self._environment["CUDA_VISIBLE_DEVICES"] = ""
+        self._asked: list[subprocess.Popen[bytes]] = []
+
+    def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Ask, in the one process that saves."""
+        if state.is_world_process_zero:
+            self.ask()
+
+    def ask(self) -> None:
+        """Start a refresh and return; one that ended is forgotten."""
+        self._asked = [process for process in self._asked if process.poll() is None]
+        with self._log.open("ab") as log:
+            self._asked.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", _COMMAND, "refresh", str(self._file), "--wait"],
+                    stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment,
+                    start_new_session=True,
+                )
+            )  # fmt: skip
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until everything that was asked for is done; otherwise it ends on its own."""
+        for process in self._asked:
+            process.wait(timeout)

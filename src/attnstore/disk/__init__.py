@@ -1,0 +1,1 @@
+"""What lies on disk: the packing plan, Zarr arrays, Parquet fragments, the DuckDB index."""

@@ -1,0 +1,79 @@
+"""Advisory file locks (flock): between threads, processes, and freed by the system on a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from attnstore.errors import BusyError, StoreError
+
+
+@contextlib.contextmanager
+def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") -> Iterator[None]:
+    """Hold the lock file `path` for the length of a block.
+
+    shared: readers hold it together; wait: seconds to try before BusyError, which names `what`
+    and the process that has it. Where the file cannot be made (a read-only folder) nobody can
+    write either, and a shared lock is granted without it.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        if shared:
+            yield
+            return
+        raise StoreError(
+            f"Cannot write {path}: {error.strerror}; make the folder writable or give a copy of it, "
+            "then run the same command again."
+        ) from error
+    try:
+        _acquire(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, wait, what)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _acquire(handle: int, kind: int, path: Path, wait: float, what: str) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise BusyError(
+                    f"{what or path} is in use by {_holders(handle)}; wait until it ends, "
+                    "or stop it, and run the same command again."
+                ) from None
+            time.sleep(0.02)
+
+
+def held(path: Path) -> bool:
+    """Whether somebody holds `path` alone, as far as the system tells; takes no lock itself."""
+    try:
+        return any(f[3] == "WRITE" for f in _locks(path.stat().st_ino))
+    except OSError:
+        return False
+
+
+def _locks(inode: int) -> list[list[str]]:
+    """The lines of /proc/locks about one file (Linux), in fields."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    fields = [line.split() for line in lines if "FLOCK" in line and "->" not in line]
+    return [f for f in fields if f[5].rsplit(":", 1)[-1] == str(inode)]
+
+
+def _holders(handle: int) -> str:
+    """Who holds a locked file, as far as the system tells."""
+    try:
+        found = _locks(os.fstat(handle).st_ino)
+    except OSError:
+        return "another process"
+    pids = sorted({int(f[4]) for f in found})
+    names = ["this process" if pid == os.getpid() else f"process {pid}" for pid in pids]
+    return " and ".join(names) or "another process"

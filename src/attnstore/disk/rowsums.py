@@ -1,0 +1,53 @@
+"""Whether the rows of stored maps sum to 1, as far as their precision lets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from attnstore.disk.arrays import Ints, RunArrays
+from attnstore.names import ROW_OFF
+
+
+def tolerance(precision: str, length: Ints) -> npt.NDArray[np.floating[Any]]:
+    """How far the sum of a stored row of L weights may lie from 1.
+
+    On top of what capture lets through, float16 rounds a weight by at most 2⁻¹¹ of it, or by 2⁻²⁵
+    where it is tiny: a row by 2⁻¹¹ + L 2⁻²⁵. compact rounds √w by at most 1/510, so w by at most
+    √w/255 + 1/510²: a row by √L/255 + L/510², since the √w of a row sum to at most √L.
+    """
+    if precision == "float16":
+        return ROW_OFF + 2.0**-11 + length * 2.0**-25
+    if precision == "compact":
+        return ROW_OFF + np.sqrt(length) / 255 + length / 510**2
+    return np.full(len(length), ROW_OFF)
+
+
+def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame) -> str | None:
+    """What is wrong with the sums of a block's maps and `received`, in words; None if nothing.
+
+    inputs: the block's rows of `inputs` in storage order.
+    """
+    length = inputs["length"].cast(pl.Int64).to_numpy()
+    per_row = np.repeat(length, length)  # one entry per token: its row of the map has L weights
+    near = {"maps": tolerance(precision, per_row), "received": tolerance("float32", length)}
+    sizes = {"maps": per_row, "received": length}
+    owner = {"maps": np.repeat(np.arange(len(length)), length), "received": np.arange(len(length))}
+    first = {"maps": inputs["cell"][0], "received": inputs["token_cell"][0]}
+    for row in range(len(run.layers) * len(run.heads)):
+        for array, parts in sizes.items():
+            at, count = np.array([first[array]]), np.array([parts.sum()])
+            weights = run.gather(array, np.array([row]), at, count)
+            sums = np.add.reduceat(weights, np.cumsum(parts) - parts)
+            off = np.flatnonzero(~(np.abs(sums - 1) <= near[array]))  # NaN is wrong too
+            if len(off):
+                layer, head = divmod(row, len(run.heads))
+                return (
+                    f"{array} of layer {run.layers[layer]}, head {run.heads[head]} do not sum to 1, "
+                    f"first in example {inputs['example'][int(owner[array][off[0]])]} "
+                    f"({sums[off[0]]:.4g})"
+                )
+    return None

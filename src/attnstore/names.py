@@ -1,0 +1,63 @@
+"""The vocabulary: names that mean the same in SQL, Python, the command line and the docs."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+
+from attnstore.errors import UnknownNameError
+
+PRECISIONS = ("float32", "float16", "compact")
+
+STATISTICS = (
+    "entropy",
+    "self",
+    "previous",
+    "next",
+    "cls",
+    "sep",
+    "punctuation",
+    "same_segment",
+    "mean_distance",
+    "max",
+)
+"""Columns of `map_stats`, in storage order; `statistics` computes them at capture."""
+
+KINDS = ("cls", "sep", "special", "punctuation", "word", "pad")
+"""Values of `tokens.kind`."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""What a model's or a dataset's name may look like."""
+
+
+def slug(text: str) -> str:
+    """A valid name made from any text: other characters become '-'."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+") or "unnamed"
+
+
+def near(word: str, known: Iterable[str], n: int = 3) -> str:
+    """The near matches of `word`, as the end of an error message: '; did you mean …?' or ''."""
+    lowered = {k.lower(): k for k in known}
+    found = difflib.get_close_matches(word.lower(), lowered, n=n, cutoff=0.5)
+    return f"; did you mean {' or '.join(lowered[f] for f in found)}?" if found else ""
+
+
+CAPTURE_VERSION = 1
+"""Raised when weights, statistics or tokens of the same input would be stored differently; a run
+of another version is another run."""
+
+ROW_OFF = 1e-3
+"""How far the sum of a map's row may lie from 1 in float32: more is not stored."""
+
+CLASSES = ("vertical", "diagonal", "vertical+diagonal", "block", "heterogeneous")
+"""The classes of Kovaleva et al. 2019, section 4.1; a network's outputs are in this order."""
+
+
+def require_held(run: str, what: str, number: int | None, held: Collection[int]) -> None:
+    """Raise UnknownNameError unless the run holds this layer or head (what: the word for it)."""
+    if number not in held:
+        listed = ", ".join(map(str, held))
+        raise UnknownNameError(
+            f"Run {run} holds no {what} {number}; its {what}s are {listed} (from 0)."
+        )

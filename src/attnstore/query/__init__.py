@@ -1,0 +1,1 @@
+"""Asking: SQL functions over the arrays, a session, named analyses, verification."""

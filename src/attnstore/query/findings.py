@@ -1,0 +1,80 @@
+"""What `verify` finds, and how a failure on damaged bytes becomes a finding instead of a crash."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from attnstore.errors import AttnstoreError, BusyError
+
+AGAIN = "ingest the run again, which writes it anew"
+DROP = "drop the run and ingest it again"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, with the next step. run, block: None where it belongs to no one."""
+
+    run: str | None
+    block: int | None
+    what: str
+
+    def __str__(self) -> str:
+        """One line: where, and what."""
+        where = [self.run] if self.run else []
+        where += [f"block {self.block}"] if self.block is not None else []
+        return f"{', '.join(where)}: {self.what}" if where else self.what
+
+
+@dataclass(frozen=True)
+class Report:
+    """What verifying found. notes: what is not damage; checked: what was looked at, in words."""
+
+    findings: list[Finding]
+    notes: list[str]
+    checked: str
+
+
+class Findings:
+    """Collects findings and notes, each once."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._findings: dict[Finding, None] = {}
+        self._notes: dict[str, None] = {}
+
+    def add(self, what: str, run: str | None = None, block: int | None = None) -> None:
+        """Something is wrong."""
+        self._findings[Finding(run, block, what)] = None
+
+    def note(self, what: str) -> None:
+        """Something is worth telling and is no damage."""
+        self._notes[what] = None
+
+    def known(self, run: str | None, block: int | None) -> bool:
+        """Whether something is known to be wrong with a block, or with its run as a whole."""
+        return any(f.run == run and f.block in (block, None) for f in self._findings)
+
+    def about(self, run: str) -> bool:
+        """Whether something is known to be wrong with a run, anywhere in it."""
+        return any(f.run == run for f in self._findings)
+
+    @contextlib.contextmanager
+    def step(self, what: str, run: str | None = None, block: int | None = None) -> Iterator[None]:
+        """Damaged bytes can fail anywhere, in any library: every failure is a finding."""
+        try:
+            yield
+        except BusyError as error:
+            self.note(str(error))
+        except AttnstoreError as error:
+            self.add(str(error), run, block)
+        except Exception as error:
+            reason = (str(error).splitlines() or [""])[0][:200]
+            self.add(
+                f"{what} cannot be read ({type(error).__name__}: {reason}); {AGAIN}.", run, block
+            )
+
+    def report(self, checked: str) -> Report:
+        """What was collected."""
+        return Report(list(self._findings), list(self._notes), checked)

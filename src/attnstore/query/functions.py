@@ -1,0 +1,257 @@
+"""SQL functions over the Zarr store, vectorised: DuckDB hands a batch of rows, tensorstore reads.
+
+attention_weights(run_key, layer, head, cell, n)         FLOAT[]: n weights from offset `cell` on
+attention_received(run_key, layer, head, token_cell, n)  FLOAT[]: mean weight each token receives
+attention_at, attention_between, attention_compare       numbers of a map: `reductions` computes
+them, a few million weights at a time, so that a batch of long inputs needs no more memory
+
+What each takes and gives stands in sql/schema/session/1-weights.sql.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from duckdb.func import PythonUDFType
+
+from attnstore.disk import arrays
+from attnstore.disk.arrays import Floats, Ints
+from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
+from attnstore.query import reductions
+
+MAX_CELLS = 1 << 28
+"""Most weights that one batch of rows (up to 2048) may ask for: 1 GiB of float32."""
+PIECE_CELLS = 1 << 22
+"""Weights that a function which gives numbers holds at once, per run: 16 MiB of float32."""
+
+_MAP: list[Any] = ["UINTEGER", "SMALLINT", "SMALLINT", "BIGINT", "BIGINT"]
+
+
+class Functions:
+    """The functions of one session, with the runs that they have open.
+
+    failure: the last error raised inside a function; DuckDB wraps it in one of its own.
+    """
+
+    def __init__(self, root: Path, run_of: Callable[[int], str | None]) -> None:
+        self._root = root
+        self._run_of = run_of
+        self._open: dict[int, tuple[arrays.RunArrays, Ints]] = {}
+        self.failure: AttnstoreError | None = None
+
+    def register(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Make the functions known to a connection."""
+        for call, more, result in (
+            (self._weights, [], "FLOAT[]"),
+            (self._received, [], "FLOAT[]"),
+            (self._at, ["INTEGER[]", "INTEGER[]"], "FLOAT[]"),
+            (self._between, ["FLOAT[]", "FLOAT[]"], "FLOAT"),
+            (self._compare, ["UINTEGER", "BIGINT"], "STRUCT(cosine FLOAT, js FLOAT)"),
+        ):
+            name, parameters = f"attention{call.__name__}", [*_MAP, *more]
+            con.create_function(
+                name, self._guarded(call), parameters, result, type=PythonUDFType.ARROW
+            )
+
+    def forget(self) -> None:
+        """Close every run; the next call opens what is on disk then."""
+        self._open.clear()
+
+    def _guarded(self, function: Callable[..., pa.Array]) -> Callable[..., pa.Array]:
+        """A function with its first five columns as numbers, and its error kept."""
+
+        @wraps(function)  # DuckDB reads the number of parameters off the signature
+        def call(*columns: Any) -> pa.Array:
+            try:
+                return function(*map(_numbers, columns[:5]), *columns[5:])
+            except AttnstoreError as error:
+                self.failure = error
+                raise
+
+        return call
+
+    def _weights(
+        self, run_key: Ints, layer: Ints, head: Ints, start: Ints, count: Ints
+    ) -> pa.ListArray:
+        return self._slices("maps", run_key, layer, head, start, count)
+
+    def _received(
+        self, run_key: Ints, layer: Ints, head: Ints, start: Ints, count: Ints
+    ) -> pa.ListArray:
+        return self._slices("received", run_key, layer, head, start, count)
+
+    def _slices(
+        self, array: str, run_key: Ints, layer: Ints, head: Ints, start: Ints, count: Ints
+    ) -> pa.ListArray:
+        ends = np.cumsum(count)
+        if ends[-1] > MAX_CELLS:
+            raise QueryError(
+                f"This query asks for {len(count)} maps at once, {ends[-1] * 4 / 2**30:.1f} GiB of "
+                f"weights, and the limit is {MAX_CELLS * 4 / 2**30:.0f} GiB: select fewer examples "
+                "(WHERE example IN …) or use the view attention, which streams."
+            )
+        return _lists(self._read(array, run_key, layer, head, start, count), count)
+
+    def _at(
+        self,
+        run_key: Ints,
+        layer: Ints,
+        head: Ints,
+        cell: Ints,
+        length: Ints,
+        from_positions: Any,
+        to_positions: Any,
+    ) -> pa.ListArray:
+        (from_pos, counts), (to_pos, other_counts) = _items(from_positions), _items(to_positions)
+        _check_pairs(length, from_pos, counts, to_pos, other_counts)
+        ends, found = np.concatenate(([0], np.cumsum(counts))), np.empty(len(from_pos), np.float32)
+        for rows, values in self._maps(run_key, layer, head, cell, length):
+            at = slice(ends[rows.start], ends[rows.stop])
+            found[at] = reductions.pick(
+                values, length[rows], counts[rows], from_pos[at], to_pos[at]
+            )
+        return _lists(found, counts)
+
+    def _between(
+        self,
+        run_key: Ints,
+        layer: Ints,
+        head: Ints,
+        cell: Ints,
+        length: Ints,
+        from_shares: Any,
+        to_shares: Any,
+    ) -> pa.Array:
+        (from_share, from_counts), (to_share, to_counts) = _items(from_shares), _items(to_shares)
+        for given in (from_counts, to_counts):
+            if (wrong := np.flatnonzero(given != length)).size:
+                raise QueryError(
+                    f"attention_between was given {given[wrong[0]]} shares for an input of "
+                    f"{length[wrong[0]]} tokens; give one per token."
+                )
+        ends, found = np.concatenate(([0], np.cumsum(length))), np.empty(len(length), np.float32)
+        for rows, values in self._maps(run_key, layer, head, cell, length):
+            at = slice(ends[rows.start], ends[rows.stop])
+            found[rows] = reductions.between(values, length[rows], from_share[at], to_share[at])
+        return _arrow(found, pa.float32())
+
+    def _compare(
+        self,
+        run_key: Ints,
+        layer: Ints,
+        head: Ints,
+        cell: Ints,
+        length: Ints,
+        other_run_key: Any,
+        other_cell: Any,
+    ) -> pa.StructArray:
+        keys, cells = _numbers(other_run_key), _numbers(other_cell)
+        found = np.empty((2, len(length)), np.float32)
+        for rows, values in self._maps(run_key, layer, head, cell, length):
+            places = (keys[rows], layer[rows], head[rows], cells[rows])
+            others = self._read("maps", *places, length[rows] ** 2)
+            found[0, rows] = reductions.cosine(values, others, length[rows])
+            found[1, rows] = reductions.jensen_shannon(values, others, length[rows])
+        columns = [_arrow(numbers, pa.float32()) for numbers in found]
+        return pa.StructArray.from_arrays(columns, ["cosine", "js"])
+
+    def _maps(
+        self, run_key: Ints, layer: Ints, head: Ints, cell: Ints, length: Ints
+    ) -> Iterator[tuple[slice, Floats]]:
+        """The maps of a batch in pieces: which of its rows, and their weights end to end."""
+        for rows in reductions.pieces(length**2, PIECE_CELLS):
+            places = (run_key[rows], layer[rows], head[rows], cell[rows])
+            yield rows, self._read("maps", *places, length[rows] ** 2)
+
+    def _read(
+        self, array: str, run_key: Ints, layer: Ints, head: Ints, start: Ints, count: Ints
+    ) -> Floats:
+        """Slices of 'maps' or 'received', one after another."""
+        if (run_key == run_key[0]).all():
+            return self._gather(array, int(run_key[0]), layer, head, start, count)
+        values = np.empty(int(count.sum()), np.float32)
+        for key in np.unique(run_key).tolist():
+            mine = run_key == key
+            part = self._gather(array, key, *(x[mine] for x in (layer, head, start, count)))
+            values[np.repeat(mine, count)] = part
+        return values
+
+    def _gather(
+        self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
+    ) -> Floats:
+        run, rows = self._run(run_key)
+        return run.gather(array, rows[layer, head], start, count)
+
+    def _run(self, run_key: int) -> tuple[arrays.RunArrays, Ints]:
+        """The open arrays of a run, and the row of each (layer, head) number in them."""
+        if run_key not in self._open:
+            name = self._run_of(run_key)
+            if name is None:
+                raise UnknownNameError(
+                    f"No run has the key {run_key} any more; run the query again."
+                )
+            run = arrays.open_run(self._root, name)
+            rows = np.zeros((max(run.layers) + 1, max(run.heads) + 1), np.int64)
+            rows[np.ix_(run.layers, run.heads)] = np.arange(
+                len(run.layers) * len(run.heads)
+            ).reshape(len(run.layers), -1)
+            self._open[run_key] = run, rows
+        return self._open[run_key]
+
+
+def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, others: Ints) -> None:
+    """Refuse lists that are no pairs, and positions that an input does not have."""
+    if (counts != others).any():
+        raise QueryError(
+            "attention_at takes pairs: give as many from-positions as to-positions "
+            f"({counts[counts != others][0]} and {others[counts != others][0]} were given)."
+        )
+    limit = np.repeat(length, counts)
+    for positions in (from_pos, to_pos):
+        if (wrong := np.flatnonzero((positions < 0) | (positions >= limit))).size:
+            raise QueryError(
+                f"attention_at was asked for position {positions[wrong[0]]} of an input of "
+                f"{limit[wrong[0]]} tokens; positions count from 0."
+            )
+
+
+# pyarrow's own to_numpy() and array() import pandas where it is installed: 150 ms and 42 MiB.
+
+
+def _numpy(column: Any) -> npt.NDArray[Any]:
+    """An Arrow column without nulls, as numpy."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [np.from_dlpack(chunk) for chunk in chunks if len(chunk)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.int64)])
+
+
+def _arrow(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """A numpy array of that type as Arrow, not copied."""
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def _numbers(column: Any) -> Ints:
+    """An Arrow column as int64."""
+    return _numpy(column).astype(np.int64)
+
+
+def _items(column: Any) -> tuple[npt.NDArray[Any], Ints]:
+    """What the lists of an Arrow column hold, end to end, and how many each of them holds."""
+    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    values, counts = lists.flatten(), np.diff(_numpy(lists.offsets)).astype(np.int64)
+    if values.null_count:
+        raise QueryError("A list of positions or shares holds NULL; leave such items out.")
+    return _numpy(values), counts
+
+
+def _lists(values: Floats, counts: Ints) -> pa.ListArray:
+    """Values laid end to end, cut into lists."""
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    return pa.ListArray.from_arrays(_arrow(offsets, pa.int32()), _arrow(values, pa.float32()))

@@ -1,0 +1,222 @@
+"""A DuckDB session over a store: an in-memory database with every view and function.
+
+The index is attached read-only for the length of one query, so that ingestion can write it in
+between. A session for SQL texts is shut off from every other file, and runs SELECT only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from attnstore import resources
+from attnstore.disk import index
+from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
+from attnstore.names import near
+from attnstore.query.functions import Functions
+
+_EXPLAIN = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+
+
+class Session:
+    """One connection with everything registered.
+
+    confined: no access to files outside the index, settings locked, SELECT statements only.
+    settings: of DuckDB, such as its memory_limit, set before they are locked.
+    """
+
+    def __init__(
+        self, root: Path, confined: bool = True, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.root = root
+        self.con = duckdb.connect(":memory:")
+        for name, value in (settings or {}).items():
+            self.con.execute(f"SET {name} = '{value}'")
+        self._confined = confined
+        self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
+        self._runs: dict[int, str] = {}
+        self._functions = Functions(root, self._runs.get)
+        self._functions.register(self.con)
+        with self.attached():
+            self._make_views()
+        if confined:
+            self._confine()
+
+    def _make_views(self) -> None:
+        """Show the index's views under their own names, and add those over the weights."""
+        views = self.con.execute(
+            "SELECT view_name FROM duckdb_views() "
+            "WHERE database_name = 'idx' AND schema_name = 'main' AND NOT internal"
+        ).fetchall()
+        for (name,) in views:
+            self.con.execute(f'CREATE VIEW "{name}" AS FROM idx.main."{name}"')
+        for path in resources.sql_files("schema/session").values():
+            self.con.execute(path.read_text())
+
+    def _confine(self) -> None:
+        file = str(self.root / index.FILE)
+        self.con.execute("SET allowed_paths = $paths", {"paths": [file, f"{file}.wal"]})
+        for setting in (
+            "enable_external_access = false",
+            "python_enable_replacements = false",
+            "lock_configuration = true",
+        ):
+            self.con.execute(f"SET {setting}")
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The connection with the index attached as `idx`, for the length of a block."""
+        with self._lock, index.reading(self.root):
+            with index.opening(self.root):
+                path = str(self.root / index.FILE).replace("'", "''")
+                self.con.execute(f"ATTACH '{path}' AS idx (READ_ONLY)")
+            try:
+                runs = dict(self.con.execute("SELECT run_key, run FROM idx.core.runs").fetchall())
+                if runs != self._runs:
+                    self._functions.forget()
+                    self._runs.clear()
+                    self._runs.update(runs)
+                yield self.con
+            finally:
+                self.con.execute("DETACH idx")
+
+    def sql(
+        self, text: str, params: dict[str, Any] | None = None, rows: int | None = None
+    ) -> pl.DataFrame:
+        """Run one SQL statement; `$name` in the text takes its value from params.
+
+        rows: compute no more than that many. Raises QueryError (it cannot be run), UnknownNameError (it names a run that is not there).
+        """
+        with self.attached() as con, self.explained():
+            statement = self._statement(text)
+            used = {k: v for k, v in (params or {}).items() if k in statement.named_parameters}
+            self._check(text, statement, params or {})
+            relation = con.sql(statement.query, params=used)
+            found: pl.DataFrame = (relation if rows is None else relation.limit(rows)).pl()
+            return found
+
+    def _statement(self, text: str) -> Any:
+        statements = self.con.extract_statements(text)
+        if len(statements) != 1:
+            raise QueryError(
+                f"The text holds {len(statements)} SQL statements; give one at a time."
+            )
+        inner = statements
+        if statements[0].type == duckdb.StatementType.EXPLAIN:  # EXPLAIN ANALYZE runs what follows
+            inner = self.con.extract_statements(_EXPLAIN.sub("", text)) or statements
+        if self._confined and inner[0].type != duckdb.StatementType.SELECT:
+            kind = inner[0].type.name.replace("_", " ")
+            raise QueryError(
+                f"A {kind} statement cannot run here: a query only reads. Use SELECT, or "
+                "`store.connect()` in Python for a database of your own."
+            )
+        return statements[0]
+
+    def _check(self, text: str, statement: Any, params: dict[str, Any]) -> None:
+        """Refuse parameters that do not fit the text, and runs that the store does not hold."""
+        wanted = set(statement.named_parameters)
+        if missing := sorted(wanted - set(params)):
+            raise QueryError(
+                f"The query needs a value for ${missing[0]}; give --param {missing[0]}=…"
+            )
+        if extra := sorted(set(params) - wanted):
+            raise QueryError(f"The query has no parameter ${extra[0]}{near(extra[0], wanted)}")
+        tree = self.con.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchall()
+        for run in _named_runs(json.loads(tree[0][0]), params):
+            if run not in self._runs.values():
+                known = sorted(self._runs.values())
+                raise UnknownNameError(
+                    f"The store holds no run {run!r}{near(run, known) or _listed(known)}"
+                )
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn DuckDB's errors into one sentence each, and errors inside functions into theirs."""
+        self._functions.failure = None
+        try:
+            yield
+        except duckdb.Error as error:
+            failure: AttnstoreError | None = self._functions.failure
+            raise (failure or QueryError(_sentence(str(error)))) from error
+
+    def close(self) -> None:
+        """End the session."""
+        self.con.close()
+
+
+class Connection:
+    """A DuckDB connection (every attribute is its own) that holds the index until closed.
+
+    While it is open, the index cannot catch up with new data; ingestion is not kept from writing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._session = Session(root, confined=False)
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(self._session.attached())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session.con, name)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the index free and end the session."""
+        self._held.close()
+        self._session.close()
+
+
+def _listed(known: list[str]) -> str:
+    return (
+        f"; it holds {', '.join(known[:5])}" if known else "; it is empty: ingest something first"
+    )
+
+
+def _named_runs(tree: Any, params: dict[str, Any]) -> Iterator[str]:
+    """Every text that a parsed statement compares the column `run` with, by = or IN."""
+    if isinstance(tree, list):
+        for item in tree:
+            yield from _named_runs(item, params)
+    if not isinstance(tree, dict):
+        return
+    if tree.get("type") in ("COMPARE_EQUAL", "COMPARE_IN"):
+        operands = [tree.get("left"), tree.get("right"), *(tree.get("children") or [])]
+        names = [o.get("column_names", [""])[-1] for o in operands if isinstance(o, dict)]
+        if "run" in names:
+            for operand in operands:
+                value = _value(operand, params)
+                if isinstance(value, str):
+                    yield value
+    for item in tree.values():
+        yield from _named_runs(item, params)
+
+
+def _value(operand: Any, params: dict[str, Any]) -> Any:
+    """The constant or the parameter's value that an operand stands for, or None."""
+    if not isinstance(operand, dict):
+        return None
+    if operand.get("type") == "VALUE_PARAMETER":
+        return params.get(operand.get("identifier", ""))
+    literal = operand.get("literal") or operand.get("value")  # DuckDB 2, DuckDB 1
+    if not isinstance(literal, dict) or literal.get("kind", "STRING") != "STRING":
+        return None
+    return literal.get("text", literal.get("value"))
+
+
+def _sentence(message: str) -> str:
+    """DuckDB's message on one line: what was wrong and its candidates, without the picture."""
+    head = message.split("\n\nLINE ")[0].replace("idx.main.", "")
+    head = head.removeprefix("Invalid Input Error: ")  # what `error('…')` in an analysis says
+    return re.sub(r"\s+", " ", head).strip()

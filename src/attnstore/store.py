@@ -1,0 +1,350 @@
+"""`attnstore.open(path)`: everything that a reader needs, in Python.
+
+Leaves the writing of runs to `ingest`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import weakref
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from attnstore.disk import arrays, fragments, index, locks
+from attnstore.disk.fragments import write_file
+from attnstore.errors import BusyError, StoreError, UnknownNameError
+from attnstore.names import near, require_held
+from attnstore.query.session import Connection, Session
+from attnstore.show import inputs, standalone
+from attnstore.show.notebook import store_html
+from attnstore.show.standalone import View
+from attnstore.show.views import Map, RunRecord
+
+MARK = "attnstore.json"
+VERSION = 1
+"""Version of the layout on disk."""
+ANSWERS, ANSWER_BYTES = 64, 4 << 20
+"""How many answers of named analyses a session keeps, and the largest that is kept."""
+
+
+class Store:
+    """A folder with attention of one or more runs, ready to be asked.
+
+    Opening brings the index up to date; `behind` tells why, where that was not possible.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.behind: str | None = None
+        self._answers: dict[tuple[int | None, str, str], pl.DataFrame] = {}
+        try:
+            damaged = index.catch_up(root).damaged
+            if damaged:
+                self.behind = (
+                    f"{root} has {len(damaged)} damaged fragments, which are left out, first "
+                    f"{damaged[0]}: `attnstore verify` names them, and ingesting again mends them."
+                )
+        except BusyError as error:
+            self.behind = str(error)
+        except StoreError:
+            if not (root / index.FILE).exists() or index.sealed(root) is False:
+                raise
+            self.behind = (
+                f"The index of {root} could not be brought up to date: it cannot be written."
+            )
+
+    @cached_property
+    def _session(self) -> Session:
+        session = Session(self.root)
+        weakref.finalize(self, session.close)
+        return session
+
+    def sql(self, text: str, /, **params: Any) -> pl.DataFrame:
+        """Ask one SQL question; `$name` in the text takes its value from `params`.
+
+        Raises QueryError or UnknownNameError with one sentence.
+        """
+        return self._session.sql(text, params)
+
+    def kept(self, text: str, /, **params: Any) -> pl.DataFrame:
+        """Like `sql`, and the answer is kept for this session: named analyses are asked through it.
+
+        Asked again while the index is the same, it comes back without reading a weight. The
+        ANSWERS asked last are kept, if they are small (ANSWER_BYTES).
+        """
+        key = (index.seal_of(self.root), text, json.dumps(params, sort_keys=True))
+        found = self._answers.pop(key, None)
+        if found is None:
+            found = self.sql(text, **params)
+        if key[0] is not None and found.estimated_size() <= ANSWER_BYTES:
+            self._answers[key] = found  # the last in line
+            for oldest in list(self._answers)[:-ANSWERS]:
+                self._answers.pop(oldest, None)
+        return found.clone()
+
+    def scan(self, view: str) -> pl.LazyFrame:
+        """A view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""
+        self._known_view(view)
+        schema = self.sql(f'FROM "{view}" LIMIT 0').schema
+
+        def source(
+            columns: list[str] | None,
+            predicate: pl.Expr | None,
+            n_rows: int | None,
+            size: int | None,
+        ) -> Iterator[pl.DataFrame]:
+            # A session of its own: Polars may resume this generator in another thread.
+            session = Session(self.root)
+            with contextlib.closing(session), session.attached() as con, session.explained():
+                frame = con.sql(f'FROM "{view}"').pl(lazy=True)
+                if predicate is not None:
+                    frame = frame.filter(predicate)
+                if columns is not None:
+                    frame = frame.select(columns)
+                if n_rows is not None:
+                    frame = frame.head(n_rows)
+                yield from frame.collect_batches(maintain_order=True)
+
+        return register_io_source(source, schema=schema)
+
+    def maps(self, run: str, example: int) -> npt.NDArray[np.float32]:
+        """Every map of one input: (layer, head, L, L) float32, rows attend to columns.
+
+        The axes follow the stored layers and heads of the run (all, unless it was restricted).
+        Raises UnknownNameError for a run or an example that the store does not hold.
+        """
+        found = self.sql(
+            "SELECT cell, length FROM idx.core.inputs JOIN idx.core.runs USING (run_key) "
+            "JOIN idx.core.blocks USING (run_key, block) WHERE run = $run AND example = $example",
+            run=run,
+            example=int(example),
+        )
+        if found.is_empty():
+            raise self._no_example(run, example)
+        cell, length = found.row(0)
+        return arrays.open_run(self.root, run).example(cell, length)
+
+    def map(self, run: str, example: int, layer: int, head: int) -> Map:
+        """One map with its tokens. Raises UnknownNameError for what the store does not hold."""
+        found = self.sql(
+            "SELECT i.tokens, m.weights FROM maps m JOIN inputs i USING (run, example) WHERE "
+            "m.run = $run AND m.example = $example AND m.layer = $layer AND m.head = $head",
+            run=run, example=int(example), layer=int(layer), head=int(head),
+        )  # fmt: skip
+        if found.is_empty():
+            record = self.run(run).record
+            require_held(run, "layer", layer, record["layers"])
+            require_held(run, "head", head, record["heads"])
+            raise self._no_example(run, example)
+        tokens = found["tokens"][0].to_list()
+        weights = found["weights"][0].to_numpy().reshape(len(tokens), len(tokens))
+        return Map(run, int(example), int(layer), int(head), tuple(tokens), weights)
+
+    def view(
+        self,
+        run: str,
+        example: int,
+        layer: int | None = None,
+        head: int | None = None,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+    ) -> View:
+        """An input's maps and lines, to look at in a notebook or to write with `to_html(path)`.
+
+        layer, head: the map that is large at first; layers, heads: those to take along, all
+        otherwise. Raises UnknownNameError, UsageError where a document cannot hold so many.
+        """
+        record, maps = self._restricted(run, example, layers, heads)
+        held, held_heads = record["data"]["layers"], record["data"]["heads"]
+        for given, number in ((layer, "layer"), (head, "head")):
+            if given is not None and given not in record["data"][f"{number}s"]:
+                raise UnknownNameError(f"The view of {run} holds no {number} {given}.")
+        first = (held[0] if layer is None else layer, held_heads[0] if head is None else head)
+        return standalone.view(record, maps, *first, f"{run}, example {int(example)}")
+
+    def bertviz(
+        self,
+        run: str,
+        example: int,
+        view: str = "head",
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+        **options: Any,
+    ) -> Any:
+        """An input's stored maps in BertViz's head or model view, without the model.
+
+        Raises UnknownNameError, UsageError (no such view, or the extra `bertviz` is not installed).
+        """
+        from attnstore.show import bertviz_view
+
+        record, maps = self._restricted(run, example, layers, heads)
+        segments = record["segments"]
+        second = segments.index(1) if 1 in segments else None
+        return bertviz_view.show(maps, record["tokens"], second, view, **options)
+
+    def _restricted(
+        self, run: str, example: int, layers: Sequence[int] | None, heads: Sequence[int] | None
+    ) -> tuple[dict[str, Any], npt.NDArray[np.float32]]:
+        """An input as `inputs.find` gives it, and its maps, both of the given layers and heads."""
+        record = inputs.find(self, run, example)
+        places = []
+        for what, wanted in (("layer", layers), ("head", heads)):
+            held = record[f"{what}s"]
+            for number in wanted or ():
+                require_held(run, what, number, held)
+            kept = held if wanted is None else sorted(set(wanted))
+            record["data"][f"{what}s"] = kept
+            places.append([held.index(number) for number in kept])
+        return record, self.maps(run, example)[np.ix_(*places)]
+
+    def _no_example(self, run: str, example: int) -> UnknownNameError:
+        return UnknownNameError(
+            f"Run {run} holds no example {example}; "
+            f"`SELECT example FROM inputs WHERE run = '{run}'` lists those it holds."
+        )
+
+    def runs(self) -> pl.DataFrame:
+        """The runs, one row each, by name."""
+        return self.sql("FROM runs ORDER BY run")
+
+    def run(self, name: str) -> RunRecord:
+        """The record of one run: its row of view `runs`. Raises UnknownNameError."""
+        return RunRecord(name, self.sql("FROM runs WHERE run = $run", run=name).row(0, named=True))
+
+    def views(self) -> dict[str, str]:
+        """The views that can be asked, with what a row of each is."""
+        found = self.sql(
+            "SELECT view_name, max(comment) AS comment FROM duckdb_views() "
+            "WHERE NOT internal AND schema_name = 'main' GROUP BY view_name ORDER BY view_name"
+        )
+        return dict(found.iter_rows())
+
+    def columns(self, view: str) -> dict[str, str]:
+        """The columns of a view with what each means."""
+        self._known_view(view)
+        found = self.sql(
+            "SELECT column_name, max(comment), min(column_index) AS i FROM duckdb_columns() "
+            "WHERE table_name = $view AND schema_name = 'main' GROUP BY column_name ORDER BY i",
+            view=view,
+        )
+        return {name: comment for name, comment, _ in found.iter_rows()}
+
+    def _known_view(self, view: str) -> None:
+        known = self.views()
+        if view not in known:
+            raise UnknownNameError(
+                f"There is no view {view!r}{near(view, known) or '; there are ' + ', '.join(known)}"
+            )
+
+    def connect(self) -> Connection:
+        """A DuckDB connection with every view and function, for tables of your own beside them.
+
+        The index cannot catch up while it is open: close it, or use it in a `with` block.
+        """
+        return Connection(self.root)
+
+    def reindex(self) -> index.Change:
+        """Make the index anew from the fragments."""
+        return index.rebuild(self.root)
+
+    def drop(self, run: str) -> None:
+        """Delete a run: its record first, so that it is gone at once, then its data.
+
+        Raises UnknownNameError (no such run), BusyError (it is being ingested).
+        """
+        known = {f.owner for f in fragments.listing(self.root, "runs")}
+        if run not in known:
+            raise UnknownNameError(
+                f"The store holds no run {run!r}{near(run, known) or '; `attnstore runs` lists them'}"
+            )
+        with locks.hold(run_lock(self.root, run), what=f"Run {run}"):
+            for table in ("runs", "inputs", "blocks", "map_stats", "ingests", "patterns"):
+                fragments.remove(self.root, table, run)
+            arrays.remove(self.root, run)
+        run_lock(self.root, run).unlink(missing_ok=True)
+        with contextlib.suppress(BusyError):
+            index.catch_up(self.root)
+
+    def close(self) -> None:
+        """End the session; a store needs no closing otherwise."""
+        if "_session" in self.__dict__:
+            self.__dict__.pop("_session").close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r}: {', '.join(self.runs()['run']) or 'empty'})"
+
+    def _repr_html_(self) -> str:
+        runs = list(self.runs().iter_rows(named=True))
+        return store_html(str(self.root), runs, self.views(), self.behind)
+
+
+def run_lock(root: Path, run: str) -> Path:
+    """The lock file that whoever ingests or drops a run holds."""
+    return root / "locks" / f"{run.replace('/', '--')}.lock"
+
+
+def create(path: str | Path) -> Path:
+    """Make a folder a store, if it is not one yet; returns it as an absolute path.
+
+    Raises StoreError where it holds something else or cannot be written.
+    """
+    root = Path(path).expanduser().resolve()
+    if (root / MARK).exists():
+        return _checked(root)
+    others = (
+        [p.name for p in root.iterdir() if not p.name.startswith((".", "README"))]
+        if root.is_dir()
+        else []
+    )
+    if others:
+        raise StoreError(
+            f"{root} holds other files ({', '.join(sorted(others)[:3])}) and is no attention store; "
+            "give an empty or a new folder."
+        )
+    write_file(root / MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
+    (root / "locks").mkdir(exist_ok=True)
+    return root
+
+
+def open(path: str | Path = "storage") -> Store:
+    """Open a store to read. Raises StoreError where there is none."""
+    return Store(find(path))
+
+
+def find(path: str | Path) -> Path:
+    """The absolute path of a store, its index left alone. Raises StoreError where there is none."""
+    root = Path(path).expanduser().resolve()
+    if not (root / MARK).exists():
+        raise StoreError(
+            f"There is no attention store at {root}; make one with "
+            "`attnstore --store DIR ingest --model … --dataset …`."
+        )
+    return _checked(root)
+
+
+def _checked(root: Path) -> Path:
+    try:
+        version = json.loads((root / MARK).read_text())["attnstore"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f'{root / MARK} is damaged; write {{"attnstore": {VERSION}}} into it.'
+        ) from error
+    if version > VERSION:
+        raise StoreError(
+            f"The store {root} has layout {version}, and this attnstore knows up to {VERSION}; upgrade it."
+        )
+    return root
