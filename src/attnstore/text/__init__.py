@@ -1,0 +1,1 @@
+"""Texts: datasets, tokens, linguistic annotation."""

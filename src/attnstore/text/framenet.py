@@ -1,0 +1,166 @@
+"""FrameNet as distributed (fndata-1.5, fndata-1.7): short sentences with frame elements.
+
+Reads lu/*.xml (annotated sentences) and frame/*.xml (which elements are core); needs no network.
+The selection is section 4.2 of Kovaleva et al. 2019, by the paper's words or its notebook's code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+from attnstore.errors import DatasetError
+
+_NS = "{http://framenet.icsi.berkeley.edu}"
+MAX_TOKENS = 12
+"""A sentence may have that many tokens (FrameNet's texts are spaced: white space separates them)."""
+MAX_ELEMENT = 3
+"""An element, core or not, may have that many tokens."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which sentences are taken, besides the lengths; one core element must be there.
+
+    core_sets: core elements are the members of the frame's core sets, not those of type Core;
+    distance: tokens from target to element (1: neighbours) that are asked for at least;
+    every_element: also of elements that are not core.
+    """
+
+    core_sets: bool
+    distance: int
+    every_element: bool
+
+
+PAPER = Rule(core_sets=False, distance=2, every_element=False)
+AS_PUBLISHED = Rule(core_sets=True, distance=3, every_element=True)
+RULES = {"framenet": PAPER, "framenet-as-published": AS_PUBLISHED}
+"""By the word that stands before `:FOLDER` where a dataset is named."""
+
+
+@dataclass(frozen=True)
+class Element:
+    """A frame element in a text: characters start to end; core as the rule understands it."""
+
+    name: str
+    start: int
+    end: int
+    core: bool
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """One annotation of a sentence: a frame, its target (in one or more parts), its elements."""
+
+    frame: str
+    text: str
+    targets: tuple[tuple[int, int], ...]
+    elements: tuple[Element, ...]
+
+
+def find(folder: str) -> Path:
+    """The folder of a FrameNet release. Raises DatasetError if it is none."""
+    path = Path(os.path.expanduser(folder))
+    for part in ("lu", "frame"):
+        if not any((path / part).glob("*.xml")):
+            raise DatasetError(
+                f"{path} is no FrameNet release: it has no {part}/*.xml; give the folder fndata-1.5 "
+                "or fndata-1.7 as it was unpacked"
+            )
+    return path
+
+
+def listing(folder: Path) -> list[tuple[str, int]]:
+    """Name and size of the files that are read."""
+    files = [*_files(folder, "lu"), *_files(folder, "frame")]
+    return [(str(f.relative_to(folder)), f.stat().st_size) for f in files]
+
+
+def select(folder: Path, rule: Rule) -> list[Exemplar]:
+    """The annotations of sentences that the rule takes, by file and in the files' order."""
+    cores = dict(_core(file, rule) for file in _files(folder, "frame"))
+    found = (e for file in _files(folder, "lu") for e in _exemplars(file, cores))
+    return [exemplar for exemplar in found if _taken(exemplar, rule)]
+
+
+def _files(folder: Path, part: str) -> list[Path]:
+    return sorted((folder / part).glob("*.xml"))
+
+
+def _root(file: Path) -> Xml.Element:
+    try:
+        return Xml.parse(file).getroot()
+    except (Xml.ParseError, OSError) as error:
+        raise DatasetError(f"{file} cannot be read ({error}); unpack FrameNet again") from error
+
+
+def _core(file: Path, rule: Rule) -> tuple[str, frozenset[str]]:
+    """A frame's name and its core elements."""
+    frame = _root(file)
+    if rule.core_sets:
+        found = [e.get("name", "") for e in frame.iterfind(f"{_NS}FEcoreSet/{_NS}memberFE")]
+    else:
+        elements = frame.iterfind(f"{_NS}FE")
+        found = [e.get("name", "") for e in elements if e.get("coreType") == "Core"]
+    return frame.get("name", ""), frozenset(found)
+
+
+def _exemplars(file: Path, cores: dict[str, frozenset[str]]) -> Iterator[Exemplar]:
+    """The annotated sentences of a lexical unit that are short enough."""
+    unit = _root(file)
+    frame = unit.get("frame", "")
+    for sentence in unit.iter(f"{_NS}sentence"):
+        text = (sentence.findtext(f"{_NS}text") or "").rstrip()
+        if len(text.split()) > MAX_TOKENS:
+            continue
+        for annotation in sentence.iterfind(f"{_NS}annotationSet"):
+            targets = tuple((start, end) for _, start, end in _labels(annotation, "Target"))
+            if targets:
+                elements = tuple(
+                    Element(name, start, end, name in cores.get(frame, ()))
+                    for name, start, end in _labels(annotation, "FE")
+                )
+                yield Exemplar(frame, text, targets, elements)
+
+
+def _labels(annotation: Xml.Element, layer: str) -> Iterator[tuple[str, int, int]]:
+    """Name, start and end of the labels of a layer, its first rank; those without text left out.
+
+    Ranks above the first annotate the same words a second time.
+    """
+    for found in annotation.iterfind(f"{_NS}layer[@name='{layer}']"):
+        for label in found.iterfind(f"{_NS}label") if found.get("rank") == "1" else ():
+            if label.get("start") is not None:
+                yield (
+                    label.get("name", ""),
+                    int(label.get("start", 0)),
+                    int(label.get("end", 0)) + 1,
+                )
+
+
+def _taken(exemplar: Exemplar, rule: Rule) -> bool:
+    tokens = [match.span() for match in re.finditer(r"\S+", exemplar.text)]
+    target = [t for part in exemplar.targets for t in _overlapped(tokens, *part)]
+    elements = [(e, _overlapped(tokens, e.start, e.end)) for e in exemplar.elements]
+    return (
+        any(e.core for e, _ in elements)
+        and all(len(own) <= MAX_ELEMENT for _, own in elements)
+        and all(
+            _distance(target, own) >= rule.distance
+            for e, own in elements
+            if e.core or rule.every_element
+        )
+    )
+
+
+def _overlapped(tokens: Iterable[tuple[int, int]], start: int, end: int) -> list[int]:
+    return [n for n, (a, b) in enumerate(tokens) if a < end and start < b]
+
+
+def _distance(target: list[int], element: list[int]) -> int:
+    """Tokens from the one to the other: 1 for neighbours, 0 if they overlap or one has none."""
+    return min((abs(a - b) for a in target for b in element), default=0)

@@ -1,0 +1,49 @@
+"""GAP (Webster et al. 2018): passages with a pronoun and two names that it may stand for.
+
+Reads the TSV as distributed: a text, and the pronoun and the names by their first character.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from attnstore.errors import DatasetError
+from attnstore.text import readers
+
+COLUMNS = ("Text", "Pronoun", "Pronoun-offset", "A", "A-offset", "A-coref", "B", "B-offset", "B-coref")  # fmt: skip
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text; characters start to end of its pronoun and of each name, and what the pronoun means."""
+
+    text: str
+    pronoun: Span
+    names: tuple[Span, ...]
+    meant: tuple[bool, ...]
+
+
+def passages(path: Path) -> list[Passage]:
+    """The rows of a GAP file. Raises DatasetError for another kind of file or an offset that is off."""
+    rows = readers.read_file(path)
+    if absent := [column for column in COLUMNS if column not in rows.columns]:
+        raise DatasetError(
+            f"{path} has no column {absent[0]!r}, so it is no GAP file; give gap-development.tsv or another of its parts."
+        )
+    return [_passage(path, number, row) for number, row in enumerate(rows.iter_rows(named=True))]
+
+
+def _passage(path: Path, number: int, row: dict[str, str]) -> Passage:
+    def span(what: str) -> Span:
+        word, start = str(row[what]), str(row[f"{what}-offset"])
+        if not start.isdigit() or row["Text"][int(start) :][: len(word)] != word:
+            raise DatasetError(
+                f"Row {number} of {path} says that {word!r} begins at character {start}, where it "
+                "does not; download the file again."
+            )
+        return int(start), int(start) + len(word)
+
+    meant = tuple(str(row[f"{name}-coref"]).upper() == "TRUE" for name in "AB")
+    return Passage(row["Text"], span("Pronoun"), (span("A"), span("B")), meant)
