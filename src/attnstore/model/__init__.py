@@ -1,0 +1,1 @@
+"""The only part that runs models: checkpoints, capture, runs and their blocks."""

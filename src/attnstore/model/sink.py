@@ -1,0 +1,158 @@
+"""Where captured layers go: packed, measured and checked while they are in memory.
+
+Everything happens on the device of the forward pass, a stretch of inputs of equal length at a time,
+so that a GPU does it in a few calls and a CPU finds the weights in its cache.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+
+from attnstore.disk import layout
+from attnstore.model.statistics import Marks, measure
+from attnstore.names import STATISTICS
+
+_TYPES = {"float32": torch.float32, "float16": torch.float16, "compact": torch.uint8}
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Room for one block, on the device and (the same memory on a CPU) on the host.
+
+    maps: (layers, heads, cells) as stored; received: (layers, heads, SHARD_TOKENS) float32.
+    """
+
+    maps: torch.Tensor
+    received: torch.Tensor
+    host_maps: torch.Tensor
+    host_received: torch.Tensor
+
+    @classmethod
+    def make(cls, shape: tuple[int, int, int], precision: str, device: torch.device) -> Buffer:
+        """A buffer for maps of `shape`; on a GPU, the host's side is page-locked."""
+        maps = torch.zeros(shape, dtype=_TYPES[precision], device=device)
+        received = torch.zeros((*shape[:2], layout.SHARD_TOKENS), device=device)
+        if device.type == "cpu":
+            return cls(maps, received, maps, received)
+        pinned = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in (maps, received)]
+        return cls(maps, received, *pinned)
+
+    def to_host(self) -> None:
+        """Bring the block to the host, and wait for it."""
+        if self.maps is not self.host_maps:
+            self.host_maps.copy_(self.maps, non_blocking=True)
+            self.host_received.copy_(self.received, non_blocking=True)
+            torch.cuda.current_stream(self.maps.device).synchronize()
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Inputs of one length in a batch.
+
+    batch: their rows in the batch; rows: in the block; cell, token: offsets in the block's
+    buffers; marks: what its tokens are.
+    """
+
+    batch: slice
+    rows: slice
+    length: int
+    cell: int
+    token: int
+    marks: Marks
+
+
+class Sink:
+    """Takes the layers of one block, batch by batch.
+
+    layers: which to keep, and where they go in the buffer; heads: which to keep (None: all).
+    statistics: (inputs, layers, heads, len(STATISTICS)); off: (inputs, layers, heads), see
+    `statistics.Measured`; seconds: time spent here.
+    """
+
+    def __init__(
+        self,
+        rows: pl.DataFrame,
+        buffer: Buffer,
+        layers: dict[int, int],
+        heads: torch.Tensor | None,
+    ) -> None:
+        self._buffer, self._layers, self._heads = buffer, layers, heads
+        device = buffer.maps.device
+        self._length = rows["length"].cast(pl.Int64).to_numpy()
+        self._cell = rows["cell"].to_numpy() - rows["cell"][0]
+        self._token = np.cumsum(self._length) - self._length
+        self._marks = _marks(rows, device)
+        self._stretches: list[_Stretch] = []
+        shape = (len(rows), *buffer.maps.shape[:2])
+        self.statistics = torch.empty((*shape, len(STATISTICS)), device=device)
+        self.off = torch.zeros(shape, device=device)
+        self.seconds = 0.0
+
+    def begin(self, batch: slice) -> None:
+        """Say which rows of the block the next forward pass runs over."""
+        self._stretches = []
+        for piece in layout.stretches(self._length[batch]):
+            first, last = batch.start + piece.start, batch.start + piece.stop
+            n, length, token = last - first, int(self._length[first]), int(self._token[first])
+            marks = [m[token : token + n * length].view(n, length) for m in self._marks]
+            self._stretches.append(
+                _Stretch(
+                    piece,
+                    slice(first, last),
+                    length,
+                    int(self._cell[first]),
+                    token,
+                    Marks.of(*marks),
+                )
+            )
+
+    def take(self, layer: int, weights: torch.Tensor) -> None:
+        """Keep one layer's weights (batch, heads, L, L) of the current batch."""
+        at = self._layers.get(layer)
+        if at is None:
+            return
+        began = time.perf_counter()
+        if self._heads is not None:
+            weights = weights.index_select(1, self._heads)
+        for stretch in self._stretches:
+            n = stretch.length
+            self._keep(at, stretch, weights[stretch.batch, :, :n, :n].contiguous())
+        self.seconds += time.perf_counter() - began
+
+    def _keep(self, at: int, stretch: _Stretch, weights: torch.Tensor) -> None:
+        """weights: (n, heads, L, L), without padding; `at`: the layer's place in the buffer."""
+        n, heads, length, _ = weights.shape
+        measured = measure(weights, stretch.marks)
+        stored = self._buffer.maps[at, :, stretch.cell : stretch.cell + n * length * length]
+        stored.view(heads, n, length, length).copy_(_encoded(weights, stored.dtype).transpose(0, 1))
+        received = self._buffer.received[at, :, stretch.token : stretch.token + n * length]
+        received.view(heads, n, length).copy_(measured.received.transpose(0, 1))
+        self.statistics[stretch.rows, at] = measured.statistics
+        self.off[stretch.rows, at] = measured.off
+
+    def finish(self) -> None:
+        """Clear what the block leaves unused of its buffers, and bring them to the host."""
+        self._buffer.maps[:, :, int((self._length**2).sum()) :] = 0
+        self._buffer.received[:, :, int(self._length.sum()) :] = 0
+        self._buffer.to_host()
+
+
+def _encoded(weights: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """What `codecs.encode` computes, on the device; the copy that follows casts the type.
+
+    torch's square root may miss the last bit, which moves a weight on the edge between two codes.
+    """
+    return weights.sqrt().mul_(255).round_() if kind == torch.uint8 else weights
+
+
+def _marks(rows: pl.DataFrame, device: torch.device) -> list[torch.Tensor]:
+    """Per token of the block, 1 where it is: in the second text, [CLS], [SEP], punctuation."""
+    kinds = rows["kinds"].explode().to_numpy()
+    segments = rows["segments"].explode().to_numpy()
+    masks = [segments == 1, kinds == "cls", kinds == "sep", kinds == "punctuation"]
+    return [torch.from_numpy(mask.astype(np.float32)).to(device) for mask in masks]

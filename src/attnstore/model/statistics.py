@@ -1,0 +1,84 @@
+"""Measures of a map, computed at capture from the float32 weights, on their device.
+
+The columns are `names.STATISTICS`; `sql/schema/index/2-views.sql` says what each one means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import linear
+
+_TINY = 1e-38  # keeps log finite where a weight is 0; 0 * log(tiny) is 0
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What `measure` has to know of the tokens of n inputs of one length L: made once for all layers.
+
+    by_segment: (n, 2, L) 1 where a token is of the first, of the second text; columns: (n, 2 L, 4)
+    turns column sums by text into attention to [CLS], to [SEP], to punctuation, within a text;
+    cells: (4, L²) turn a map into attention to the token itself, to the previous, to the next,
+    and the mean distance.
+    """
+
+    by_segment: torch.Tensor
+    columns: torch.Tensor
+    cells: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, segments: torch.Tensor, to_cls: torch.Tensor, sep: torch.Tensor, stop: torch.Tensor
+    ) -> Marks:
+        """segments: (n, L) 0 or 1; then 1 where a token is [CLS], [SEP], punctuation; float32."""
+        length = segments.shape[1]
+        by_segment = torch.stack((1 - segments, segments), dim=1)
+        kinds = torch.stack((to_cls, sep, stop), dim=-1).repeat(1, 2, 1)
+        columns = torch.cat((kinds, by_segment.flatten(1).unsqueeze(-1)), dim=-1) / length
+        at = torch.arange(length, device=segments.device)
+        ahead = at - at[:, None]
+        cells = [
+            (ahead == 0) / length, (ahead == -1) / (length - 1), (ahead == 1) / (length - 1),
+            ahead.abs() / length,
+        ]  # fmt: skip
+        return cls(by_segment, columns, torch.stack(cells).view(4, -1))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of n inputs of one length L, over H heads.
+
+    statistics: (n, H, len(STATISTICS)) float32; received: (n, H, L) float32, the mean of each
+    column; off: (n, H) float32, the largest distance of a row's sum from 1 (NaN if any is NaN).
+    """
+
+    statistics: torch.Tensor
+    received: torch.Tensor
+    off: torch.Tensor
+
+
+def measure(weights: torch.Tensor, marks: Marks) -> Measured:
+    """Measure maps of one length, (n, H, L, L) float32, contiguous."""
+    n, heads, length, _ = weights.shape
+    flat = weights.view(n * heads, length * length)
+    sums = torch.matmul(marks.by_segment.unsqueeze(1), weights)  # (n, H, 2, L)
+    columns = torch.bmm(sums.view(n, heads, 2 * length), marks.columns)
+    cells = linear(flat, marks.cells).view(n, heads, 4)
+    entropy = _entropy(flat).view(n, heads, 1) / length
+    largest = flat.amax(1).view(n, heads, 1)
+    # In the order of names.STATISTICS.
+    statistics = torch.cat((entropy, cells[..., :3], columns, cells[..., 3:], largest), dim=-1)
+    off = (weights.sum(-1) - 1).abs_().amax(-1)
+    return Measured(statistics, sums.sum(2) / length, off)
+
+
+def _entropy(flat: torch.Tensor) -> torch.Tensor:
+    """Sum over a map of -w ln w, in nats: (maps, L²) to (maps,)."""
+    logs = flat.clamp_min(_TINY)
+    if logs.device.type == "cpu":
+        np.log(logs.numpy(), out=logs.numpy())  # in a third of torch's time
+    else:
+        logs.log_()
+    return logs.mul_(flat).sum(1).neg_()
