@@ -1,0 +1,1 @@
+"""Keeping a store in order and taking it elsewhere: orphans, copies, exports."""

@@ -1,0 +1,182 @@
+"""Files that nothing in a store refers to: found, told with the reason, and moved aside.
+
+    found = collect(root)           # what `attnstore gc` does; found.folder can be deleted later
+
+Nothing is deleted: a file keeps its place below `orphans/<time>/`, so that copying that folder over
+the store brings everything back. What another process may be writing is left alone: a run that is
+in use, and temporary files of the last hour. Damaged files are `verify`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from attnstore import store as stores
+from attnstore.disk import arrays, fragments, index, locks
+from attnstore.errors import AttnstoreError, BusyError, StoreError
+
+FOLDER = "orphans"
+"""Folder of a store that holds what was moved aside."""
+REASONS = "why.csv"
+"""The file beside what was moved aside: path, bytes and why of each."""
+_FRESH = 3600.0  # seconds in which a temporary file may still be written
+
+Progress = Callable[[int, int], None]
+"""Called with the number of files that are moved, and of all."""
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A file that nothing refers to. path: relative to the store; why: one clause."""
+
+    path: str
+    bytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """What was found. folder: where it was moved, None if it was not; notes: what was left alone."""
+
+    files: list[Orphan]
+    notes: list[str]
+    folder: Path | None
+
+    def summary(self) -> pl.DataFrame:
+        """One row per reason: why, files, bytes; the most bytes first."""
+        schema = {"path": pl.String, "bytes": pl.Int64, "why": pl.String}
+        frame = pl.DataFrame([vars(f) for f in self.files], schema=schema)
+        grouped = frame.group_by("why").agg(files=pl.len(), bytes=pl.col("bytes").sum())
+        return grouped.sort("bytes", "why", descending=[True, False])
+
+
+def collect(path: str | Path, dry: bool = False, progress: Progress = lambda *_: None) -> Orphans:
+    """Find what nothing refers to, and move it aside unless `dry`.
+
+    Raises StoreError (there is no store, or it cannot be written), BusyError (a run is being
+    planned).
+    """
+    root = stores.find(path)
+    what = f"The registry of {root}"
+    with (
+        contextlib.ExitStack() as held,
+        locks.hold(root / "locks" / "registry.lock", wait=60.0, what=what),
+    ):
+        found, notes = _find(root, held)
+        folder = _move(root, found, progress) if found and not dry else None
+        return Orphans(found, notes, folder)
+
+
+def _find(root: Path, held: contextlib.ExitStack) -> tuple[list[Orphan], list[str]]:
+    """The orphans and what was left alone; the locks of the runs stay held in `held`."""
+    listed = fragments.listing(root)
+    notes: list[str] = []
+    runs: dict[str, set[str]] = {}
+    left: set[str] = set()
+    for run in sorted({f.owner for f in listed if f.table == "runs"}):
+        try:
+            held.enter_context(locks.hold(stores.run_lock(root, run), what=f"Run {run}"))
+            runs[run] = _referred(root, run)
+        except BusyError as error:
+            notes.append(f"{run} is left alone: {error}")
+            left.add(run)
+        except AttnstoreError as error:
+            notes.append(f"{run} is left alone; `attnstore verify` tells what is wrong: {error}")
+            left.add(run)
+    files = [
+        *_in_fragments(root, listed, left),
+        *_in_arrays(root, runs, left),
+        *_temporary(root),
+    ]
+    foreign = sum(f.table not in index.TABLES or f.crc32c < 0 for f in listed)
+    if foreign:
+        notes.append(f"{foreign} files in {fragments.FOLDER} are not attnstore's, and stay.")
+    return sorted(files, key=lambda f: f.path), notes
+
+
+def _referred(root: Path, run: str) -> set[str]:
+    """The shard files of a run's committed blocks, relative to the store. Raises DamageError."""
+    rows = fragments.read_one(root, "blocks", run)
+    return {
+        arrays.shard_path(root, run, array, row["first_shard"] + i).relative_to(root).as_posix()
+        for row in ([] if rows is None else rows.to_dicts())
+        for array in ("maps", "received")
+        for i in range(len(row[f"{array}_crc32c"]))
+    }
+
+
+def _in_fragments(root: Path, listed: list[fragments.Fragment], left: set[str]) -> Iterator[Orphan]:
+    """Fragments that do not count, except those that another version of attnstore may know."""
+    count = {f.path for f in index.committed(root, {f.path for f in listed})[0]}
+    runs = {f.owner for f in listed if f.table == "runs"}
+    parts = {(f.table, f.owner, f.part) for f in listed if f.path in count}
+    for f in listed:
+        known = f.table in index.TABLES and f.crc32c >= 0
+        if not known or f.path in count or f.owner in left:
+            continue
+        if (f.table, f.owner, f.part) in parts:
+            why = "a newer fragment has taken its place"
+        elif f.owner not in runs:
+            why = "there is no such run"
+        else:
+            why = "its block was never committed"
+        yield Orphan(f.path, f.bytes, why)
+
+
+def _in_arrays(root: Path, runs: dict[str, set[str]], left: set[str]) -> Iterator[Orphan]:
+    """Shards of no committed block, and arrays of no run; what describes a run's arrays stays."""
+    known = {PurePosixPath(arrays.FOLDER, run) for run in (*runs, *left)}
+    groups = {parent / "zarr.json" for run in known for parent in run.parents}
+    groups.add(PurePosixPath(arrays.FOLDER, "zarr.json"))
+    for path in (root / arrays.FOLDER).rglob("*"):
+        inside = PurePosixPath(path.relative_to(root).as_posix())
+        if not path.is_file() or inside in groups:
+            continue
+        run = next((p for p in inside.parents if p in known), None)
+        if run is None:
+            yield Orphan(str(inside), path.stat().st_size, "there is no such run")
+            continue
+        name = str(run.relative_to(arrays.FOLDER))
+        shards = inside.relative_to(run).parts[:2] in (("maps", "c"), ("received", "c"))
+        if name in runs and shards and str(inside) not in runs[name]:
+            yield Orphan(str(inside), path.stat().st_size, "it belongs to no committed block")
+
+
+def _temporary(root: Path) -> Iterator[Orphan]:
+    """Files that a killed process was writing."""
+    rebuilt = root.glob(f"{index.FILE}.new*")
+    for path in (*root.glob(".*.tmp"), *(root / fragments.FOLDER).rglob(".*.tmp"), *rebuilt):
+        stat = path.stat()
+        if time.time() - stat.st_mtime > _FRESH:
+            inside = path.relative_to(root).as_posix()
+            yield Orphan(inside, stat.st_size, "a process was stopped while it wrote it")
+
+
+def _move(root: Path, found: list[Orphan], progress: Progress) -> Path:
+    """Move files below a new folder of the store, the reasons first."""
+    folder = root / FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    reasons = pl.DataFrame([vars(f) for f in found]).write_csv()
+    fragments.write_file(folder / REASONS, reasons.encode())
+    try:
+        for done, orphan in enumerate(found, 1):
+            source, target = root / orphan.path, folder / orphan.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # its writer has just replaced it
+                source.rename(target)
+            with contextlib.suppress(OSError):  # up to the folder that holds more
+                for emptied in source.parents:
+                    emptied.rmdir()
+            progress(done, len(found))
+    except OSError as error:
+        raise StoreError(
+            f"Not everything could be moved to {folder} ({error.strerror}); nothing is lost: make "
+            "the folder writable and run the same command again."
+        ) from error
+    return folder
