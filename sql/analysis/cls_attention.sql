@@ -1,0 +1,40 @@
+-- title: What [CLS] attends to, by kind of token
+-- source: Kovaleva et al. 2019, section 4.5 and figure 7
+-- reads: map_places, token_features, tokens
+-- param run VARCHAR: Run
+-- param layer SMALLINT = NULL: Layer, from 0; NULL for the last
+-- param statistic VARCHAR = sum: sum of the weights to all tokens of the feature, or max, the largest
+-- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
+-- column layer SMALLINT: Layer, from 0
+-- column head SMALLINT: Head, from 0
+-- column feature VARCHAR: cls, sep, punctuation, or noun, verb, pronoun, subject, object, negation: of these, tokens that are punctuation are left out
+-- column n BIGINT: Number of inputs that have the feature
+-- column mean DOUBLE: Mean over inputs of the weight from [CLS] to the feature's tokens (share of attention)
+-- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
+-- column high DOUBLE: Upper end (share of attention)
+WITH punctuation AS (
+    SELECT example, position FROM tokens WHERE run = $run AND kind = 'punctuation'
+), featured AS (
+    SELECT f.example, f.feature, list(DISTINCT f.position + 1) AS places
+    FROM token_features f LEFT JOIN punctuation p USING (example, position)
+    WHERE f.run = $run AND (p.position IS NULL OR f.feature = 'punctuation')
+      AND ($annotation IS NULL OR f.source IN ($annotation, 'tokens'))
+    GROUP BY f.example, f.feature
+), cls_rows AS (
+    SELECT m.example, m.layer, m.head,
+           attention_weights(m.run_key, m.layer, m.head, m.cell + c.position * m.length, m.length) AS weights
+    FROM map_places m
+    JOIN (SELECT example, min(position) AS position FROM tokens WHERE run = $run AND kind = 'cls' GROUP BY example) c USING (example)
+    WHERE m.run = $run AND m.layer = coalesce($layer, (SELECT max(layer) FROM map_places WHERE run = $run))
+), per_input AS (
+    SELECT layer, head, feature, list_select(weights, places) AS given,
+           CASE $statistic WHEN 'sum' THEN list_sum(given) WHEN 'max' THEN list_max(given)
+                           ELSE error('The statistic is ' || $statistic || '; give sum or max.') END AS weight
+    FROM cls_rows JOIN featured USING (example)
+)
+SELECT layer, head, feature, count(*) AS n, avg(weight) AS mean,
+       mean - 1.96 * stddev_samp(weight) / sqrt(n) AS low,
+       mean + 1.96 * stddev_samp(weight) / sqrt(n) AS high
+FROM per_input
+GROUP BY layer, head, feature
+ORDER BY feature, layer, head

@@ -1,0 +1,40 @@
+-- title: How much attention tokens with a linguistic feature receive, by head
+-- source: Kovaleva et al. 2019, section 4.4
+-- reads: map_places, token_features, inputs
+-- param run VARCHAR: Run
+-- param as_published BOOLEAN = false: Whether inputs without the feature count 0, negation apart, as in the authors' notebook; the paper leaves them out
+-- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
+-- column layer SMALLINT: Layer, from 0
+-- column head SMALLINT: Head, from 0
+-- column feature VARCHAR: noun, verb, pronoun, subject, object, negation, cls, sep or punctuation
+-- column n BIGINT: Number of inputs
+-- column mean DOUBLE: Mean over inputs of the weight that a token of the feature receives from all tokens, divided by L; the largest where an input has several (share of attention)
+-- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
+-- column high DOUBLE: Upper end (share of attention)
+WITH featured AS (
+    SELECT example, feature, list(position + 1) AS places
+    FROM token_features
+    WHERE run = $run AND ($annotation IS NULL OR source IN ($annotation, 'tokens'))
+    GROUP BY example, feature
+), wanted AS (
+    FROM featured
+    UNION ALL
+    SELECT i.example, f.feature, []
+    FROM inputs i CROSS JOIN (SELECT DISTINCT feature FROM featured WHERE feature <> 'negation') f
+    ANTI JOIN featured w ON w.example = i.example AND w.feature = f.feature
+    WHERE i.run = $run AND $as_published
+), maps_received AS (
+    SELECT example, layer, head,
+           attention_received(run_key, layer, head, token_cell, length) AS received
+    FROM map_places
+    WHERE run = $run
+), per_input AS (
+    SELECT layer, head, feature, coalesce(list_max(list_select(received, places)), 0) AS weight
+    FROM maps_received JOIN wanted USING (example)
+)
+SELECT layer, head, feature, count(*) AS n, avg(weight) AS mean,
+       mean - 1.96 * stddev_samp(weight) / sqrt(n) AS low,
+       mean + 1.96 * stddev_samp(weight) / sqrt(n) AS high
+FROM per_input
+GROUP BY layer, head, feature
+ORDER BY feature, layer, head

@@ -1,0 +1,42 @@
+-- title: How training changed the attention that linguistic features receive, by head
+-- source: Kovaleva et al. 2019, section 4.4
+-- reads: map_places, token_features, runs, base_runs, run_pairs
+-- param run VARCHAR: Run of the trained model
+-- param base_run VARCHAR = NULL: Run to hold it against; NULL takes the run of the model it was trained from, over the same dataset
+-- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
+-- column layer SMALLINT: Layer, from 0
+-- column head SMALLINT: Head, from 0
+-- column feature VARCHAR: noun, verb, pronoun, subject, object, negation, cls, sep or punctuation
+-- column n BIGINT: Number of inputs that have the feature
+-- column mean DOUBLE: Mean over inputs of the change: the weight that the feature receives in the run less that in the base run, each as in feature_attention (share of attention)
+-- column low DOUBLE: Lower end of the 95% interval of the mean change, from the inputs' own differences (paired); NULL for one input (share of attention)
+-- column high DOUBLE: Upper end (share of attention)
+-- column base DOUBLE: Mean over the same inputs in the base run (share of attention)
+WITH pair AS MATERIALIZED (
+    SELECT CASE WHEN refusal IS NULL THEN other_run ELSE error(refusal) END AS base_run
+    FROM run_pairs
+    WHERE run = $run AND other_run = coalesce(
+        (SELECT run FROM runs WHERE run = $base_run), (SELECT base_run FROM base_runs WHERE run = $run),
+        error('The store holds no run of the model that ' || $run || ' was trained from over its dataset; ingest it, or name a run as base_run.'))
+), featured AS (
+    SELECT example, feature, list(position + 1) AS places
+    FROM token_features
+    WHERE run = $run AND ($annotation IS NULL OR source IN ($annotation, 'tokens'))
+    GROUP BY example, feature
+), maps_received AS (
+    SELECT m.example, m.layer, m.head,
+           attention_received(m.run_key, m.layer, m.head, m.token_cell, m.length) AS received,
+           attention_received(b.run_key, m.layer, m.head, b.token_cell, m.length) AS base_received
+    FROM map_places m JOIN map_places b USING (example, layer, head)
+    WHERE m.run = $run AND b.run = (SELECT base_run FROM pair)
+), per_input AS (
+    SELECT layer, head, feature, list_max(list_select(base_received, places)) AS base,
+           list_max(list_select(received, places)) - base AS change
+    FROM maps_received JOIN featured USING (example)
+)
+SELECT layer, head, feature, count(*) AS n, avg(change) AS mean,
+       mean - 1.96 * stddev_samp(change) / sqrt(n) AS low,
+       mean + 1.96 * stddev_samp(change) / sqrt(n) AS high, avg(base) AS base
+FROM per_input
+GROUP BY layer, head, feature
+ORDER BY feature, layer, head

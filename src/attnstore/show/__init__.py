@@ -1,0 +1,1 @@
+"""Pictures: figures, the report, the terminal, notebooks."""

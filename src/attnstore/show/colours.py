@@ -1,0 +1,88 @@
+"""Colours of weights, for the pictures that matplotlib does not draw: viridis, and PNG bytes.
+
+viridis keeps its order for colour-blind readers and in grey; the figures use the same scale.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SCALE = "viridis"
+"""Matplotlib's name of the scale."""
+
+_ANCHORS = np.array(
+    [
+        (68, 1, 84), (72, 24, 106), (71, 45, 123), (66, 64, 134), (59, 82, 139), (51, 99, 141),
+        (44, 114, 142), (38, 130, 142), (33, 145, 140), (31, 160, 136), (40, 174, 128),
+        (63, 188, 115), (94, 201, 98), (132, 212, 75), (173, 220, 48), (216, 226, 25),
+        (253, 231, 37),
+    ]
+)  # fmt: skip
+
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+"""Colours of classes and series that colour-blind readers tell apart (Okabe and Ito 2008)."""
+
+_DIVERGING = np.array(
+    [
+        (0, 68, 136), (40, 101, 162), (84, 138, 188), (136, 175, 211), (190, 211, 231),
+        (241, 240, 236), (248, 211, 176), (240, 174, 117), (222, 134, 64), (190, 96, 26),
+        (140, 62, 8),
+    ]
+)  # fmt: skip
+_DIVERGING_DARK = np.array(
+    [
+        (158, 205, 245), (103, 160, 215), (64, 112, 165), (43, 70, 103), (33, 41, 52), (29, 32, 37),
+        (52, 41, 33), (103, 66, 37), (163, 98, 44), (216, 144, 82), (247, 198, 145),
+    ]
+)  # fmt: skip
+
+
+def scales() -> dict[str, list[list[int]]]:
+    """The colours that a scale runs through, at equal distances, for a browser to draw with."""
+    return {
+        "weight": _ANCHORS.tolist(),
+        "difference": _DIVERGING.tolist(),
+        "difference_dark": _DIVERGING_DARK.tolist(),
+    }
+
+
+def diverging(values: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
+    """RGB of signed values, (…, 3): blue for -top, near white for 0, orange for top."""
+    return _through(_DIVERGING, (np.asarray(values, float) / (top or 1.0) + 1) / 2)
+
+
+def colours(weights: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
+    """RGB of each weight, (…, 3): the scale's dark end for 0, its light end for `top` and above."""
+    return _through(_ANCHORS, np.asarray(weights, float) / (top or 1.0))
+
+
+def _through(
+    anchors: npt.NDArray[np.int64], share: npt.NDArray[np.float64]
+) -> npt.NDArray[np.uint8]:
+    place = np.clip(share, 0, 1) * (len(anchors) - 1)
+    at = np.arange(len(anchors))
+    bands = [np.interp(place, at, anchors[:, band]) for band in range(3)]
+    return np.stack(bands, axis=-1).round().astype(np.uint8)
+
+
+def png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG file of RGB pixels (height, width, 3)."""
+    height, width, _ = pixels.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        (
+            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+            _chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)),
+            _chunk(b"IEND", b""),
+        )
+    )
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,0 +1,130 @@
+"""What a figure of the paper is: the picture, what it says, and the commands that give its numbers.
+
+Also which runs of a store a figure can show. Leaves drawing to `panels` and `figures`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from attnstore.errors import AttnstoreError
+from attnstore.query import analyses
+
+if TYPE_CHECKING:
+    from attnstore.store import Store
+
+INGESTED = "python -m flows.ingest --model MODEL --dataset DATASET"
+ANNOTATED = "python -m flows.annotate --dataset NAME --with spacy:MODEL"
+CLASSIFIED = "python -m flows.classify --run RUN"
+DISABLED = "python -m flows.ablate --model CHECKPOINT --dataset DATASET"
+TRAINED = "python -m flows.ingest --model CHECKPOINT --dataset DATASET"
+"""The commands that supply what a figure needs."""
+
+
+class NothingToDraw(AttnstoreError, LookupError):
+    """The store lacks what a figure shows; the sentence names the command that supplies it."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with what belongs beside it.
+
+    caption: what it shows, its n at the end; commands: what gives its numbers, for a shell;
+    ours: by run, this store's value of what the paper states about the figure.
+    """
+
+    figure: Figure
+    caption: str
+    commands: tuple[str, ...]
+    ours: Mapping[str, str] = field(default_factory=dict)
+
+
+def chosen(
+    store: Store, most: int, wanted: str, missing: str, **params: str
+) -> tuple[list[str], str]:
+    """The runs that a query finds, at most `most`, and a sentence about those left out.
+
+    wanted: SQL of one column, run. Raises NothingToDraw with `missing` where it finds none.
+    """
+    runs = store.sql(
+        f"SELECT run FROM runs WHERE stored > 0 AND run IN ({wanted}) ORDER BY dataset, model, run",
+        **params,
+    )["run"].to_list()
+    if not runs:
+        raise NothingToDraw(missing)
+    left = len(runs) - most
+    more = f" {left} more runs are left out; choose others with runs_like." if left > 0 else ""
+    return runs[:most], more
+
+
+def every(store: Store, most: int, runs_like: str) -> tuple[list[str], str]:
+    """The runs whose name is like a pattern of SQL, at most `most`, and about those left out."""
+    return chosen(
+        store, most, "SELECT run FROM runs WHERE run LIKE $runs_like",
+        f"The store holds no such run; `{INGESTED}` makes one.", runs_like=runs_like,
+    )  # fmt: skip
+
+
+def one(store: Store, run: str | None, wanted: str, missing: str) -> str:
+    """The run that is asked for, or the first that a query finds, untrained models before others.
+
+    Raises UnknownNameError for a run that is not there, NothingToDraw where none has what is needed.
+    """
+    if run is not None:
+        store.run(run)
+    found = store.sql(
+        "SELECT r.run FROM runs r JOIN models m USING (model) WHERE r.stored > 0 "
+        f"AND r.run IN ({wanted}) AND ($wish IS NULL OR r.run = $wish) "
+        "ORDER BY m.step IS NOT NULL, r.run LIMIT 1",
+        wish=run,
+    )
+    if found.is_empty():
+        raise NothingToDraw(f"Run {run}: {missing}" if run else missing)
+    return str(found.item())
+
+
+def asked(name: str, /, **params: object) -> str:
+    """The command that gives the numbers of an analysis."""
+    given = (
+        f"--param {name}={value}"
+        if isinstance(value, int)
+        else f"--param {shlex.quote(f'{name}={value}')}"
+        for name, value in params.items()
+        if value is not None
+    )
+    return " ".join(["attnstore query", name, *given])
+
+
+def per_run(
+    store: Store, name: str, runs: Sequence[str], **params: object
+) -> dict[str, pl.DataFrame]:
+    """The result of an analysis for each run."""
+    return {run: analyses.run(store, name, run=run, **params) for run in runs}
+
+
+def n_of(frame: pl.DataFrame) -> str:
+    """The largest n of a result in words."""
+    return f"n = {int(frame['n'].to_numpy().max())}"
+
+
+def counted(found: Mapping[str, pl.DataFrame]) -> str:
+    """The n of some results in words: `n = 60 inputs (a/x, b/x), 20 to 58 (a/y).`"""
+    runs_of: dict[str, list[str]] = {}
+    for run, frame in found.items():
+        runs_of.setdefault(_range(frame), []).append(run)
+    if len(runs_of) == 1:
+        return f"n = {next(iter(runs_of))} inputs{' in each run' if len(found) > 1 else ''}."
+    return (
+        "n = " + "; ".join(f"{n} inputs ({', '.join(runs)})" for n, runs in runs_of.items()) + "."
+    )
+
+
+def _range(frame: pl.DataFrame) -> str:
+    low, high = int(frame["n"].to_numpy().min()), int(frame["n"].to_numpy().max())
+    return f"{low}" if low == high else f"{low} to {high}"
