@@ -1,0 +1,1 @@
+"""The five pattern classes: pictures of maps, labels, the network, its training, classification."""
