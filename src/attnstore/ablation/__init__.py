@@ -1,0 +1,1 @@
+"""Disabling heads: their passes, scores, importance, and which can go."""

@@ -1,0 +1,215 @@
+"""Whom an ablation is about: a checkpoint with a task's head, and labelled examples to score it on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from attnstore.disk import layout
+from attnstore.errors import DatasetError, ModelError, UsageError
+from attnstore.model import checkpoints
+from attnstore.model.checkpoints import Checkpoint
+from attnstore.text import corpora
+from attnstore.text.corpora import Dataset
+from attnstore.tuning.tasks import GLUE
+
+if TYPE_CHECKING:
+    from attnstore.ablation.disabled_passes import Inputs
+
+Targets = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+_VERSION = 1
+"""Raised when the same question would be answered differently."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint and the examples of a dataset that it is scored on.
+
+    chosen: their numbers; targets: of each its label's number, or its score; metrics: by name, the
+    first one leads; sample, seed: of a random sample, None for every example.
+    """
+
+    checkpoint: Checkpoint
+    dataset: Dataset
+    chosen: npt.NDArray[np.int64]
+    targets: Targets
+    metrics: tuple[str, ...]
+    max_length: int
+    sample: int | None
+    seed: int | None
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over everything that decides the outputs, but no name."""
+        content = [
+            _VERSION, self.checkpoint.fingerprint, self.checkpoint.tokenizer_fingerprint,
+            self.dataset.fingerprint, self.dataset.label_column, self.max_length, self.metrics,
+            hashlib.sha256(self.chosen.astype("<i8").tobytes()).hexdigest(),
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def part(self, chosen: npt.NDArray[np.int64]) -> Subject:
+        """The same over some of its examples only, given by their place among them."""
+        return Subject(
+            self.checkpoint, self.dataset, self.chosen[chosen], self.targets[chosen], self.metrics,
+            self.max_length, len(chosen), self.seed,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A subject in memory. targets: in the order of the inputs, which is by length."""
+
+    model: Any
+    inputs: Inputs
+    targets: Targets
+
+
+def find(
+    model: str,
+    dataset: str,
+    *,
+    limit: int | None = 1000,
+    seed: int = 0,
+    max_length: int = 128,
+    **columns: str | None,
+) -> Subject:
+    """Find a checkpoint and read what it is scored on; nothing is loaded or written.
+
+    columns: split, text, pair, label, as `corpora.load` takes them. Raises ModelError (no task head,
+    or one for other labels), DatasetError (no inputs, no labels), UsageError.
+    """
+    checkpoint = checkpoints.resolve(model)
+    n_labels = checkpoints.n_labels(checkpoint)
+    if n_labels is None:
+        raise ModelError(
+            f"Model {checkpoint.name!r} has no head for sequence classification or regression, so "
+            "there is no score; fine-tune it with `python -m flows.finetune`, or give a checkpoint "
+            "that has one."
+        )
+    read = corpora.load(dataset, **columns)
+    chosen = read.select(limit, seed)
+    if not len(chosen):
+        raise DatasetError(
+            f"{read.source} has no row with text, so there is nothing to score; give another dataset."
+        )
+    if max_length < 2 or max_length > (checkpoint.max_positions or max_length):
+        raise UsageError(
+            f"The max-length is {max_length}; {checkpoint.name} takes 2 to "
+            f"{checkpoint.max_positions or 'any number of'} tokens."
+        )
+    targets = _targets(read, chosen, _label_names(checkpoint), n_labels)
+    sampled = len(chosen) < len(read.frame) - read.empty
+    given = (len(chosen), seed) if sampled else (None, None)
+    return Subject(checkpoint, read, chosen, targets, _metrics(read, n_labels), max_length, *given)
+
+
+def _label_names(checkpoint: Checkpoint) -> list[str]:
+    """What the checkpoint's configuration calls its labels, in their order."""
+    config = json.loads((checkpoint.folder / "config.json").read_text("utf-8"))
+    names = config.get("id2label") or {}
+    return [str(names[key]) for key in sorted(names, key=int)]
+
+
+def _metrics(dataset: Dataset, n_labels: int) -> tuple[str, ...]:
+    """The metrics of GLUE for a task of that name; otherwise what suits the head."""
+    if n_labels == 1:
+        return GLUE["stsb"][1]
+    return GLUE[dataset.name][1] if dataset.name in GLUE else ("accuracy",)
+
+
+def _targets(
+    dataset: Dataset, chosen: npt.NDArray[np.int64], names: list[str], n_labels: int
+) -> Targets:
+    """The number of each label, as the head counts them, or its score."""
+    column = dataset.frame["label"]
+    labels = column[chosen]
+    if dataset.label_column is None or labels.null_count():
+        what = "no column of labels" if dataset.label_column is None else (
+            f"no label in {labels.null_count()} of {len(labels)} rows"
+        )  # fmt: skip
+        raise DatasetError(
+            f"{dataset.source} has {what}, so there is nothing to score; give a labelled dataset, or "
+            "name the column with --label."
+        )
+    if n_labels == 1:
+        scores = labels.cast(pl.Float64, strict=False)
+        if scores.null_count():
+            wrong = labels.filter(scores.is_null())[0]
+            raise DatasetError(
+                f"{dataset.source} has label {wrong!r}, and the head gives a score; give a dataset "
+                "whose labels are numbers, or a checkpoint of its task."
+            )
+        return scores.to_numpy()
+    known = sorted(column.drop_nulls().unique().to_list(), key=lambda v: (len(v), v))
+    numbers = {str(i): i for i in range(n_labels)}
+    if not set(known) <= set(numbers):
+        numbers = {name: i for i, name in enumerate(names)}
+    if not set(known) <= set(numbers) or len(known) != n_labels:
+        shown = ", ".join(map(repr, known[:6])) + (", …" if len(known) > 6 else "")
+        raise ModelError(
+            f"The head has {n_labels} outputs ({', '.join(names)}) and {dataset.source} has "
+            f"{len(known)} labels ({shown}): they do not belong together; give a checkpoint of this "
+            "task."
+        )
+    return labels.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+
+
+def load(subject: Subject, device: str = "auto") -> Loaded:
+    """The model with its head in float32 and eval mode, and its inputs in batches of like lengths.
+
+    Raises ModelError where the weights lack the head or do not belong to the configuration.
+    """
+    from attnstore.ablation.disabled_passes import Inputs
+    from attnstore.model import models
+    from attnstore.model.capture import Capturer
+    from attnstore.text import tokenise
+
+    checkpoint = subject.checkpoint
+    place = models.pick_device(device)
+    model = _classifier(checkpoint).to(place)
+    tokenizer = models.load_tokenizer(checkpoint)
+    rows = tokenise.tokenise(subject.dataset.frame[subject.chosen], tokenizer, subject.max_length)
+    order = np.argsort(rows["length"].to_numpy(), kind="stable")
+    rows = rows[order]
+    capturer = Capturer(model, checkpoint.n_layers, checkpoint.n_heads)
+    batches = []
+    for batch in layout.batches(rows["length"].cast(pl.Int64).to_numpy()):
+        types = rows["type_ids"][batch].to_list()
+        ids = rows["token_ids"][batch].to_list()
+        batches.append((batch, capturer.batch(ids, None if types[0] is None else types)))
+    return Loaded(model, Inputs(len(rows), tuple(batches)), subject.targets[order])
+
+
+def _classifier(checkpoint: Checkpoint) -> Any:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from attnstore.model import models
+
+    pickled = checkpoints.weight_files(Path(checkpoint.folder))[0].suffix != ".safetensors"
+    with models.quiet(), models.explained(checkpoint, "task head"):
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            checkpoint.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False,
+            use_safetensors=not pickled, ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+    wrong = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
+    if wrong:
+        raise ModelError(
+            f"The weights of model {checkpoint.name!r} lack {len(wrong)} tensors of its task head or "
+            f"encoder, or have them in another shape, first {wrong[0]}; give a checkpoint that was "
+            "trained for this task."
+        )
+    if any(not torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
+        raise ModelError(
+            f"Model {checkpoint.name!r} has NaN or infinite weights: its training diverged; give an "
+            "earlier checkpoint."
+        )
+    return model.eval()

@@ -1,0 +1,1 @@
+"""Fine-tuning: tasks, their metrics, trainings and what a model scores."""

@@ -1,0 +1,104 @@
+"""A model with a task's head: made for a training, loaded from a checkpoint, asked for its logits.
+
+Texts become tokens exactly as in an ingestion, so what is trained is what is analysed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    set_seed,
+)
+
+from attnstore.disk import layout
+from attnstore.model import models
+from attnstore.model.checkpoints import Checkpoint, n_labels
+from attnstore.text import tokenise
+from attnstore.tuning.tasks import Examples, Task
+
+Inputs = list[dict[str, Any]]
+
+
+def make(checkpoint: Checkpoint, task: Task, init: str, seed: int) -> Any:
+    """A model with a head for the task, in training mode; what is drawn is drawn from the seed.
+
+    init: `pretrained` keeps the head of a model that has one, `none` draws a new one, and `normal`
+    draws everything: as the architecture initialises itself, matrices and embeddings from
+    N(0, initializer_range) (0.02 for BERT), biases 0, gains of layer norms 1. Raises ModelError.
+    """
+    with models.quiet(), models.explained(checkpoint, "model"):
+        config = AutoConfig.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=False,
+            num_labels=len(task.labels) or 1,
+            problem_type="single_label_classification" if task.labels else "regression",
+        )  # fmt: skip
+        if task.labels:
+            config.id2label = dict(enumerate(task.labels))
+            config.label2id = {name: n for n, name in config.id2label.items()}
+        set_seed(seed)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    if init != "normal":
+        _fill(model, checkpoint, head=init == "pretrained")
+    if init == "pretrained":  # what `models.base` names; a model that was drawn has none
+        model.config.base_model_name_or_path = checkpoint.source
+    return model
+
+
+def _fill(model: Any, checkpoint: Checkpoint, head: bool) -> None:
+    """Take over the checkpoint's encoder, and its head where it has one."""
+    encoder = models.load_model(checkpoint, "sdpa")
+    own = model.base_model.state_dict()
+    found = {name: tensor for name, tensor in encoder.state_dict().items() if name in own}
+    model.base_model.load_state_dict(found, strict=False)
+    if head and n_labels(checkpoint) is not None:
+        with models.quiet(), models.explained(checkpoint, "head"):
+            trained = AutoModelForSequenceClassification.from_pretrained(
+                checkpoint.folder, dtype=torch.float32, local_files_only=True,
+                trust_remote_code=False,
+            )  # fmt: skip
+            model.load_state_dict(trained.state_dict())
+
+
+def load(folder: Path) -> Any:
+    """The model of a checkpoint of a training, in eval mode."""
+    with models.quiet():
+        return AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
+
+
+def inputs(examples: Examples, tokenizer: Any, max_length: int) -> Inputs:
+    """The token numbers of each example, as the model takes them, with its target as `labels`."""
+    found = tokenise.tokenise(examples.frame, tokenizer, max_length)
+    types = found["type_ids"].to_list()
+    return [
+        {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}
+        | ({} if kind is None else {"token_type_ids": kind})
+        for ids, kind, target in zip(
+            found["token_ids"].to_list(), types, examples.targets.tolist(), strict=True
+        )
+    ]
+
+
+def logits(model: Any, rows: Inputs, tokenizer: Any) -> npt.NDArray[np.float32]:
+    """(n, labels) float32 of every row, in their order, without dropout; batches of like lengths."""
+    model.eval()
+    collate = DataCollatorWithPadding(tokenizer)
+    length = np.array([len(row["input_ids"]) for row in rows])
+    order = np.argsort(length, kind="stable")
+    found = np.empty((len(rows), model.config.num_labels), np.float32)
+    for batch in layout.batches(length[order], layout.BATCH_TOKENS):
+        taken = order[batch]
+        padded = collate([rows[i] for i in taken.tolist()]).to(model.device)
+        padded.pop("labels")
+        with torch.inference_mode():
+            found[taken] = model(**padded).logits.cpu().numpy()
+    return found

@@ -1,0 +1,107 @@
+"""What a fine-tuning is asked for: a model, a task, how to begin, how to train. Nothing is written.
+
+asked = request("bert-base-uncased", "rte", init="pretrained", seeds=(0, 1, 2))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnstore.errors import ModelError, UsageError
+from attnstore.model import checkpoints
+from attnstore.model.checkpoints import Checkpoint
+from attnstore.tuning import tasks
+from attnstore.tuning.tasks import Task
+
+INITS = ("pretrained", "normal", "none")
+"""How a model begins: with its weights, with all of them drawn anew, or with its weights and
+an untrained head that is only evaluated."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes a training beside its model, task and seed.
+
+    checkpoints_per_epoch: checkpoints that stay (None: the last one only); limit, sample_seed: size
+    and seed of a random sample of the training examples (None: all). bf16: multiply matrices of the
+    training in bfloat16, as the Trainer's option of that name; weights stay float32.
+    """
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float = 2e-5
+    max_length: int = 128
+    checkpoints_per_epoch: int | None = None
+    limit: int | None = None
+    sample_seed: int = 0
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "checkpoints_per_epoch"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"The {name.replace('_', '-')} is {value}; give a number above 0.")
+        if self.max_length < 3:
+            raise UsageError(f"The max-length is {self.max_length}; give 3 tokens or more.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: a model, a task that is read, and how to train."""
+
+    checkpoint: Checkpoint
+    task: Task
+    init: str
+    seeds: tuple[int, ...]
+    settings: Settings
+    device: str
+
+
+def request(
+    model: str,
+    task: str,
+    *,
+    init: str = "pretrained",
+    seeds: Sequence[int] = (0,),
+    data: str | None = None,
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | None = None,
+    device: str = "auto",
+    **settings: Any,
+) -> Request:
+    """Find the model and read the task; nothing is written.
+
+    Raises ModelError (also where the model's head has another number of labels), DatasetError,
+    UsageError.
+    """
+    chosen = Settings(**settings)
+    if init not in INITS:
+        raise UsageError(f"The init is {init!r}; give one of {', '.join(INITS)}.")
+    if not seeds or min(seeds) < 0:
+        raise UsageError("Give at least one seed (--seeds 0,1,2), each 0 or more.")
+    if device != "auto":
+        from attnstore.model.models import pick_device  # torch takes seconds to import
+
+        pick_device(device)
+    checkpoint = checkpoints.resolve(model)
+    longest = checkpoint.max_positions
+    if longest is not None and chosen.max_length > longest:
+        raise UsageError(
+            f"The max-length is {chosen.max_length} and {checkpoint.name} takes at most {longest} "
+            f"tokens; give --max-length {longest}."
+        )
+    found = tasks.load(
+        task, data, limit=chosen.limit, sample_seed=chosen.sample_seed,
+        text=text, pair=pair, label=label,
+    )  # fmt: skip
+    head, wanted = checkpoints.n_labels(checkpoint), len(found.labels) or 1
+    if init == "pretrained" and head not in (None, wanted):
+        raise ModelError(
+            f"The head of {checkpoint.name} has {head} outputs and task {found.name} needs {wanted}; "
+            "give the model it was trained from, or --init none or normal."
+        )
+    return Request(checkpoint, found, init, tuple(dict.fromkeys(seeds)), chosen, device)
