@@ -1,0 +1,1 @@
+"""Declared state: what should exist, what is missing, and making it so."""

@@ -1,0 +1,279 @@
+"""`attnstore.toml`: what a store should hold, read and validated.
+
+    declared = read("attnstore.toml")
+
+Every path in it is relative to the file's folder. A mistake is one sentence that names the file,
+the line and the key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from attnstore.errors import UsageError
+from attnstore.model.checkpoints import PACKAGE
+from attnstore.model.runs import Settings
+from attnstore.names import near
+from attnstore.query import analyses
+from attnstore.refresh import lines
+from attnstore.specs import check_name
+
+FILE = "attnstore.toml"
+
+Name = Annotated[str, AfterValidator(check_name)]
+
+
+def _pattern(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression ({error})") from error
+    if groups != 1:
+        raise ValueError(f"{text!r} has {groups} groups in parentheses; write one, for the step")
+    return text
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Models(_Table):
+    """One model, or the checkpoints of a training. Exactly one of id, folder, package, glob.
+
+    base: name of the [[models]] that it was trained from, or the id that stands in its config;
+    step: a regular expression over a folder's name whose group is the step, where no
+    trainer_state.json tells it.
+    """
+
+    name: Name
+    id: str | None = None
+    revision: str | None = None
+    folder: str | None = None
+    package: str | None = None
+    glob: str | None = None
+    base: str | None = None
+    step: Annotated[str, AfterValidator(_pattern)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Models:
+        given = [k for k in ("id", "folder", "package", "glob") if getattr(self, k) is not None]
+        if len(given) != 1:
+            said = f"has {' and '.join(given)}" if given else "says not where the model is"
+            raise ValueError(f"{said}; give exactly one of id, folder, package and glob")
+        if self.revision is not None and self.id is None:
+            raise ValueError("has a revision, which only a model with an id has; leave it out")
+        if self.step is not None and self.glob is None:
+            raise ValueError("has a step, which only checkpoints with a glob have; leave it out")
+        return self
+
+    @property
+    def spec(self) -> str:
+        """A model that is not a glob, as the command line writes it."""
+        if self.id is not None:
+            return self.id + (f"@{self.revision}" if self.revision else "")
+        return f"{PACKAGE}{self.package}" if self.package is not None else str(self.folder)
+
+
+class Data(_Table):
+    """One dataset: what `--dataset` takes, and its columns."""
+
+    name: Name
+    source: str
+    split: str | None = None
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+
+class Ingest(_Table):
+    """Which models to run over which datasets (all, unless some are named), and how."""
+
+    models: tuple[str, ...] | None = None
+    datasets: tuple[str, ...] | None = None
+    max_length: int = 128
+    pad_to: int | None = None
+    precision: Literal["float32", "float16", "compact"] = "float16"
+    limit: int | None = None
+    seed: int = 0
+    layers: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _settings(self) -> Ingest:
+        self.settings()
+        return self
+
+    def settings(self) -> Settings:
+        """As an ingestion takes them."""
+        return Settings(**self.model_dump(exclude={"models", "datasets"}))
+
+
+class Annotate(_Table):
+    """Which datasets to annotate (all, unless some are named), and with what."""
+
+    with_: tuple[str, ...] = Field(alias="with", min_length=1)
+    datasets: tuple[str, ...] | None = None
+    as_published: bool = False
+
+
+def _known_analysis(name: str) -> str:
+    known = analyses.listing()
+    if name not in known:
+        raise ValueError(f"{name!r} is no file of sql/analysis{near(name, known)}")
+    return name
+
+
+class Analysis(_Table):
+    """An analysis to keep current for every run whose name fits the pattern `runs`."""
+
+    name: Annotated[str, AfterValidator(_known_analysis)]
+    runs: str = "*"
+    params: dict[str, str | int | float | bool] = {}
+
+    @model_validator(mode="after")
+    def _known_params(self) -> Analysis:
+        known = [p.name for p in analyses.find(self.name).parameters]
+        for name in self.params:
+            if name not in known:
+                listed = f"; it takes {', '.join(known) or 'none'}"
+                raise ValueError(
+                    f"has params.{name}, which {self.name} does not take{near(name, known) or listed}"
+                )
+        return self
+
+
+class Drift(_Table):
+    """What to tell about heads that moved: how many, and below which mean cosine to warn."""
+
+    most: int = Field(default=10, ge=1)
+    alert_below_base: float | None = Field(default=None, ge=0, le=1)
+    alert_below_previous: float | None = Field(default=None, ge=0, le=1)
+
+
+class Declaration(_Table):
+    """The whole file. settle: seconds without a change before a folder of
+    weights is read; results: folder of the analyses; report: folder of the report, None for none."""
+
+    store: str
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    settle: float = Field(default=5.0, ge=0)
+    results: str = "output/results"
+    report: str | None = None
+    models: tuple[Models, ...] = Field(min_length=1)
+    datasets: tuple[Data, ...] = Field(min_length=1)
+    ingest: tuple[Ingest, ...] = (Ingest(),)
+    annotate: tuple[Annotate, ...] = ()
+    analyses: tuple[Analysis, ...] = ()
+    drift: Drift = Drift()
+    _folder: Path = PrivateAttr(Path())
+
+    def path(self, written: str) -> Path:
+        """A path of the file, absolute."""
+        return (self._folder / Path(written).expanduser()).absolute()
+
+    @property
+    def root(self) -> Path:
+        """The folder of the store."""
+        return self.path(self.store).resolve()
+
+
+def read(path: str | Path = FILE) -> Declaration:
+    """Read and validate a file. Raises UsageError."""
+    file = Path(path).expanduser()
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(
+            f"{file} cannot be read ({reason}); `attnstore init` writes one to begin with."
+        ) from error
+    try:
+        declared = Declaration(**tomllib.loads(text))
+        declared._folder = file.absolute().parent
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file} is no TOML: {error}.") from error
+    except ValidationError as error:
+        raise UsageError(_sentence(file, text, error.errors())) from error
+    _refuse_unknown_names(file, text, declared)
+    return declared
+
+
+def _sentence(file: Path, text: str, found: list[ErrorDetails]) -> str:
+    """The mistake that stands first in the file."""
+    deeper = {e["loc"][:1] for e in found if len(e["loc"]) > 1}  # makes its list too short as well
+    found = [e for e in found if e["type"] != "too_short" or e["loc"] not in deeper]
+    absent = [e["type"] == "missing" and len(e["loc"]) == 1 for e in found]  # told last
+    located = ((absent[i], lines.line_of(text, e["loc"]), i) for i, e in enumerate(found))
+    _, line, first = min(located)
+    error = found[first]
+    more = f" ({len(found) - 1} more to mend)" if len(found) > 1 else ""
+    return f"{_where(file, line, error['loc'])} {_what(error)}{more}."
+
+
+def _where(file: Path, line: int, place: tuple[str | int, ...]) -> str:
+    return f"{file}, line {line}, {lines.named(place)}:"
+
+
+def _what(error: ErrorDetails) -> str:
+    """What pydantic found, in words that say what to do."""
+    kind, key = error["type"], error["loc"][-1]
+    if kind == "extra_forbidden":
+        known = _keys(error["loc"])
+        return f"there is no such key{near(str(key), known) or '; there are ' + ', '.join(known)}"
+    if kind in ("missing", "too_short"):
+        return "it is missing; give it"
+    if kind == "value_error":
+        return str(error["ctx"]["error"]).rstrip(".")
+    given = error["input"]
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, and it is {given!r}"
+
+
+_TABLES: dict[str, type[_Table]] = {
+    "models": Models, "datasets": Data, "ingest": Ingest, "annotate": Annotate,
+    "analyses": Analysis, "drift": Drift,
+}  # fmt: skip
+
+
+def _keys(place: tuple[str | int, ...]) -> list[str]:
+    """The keys that the table of a place may have."""
+    table = _TABLES.get(str(place[0]), Declaration) if len(place) > 1 else Declaration
+    return [f.alias or name for name, f in table.model_fields.items()]
+
+
+def _refuse_unknown_names(file: Path, text: str, declared: Declaration) -> None:
+    """Names must be there once, and what refers to one must mean one that is there."""
+
+    def refuse(what: str, *place: str | int) -> None:
+        raise UsageError(f"{_where(file, lines.line_of(text, place), place)} {what}.")
+
+    known: dict[str, list[str]] = {}
+    for table in ("models", "datasets"):
+        known[table] = []
+        for i, entry in enumerate(getattr(declared, table)):
+            if entry.name in known[table]:
+                refuse(
+                    f"{entry.name!r} is the name of another one too; change it", table, i, "name"
+                )
+            known[table].append(entry.name)
+    users: list[tuple[str, int, Any]] = [("ingest", i, e) for i, e in enumerate(declared.ingest)]
+    users += [("annotate", i, e) for i, e in enumerate(declared.annotate)]
+    for table, i, entry in users:
+        for key in known:
+            for name in getattr(entry, key, None) or ():
+                if name not in known[key]:
+                    listed = near(name, known[key]) or f"; there are {', '.join(known[key])}"
+                    refuse(f"there is no [[{key}]] with the name {name!r}{listed}", table, i, key)

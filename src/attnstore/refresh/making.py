@@ -1,0 +1,257 @@
+"""Make a store what a declaration says, nothing twice.
+
+    outcome = refresh("attnstore.toml")
+
+One refresh at a time per store. What fails is told at the end, and the rest is done all the same.
+`flows.refresh` does this with Prefect, a task per block and per step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from attnstore import store as stores
+from attnstore.disk import fragments, locks
+from attnstore.errors import AttnstoreError, BusyError, ModelError
+from attnstore.model import ingestion, runs
+from attnstore.model.ingestion import Progress, RunBlocks, Summary, store_blocks
+from attnstore.model.runs import Run
+from attnstore.query import analyses
+from attnstore.refresh import currency, movement, planning
+from attnstore.refresh.declaration import Declaration, read
+from attnstore.refresh.planning import Pair, Plan
+from attnstore.refresh.readiness import signature
+from attnstore.show import report
+from attnstore.store import Store
+from attnstore.text import annotate
+
+_T = TypeVar("_T")
+Step = Callable[[str, Callable[[], object]], object]
+"""Runs a named piece of work and returns what it returns; a flow does so in a task."""
+
+
+@dataclass
+class Outcome:
+    """What a refresh did. moved: drift of the heads of runs that were new to it; alerts: of these,
+    the heads below the file's thresholds; said: a line about each thing that was made; waiting,
+    problems: a sentence each; page: the report."""
+
+    ingested: list[Summary] = field(default_factory=list)
+    annotated: list[str] = field(default_factory=list)
+    analysed: list[str] = field(default_factory=list)
+    moved: pl.DataFrame = field(default_factory=pl.DataFrame)
+    most: pl.DataFrame = field(default_factory=pl.DataFrame)
+    alerts: pl.DataFrame = field(default_factory=pl.DataFrame)
+    said: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    page: Path | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was made."""
+        return bool(self.ingested or self.annotated or self.analysed or len(self.moved))
+
+
+def refresh(
+    path: str | Path,
+    *,
+    wait: bool = False,
+    progress: Progress = lambda *_: None,
+    run_blocks: RunBlocks = store_blocks,
+    step: Step = lambda _name, work: work(),
+    say: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Ingest, annotate and analyse what is missing or stale, tell the drift, rebuild the report.
+
+    wait: for another refresh of the store to end, and for checkpoints to settle; without it the
+    one raises BusyError and the others are left for the next time. say: hears a line about each
+    thing that was made. Raises UsageError, DatasetError (the file asks for what cannot be).
+    """
+    declared = read(path)
+    root = stores.create(declared.root)
+    with _alone(root, wait) as mine:
+        if not mine:  # another process waits for its turn, and will see what this one would
+            return Outcome()
+        work = _Refresh(declared, root, progress, run_blocks, step, say)
+        plan = planning.plan(declared)
+        while wait and plan.settling:
+            time.sleep(max(declared.settle / 4, 0.05))
+            plan = planning.plan(declared)
+        return work.make(plan)
+
+
+@contextlib.contextmanager
+def _alone(root: Path, wait: bool) -> Iterator[bool]:
+    """Hold the store against a second refresh; False where another one waits for it already."""
+    lock, turn = root / "locks" / "refresh.lock", root / "locks" / "refresh.next.lock"
+    what = f"The refresh of {root}"
+    with contextlib.ExitStack() as held:
+        if wait:
+            with contextlib.ExitStack() as waiting:
+                try:
+                    waiting.enter_context(locks.hold(turn))
+                except BusyError:
+                    yield False
+                    return
+                held.enter_context(locks.hold(lock, wait=float("inf"), what=what))
+        else:
+            held.enter_context(locks.hold(lock, what=what))
+        yield True
+
+
+class _Refresh:
+    """One refresh of a store; its methods are its steps, in order."""
+
+    def __init__(
+        self, declared: Declaration, root: Path, progress: Progress, run_blocks: RunBlocks,
+        step: Step, say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.declared, self.root = declared, root
+        self._progress, self._run_blocks, self._step = progress, run_blocks, step
+        self._hears = say
+        self.outcome = Outcome()
+
+    def _say(self, line: str) -> None:
+        self.outcome.said.append(line)
+        self._hears(line)
+
+    def make(self, plan: Plan) -> Outcome:
+        """Every step."""
+        told = self.outcome
+        for row in plan.rows:
+            if row.state in ("waiting", "unreadable"):
+                where = told.waiting if row.state == "waiting" else told.problems
+                where.append(f"{row.name}: {row.why}")
+        held = [p for p in plan.pairs if p.state == "held"]
+        for pair in plan.to_ingest:
+            with self._told(pair.name):
+                held.append(self._ingest(pair))
+        self._annotate(plan)
+        with stores.open(self.root) as store:
+            self._move(store, held)
+            self._analyse(store, held)
+            with self._told("The report"):
+                self._report(store)
+        return told
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """A mistake becomes a sentence of the outcome."""
+        try:
+            yield
+        except AttnstoreError as error:
+            self.outcome.problems.append(f"{what}: {error}")
+
+    def _ingest(self, pair: Pair) -> Pair:
+        """Run a model over a dataset; returns the pair with its run."""
+        checkpoint = pair.candidate.checkpoint
+        assert checkpoint is not None
+        run = None
+        models = {f.path for f in fragments.listing(self.root, "models")}
+        try:
+            with ingestion.planned(
+                self.root, checkpoint, pair.dataset, pair.settings, self.declared.device
+            ) as work:
+                run = work.run
+                if work.missing:
+                    _ = work.worker  # loads the weights
+                    _refuse_changed(pair)
+                self._progress(work, None)
+                self._run_blocks(work, self._progress)
+                summary = work.finish()
+        except ModelError:
+            if run is not None and not fragments.listing(self.root, "blocks", run.run):
+                _forget(self.root, run, models)
+            raise
+        self.outcome.ingested.append(summary)
+        self._say(f"{summary.run}: {summary.stored:,} of {summary.examples:,} examples stored")
+        return replace(pair, run=run, left=0)
+
+    def _annotate(self, plan: Plan) -> None:
+        datasets = plan.datasets
+        for item in currency.annotating(self.root, self.declared, datasets):
+            if item.state == "held":
+                continue
+            with self._told(item.name):
+                self._step(
+                    item.name,
+                    lambda item=item: annotate.annotate(  # type: ignore[misc]
+                        self.root, item.dataset, item.with_, item.as_published
+                    ),
+                )
+                self.outcome.annotated.append(item.name)
+                self._say(f"{item.name}: annotated")
+
+    def _move(self, store: Store, held: list[Pair]) -> None:
+        drift = self.declared.drift
+        frames = []
+        for item in movement.planned(store, self.declared, held):
+            if item.result.state == "held":
+                continue
+            with self._told(item.result.name):
+                frame = self._step(
+                    item.result.name,
+                    lambda item=item: item.result.make(lambda: movement.moved(store, item)),  # type: ignore[misc]
+                )
+                assert isinstance(frame, pl.DataFrame)
+                frames.append(frame)
+                for line in movement.sentences(frame, drift):
+                    self._say(line)
+        if frames:
+            self.outcome.moved = pl.concat(frames)
+            self.outcome.most = movement.most(self.outcome.moved, drift.most)
+            self.outcome.alerts = movement.alerts(self.outcome.moved, drift)
+
+    def _analyse(self, store: Store, held: list[Pair]) -> None:
+        complete = [p.run.run for p in held if p.run is not None]
+        for item in currency.results(store, self.declared, complete):
+            if item.state == "held":
+                continue
+            with self._told(item.name):
+                self._step(
+                    item.name,
+                    lambda item=item: item.make(  # type: ignore[misc]
+                        lambda: analyses.run(store, item.kind, **item.params)
+                    ),
+                )
+                self.outcome.analysed.append(item.name)
+                self._say(f"{item.name}: {item.path}")
+
+    def _report(self, store: Store) -> None:
+        if self.declared.report is None:
+            return
+        folder = self.declared.path(self.declared.report)
+        page = folder / report.PAGE
+        newest = max((f.modified for f in fragments.listing(self.root)), default=0)
+        if not page.exists() or page.stat().st_mtime_ns < newest:
+            self._step("report", lambda: report.write(store, folder))
+            self._say(f"The report: {page}")
+        self.outcome.page = page
+
+
+def _refuse_changed(pair: Pair) -> None:
+    """ModelError where the folder is no longer what the run was planned for."""
+    found = pair.candidate
+    if found.files is not None and signature(Path(found.source)) != found.files:
+        raise ModelError(
+            f"{found.source} has changed while it was read; nothing of it was stored, and the next "
+            "refresh takes it as it is then"
+        )
+
+
+def _forget(root: Path, run: Run, models: set[str]) -> None:
+    """Drop a run that was planned for weights that nobody will see again, and their record, unless
+    it is one of the `models` that were there before."""
+    Store(root).drop(run.run)
+    with runs.registry(root):
+        for fragment in fragments.listing(root, "models", run.record["model"]):
+            if fragment.path not in models:
+                (root / fragment.path).unlink(missing_ok=True)

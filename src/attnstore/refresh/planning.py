@@ -1,0 +1,290 @@
+"""What is declared against what a store holds: missing, stale, no longer declared.
+
+    found = plan(read("attnstore.toml"))
+    found.table()
+
+Nothing is written but the memory of `readiness`. What a run will cost is estimated from the last
+ingestions of the store, those of this machine first.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from attnstore import store as stores
+from attnstore.disk import fragments
+from attnstore.errors import AttnstoreError, DatasetError, StoreError, UsageError
+from attnstore.model import runs
+from attnstore.model.runs import Run, Settings
+from attnstore.query import analyses
+from attnstore.refresh import currency, estimates
+from attnstore.refresh.declaration import Declaration, Ingest
+from attnstore.refresh.estimates import Estimate
+from attnstore.refresh.readiness import Candidate, candidates
+from attnstore.text import corpora
+from attnstore.text.corpora import Dataset
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model over a dataset that is declared and can be run. name: what its run is or will be
+    called; run: what the store holds of it; left: blocks that are not committed, None where nothing
+    is planned yet."""
+
+    name: str
+    candidate: Candidate
+    dataset: Dataset
+    settings: Settings
+    run: Run | None
+    left: int | None
+    estimate: Estimate
+
+    @property
+    def state(self) -> str:
+        """held, partial or missing."""
+        return "missing" if self.left is None else "partial" if self.left else "held"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the plan that is no run to ingest. what: model, dataset or run; state: waiting,
+    unreadable, stale or no longer declared."""
+
+    what: str
+    name: str
+    state: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a store lacks and what it has too much. pairs: every declared run that can be run."""
+
+    candidates: list[Candidate]
+    datasets: dict[str, Dataset]
+    pairs: list[Pair]
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def to_ingest(self) -> list[Pair]:
+        """The pairs that are missing or partial."""
+        return [p for p in self.pairs if p.state != "held"]
+
+    @property
+    def settling(self) -> bool:
+        """Whether some model only has to stay unchanged for a moment."""
+        return any(c.settling for c in self.candidates)
+
+    def table(self) -> pl.DataFrame:
+        """What is to be done or looked at, one row each; what is held is left out.
+
+        Columns: what, name, state, why, examples, seconds, bytes (estimates; NULL: not known).
+        """
+        told: list[tuple[Any, ...]] = [
+            ("run", p.name, p.state, _why(p), p.estimate.examples, p.estimate.seconds,
+             p.estimate.bytes)
+            for p in self.to_ingest
+        ]  # fmt: skip
+        told += [(r.what, r.name, r.state, r.why, None, None, None) for r in self.rows]
+        schema = {
+            "what": pl.String, "name": pl.String, "state": pl.String, "why": pl.String,
+            "examples": pl.Int64, "seconds": pl.Float64, "bytes": pl.Float64,
+        }  # fmt: skip
+        return pl.DataFrame(told, schema=schema, orient="row")
+
+
+def _why(pair: Pair) -> str:
+    if pair.run is None:
+        return ""
+    n = pair.run.record["n_blocks"]
+    return f"{n - (pair.left or 0)} of {n} blocks are stored"
+
+
+def plan(declared: Declaration) -> Plan:
+    """Compare a declaration with its store, which need not exist yet.
+
+    Raises UsageError, DatasetError (a declared dataset cannot be read).
+    """
+    found = candidates(declared)
+    root = declared.root if (declared.root / stores.MARK).exists() else None
+    datasets = {d.name: _load(declared, d.name) for d in declared.datasets}
+    known = _known(root)
+    pairs: list[Pair] = []
+    rows = [_waiting(c) for c in found if c.checkpoint is None]
+    for entry in declared.ingest:
+        for candidate, dataset in _asked(entry, found, datasets):
+            try:
+                pairs.append(_pair(root, candidate, dataset, entry.settings(), known))
+            except UsageError as error:  # a layer that this model has not
+                rows.append(
+                    Row("run", f"{candidate.name}/{dataset.name}", "unreadable", str(error))
+                )
+    if root is not None:
+        rows += [*_others(root, declared, found, pairs), *_made(root, declared, datasets, pairs)]
+    return Plan(found, datasets, _once(pairs), rows)
+
+
+def _load(declared: Declaration, name: str) -> Dataset:
+    about = next(d for d in declared.datasets if d.name == name)
+    given = about.source
+    local = declared.path(given)
+    if given not in corpora.SAMPLES and local.exists():
+        given = str(local)
+    columns = {"split": about.split, "text": about.text, "pair": about.pair, "label": about.label}
+    try:
+        return corpora.load(f"{given}={name}", **columns)
+    except (DatasetError, UsageError) as error:
+        raise DatasetError(f"Dataset {name}: {error}") from error
+
+
+def _asked(
+    entry: Ingest, found: list[Candidate], datasets: dict[str, Dataset]
+) -> Iterator[tuple[Candidate, Dataset]]:
+    for candidate in found:
+        if candidate.checkpoint and (entry.models is None or candidate.entry.name in entry.models):
+            for name in entry.datasets or datasets:
+                yield candidate, datasets[name]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the store knows about cost. rates: rows of `ingest_rates`, of this machine if it has any;
+    cells: per input of a dataset (fingerprint) with a max_length and pad_to, mean over a run."""
+
+    rates: pl.DataFrame = field(default_factory=pl.DataFrame)
+    cells: dict[tuple[Any, ...], float] = field(default_factory=dict)
+
+
+def _known(root: Path | None) -> _Known:
+    if root is None:
+        return _Known()
+    try:
+        with stores.open(root) as store:
+            rates = analyses.run(store, "ingest_rates")
+            rows = store.sql(
+                "SELECT d.fingerprint, max_length, pad_to, n_weights / (n_layers * n_heads) / planned "
+                "FROM runs JOIN datasets d USING (dataset)"
+            ).rows()
+    except StoreError:
+        return _Known()
+    here = rates.filter(pl.col("host") == platform.node())
+    return _Known(here if len(here) else rates, {row[:3]: row[3] for row in rows})
+
+
+def _pair(
+    root: Path | None, candidate: Candidate, dataset: Dataset, settings: Settings,
+    known: _Known,
+) -> Pair:  # fmt: skip
+    checkpoint = candidate.checkpoint
+    assert checkpoint is not None
+    chosen = dataset.select(settings.limit, settings.seed)
+    wanted = runs.identity(checkpoint, dataset, chosen, settings)
+    run = runs.find(root, wanted) if root else None
+    name, left = f"{candidate.name}/{dataset.name}", None
+    if root is not None:
+        name = run.run if run else runs.owner(root, "runs", name, wanted)
+    if run is not None:
+        stored = fragments.listing(run.root, "blocks", run.run)
+        left = run.record["n_blocks"] - len({f.part for f in stored})
+    heads = runs.kept(settings.layers, checkpoint.n_layers, "layer")
+    n_maps = len(heads) * len(runs.kept(settings.heads, checkpoint.n_heads, "head"))
+    share = 1.0 if run is None else (left or 0) / run.record["n_blocks"]
+    like = known.cells.get((dataset.fingerprint, settings.max_length, settings.pad_to))
+    if run is not None:
+        cells = run.record["n_cells"]
+    elif like is not None:
+        cells = round(like * len(chosen))
+    else:
+        cells = estimates.cells(dataset, chosen, settings)
+    estimate = estimates.estimate(
+        checkpoint, settings.precision, len(chosen), cells * n_maps, share, known.rates
+    )
+    return Pair(name, candidate, dataset, settings, run, left, estimate)
+
+
+def _once(pairs: list[Pair]) -> list[Pair]:
+    """A run that several [[ingest]] ask for counts once."""
+    seen: set[tuple[Any, ...]] = set()
+    kept = []
+    for p in pairs:
+        checkpoint = p.candidate.checkpoint
+        assert checkpoint is not None
+        key = (checkpoint.fingerprint, p.dataset.fingerprint, p.settings)
+        if key not in seen:
+            seen.add(key)
+            kept.append(p)
+    return kept
+
+
+def _made(
+    root: Path, declared: Declaration, datasets: dict[str, Dataset], pairs: list[Pair]
+) -> Iterator[Row]:
+    """Annotations and results that are missing or stale, of what the store holds already."""
+    for annotation in currency.annotating(root, declared, datasets):
+        if annotation.state != "held":
+            yield Row("annotation", annotation.name, annotation.state, annotation.problem or "")
+    if not declared.analyses:
+        return
+    held = [p.run.run for p in pairs if p.run and p.state == "held"]
+    try:
+        with stores.open(root) as store:
+            for result in currency.results(store, declared, held):
+                if result.state != "held":
+                    yield Row("analysis", result.name, result.state, "")
+    except StoreError as error:
+        yield Row("analysis", "every one", "unreadable", str(error))
+
+
+def _waiting(candidate: Candidate) -> Row:
+    state = "waiting" if candidate.entry.glob or candidate.settling else "unreadable"
+    return Row("model", candidate.name, state, candidate.why or "")
+
+
+def _others(
+    root: Path, declared: Declaration, found: list[Candidate], pairs: list[Pair]
+) -> Iterator[Row]:
+    """Runs of the store that the file does not ask for. Of a checkpoint whose folder is gone, or
+    cannot be read now, the maps are kept without a word: they are what it was run for."""
+    wanted = {p.run.run for p in pairs if p.run}
+    for fragment in fragments.listing(root, "runs"):
+        if fragment.owner in wanted:
+            continue
+        try:
+            record = fragments.read(root, fragment).row(0, named=True)
+            model = fragments.read_one(root, "models", record["model"])
+        except AttnstoreError:
+            continue  # `verify` tells
+        source = "" if model is None else str(model["source"][0])
+        there = next((c for c in found if c.source == source), None)
+        if not _settings_declared(declared, record):
+            yield Row("run", fragment.owner, "no longer declared", _DROP)
+        elif there is not None and there.checkpoint is not None:
+            yield Row("run", fragment.owner, "stale", f"{source} holds other weights or texts now")
+        elif there is None and not _of_a_glob(declared, source):
+            yield Row("run", fragment.owner, "no longer declared", _DROP)
+
+
+_DROP = "`attnstore drop` deletes it, if it is not wanted"
+
+
+def _of_a_glob(declared: Declaration, source: str) -> bool:
+    patterns = [str(declared.path(m.glob)) for m in declared.models if m.glob is not None]
+    return any(fnmatch.fnmatch(source, pattern) for pattern in patterns)
+
+
+def _settings_declared(declared: Declaration, record: dict[str, Any]) -> bool:
+    """Whether some [[ingest]] asks for a run over that dataset with these settings."""
+    name = str(record["dataset"]).partition("@")[0]
+    return any(
+        name in (entry.datasets or [d.name for d in declared.datasets])
+        and (entry.max_length, entry.pad_to, entry.precision)
+        == (record["max_length"], record["pad_to"], record["precision"])
+        for entry in declared.ingest
+    )
