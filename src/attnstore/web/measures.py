@@ -1,0 +1,236 @@
+"""What can colour the grid of a run's heads: a measure of its maps, an analysis, an effect.
+
+A choice has a key that stands in the address: a column of `map_stats`, or `analysis:NAME` for any
+file of sql/analysis with layer, head and a mean or a class, or `disabling` where the store says
+what disabling a head does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import polars as pl
+
+from attnstore.errors import UnknownNameError, UsageError
+from attnstore.names import STATISTICS, near
+from attnstore.query import analyses
+from attnstore.query.analyses import Analysis
+from attnstore.web.reader import Reader
+
+UNITS = {"entropy": "nats", "mean_distance": "tokens"}
+"""Units of measures of a map; the others are shares of attention."""
+_SIGNED = ("feature_change",)  # analyses whose mean is a difference
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to colour the grid. parameters: of an analysis, run aside."""
+
+    key: str
+    title: str
+    group: str
+    parameters: tuple[analyses.Parameter, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one head has. value: None where it has none; name: its class, for a grid of classes."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int | None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values of a run's heads. parts: what else the result is divided by, one of them shown.
+
+    signed: the values are differences, and 0 is the middle of their scale.
+    """
+
+    title: str
+    unit: str
+    cells: dict[tuple[int, int], Cell]
+    layers: list[int]
+    heads: list[int]
+    signed: bool = False
+    parts: list[str] = field(default_factory=list)
+    part: str | None = None
+    note: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The classes in the grid, in order; empty for a grid of numbers."""
+        return sorted({c.name for c in self.cells.values() if c.name is not None})
+
+    @property
+    def counts(self) -> list[tuple[str, int]]:
+        """How many heads each class has, the commonest first."""
+        found = Counter(c.name for c in self.cells.values() if c.name is not None)
+        return sorted(found.items(), key=lambda row: (-row[1], row[0]))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The values at the two ends of its scale."""
+        values = [c.value for c in self.cells.values() if c.value is not None]
+        low, high = min(values, default=0.0), max(values, default=0.0)
+        if self.signed:
+            top = max(abs(low), abs(high))
+            return -top, top
+        return low, high
+
+    def extremes(self, n: int) -> dict[str, list[tuple[int, int, float]]]:
+        """The n heads with the highest values and the n with the lowest: (layer, head, value)."""
+        found = [(*at, c.value) for at, c in self.cells.items() if c.value is not None]
+        by_value = sorted(found, key=lambda row: row[2])
+        return {"highest": by_value[::-1][:n], "lowest": by_value[:n]}
+
+
+@cache
+def _analyses() -> dict[str, Choice]:
+    found = {}
+    for name, analysis in analyses.listing().items():
+        columns = {c.name for c in analysis.columns}
+        valued = "mean" in columns or {"class", "stability"} <= columns
+        needed = {p.name for p in analysis.parameters if p.required}
+        if {"layer", "head"} <= columns and valued and needed == {"run"}:
+            rest = tuple(p for p in analysis.parameters if p.name != "run")
+            title = analysis.title.rstrip(".")
+            found[f"analysis:{name}"] = Choice(f"analysis:{name}", title, "Analyses", rest)
+    return found
+
+
+def choices(reader: Reader) -> list[Choice]:
+    """What can colour a grid of this store, in the order in which it is offered."""
+    comments = {name: text for name, _, text in reader.columns().get("map_stats", [])}
+    measures = [Choice(n, comments.get(n, n).split(";")[0], "Measures") for n in STATISTICS]
+    effect = (
+        [Choice("disabling", "What disabling the head does to the score", "Effects")]
+        if "ablations" in reader.views()
+        else []
+    )
+    return [*measures, *_analyses().values(), *effect]
+
+
+def find(reader: Reader, key: str) -> Choice:
+    """The choice of a key. Raises UnknownNameError."""
+    known = {c.key: c for c in choices(reader)}
+    if key not in known:
+        raise UnknownNameError(
+            f"There is no measure {key!r}{near(key, known) or '; the run page lists them'}"
+        )
+    return known[key]
+
+
+def is_quick(reader: Reader, run: str, choice: Choice, given: Mapping[str, str]) -> bool:
+    """Whether a grid can be drawn with the page: it needs no analysis, or its result is at hand."""
+    if choice.group != "Analyses":
+        return True
+    return reader.has_analysis(choice.key.partition(":")[2], run=run, **_arguments(choice, given))
+
+
+def grid(reader: Reader, run: Mapping[str, Any], choice: Choice, given: Mapping[str, str]) -> Grid:
+    """The grid of a run. given: values of an analysis's parameters, and `part`."""
+    place: dict[str, Any] = {"layers": list(run["layers"]), "heads": list(run["heads"])}
+    if choice.group == "Measures":
+        rows = statistics(reader, run["run"]).filter(pl.col("measure") == choice.key)
+        unit = UNITS.get(choice.key, "share of attention")
+        return Grid(choice.title, unit, _cells(rows, None), **place)
+    if choice.group == "Effects":
+        return _effects(reader, run, choice, given.get("part"), place)
+    name = choice.key.partition(":")[2]
+    rows = reader.analysis(name, run=run["run"], **_arguments(choice, given))
+    return _of_analysis(analyses.find(name), choice, rows, given.get("part"), place)
+
+
+def _arguments(choice: Choice, given: Mapping[str, str]) -> dict[str, str]:
+    return {p.name: given[p.name] for p in choice.parameters if given.get(p.name)}
+
+
+def statistics(reader: Reader, run: str) -> pl.DataFrame:
+    """Every measure of every head of a run: layer, head, measure, n, mean, low, high."""
+    columns = ", ".join(f'"{name}"' for name in STATISTICS)
+    return reader.ask(
+        "SELECT layer, head, measure, count(*) AS n, avg(value) AS mean, "
+        "mean - 1.96 * stddev_samp(value) / sqrt(n) AS low, "
+        "mean + 1.96 * stddev_samp(value) / sqrt(n) AS high "
+        f"FROM (FROM map_stats WHERE run = $run) UNPIVOT (value FOR measure IN ({columns})) "
+        "GROUP BY layer, head, measure ORDER BY layer, head",
+        run=run,
+    )
+
+
+def _of_analysis(
+    analysis: Analysis, choice: Choice, rows: pl.DataFrame, part: str | None, place: dict[str, Any]
+) -> Grid:
+    """A result as a grid: one row per head, or one per head and value of a further column."""
+    texts = [c.name for c in analysis.columns if c.type == "VARCHAR"]
+    value = next((c for c in analysis.columns if c.name == "mean"), None)
+    parts: list[str] = []
+    names = texts[0] if texts else None
+    if texts and not rows.select("layer", "head").is_unique().all():
+        names = None
+        parts = rows[texts[0]].unique(maintain_order=True).to_list()
+        part = part if part in parts else (parts[0] if parts else None)
+        rows = rows.filter(pl.col(texts[0]) == part)
+    if value is None:
+        rows = rows.rename({"stability": "mean"})
+    unit = value.unit if value else "share of inputs"
+    if value is not None:
+        note = value.text
+    else:
+        note = next(c.text for c in analysis.columns if c.name == "stability")
+    cells = _cells(rows, names)
+    signed = analysis.name in _SIGNED
+    return Grid(
+        choice.title, unit, cells, **place, signed=signed, parts=parts, part=part, note=note
+    )
+
+
+def _effects(
+    reader: Reader, run: Mapping[str, Any], choice: Choice, part: str | None, place: dict[str, Any]
+) -> Grid:
+    rows = ablations(reader, run).filter(pl.col("head").is_not_null())
+    parts = rows["score"].unique(maintain_order=True).to_list()
+    part = part if part in parts else (parts[0] if parts else None)
+    cells = _cells(rows.filter(pl.col("score") == part), None)
+    note = "Score with the head disabled less the score of the whole model"
+    return Grid(choice.title, "", cells, **place, signed=True, parts=parts, part=part, note=note)
+
+
+def ablations(reader: Reader, run: Mapping[str, Any]) -> pl.DataFrame:
+    """What disabling heads and layers of a run's model does to its scores.
+
+    Columns: layer, head (None for a whole layer), score (metric, dataset and what the heads were
+    disabled to), mean (the change), low, high, n; the run's own dataset first.
+    Raises UsageError where the store has no view `ablations`.
+    """
+    if "ablations" not in reader.views():
+        raise UsageError("The store has no ablations; `python -m flows.ablate` makes them.")
+    return reader.ask(
+        "SELECT layer, head, format('{} on {}, {}', metric, dataset, \"value\") AS score, "
+        "difference AS mean, low, high, n FROM ablations "
+        "WHERE model = $model AND widest AND layer IS NOT NULL AND difference IS NOT NULL "
+        "ORDER BY dataset = $dataset DESC, dataset, \"value\", metric, layer, head NULLS LAST",
+        model=run["model"], dataset=run["dataset"],
+    )  # fmt: skip
+
+
+def _cells(rows: pl.DataFrame, names: str | None) -> dict[tuple[int, int], Cell]:
+    found = {}
+    for row in rows.iter_rows(named=True):
+        value, low, high = (_finite(row.get(c)) for c in ("mean", "low", "high"))
+        name = row[names] if names else None
+        found[int(row["layer"]), int(row["head"])] = Cell(value, low, high, row.get("n"), name)
+    return found
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

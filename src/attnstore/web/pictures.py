@@ -1,0 +1,33 @@
+"""Maps on their way to the browser: bytes for its canvas, PNGs for lists.
+
+A map travels as float32, the overview of all heads as bytes on a square-root scale, weight =
+(q/255)²; where an input is long, a thumbnail keeps the largest weight of each of its cells.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from attnstore.show.colours import colours, png
+
+Floats = npt.NDArray[np.float32]
+
+SIDE = 96
+"""Most cells along a side of a thumbnail."""
+
+
+def thumbnails(maps: Floats, side: int = SIDE) -> npt.NDArray[np.uint8]:
+    """Maps (…, L, L) as bytes (…, s, s), s = min(L, side): q = 255 √weight."""
+    length = maps.shape[-1]
+    if length > side:
+        at = np.linspace(0, length, side, endpoint=False).astype(np.intp)
+        maps = np.maximum.reduceat(np.maximum.reduceat(maps, at, axis=-1), at, axis=-2)
+    small: npt.NDArray[np.uint8] = (np.sqrt(np.clip(maps, 0, 1)) * 255).round().astype(np.uint8)
+    return small
+
+
+def picture(weights: Floats, side: int = SIDE) -> bytes:
+    """One map (L, L) as a PNG of at most `side` pixels a side: √weight, up to its largest."""
+    small = thumbnails(weights, side).astype(np.float32)
+    return png(colours(small, float(small.max(initial=0))))

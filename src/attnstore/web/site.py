@@ -1,0 +1,113 @@
+"""What every page needs: the store, the templates and the page's own token."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from attnstore import readable
+from attnstore.disk.fragments import file_crc32c
+from attnstore.errors import UsageError
+from attnstore.patterns.labelling import Sittings
+from attnstore.show.colours import scales
+from attnstore.web import charts
+from attnstore.web.queries import Questions
+from attnstore.web.reader import Reader
+
+FOLDER = Path(__file__).parent
+"""Where templates and static files lie."""
+
+
+class Site:
+    """A store as pages. page_token: what a page sends back with everything that writes."""
+
+    def __init__(self, reader: Reader, questions: Questions) -> None:
+        self.reader, self.questions = reader, questions
+        self.sittings = Sittings(reader.root)
+        self.page_token = secrets.token_urlsafe(24)
+        self._templates = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._templates.filters |= {
+            "size": readable.size,
+            "many": readable.many,
+            "number": readable.number,
+            "duration": readable.duration,
+            "plain": readable.plain,
+            "ago": ago,
+            "cut": cut,
+        }
+        self._templates.globals |= {
+            "link": charts.link,
+            "static": static,
+            "query_with": query_with,
+            "scales": scales(),
+            "root": str(reader.root),
+            "page_token": self.page_token,
+        }
+
+    def close(self) -> None:
+        """End everything that the site holds."""
+        self.questions.close()
+        self.reader.close()
+
+    def render(self, request: Request, name: str, status: int = 200, **about: Any) -> Response:
+        """A template as an answer."""
+        text = self._templates.get_template(name).render(
+            behind=self.reader.behind, path=request.url.path, **about
+        )
+        return HTMLResponse(text, status)
+
+
+@cache
+def static(name: str) -> str:
+    """The address of a static file, with its content's checksum, so that it can be kept for ever."""
+    return f"/static/{name}?v={file_crc32c(FOLDER / 'static' / name):08x}"
+
+
+def query_with(given: Mapping[str, str], **changed: str) -> str:
+    """The part of an address after the question mark, with some of its values changed."""
+    return urlencode({**given, **changed})
+
+
+def as_number(what: str, text: str) -> int:
+    """A whole number from an address. Raises UsageError."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise UsageError(f"The address gives {what} as {text!r}; give a number from 0.") from None
+    if not 0 <= value < 1 << 62:
+        raise UsageError(f"The address gives {what} as {text!r}; give a number from 0.")
+    return value
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago a moment (UTC) was, in words."""
+    if moment is None:
+        return "never"
+    seconds = (datetime.now(UTC).replace(tzinfo=None) - moment).total_seconds()
+    for name, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            n = int(seconds // length)
+            return f"{n} {name}{'s' if n > 1 else ''} ago"
+    return "just now"
+
+
+def cut(text: str | None, longest: int = 160) -> str:
+    """A text on one line, shortened."""
+    shown = readable.plain(text[: longest + 1]) if text else ""
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"

@@ -1,0 +1,107 @@
+"""The SQL page: an editor beside the views, queries that can be followed, cancelled and shared."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from attnstore.errors import UnknownNameError, UsageError
+from attnstore.query import analyses
+from attnstore.readable import cell
+from attnstore.web import charts
+from attnstore.web.queries import Question
+from attnstore.web.results import Result
+from attnstore.web.site import Site
+from attnstore.web.worker import SHOWN
+
+START = """SELECT layer, head, avg(entropy) AS mean
+FROM map_stats
+WHERE run = '{run}'
+GROUP BY layer, head
+ORDER BY layer, head"""
+
+
+def sql_page(site: Site, request: Request) -> Response:
+    """The editor with the query of the address: `q` or `analysis`, and `p.NAME` for parameters."""
+    given = request.query_params
+    name = given.get("analysis")
+    text = given.get("q") or (analyses.find(name).sql if name else "")
+    runs = site.reader.ask("SELECT run FROM runs ORDER BY stored DESC, run")["run"].to_list()
+    params = {k[2:]: v for k, v in given.items() if k.startswith("p.")}
+    data = {
+        "start": START.format(run=(runs[0] if runs else "model/dataset").replace("'", "''")),
+        "runs": runs,
+        "params": params,
+        "analysis": name,
+        "ask": bool(text),
+        "show": given.get("show", ""),
+        "limits": {"seconds": site.questions.limits.seconds, "shown": SHOWN},
+    }
+    return site.render(
+        request, "sql.html", text=text, columns=site.reader.columns(), views=site.reader.views(),
+        analyses=analyses.listing(), chosen=name, data=data, limits=site.questions.limits,
+    )  # fmt: skip
+
+
+def ask(site: Site, body: bytes) -> Response:
+    """Start the query of a JSON body {sql, params}; answers how it stands."""
+    try:
+        given = json.loads(body)
+        text, params = str(given["sql"]), {str(k): str(v) for k, v in given["params"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError("A query comes as JSON with sql and params.") from None
+    return JSONResponse(site.questions.ask(text, params).told())
+
+
+def follow(site: Site, request: Request) -> Response:
+    """How a query stands."""
+    return JSONResponse(_question(site, request).told())
+
+
+def cancel(site: Site, request: Request) -> Response:
+    """Stop a query."""
+    return JSONResponse(site.questions.cancel(request.path_params["question"]).told())
+
+
+def table(site: Site, request: Request) -> Response:
+    """The result of a query as a table, and as the pictures that fit."""
+    question = _done(site, request)
+    result = Result(question.result["columns"], question.result["rows"])
+    return site.render(
+        request, "_result.html", question=question, result=result, cell=cell,
+        pictures=result.pictures(), found=question.result, shown=SHOWN,
+    )  # fmt: skip
+
+
+def download(site: Site, request: Request) -> Response:
+    """The result as result.parquet or result.csv, or a picture of it as NAME.svg."""
+    question, name = _done(site, request), request.path_params["file"]
+    if name == "result.parquet":
+        return FileResponse(question.file, filename=name)
+    if name == "result.csv":
+        return FileResponse(site.questions.csv(question), filename=name, media_type="text/csv")
+    pictures = Result(question.result["columns"], question.result["rows"]).pictures()
+    kind, _, ending = name.rpartition(".")
+    if ending != "svg" or kind not in pictures:
+        raise UnknownNameError(f"There is no {name} of this result.")
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(charts.standalone(pictures[kind]), media_type="image/svg+xml", headers=headers)
+
+
+def _question(site: Site, request: Request) -> Question:
+    return site.questions.find(request.path_params["question"])
+
+
+def _done(site: Site, request: Request) -> Question:
+    question = _question(site, request)
+    if question.state != "done":
+        raise UsageError(question.sentence or "The query has not ended yet.")
+    return question
+
+
+def address(text: str, **params: str) -> str:
+    """The address of a query."""
+    return "/sql?" + urlencode({"q": text, **{f"p.{k}": v for k, v in params.items()}})

@@ -1,0 +1,218 @@
+// The SQL page: the editor, a query followed until it ends, its result sorted and shown.
+
+const $ = (id) => document.getElementById(id);
+const data = JSON.parse($("data").textContent);
+const token = document.querySelector("meta[name=page-token]").content;
+const [text, told, progress] = [$("text"), $("told"), $("progress")];
+const original = data.analysis ? text.value : null;
+let current = null;
+let show = data.show || "table";
+
+// Editor ------------------------------------------------------------------------------------------
+
+const WORDS = /(--[^\n]*|\/\*[\s\S]*?\*\/)|('(?:[^']|'')*'?)|(\$\w+)|\b(select|from|where|group|order|by|all|having|limit|offset|join|left|right|full|inner|cross|using|on|as|and|or|not|in|is|null|between|like|case|when|then|else|end|with|recursive|materialized|union|except|intersect|distinct|over|partition|filter|qualify|unnest|values|exclude|replace|pivot|unpivot|asc|desc|nulls|first|last|true|false|semi|anti|explain|analyze|describe|summarize)\b|\b(\d+(?:\.\d+)?)\b/gi;
+const KINDS = ["note", "quote", "given", "word", "number"];
+
+function paint() {
+  const parts = [];
+  let at = 0;
+  for (const match of text.value.matchAll(WORDS)) {
+    parts.push(text.value.slice(at, match.index));
+    const span = document.createElement("span");
+    span.className = KINDS[match.slice(1).findIndex((m) => m !== undefined)];
+    span.textContent = match[0];
+    parts.push(span);
+    at = match.index + match[0].length;
+  }
+  $("painted").replaceChildren(...parts, text.value.slice(at), "\n");
+  text.style.height = "auto";
+  text.style.height = `${Math.min(text.scrollHeight + 2, 380)}px`;
+  $("painted").scrollTop = text.scrollTop;
+}
+
+// A field for each $name, with what it held before.
+const fields = { ...data.params };
+function parameters() {
+  const code = text.value.replace(/--[^\n]*|'(?:[^']|'')*'/g, "");
+  const names = [...new Set([...code.matchAll(/\$([A-Za-z_]\w*)/g)].map((m) => m[1]))];
+  const held = [...$("parameters").querySelectorAll("[name]")].map((f) => f.name);
+  if (held.join() === names.join()) return;
+  $("parameters").replaceChildren(...names.map((name) => {
+    const about = text.value.match(new RegExp(`^-- param ${name} \\w+(?: = ([^:\\n]+))?: (.*)$`, "m"));
+    const isRun = /(^|_)run$/.test(name);
+    const field = document.createElement(isRun ? "select" : "input");
+    if (isRun) {
+      const optional = about && about[1] !== undefined;
+      field.append(...(optional ? [new Option("any", "")] : []), ...data.runs.map((run) => new Option(run, run)));
+    } else Object.assign(field, { size: 12, placeholder: about?.[1] ?? "" });
+    field.name = name;
+    if (fields[name] !== undefined) field.value = fields[name];
+    field.addEventListener("input", () => { fields[name] = field.value; });
+    fields[name] = field.value;
+    const label = document.createElement("label");
+    label.append(`$${name} `, field);
+    if (about) label.dataset.tip = about[2];
+    return label;
+  }));
+}
+
+function given() {
+  const found = {};
+  for (const field of $("parameters").querySelectorAll("[name]")) found[field.name] = field.value;
+  return found;
+}
+
+text.addEventListener("input", () => { paint(); parameters(); });
+text.addEventListener("scroll", () => { $("painted").scrollTop = text.scrollTop; $("painted").scrollLeft = text.scrollLeft; });
+text.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    run();
+  }
+});
+document.addEventListener("keydown", (event) => { if (event.key === "Escape" && current) cancel(); });
+document.addEventListener("click", (event) => {
+  const insert = event.target.closest("[data-insert]")?.dataset.insert;
+  if (!insert) return;
+  text.setRangeText(insert, text.selectionStart, text.selectionEnd, "end");
+  text.focus();
+  paint();
+});
+$("filter").addEventListener("input", (event) => {
+  const wanted = event.target.value.toLowerCase();
+  for (const view of $("views").children) {
+    const details = view.querySelector("details");
+    const own = details.querySelector("summary").textContent.toLowerCase().includes(wanted);
+    let any = false;
+    for (const column of details.querySelectorAll("li")) {
+      const fits = column.textContent.toLowerCase().includes(wanted);
+      column.hidden = !(own || fits);
+      any ||= fits;
+    }
+    view.hidden = !(own || any);
+    details.open = Boolean(wanted) && any && !own;
+  }
+});
+
+// Asking ------------------------------------------------------------------------------------------
+
+async function sent(method, url, body) {
+  const answer = await fetch(url, { method, headers: { "X-Page-Token": token, Accept: "application/json" }, body: body && JSON.stringify(body) });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.json();
+}
+
+function address() {
+  const query = new URLSearchParams();
+  if (original !== null && text.value === original) query.set("analysis", data.analysis);
+  else query.set("q", text.value);
+  for (const [name, value] of Object.entries(given())) if (value !== "") query.set(`p.${name}`, value);
+  if (show !== "table") query.set("show", show);
+  return `/sql?${query}`;
+}
+
+async function run(push = true) {
+  if (current) await cancel();
+  if (push) history.pushState(null, "", address());
+  $("result").replaceChildren();
+  busy(true);
+  try {
+    let state = await sent("POST", "/questions", { sql: text.value, params: given() });
+    current = state.id;
+    const mine = current;
+    while (state.state === "waiting" || state.state === "running") {
+      tell(state);
+      await new Promise((done) => setTimeout(done, state.seconds < 1 ? 60 : 250));
+      if (current !== mine) return;
+      state = await sent("GET", `/questions/${mine}`);
+    }
+    if (current !== mine) return;
+    if (state.state === "done") await result(state);
+    else fail(state.sentence);
+  } catch (error) {
+    fail(error.message);
+  }
+  current = null;
+  busy(false);
+}
+
+async function cancel() {
+  const id = current;
+  current = null;
+  busy(false);
+  const state = await sent("DELETE", `/questions/${id}`).catch((error) => ({ sentence: error.message }));
+  fail(state.sentence || "The query had ended.");
+}
+
+function busy(on) {
+  $("cancel").disabled = !on;
+  progress.hidden = !on;
+  progress.removeAttribute("value");
+}
+
+function tell({ state, percent, seconds }) {
+  if (percent !== null && percent > 0) Object.assign(progress, { max: 100, value: percent });
+  told.textContent = state === "waiting" ? "waiting for other queries …" : `${seconds.toFixed(1)} s${percent ? `, ${Math.round(percent)} %` : ""}`;
+  told.classList.remove("wrong");
+}
+
+function fail(sentence) {
+  told.textContent = sentence;
+  told.classList.add("wrong");
+}
+
+async function result(state) {
+  const answer = await fetch(`/questions/${state.id}/table`, { headers: { Accept: "text/html" } });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!answer.ok) return fail(page.querySelector(".lead")?.textContent || "The result cannot be read.");
+  $("result").replaceChildren(...page.body.childNodes);
+  told.textContent = `${state.seconds.toFixed(2)} s`;
+  told.classList.remove("wrong");
+  shown(show);
+}
+
+// Result ------------------------------------------------------------------------------------------
+
+function shown(kind) {
+  const parts = [...$("result").querySelectorAll("[data-as]")];
+  if (!parts.some((p) => p.dataset.as === kind)) kind = "table";
+  for (const part of parts) part.hidden = part.dataset.as !== kind;
+  for (const button of $("result").querySelectorAll("[data-show]")) button.setAttribute("aria-pressed", String(button.dataset.show === kind));
+}
+
+$("result").addEventListener("click", (event) => {
+  const kind = event.target.closest("[data-show]")?.dataset.show;
+  if (kind) {
+    show = kind;
+    history.replaceState(null, "", address());
+    return shown(kind);
+  }
+  const head = event.target.closest("th");
+  if (head) sort(head);
+});
+
+function sort(head) {
+  const up = head.getAttribute("aria-sort") !== "ascending";
+  for (const other of head.parentElement.children) other.setAttribute("aria-sort", "none");
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const at = [...head.parentElement.children].indexOf(head);
+  const numeric = head.classList.contains("n");
+  const body = head.closest("table").tBodies[0];
+  const value = (row) => {
+    const cell = row.cells[at];
+    if (!numeric) return cell.textContent;
+    return cell.dataset.v === "" ? -Infinity : Number(cell.dataset.v);
+  };
+  const rows = [...body.rows].map((row) => [value(row), row]);
+  rows.sort(([a], [b]) => (numeric ? a - b : a.localeCompare(b)) * (up ? 1 : -1));
+  body.append(...rows.map(([, row]) => row));
+}
+
+$("query").addEventListener("submit", (event) => { event.preventDefault(); run(); });
+$("cancel").addEventListener("click", () => current && cancel());
+addEventListener("popstate", () => location.reload());
+
+if (!text.value) text.value = data.start;
+paint();
+parameters();
+if (data.ask) run(false);
