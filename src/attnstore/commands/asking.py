@@ -1,0 +1,80 @@
+"""The commands that ask: `sql` and `query`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import polars as pl
+
+from attnstore.commands import cli_output
+from attnstore.commands.options import format_option, param_option
+from attnstore.commands.questions import answer, reading
+from attnstore.errors import UsageError
+from attnstore.query import analyses
+
+
+@click.command()
+@click.argument("text")
+@param_option
+@format_option
+@click.option("--out", metavar="FILE", help="Write the rows there; its ending names the format.")
+@click.pass_obj
+def sql(store: str, text: str, params: dict[str, Any], form: str | None, out: str | None) -> None:
+    """Ask a question in SQL. TEXT may be @FILE, or - for stdin.
+
+    \b
+    Example: attnstore sql 'FROM map_stats WHERE run = $run LIMIT 5' --param run=minilm/sample
+    """
+    asked = _text(text)
+    with reading(store) as opened:
+        cli_output.emit(answer(lambda: opened.sql(asked, **params)), form, out)
+
+
+def _text(text: str) -> str:
+    if text == "-":
+        return sys.stdin.read()
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).expanduser().read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(
+            f"The file {text[1:]} cannot be read ({reason}); TEXT is @FILE."
+        ) from error
+
+
+@click.command()
+@click.argument("name", required=False)
+@param_option
+@format_option
+@click.pass_obj
+def query(store: str, name: str | None, params: dict[str, Any], form: str | None) -> None:
+    """Run an analysis of sql/analysis; without NAME, list them.
+
+    \b
+    Example: attnstore query special_tokens --param run=minilm/sample
+    """
+    if name is None:
+        cli_output.emit(_analyses(), form, None)
+        return
+    with reading(store) as opened:
+        cli_output.emit(answer(lambda: analyses.run(opened, name, **params)), form, None)
+
+
+def _analyses() -> pl.DataFrame:
+    rows = [
+        (a.name, a.title, ", ".join(_shown(p) for p in a.parameters))
+        for a in analyses.listing().values()
+    ]
+    return pl.DataFrame(
+        rows, schema=dict.fromkeys(("name", "title", "parameters"), pl.String), orient="row"
+    )
+
+
+def _shown(parameter: analyses.Parameter) -> str:
+    return parameter.name + ("" if parameter.required else f"={json.dumps(parameter.default)}")

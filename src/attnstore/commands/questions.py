@@ -1,0 +1,37 @@
+"""A store opened for a command, and a question asked of it: notes go to stderr, Ctrl-C is heard."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import click
+
+from attnstore import store as stores
+from attnstore.store import Store
+
+_T = TypeVar("_T")
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[Store]:
+    """A store to read; what keeps its index behind is told on stderr."""
+    with stores.open(path) as store:
+        if store.behind:
+            click.echo(f"attnstore: note: {store.behind}", err=True)
+        yield store
+
+
+def answer(ask: Callable[[], _T]) -> _T:
+    """What `ask` returns. DuckDB is deaf to Ctrl-C while it computes: this thread listens for it."""
+    asked = ThreadPoolExecutor(1).submit(ask)
+    try:
+        while not asked.done():
+            wait([asked], timeout=0.1)  # polars keeps a signal from ending a wait without a limit
+        return asked.result()
+    except KeyboardInterrupt:
+        click.echo("\nattnstore: interrupted", err=True)
+        os._exit(130)  # a reader leaves nothing half done; an orderly exit would wait for DuckDB

@@ -1,0 +1,41 @@
+"""How a command may end: a user's mistake is one sentence on stderr and exit code 2, never a trace."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from attnstore.errors import AttnstoreError
+
+
+class _Sentences(click.Command):
+    """A click command that ends so. Ctrl-C is exit code 130, a closed pipe is quiet."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except AttnstoreError as error:
+            click.echo(f"attnstore: {error}", err=True)
+            context.exit(2)
+        except KeyboardInterrupt:
+            click.echo(
+                "\nattnstore: interrupted; finished blocks of an ingestion are kept, the same command "
+                "goes on from there",
+                err=True,
+            )
+            context.exit(130)
+        except BrokenPipeError:  # the reader has seen enough: `attnstore … | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            context.exit(141)
+
+
+class Command(_Sentences):
+    """One command, as a flow is."""
+
+
+class Commands(_Sentences, click.Group):
+    """A group of commands, as `attnstore` is."""
