@@ -1,0 +1,173 @@
+"""Rules of `attnstore.care.copying`: a copy is whole, or goes on where it stopped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from helpers import contents, flip, shrink, write_texts
+
+import attnstore
+from attnstore import store as stores
+from attnstore.care import copying
+from attnstore.care.places import Folder
+from attnstore.disk import arrays, fragments, locks
+from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameError, UsageError
+from attnstore.query.verify import verify
+
+RUNS = ["tiny/more", "tiny/texts"]
+
+
+@pytest.fixture(scope="module")
+def root(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A store with two runs of several blocks, to read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        folder = tmp_path_factory.mktemp("copying")
+        texts = [
+            str(write_texts(folder / f"{name}.jsonl", 24, seed, longest=16))
+            for seed, name in enumerate(("texts", "more"))
+        ]
+        attnstore.ingest(folder / "store", str(tiny_bert), texts, max_length=48)
+        yield folder / "store"
+
+
+class Stopped(Folder):
+    """A folder whose disk stops after some writes."""
+
+    def __init__(self, root: Path, writes: int) -> None:
+        super().__init__(root)
+        self.left = writes
+
+    def write(self, path: str, data: bytes) -> None:
+        if not self.left:
+            raise StoreError("stopped")
+        self.left -= 1
+        super().write(path, data)
+
+
+def test_a_copy_has_the_same_bytes_and_answers(root: Path, tmp_path: Path) -> None:
+    """Every committed file, the same rows, and `verify` finds nothing."""
+    calls: list[tuple[int, int]] = []
+    done = copying.copy(root, tmp_path / "copy", progress=lambda *call: calls.append(call))
+    assert contents(tmp_path / "copy") == contents(root)
+    assert done.runs == RUNS
+    assert done.files == done.written_files == len(contents(root))
+    assert calls[-1] == (done.bytes, done.bytes)
+    assert verify(tmp_path / "copy").findings == []
+    with attnstore.open(root) as one, attnstore.open(tmp_path / "copy") as other:
+        for question in ("FROM runs ORDER BY run", "SELECT sum(list_sum(weights)) FROM maps"):
+            assert other.sql(question).equals(one.sql(question))
+
+
+def test_orphans_are_not_copied(root: Path, tmp_path: Path) -> None:
+    """What nothing refers to stays behind."""
+    source = Path(shutil.copytree(root, tmp_path / "source"))
+    (block,) = [f for f in fragments.listing(source, "blocks", RUNS[0]) if f.part == "000001"]
+    (source / block.path).unlink()
+    copying.copy(source, tmp_path / "copy")
+    missing = contents(source).keys() - contents(tmp_path / "copy").keys()
+    assert {p.split("/")[1] for p in missing} == {"tiny", "map_stats"}
+
+
+def test_a_stopped_copy_is_sound_at_every_point_and_goes_on(root: Path, tmp_path: Path) -> None:
+    """Stopped after each write: what is there counts only when it is whole; nothing is done twice."""
+    total, place = len(contents(root)), tmp_path / "copy"
+    for n in range(total - 1):
+        before = len(contents(place))
+        with pytest.raises(StoreError, match="stopped"):
+            copying.copy(root, Stopped(place, 1))
+        assert len(contents(place)) == before + 1
+        if n % 8 == 0:
+            assert verify(place).findings == []
+    assert copying.copy(root, place).written_files == 1
+    assert contents(place) == contents(root)
+    assert copying.copy(root, place).written_files == 0
+
+
+def test_named_runs_come_alone_and_others_later(root: Path, tmp_path: Path) -> None:
+    """A place that holds a run takes another one beside it."""
+    copying.copy(root, tmp_path, [RUNS[1]])
+    with attnstore.open(tmp_path) as store:
+        assert store.runs()["run"].to_list() == [RUNS[1]]
+        assert store.sql("FROM datasets")["dataset"].to_list() == ["texts"]
+    assert copying.copy(root, tmp_path).written_files < len(contents(root))
+    assert contents(tmp_path) == contents(root)
+
+
+def test_a_damaged_file_at_the_target_is_mended(root: Path, tmp_path: Path) -> None:
+    """The same command compares every byte."""
+    copying.copy(root, tmp_path)
+    flip(arrays.shard_path(tmp_path, RUNS[0], "maps", 1))
+    flip(next((tmp_path / "fragments" / "map_stats" / RUNS[1]).iterdir()))
+    assert copying.copy(root, tmp_path).written_files == 2
+    assert contents(tmp_path) == contents(root)
+
+
+def test_a_damaged_file_of_the_source_is_not_copied(root: Path, tmp_path: Path) -> None:
+    """The error names it, and the target has no run for it."""
+    source = Path(shutil.copytree(root, tmp_path / "source"))
+    flip(arrays.shard_path(source, RUNS[0], "maps", 1))
+    with pytest.raises(DamageError, match=r"tiny/more/maps/c/0/0/1 .* is not what was committed"):
+        copying.copy(source, tmp_path / "copy")
+    assert not fragments.listing(tmp_path / "copy", "runs")
+
+
+def test_what_is_written_is_read_back(root: Path, tmp_path: Path) -> None:
+    """A disk that keeps other bytes than it was given is noticed."""
+
+    class Bad(Folder):
+        def write(self, path: str, data: bytes) -> None:
+            super().write(path, data[:-1] + b"?")
+
+    with pytest.raises(StoreError, match="reads back differently"):
+        copying.copy(root, Bad(tmp_path / "copy"))
+
+
+def test_other_content_under_the_same_name_is_refused(
+    root: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    """Nothing is mixed, and nothing is written."""
+    texts = write_texts(tmp_path / "texts.jsonl", 3, seed=7)
+    attnstore.ingest(tmp_path / "store", str(tiny_bert), str(texts), max_length=48)
+    before = contents(tmp_path / "store")
+    with pytest.raises(UsageError, match="other content under the name texts"):
+        copying.copy(root, tmp_path / "store")
+    assert contents(tmp_path / "store") == before
+    copying.copy(root, tmp_path / "store", [RUNS[0]])
+    with attnstore.open(tmp_path / "store") as store:
+        assert store.runs()["run"].to_list() == RUNS
+
+
+def test_blocks_that_were_computed_elsewhere_stay(root: Path, tmp_path: Path) -> None:
+    """The target's committed block keeps its shards, statistics and mark, whatever their bytes."""
+    copying.copy(root, tmp_path)
+    (mark,) = [f for f in fragments.listing(tmp_path, "blocks", RUNS[0]) if f.part == "000000"]
+    row = fragments.read(tmp_path, mark)
+    fragments.write(tmp_path, "blocks", RUNS[0], "000000", row.with_columns(pl.col("n_cells") + 0))
+    shard = arrays.shard_path(tmp_path, RUNS[0], "maps", 0)
+    flip(shard)
+    theirs = row.with_columns(maps_crc32c=pl.Series([[fragments.file_crc32c(shard)]], dtype=pl.List(pl.Int64)))  # fmt: skip
+    fragments.write(tmp_path, "blocks", RUNS[0], "000000", theirs)
+    before = contents(tmp_path)
+    copying.copy(root, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_mistakes_are_one_sentence(root: Path, tmp_path: Path) -> None:
+    """Onto itself, no store, an unknown run, a target in use."""
+    with pytest.raises(UsageError, match="onto itself"):
+        copying.copy(root, root)
+    with pytest.raises(StoreError, match="There is no attention store"):
+        copying.copy(tmp_path / "nothing", tmp_path / "copy")
+    with pytest.raises(UnknownNameError, match="did you mean tiny/more"):
+        copying.copy(root, tmp_path / "copy", ["tiny/mroe"])
+    stores.create(tmp_path / "copy")
+    with (
+        locks.hold(tmp_path / "copy" / "locks" / "copy.lock"),
+        pytest.raises(BusyError, match="in use by this process"),
+    ):
+        copying.copy(root, tmp_path / "copy")
