@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnstore.disk import arrays, codecs, description, fragments, layout
+from attnstore.disk import arrays, codecs, description, files, layout
 from attnstore.errors import DamageError, StoreError
 from attnstore.names import PRECISIONS
 
@@ -50,7 +51,7 @@ class Written:
         return codecs.decode(self.stored)
 
     def path(self, shard: int, array: str = "maps") -> Path:
-        return arrays.shard_path(self.root, RUN, array, shard)
+        return self.root / arrays.shard_path(RUN, array, shard)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_writing_reports_the_files_as_they_lie_on_disk(mine: Written) -> None:
     """Checksum and size per array are those of the shard files, and writing again changes no byte."""
     for shard, report in enumerate(mine.reports):
         for array, (sums, size) in report.items():
-            assert sums == [fragments.file_crc32c(mine.path(shard, array))]
+            assert sums == [files.file_crc32c(mine.path(shard, array))]
             assert size == mine.path(shard, array).stat().st_size
     before = mine.path(1).read_bytes()
     assert mine.write(1) == mine.reports[1]
@@ -186,17 +187,21 @@ def test_a_flipped_byte_anywhere_in_a_shard_is_never_silent(mine: Written, array
 
 
 def test_damage_names_the_files_that_are_not_what_was_committed(mine: Written) -> None:
-    """A changed byte is seen by the sums; a missing or cut file even without them."""
+    """A changed byte is seen by the sums, a file that is missing or written later without them."""
     block: dict[str, Any] = {"first_shard": 1}
     for array, (sums, size) in mine.reports[1].items():
         block |= {f"{array}_crc32c": sums, f"{array}_bytes": size}
+    committed = time.time_ns()
     assert arrays.damage(mine.root, RUN, block) == []
+    assert not arrays.changed(RUN, block, arrays.shards(mine.root, RUN), committed)
+    time.sleep(0.02)
     helpers.flip(mine.path(1))
-    assert arrays.damage(mine.root, RUN, block) == [mine.path(1)]
-    assert arrays.damage(mine.root, RUN, block, sums=False) == []
+    assert arrays.damage(mine.root, RUN, block) == [arrays.shard_path(RUN, "maps", 1)]
+    assert arrays.changed(RUN, block, arrays.shards(mine.root, RUN), committed)
+    assert not arrays.changed(RUN, block, arrays.shards(mine.root, RUN), time.time_ns())
     mine.path(1, "received").unlink()
-    for sums in (False, True):
-        assert mine.path(1, "received") in arrays.damage(mine.root, RUN, block, sums)
+    assert arrays.shard_path(RUN, "received", 1) in arrays.damage(mine.root, RUN, block)
+    assert arrays.changed(RUN, block, arrays.shards(mine.root, RUN), time.time_ns())
 
 
 def test_a_damaged_description_is_an_error_and_describing_again_mends_it(mine: Written) -> None:

@@ -140,7 +140,7 @@ def test_catching_up_loads_only_what_is_new(root: Path, model: Path) -> None:
     assert index.catch_up(root) == index.Change(1, 1, [])
     with duckdb.connect(str(root / index.FILE), read_only=True) as con:
         assert con.execute("SELECT head FROM core.labels").fetchall() == [(2,)]
-    assert not path.exists()
+    assert not (root / path).exists()
 
 
 def test_a_flipped_byte_in_the_index_is_seen_by_its_seal(root: Path) -> None:

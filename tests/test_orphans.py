@@ -64,7 +64,7 @@ def test_what_is_moved_is_told_with_the_reason_and_can_be_brought_back(root: Pat
     leaving = root / "fragments" / "blocks" / RUN / ".000009.parquet.17.tmp"
     leaving.write_bytes(b"half")
     os.utime(leaving, (1, 1))
-    foreign = arrays.shard_path(root, "gone/run", "maps", 0)
+    foreign = root / arrays.shard_path("gone/run", "maps", 0)
     foreign.parent.mkdir(parents=True)
     foreign.write_bytes(b"maps")
     superseded = only(root, "inputs").with_name(
@@ -87,7 +87,7 @@ def test_what_is_moved_is_told_with_the_reason_and_can_be_brought_back(root: Pat
     shards = [p for p in why if p.startswith(f"attention.zarr/{RUN}/")]
     assert len(shards) >= 2
     assert {why.pop(p) for p in shards} == {"it belongs to no committed block"}
-    statistics = only(found.folder, "map_stats").relative_to(found.folder).as_posix()
+    statistics = only(root / found.folder, "map_stats").relative_to(root / found.folder).as_posix()
     assert why == {
         statistics: "its block was never committed",
         leaving.relative_to(root).as_posix(): "a process was stopped while it wrote it",
@@ -95,13 +95,13 @@ def test_what_is_moved_is_told_with_the_reason_and_can_be_brought_back(root: Pat
         superseded.relative_to(root).as_posix(): "a newer fragment has taken its place",
         lost.relative_to(root).as_posix(): "there is no such run",
     }
-    reasons = pl.read_csv(found.folder / orphans.REASONS)
+    reasons = pl.read_csv(root / found.folder / orphans.REASONS)
     assert dict(reasons.select("path", "why").iter_rows()) == {f.path: f.why for f in found.files}
     assert found.summary()["files"].sum() == len(found.files)
     assert not foreign.parent.exists()
 
     assert orphans.collect(root).files == []
-    shutil.copytree(found.folder, root, dirs_exist_ok=True)
+    shutil.copytree(root / found.folder, root, dirs_exist_ok=True)
     (root / orphans.REASONS).unlink()
     assert contents(root) == before
 

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import attnstore
-from attnstore.disk import arrays, fragments, index
+from attnstore.disk import arrays, files, fragments, index
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 
 KILLS = int(os.environ.get("ATTNSTORE_KILLS", "20"))
@@ -83,7 +83,7 @@ def stored(root: Path) -> int:
     if not (root / "attnstore.json").exists():
         return 0  # killed before there was a store
     for fragment in fragments.listing(root):
-        assert fragments.file_crc32c(root / fragment.path) == fragment.crc32c, fragment.path
+        assert files.file_crc32c(root / fragment.path) == fragment.crc32c, fragment.path
     with attnstore.open(root) as store:
         assert store.behind is None
         blocks = store.sql("FROM blocks")
@@ -217,7 +217,7 @@ def test_an_ingestion_goes_on_with_exactly_what_is_missing(
     root = Path(shutil.copytree(work.root, tmp_path_factory.mktemp("resume") / "store"))
     blocks = fragments.read_one(root, "blocks", "bert/t")
     for table, block in lost:
-        shard = arrays.shard_path(root, "bert/t", "maps", blocks["first_shard"][block])
+        shard = root / arrays.shard_path("bert/t", "maps", blocks["first_shard"][block])
         fragment = root / "fragments" / table / "bert" / "t"
         (shard if table == "shard" else first(f"{block:06d}.*")(fragment)).unlink()
     missing = blocks.filter(pl.col("block").is_in({block for _, block in lost}))

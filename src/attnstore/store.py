@@ -18,8 +18,7 @@ import numpy.typing as npt
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from attnstore.disk import arrays, fragments, index, locks
-from attnstore.disk.fragments import write_file
+from attnstore.disk import arrays, buckets, fragments, index, locks
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 from attnstore.names import near, require_held
 from attnstore.query.session import Connection, Session
@@ -36,8 +35,9 @@ ANSWERS, ANSWER_BYTES = 64, 4 << 20
 
 
 class Store:
-    """A folder with attention of one or more runs, ready to be asked.
+    """A folder (or a bucket) with attention of one or more runs, ready to be asked.
 
+    root: its folder, of a bucket the local side.
     Opening brings the index up to date; `behind` tells why, where that was not possible.
     """
 
@@ -49,7 +49,7 @@ class Store:
             damaged = index.catch_up(root).damaged
             if damaged:
                 self.behind = (
-                    f"{root} has {len(damaged)} damaged fragments, which are left out, first "
+                    f"{buckets.of(root).name} has {len(damaged)} damaged fragments, which are left out, first "
                     f"{damaged[0]}: `attnstore verify` names them, and ingesting again mends them."
                 )
         except BusyError as error:
@@ -60,6 +60,11 @@ class Store:
             self.behind = (
                 f"The index of {root} could not be brought up to date: it cannot be written."
             )
+
+    @property
+    def name(self) -> str:
+        """Where it lies: a path, or the address of a bucket."""
+        return buckets.of(self.root).name
 
     @cached_property
     def _session(self) -> Session:
@@ -285,38 +290,42 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Store({str(self.root)!r}: {', '.join(self.runs()['run']) or 'empty'})"
+        return f"Store({self.name!r}: {', '.join(self.runs()['run']) or 'empty'})"
 
     def _repr_html_(self) -> str:
         runs = list(self.runs().iter_rows(named=True))
-        return store_html(str(self.root), runs, self.views(), self.behind)
+        return store_html(self.name, runs, self.views(), self.behind)
 
 
 def run_lock(root: Path, run: str) -> Path:
     """The lock file that whoever ingests or drops a run holds."""
-    return root / "locks" / f"{run.replace('/', '--')}.lock"
+    return root / locks.FOLDER / f"{run.replace('/', '--')}.lock"
+
+
+def locate(path: str | Path) -> Path:
+    """The absolute path of a store that may not be there yet; of a bucket, its local side."""
+    if isinstance(path, str) and "://" in path:
+        return buckets.side(path)
+    return Path(path).expanduser().resolve()
 
 
 def create(path: str | Path) -> Path:
-    """Make a folder a store, if it is not one yet; returns it as an absolute path.
+    """Make a folder or a bucket's path a store, if it is not one yet; returns where `locate` puts it.
 
     Raises StoreError where it holds something else or cannot be written.
     """
-    root = Path(path).expanduser().resolve()
-    if (root / MARK).exists():
-        return _checked(root)
-    others = (
-        [p.name for p in root.iterdir() if not p.name.startswith((".", "README"))]
-        if root.is_dir()
-        else []
-    )
+    root = locate(path)
+    place = buckets.of(root)
+    if exists(root):
+        return root
+    others = place.others()
     if others:
         raise StoreError(
-            f"{root} holds other files ({', '.join(sorted(others)[:3])}) and is no attention store; "
-            "give an empty or a new folder."
+            f"{place.name} holds other files ({', '.join(sorted(others)[:3])}) and is no attention "
+            "store; give an empty or a new folder."
         )
-    write_file(root / MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
-    (root / "locks").mkdir(exist_ok=True)
+    place.write(MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
+    (root / locks.FOLDER).mkdir(exist_ok=True)
     return root
 
 
@@ -327,24 +336,29 @@ def open(path: str | Path = "storage") -> Store:
 
 def find(path: str | Path) -> Path:
     """The absolute path of a store, its index left alone. Raises StoreError where there is none."""
-    root = Path(path).expanduser().resolve()
-    if not (root / MARK).exists():
+    root = locate(path)
+    if not exists(root):
         raise StoreError(
-            f"There is no attention store at {root}; make one with "
+            f"There is no attention store at {buckets.of(root).name}; make one with "
             "`attnstore --store DIR ingest --model … --dataset …`."
         )
-    return _checked(root)
+    return root
 
 
-def _checked(root: Path) -> Path:
+def exists(root: Path) -> bool:
+    """Whether a store is there; StoreError where its mark is damaged or of a later version."""
+    place = buckets.of(root)
     try:
-        version = json.loads((root / MARK).read_text())["attnstore"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        version = json.loads(place.read(MARK))["attnstore"]
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f'{root / MARK} is damaged; write {{"attnstore": {VERSION}}} into it.'
+            f'{place.name}/{MARK} is damaged; write {{"attnstore": {VERSION}}} into it.'
         ) from error
     if version > VERSION:
         raise StoreError(
-            f"The store {root} has layout {version}, and this attnstore knows up to {VERSION}; upgrade it."
+            f"The store {place.name} has layout {version}, and this attnstore knows up to {VERSION}; "
+            "upgrade it."
         )
-    return root
+    return True

@@ -248,7 +248,7 @@ def planned(path: str | Path, asked: Request) -> Iterator[Ablation]:
     The model is loaded before the first thing is written, so that one that cannot be used leaves
     nothing behind.
     """
-    root = Path(path).expanduser().resolve()
+    root = store.locate(path)
     ablation = Ablation(root, asked)
     if not (ablation.missing or ablation.wants_importance):
         yield ablation

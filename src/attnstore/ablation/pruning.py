@@ -267,7 +267,7 @@ def planned(path: str | Path, asked: Request) -> Iterator[Pruning]:
 
     The model is loaded before the first thing is written.
     """
-    root = Path(path).expanduser().resolve()
+    root = store.locate(path)
     pruning = Pruning(root, asked)
     if pruning.done:
         yield pruning

@@ -9,16 +9,16 @@ holds less, and the same command goes on from there. A place that holds other ru
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from attnstore import store as stores
-from attnstore.care.places import Folder, Place
-from attnstore.disk import arrays, description, fragments, index
+from attnstore.disk import arrays, buckets, description, files, fragments, index, locks
+from attnstore.disk.files import Place
 from attnstore.disk.fragments import Fragment
-from attnstore.errors import DamageError, StoreError, UnknownNameError, UsageError
+from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameError, UsageError
 from attnstore.names import near
 
 _OF_A_NAME = ("models", "datasets", "runs")
@@ -52,7 +52,7 @@ class Copied:
 
 def copy(
     source: str | Path,
-    target: str | Path | Place,
+    target: str | Path,
     runs: Sequence[str] | None = None,
     progress: Progress = lambda *_: None,
 ) -> Copied:
@@ -62,23 +62,33 @@ def copy(
     is not what was committed: it is not copied), UsageError (the target holds other content under
     the same name), UnknownNameError, BusyError.
     """
-    root = stores.find(source)
-    place = _place(target)
-    if isinstance(place, Folder) and place.root == root:
-        raise UsageError(f"{root} cannot be copied onto itself; give another folder.")
+    root, to = stores.find(source), stores.locate(target)
+    if to == root:
+        raise UsageError(
+            f"{buckets.of(root).name} cannot be copied onto itself; give another place."
+        )
     found = index.committed(root, {f.path for f in fragments.listing(root)})[0]
     wanted = _runs(found, runs)
     mine = found if runs is None else _about(root, found, wanted)
-    with place.receiving(wanted):
-        held = _held(place)
-        _refuse_same_names(place, mine, held)
-        return _write(root, place, wanted, list(_items(root, wanted, mine, held)), progress)
+    with _receiving(to, wanted):
+        held = {(f.table, f.owner, f.part): f.path for f in fragments.listing(to)}
+        _refuse_same_names(buckets.of(to), mine, held)
+        items = list(_items(root, wanted, mine, held))
+        return _write(buckets.of(root), buckets.of(to), wanted, items, progress)
 
 
-def _place(target: str | Path | Place) -> Place:
-    if isinstance(target, (str, Path)):
-        return Folder(Path(target).expanduser().resolve())
-    return target
+@contextlib.contextmanager
+def _receiving(root: Path, runs: list[str]) -> Iterator[None]:
+    """Make the target a store, hold it against a second copy and the runs against ingestion."""
+    stores.create(root)
+    with contextlib.ExitStack() as held:
+        what = f"The store {buckets.of(root).name}"
+        held.enter_context(locks.hold(root / locks.FOLDER / "copy.lock", what=what))
+        for run in runs:
+            held.enter_context(locks.hold(stores.run_lock(root, run), what=f"Run {run}"))
+        yield
+        with contextlib.suppress(BusyError):  # it catches up when it is next opened
+            index.catch_up(root)
 
 
 def _runs(found: list[Fragment], runs: Sequence[str] | None) -> list[str]:
@@ -99,15 +109,6 @@ def _about(root: Path, found: list[Fragment], wanted: list[str]) -> list[Fragmen
 
 Parts = dict[tuple[str, str, str], str]
 """(table, owner, part): path."""
-
-
-def _held(place: Place) -> Parts:
-    """The fragments that the target holds already."""
-    held: Parts = {}
-    for path in place.paths():
-        _, table, *owner, name = path.split("/")
-        held[table, "/".join(owner), name.rsplit(".", 2)[0]] = path
-    return held
 
 
 def _refuse_same_names(place: Place, mine: list[Fragment], held: Parts) -> None:
@@ -140,44 +141,49 @@ def _items(root: Path, wanted: list[str], mine: list[Fragment], held: Parts) -> 
         if not description.described(root, run):
             raise DamageError(f"What describes the arrays of {run} is damaged; ingest it again.")
         described |= description.files(root, run)  # groups above several runs only once
-    yield from (Item(path, len(x), fragments.crc32c(x)) for path, x in described.items())
+    yield from (Item(path, len(x), files.crc32c(x)) for path, x in described.items())
+    lying = {path: f.bytes for run in wanted for path, f in arrays.shards(root, run).items()}
     for f in left:
         if f.table == "blocks":
-            yield from _shards(root, f.owner, fragments.read(root, f).row(0, named=True))
+            block = fragments.read(root, f).row(0, named=True)
+            for path, value in arrays.sealed(f.owner, block).items():
+                yield Item(path, lying.get(path, 0), value)
     for f in sorted(left, key=lambda f: (f.table in _LAST and _LAST.index(f.table) + 1, f.path)):
         yield Item(f.path, f.bytes, f.crc32c)
 
 
-def _shards(root: Path, run: str, block: dict[str, Any]) -> Iterator[Item]:
-    """The shards of a committed block."""
-    for array in ("maps", "received"):
-        for i, value in enumerate(block[f"{array}_crc32c"]):
-            path = arrays.shard_path(root, run, array, block["first_shard"] + i)
-            size = path.stat().st_size if path.is_file() else 0
-            yield Item(path.relative_to(root).as_posix(), size, value)
+def _read(source: Place, path: str) -> bytes:
+    try:
+        return source.read(path)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{path} of {source.name} is gone; it may have been dropped meanwhile: run the same "
+            "command again."
+        ) from error
 
 
 def _write(
-    root: Path, place: Place, runs: list[str], items: list[Item], progress: Progress
+    source: Place, target: Place, runs: list[str], items: list[Item], progress: Progress
 ) -> Copied:
     """Copy what is not there yet, and read back what was written."""
-    source, total = Folder(root), sum(item.bytes for item in items)
-    done = files = written = 0
+    total = sum(item.bytes for item in items)
+    done = count = written = 0
     for item in items:
-        if place.crc32c(item.path) != item.crc32c:
-            data = source.read(item.path)
-            if fragments.crc32c(data) != item.crc32c:
+        if target.crc32c(item.path) != item.crc32c:
+            data = _read(source, item.path)
+            if files.crc32c(data) != item.crc32c:
                 raise DamageError(
-                    f"{item.path} of {root} is not what was committed, and was not copied; "
+                    f"{item.path} of {source.name} is not what was committed, and was not copied; "
                     "`attnstore verify` tells how to mend it."
                 )
-            place.write(item.path, data)
-            if place.crc32c(item.path) != item.crc32c:
+            write = target.commit if item.path.startswith(f"{fragments.FOLDER}/") else target.write
+            write(item.path, data)
+            if target.crc32c(item.path) != item.crc32c:
                 raise StoreError(
-                    f"{item.path} reads back differently from {place.name} than it was written; "
+                    f"{item.path} reads back differently from {target.name} than it was written; "
                     "check that storage, and run the same command again."
                 )
-            files, written = files + 1, written + item.bytes
+            count, written = count + 1, written + item.bytes
         done += item.bytes
         progress(done, total)
-    return Copied(runs, len(items), total, files, written)
+    return Copied(runs, len(items), total, count, written)

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from attnstore import store as stores
-from attnstore.disk import arrays, fragments, index, locks
-from attnstore.errors import AttnstoreError, BusyError, StoreError
+from attnstore.disk import arrays, buckets, fragments, index, locks
+from attnstore.errors import AttnstoreError, BusyError
 
 FOLDER = "orphans"
 """Folder of a store that holds what was moved aside."""
@@ -43,11 +43,11 @@ class Orphan:
 
 @dataclass(frozen=True)
 class Orphans:
-    """What was found. folder: where it was moved, None if it was not; notes: what was left alone."""
+    """What was found. folder: of the store, where it was moved, None if it was not; notes: what was left alone."""
 
     files: list[Orphan]
     notes: list[str]
-    folder: Path | None
+    folder: str | None
 
     def summary(self) -> pl.DataFrame:
         """One row per reason: why, files, bytes; the most bytes first."""
@@ -105,10 +105,9 @@ def _referred(root: Path, run: str) -> set[str]:
     """The shard files of a run's committed blocks, relative to the store. Raises DamageError."""
     rows = fragments.read_one(root, "blocks", run)
     return {
-        arrays.shard_path(root, run, array, row["first_shard"] + i).relative_to(root).as_posix()
+        path
         for row in ([] if rows is None else rows.to_dicts())
-        for array in ("maps", "received")
-        for i in range(len(row[f"{array}_crc32c"]))
+        for path in arrays.sealed(run, row)
     }
 
 
@@ -135,48 +134,40 @@ def _in_arrays(root: Path, runs: dict[str, set[str]], left: set[str]) -> Iterato
     known = {PurePosixPath(arrays.FOLDER, run) for run in (*runs, *left)}
     groups = {parent / "zarr.json" for run in known for parent in run.parents}
     groups.add(PurePosixPath(arrays.FOLDER, "zarr.json"))
-    for path in (root / arrays.FOLDER).rglob("*"):
-        inside = PurePosixPath(path.relative_to(root).as_posix())
-        if not path.is_file() or inside in groups:
+    for file in buckets.of(root).files(arrays.FOLDER):
+        inside = PurePosixPath(file.path)
+        if inside in groups:
             continue
         run = next((p for p in inside.parents if p in known), None)
         if run is None:
-            yield Orphan(str(inside), path.stat().st_size, "there is no such run")
+            yield Orphan(file.path, file.bytes, "there is no such run")
             continue
         name = str(run.relative_to(arrays.FOLDER))
         shards = inside.relative_to(run).parts[:2] in (("maps", "c"), ("received", "c"))
         if name in runs and shards and str(inside) not in runs[name]:
-            yield Orphan(str(inside), path.stat().st_size, "it belongs to no committed block")
+            yield Orphan(file.path, file.bytes, "it belongs to no committed block")
 
 
 def _temporary(root: Path) -> Iterator[Orphan]:
-    """Files that a killed process was writing."""
+    """Files that a killed process was writing in a folder; a bucket has none."""
+    if not buckets.of(root).near:
+        return
     rebuilt = root.glob(f"{index.FILE}.new*")
-    for path in (*root.glob(".*.tmp"), *(root / fragments.FOLDER).rglob(".*.tmp"), *rebuilt):
+    hidden = (
+        p for name in (fragments.FOLDER, arrays.FOLDER) for p in (root / name).rglob(".*.tmp")
+    )
+    for path in (*root.glob(".*.tmp"), *hidden, *rebuilt):
         stat = path.stat()
         if time.time() - stat.st_mtime > _FRESH:
             inside = path.relative_to(root).as_posix()
             yield Orphan(inside, stat.st_size, "a process was stopped while it wrote it")
 
 
-def _move(root: Path, found: list[Orphan], progress: Progress) -> Path:
+def _move(root: Path, found: list[Orphan], progress: Progress) -> str:
     """Move files below a new folder of the store, the reasons first."""
-    folder = root / FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    reasons = pl.DataFrame([vars(f) for f in found]).write_csv()
-    fragments.write_file(folder / REASONS, reasons.encode())
-    try:
-        for done, orphan in enumerate(found, 1):
-            source, target = root / orphan.path, folder / orphan.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # its writer has just replaced it
-                source.rename(target)
-            with contextlib.suppress(OSError):  # up to the folder that holds more
-                for emptied in source.parents:
-                    emptied.rmdir()
-            progress(done, len(found))
-    except OSError as error:
-        raise StoreError(
-            f"Not everything could be moved to {folder} ({error.strerror}); nothing is lost: make "
-            "the folder writable and run the same command again."
-        ) from error
+    place, folder = buckets.of(root), f"{FOLDER}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    place.write(f"{folder}/{REASONS}", pl.DataFrame([vars(f) for f in found]).write_csv().encode())
+    for done, orphan in enumerate(found, 1):
+        place.move(orphan.path, f"{folder}/{orphan.path}")
+        progress(done, len(found))
     return folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import socket
 import webbrowser
-from pathlib import Path
 
 import click
 
@@ -31,7 +30,7 @@ def serve(store: str, host: str, port: int, token: str | None, show: bool) -> No
     from attnstore.web import server  # the web server, which other commands do without
     from attnstore.web.security import loopback
 
-    root = stores.find(Path(store))
+    root = stores.find(store)
     if not loopback(host) and token is None:
         token = secrets.token_urlsafe(18)
     port = _free(host, port)

@@ -11,7 +11,6 @@ fsynced and renamed into place. What describes the arrays is `description`'s.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 
-from attnstore.disk import codecs, layout
-from attnstore.disk.fragments import file_crc32c, sync_folder
+from attnstore.disk import buckets, codecs, layout
+from attnstore.disk.files import File
 from attnstore.errors import DamageError, StoreError
 
 FOLDER = "attention.zarr"
@@ -36,40 +35,56 @@ Ints = npt.NDArray[np.int64]
 
 def remove(root: Path, run: str) -> None:
     """Delete the arrays of a run."""
-    shutil.rmtree(root / FOLDER / run, ignore_errors=True)
-    parent = (root / FOLDER / run).parent
-    if parent != root / FOLDER and parent.is_dir() and not any(parent.glob("*/")):
-        shutil.rmtree(parent, ignore_errors=True)
+    place = buckets.of(root)
+    place.remove_below(f"{FOLDER}/{run}")
+    above = run.rpartition("/")[0]  # the group above, once no run is left in it
+    if above and {f.path for f in place.files(f"{FOLDER}/{above}")} <= {_group(above)}:
+        place.remove_below(f"{FOLDER}/{above}")
 
 
-def shard_path(root: Path, run: str, array: str, shard: int) -> Path:
-    """The file of one shard."""
-    return root / FOLDER / run / array / "c" / "0" / "0" / str(shard)
+def _group(name: str) -> str:
+    return f"{FOLDER}/{name}/zarr.json"
 
 
-def metadata_path(root: Path, run: str, array: str) -> Path:
-    """The file that describes an array."""
-    return root / FOLDER / run / array / "zarr.json"
+def shard_path(run: str, array: str, shard: int) -> str:
+    """The file of one shard, relative to the store."""
+    return f"{FOLDER}/{run}/{array}/c/0/0/{shard}"
 
 
-def damage(root: Path, run: str, block: dict[str, Any], sums: bool = True) -> list[Path]:
-    """The shard files of a committed block that are not what was committed.
+def sealed(run: str, block: dict[str, Any]) -> dict[str, int]:
+    """The shards of a committed block, by path, with their CRC-32C. block: its row of `blocks`."""
+    return {
+        shard_path(run, array, block["first_shard"] + i): value
+        for array in ("maps", "received")
+        for i, value in enumerate(block[f"{array}_crc32c"])
+    }
 
-    block: its row of `blocks`; sums: compare checksums, otherwise only that the bytes add up.
+
+def damage(root: Path, run: str, block: dict[str, Any]) -> list[str]:
+    """The shards of a committed block that are not what was committed, by path.
+
+    block: its row of `blocks`. Every byte is read.
     """
-    wrong = []
-    for array in ("maps", "received"):
-        shards = enumerate(block[f"{array}_crc32c"], start=block["first_shard"])
-        sealed = {shard_path(root, run, array, shard): value for shard, value in shards}
-        found = [
-            path
-            for path, value in sealed.items()
-            if not path.is_file() or (sums and file_crc32c(path) != value)
-        ]
-        if not found and sum(p.stat().st_size for p in sealed) != block[f"{array}_bytes"]:
-            found = list(sealed)
-        wrong += found
-    return wrong
+    place = buckets.of(root)
+    return [path for path, value in sealed(run, block).items() if place.crc32c(path) != value]
+
+
+def shards(root: Path, run: str) -> dict[str, File]:
+    """Every shard of a run, by path, committed or not; no byte is read."""
+    place = buckets.of(root)
+    folders = [f"{FOLDER}/{run}/{array}/c" for array in ("maps", "received")]
+    return {file.path: file for folder in folders for file in place.files(folder)}
+
+
+def changed(run: str, block: dict[str, Any], lying: dict[str, File], committed: int) -> bool:
+    """Whether the shards of a block show, without a look inside, that they are not what they were.
+
+    One is missing, their bytes do not add up, or one was written after the block was committed.
+    block: its row of `blocks`; lying: `shards` of the run; committed: when, in nanoseconds.
+    """
+    found = [lying[path] for path in sealed(run, block) if path in lying]
+    whole = block["maps_bytes"] + block["received_bytes"]
+    return sum(f.bytes for f in found) != whole or any(f.modified > committed for f in found)
 
 
 @dataclass(frozen=True)
@@ -108,8 +123,8 @@ class RunArrays:
             second.result()
         except Exception as error:  # tensorstore raises its own kinds by status, not by class
             raise StoreError(
-                f"Cannot write shard {first_shard} of {self.run} in {self.root}: "
-                f"{_reason(error)}; make room or mend the folder's rights, then run the same "
+                f"Cannot write shard {first_shard} of {self.run} in {buckets.of(self.root).name}: "
+                f"{_reason(error)}; make room or mend the rights to write there, then run the same "
                 "command again: finished blocks are kept."
             ) from error
         n = maps.shape[2] // layout.SHARD_CELLS
@@ -119,10 +134,9 @@ class RunArrays:
         }
 
     def _seal(self, array: str, shards: range) -> tuple[list[int], int]:
-        """Checksums and total bytes of shards, as read back from the file system."""
-        paths = [shard_path(self.root, self.run, array, shard) for shard in shards]
-        sync_folder(paths[0].parent)
-        return [file_crc32c(path) for path in paths], sum(path.stat().st_size for path in paths)
+        """Checksums and total bytes of shards, as read back from where they lie."""
+        paths = [shard_path(self.run, array, shard) for shard in shards]
+        return buckets.of(self.root).settled(paths)
 
     def example(self, cell: int, length: int) -> Floats:
         """Every map of one input: (layer, head, from, to) float32."""
@@ -164,7 +178,7 @@ class RunArrays:
             return np.asarray(future.result())
         except Exception as error:  # tensorstore raises its own kinds by status, not by class
             raise DamageError(
-                f"Run {self.run} in {self.root} cannot be read: {_reason(error)}; "
+                f"Run {self.run} in {buckets.of(self.root).name} cannot be read: {_reason(error)}; "
                 "`attnstore verify` names the damaged blocks, and ingesting again mends them."
             ) from error
 
@@ -223,9 +237,7 @@ def _context() -> Any:
 
 def attributes(root: Path, run: str) -> dict[str, Any]:
     """What stands beside the arrays of a run: run, precision, layers, heads."""
-    found: dict[str, Any] = json.loads((root / FOLDER / run / "zarr.json").read_text())[
-        "attributes"
-    ]
+    found: dict[str, Any] = json.loads(buckets.of(root).read(_group(run)))["attributes"]
     return found
 
 
@@ -237,20 +249,22 @@ def open_run(root: Path, run: str, write: bool = False) -> RunArrays:
         handles = [_open(root, run, name, write) for name in ("maps", "received")]
     except Exception as error:  # tensorstore raises its own kinds by status, not by class
         raise StoreError(
-            f"The arrays of run {run} cannot be opened in {root / FOLDER}: {_reason(error)}; "
+            f"The arrays of run {run} cannot be opened in {buckets.of(root).name}: {_reason(error)}; "
             "`attnstore verify` tells what is damaged."
         ) from error
     return RunArrays(root, run, tuple(layers), tuple(heads), *handles)
 
 
 def _open(root: Path, run: str, array: str, write: bool) -> Any:
-    path = str((root / FOLDER / run / array).resolve()) + "/"
+    place = buckets.of(root)
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": path},
+        "kvstore": place.arrays(f"{FOLDER}/{run}/{array}"),
         # Every chunk of a committed block is on disk: one that is missing is an error, not zeros.
         "store_data_equal_to_fill_value": True,
         "fill_missing_data_reads": False,
+        # A look whether a file has changed since it was read costs a request in a bucket.
+        "recheck_cached_data": True if place.near else "open",
     }
     context = ts.Context() if write else _context()
     handle = ts.open(spec, open=True, read=True, write=write, context=context).result()

@@ -15,9 +15,8 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
-from attnstore.disk import arrays, codecs, layout
+from attnstore.disk import arrays, buckets, codecs, layout
 from attnstore.disk.arrays import FOLDER
-from attnstore.disk.fragments import write_file
 
 
 def describe(
@@ -28,7 +27,7 @@ def describe(
     Each file is replaced as a whole, so it also mends a damaged description.
     """
     for path, data in description(run, precision, layers, heads, n_shards).items():
-        write_file(root / path, data)
+        buckets.of(root).write(path, data)
 
 
 def description(
@@ -87,14 +86,16 @@ def _compressor(dtype: np.dtype[Any]) -> BloscCodec:
 def files(root: Path, run: str) -> dict[str, bytes]:
     """The description that a run's arrays call for: path in the store, content."""
     about = arrays.attributes(root, run)
-    cells = json.loads(arrays.metadata_path(root, run, "maps").read_text())["shape"][2]
+    maps = buckets.of(root).read(f"{FOLDER}/{run}/maps/zarr.json")
+    cells = json.loads(maps)["shape"][2]
     n_shards = cells // layout.SHARD_CELLS
     return description(run, about["precision"], about["layers"], about["heads"], n_shards)
 
 
 def described(root: Path, run: str) -> bool:
     """Whether what describes the arrays of a run is whole: the very bytes that it calls for."""
+    place = buckets.of(root)
     try:
-        return all((root / path).read_bytes() == data for path, data in files(root, run).items())
+        return all(place.read(path) == data for path, data in files(root, run).items())
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False

@@ -8,24 +8,26 @@ the same part replaces the older one.
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import google_crc32c
 import polars as pl
 
-from attnstore.errors import DamageError, StoreError
+from attnstore.disk import buckets
+from attnstore.disk.files import File, crc32c, file_crc32c
+from attnstore.errors import DamageError
 
 FOLDER = "fragments"
+_FETCHED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class Fragment:
-    """One fragment on disk. path is relative to the store; modified in nanoseconds."""
+    """One fragment. path is relative to the store; modified in nanoseconds."""
 
     path: str
     table: str
@@ -36,105 +38,74 @@ class Fragment:
     modified: int
 
 
-def crc32c(data: bytes | memoryview) -> int:
-    """The CRC-32C of some bytes."""
-    return int(google_crc32c.value(bytes(data) if isinstance(data, memoryview) else data))
-
-
-def file_crc32c(path: Path) -> int:
-    """The CRC-32C of a whole file, read in pieces of 1 MiB."""
-    value = 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            value = google_crc32c.extend(value, piece)
-    return int(value)
-
-
 def whole(root: Path, fragment: Fragment) -> bool:
     """Whether a fragment's content is what its name says; a file that is gone is not."""
     try:
-        return file_crc32c(root / fragment.path) == fragment.crc32c
+        return file_crc32c(buckets.of(root).local(fragment.path)) == fragment.crc32c
     except OSError:
         return False
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames inside a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that it exists whole or not at all, and survives a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"Cannot write {path}: {error.strerror or error}; make room or choose a folder "
-            "that can be written, then run the same command again."
-        ) from error
-
-
-def write(root: Path, table: str, owner: str, part: str, rows: pl.DataFrame) -> Path:
-    """Commit rows as the fragment (table, owner, part); returns its path."""
+def write(root: Path, table: str, owner: str, part: str, rows: pl.DataFrame) -> str:
+    """Commit rows as the fragment (table, owner, part); returns its path in the store."""
     buffer = io.BytesIO()
     rows.write_parquet(buffer, compression="zstd", statistics=False)
     data = buffer.getvalue()
-    folder = root / FOLDER / table / owner
-    path = folder / f"{part}.{crc32c(data):08x}.parquet"
-    write_file(path, data)
-    for older in folder.glob(f"{part}.*.parquet"):
-        if older != path:
-            older.unlink(missing_ok=True)
+    place, folder = buckets.of(root), f"{FOLDER}/{table}/{owner}"
+    path = f"{folder}/{part}.{crc32c(data):08x}.parquet"
+    place.commit(path, data)
+    for older in place.starting(f"{folder}/{part}."):
+        if (
+            older.endswith(".parquet")
+            and older.rsplit(".", 2)[0] == f"{folder}/{part}"
+            and older != path
+        ):
+            place.remove(older)
     return path
 
 
 def listing(root: Path, table: str | None = None, owner: str | None = None) -> list[Fragment]:
-    """The fragments on disk, ordered by path; of one table, and of one owner, if named."""
-    start = root / FOLDER / (table or "") / (owner or "")
-    found = [_describe(root, entry) for entry in _walk(start) if entry.name.endswith(".parquet")]
+    """The fragments of a store, ordered by path; of one table, and of one owner, if named."""
+    folder = "/".join((FOLDER, *(part for part in (table, owner) if part)))
+    files = buckets.of(root).files(folder)
+    found = [_describe(file) for file in files if file.path.endswith(".parquet")]
     return sorted((f for f in found if owner is None or f.owner == owner), key=lambda f: f.path)
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        entries = list(os.scandir(folder))
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-        elif not entry.name.startswith("."):
-            yield entry
-
-
-def _describe(root: Path, entry: os.DirEntry[str]) -> Fragment:
-    path = Path(entry.path).relative_to(root)
-    stat = entry.stat()
-    part, crc, _ = [*entry.name.rsplit(".", 2), "", ""][:3]
+def _describe(file: File) -> Fragment:
+    _, table, *owner, name = file.path.split("/")
+    part, crc, _ = [*name.rsplit(".", 2), "", ""][:3]
     try:
         value = int(crc, 16)
     except ValueError:
         value = -1  # a foreign file: `verify` names it
-    table, owner = path.parts[1], "/".join(path.parts[2:-1])
-    return Fragment(str(path), table, owner, part, value, stat.st_size, stat.st_mtime_ns)
+    return Fragment(file.path, table, "/".join(owner), part, value, file.bytes, file.modified)
+
+
+def local(root: Path, fragment: Fragment) -> Path:
+    """The file of a fragment on this machine; its checksum is not compared."""
+    return buckets.of(root).local(fragment.path)
+
+
+def fetch(root: Path, wanted: Iterable[Fragment]) -> None:
+    """Bring fragments of a bucket to this machine, several at once; one that is gone is left out."""
+    place = buckets.of(root)
+    if place.near:
+        return
+
+    def one(fragment: Fragment) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            place.local(fragment.path)
+
+    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+        for _ in pool.map(one, wanted):
+            pass
 
 
 def read(root: Path, fragment: Fragment) -> pl.DataFrame:
     """The rows of a fragment, its checksum compared first (DamageError)."""
     try:
-        data = (root / fragment.path).read_bytes()
+        data = local(root, fragment).read_bytes()
     except FileNotFoundError as error:
         raise DamageError(f"{fragment.path} is gone from {root}; it was just listed.") from error
     if crc32c(data) != fragment.crc32c:
@@ -151,17 +122,16 @@ def read_one(root: Path, table: str, owner: str) -> pl.DataFrame | None:
     return pl.concat(frames) if frames else None
 
 
+def discard(root: Path, fragment: Fragment) -> None:
+    """Delete one fragment."""
+    buckets.of(root).remove(fragment.path)
+
+
 def remove(root: Path, table: str, owner: str) -> None:
     """Delete an owner's fragments of one table (not those of owners below it)."""
-    for fragment in listing(root, table, owner):
-        (root / fragment.path).unlink(missing_ok=True)
-    prune(root / FOLDER / table / owner)
-
-
-def prune(folder: Path) -> None:
-    """Remove a folder and its parents as far as they are empty of everything but leavings."""
-    for leaving in folder.glob(".*.tmp"):
-        leaving.unlink(missing_ok=True)
-    while folder.is_dir() and not any(folder.iterdir()):
-        shutil.rmtree(folder)
-        folder = folder.parent
+    place, mine = buckets.of(root), listing(root, table, owner)
+    if len(mine) == len(place.files(f"{FOLDER}/{table}/{owner}")):
+        place.remove_below(f"{FOLDER}/{table}/{owner}")  # what a killed writer left there, too
+        return
+    for fragment in mine:
+        place.remove(fragment.path)

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from attnstore import resources
-from attnstore.disk import fragments, locks
+from attnstore.disk import files, fragments, locks
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import BusyError, DamageError, StoreError
 
@@ -102,7 +102,7 @@ def _schema() -> str:
 
 
 def _version() -> str:
-    return f"{fragments.crc32c(_schema().encode()):08x}"
+    return f"{files.crc32c(_schema().encode()):08x}"
 
 
 def rebuild(root: Path, wait: float = 5.0) -> Change:
@@ -150,6 +150,7 @@ def committed(root: Path, known: Collection[str] = ()) -> tuple[list[Fragment], 
     """
     by_age = sorted(fragments.listing(root), key=lambda f: f.modified)
     newest = {(f.table, f.owner, f.part): f for f in by_age if f.table in TABLES}
+    fragments.fetch(root, (f for f in newest.values() if f.path not in known))
     damaged = {
         f.path for f in newest.values() if f.path not in known and not fragments.whole(root, f)
     }
@@ -168,7 +169,7 @@ def committed(root: Path, known: Collection[str] = ()) -> tuple[list[Fragment], 
 def sealed(root: Path) -> bool | None:
     """Whether the file is what the last catching-up left; None when it was cut short."""
     value = seal_of(root)
-    return None if value is None else fragments.file_crc32c(root / FILE) == value
+    return None if value is None else files.file_crc32c(root / FILE) == value
 
 
 def seal_of(root: Path) -> int | None:
@@ -180,8 +181,8 @@ def seal_of(root: Path) -> int | None:
 
 
 def _seal(root: Path) -> None:
-    value = fragments.file_crc32c(root / FILE)
-    fragments.write_file(root / SEAL, f"{value:08x}\n".encode())
+    value = files.file_crc32c(root / FILE)
+    files.write_file(root / SEAL, f"{value:08x}\n".encode())
 
 
 @contextlib.contextmanager

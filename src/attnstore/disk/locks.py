@@ -1,4 +1,7 @@
-"""Advisory file locks (flock): between threads, processes, and freed by the system on a kill."""
+"""Advisory file locks (flock): between threads, processes, and freed by the system on a kill.
+
+A lock in the folder `locks` of a store in a bucket is held there, too: between machines.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from attnstore.disk import buckets
 from attnstore.errors import BusyError, StoreError
+
+FOLDER = "locks"
+"""Folder of a store with the locks of what writes it; in a bucket they hold between machines too."""
 
 
 @contextlib.contextmanager
@@ -33,9 +40,19 @@ def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") ->
         ) from error
     try:
         _acquire(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, wait, what)
-        yield
+        bucket = _bucket(path)
+        with bucket.leased(f"{FOLDER}/{path.name}", wait, what) if bucket else _nothing:
+            yield
     finally:
         os.close(handle)
+
+
+_nothing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+
+
+def _bucket(path: Path) -> buckets.Bucket | None:
+    """The bucket in which a lock is held as well, if its store lies in one."""
+    return buckets.bucket(path.parent.parent) if path.parent.name == FOLDER else None
 
 
 def _acquire(handle: int, kind: int, path: Path, wait: float, what: str) -> None:
@@ -54,11 +71,12 @@ def _acquire(handle: int, kind: int, path: Path, wait: float, what: str) -> None
 
 
 def held(path: Path) -> bool:
-    """Whether somebody holds `path` alone, as far as the system tells; takes no lock itself."""
-    try:
-        return any(f[3] == "WRITE" for f in _locks(path.stat().st_ino))
-    except OSError:
-        return False
+    """Whether somebody holds `path` alone, as far as can be told; takes no lock itself."""
+    with contextlib.suppress(OSError):
+        if any(f[3] == "WRITE" for f in _locks(path.stat().st_ino)):
+            return True
+    bucket = _bucket(path)
+    return bucket is not None and bucket.leased_elsewhere(f"{FOLDER}/{path.name}")
 
 
 def _locks(inode: int) -> list[list[str]]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from attnstore import store
-from attnstore.disk import arrays, fragments, index, locks
+from attnstore.disk import arrays, buckets, fragments, index, locks
 from attnstore.errors import BusyError, UsageError
 from attnstore.model import checkpoints, runs
 from attnstore.model.checkpoints import Checkpoint
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 AT_ONCE = 2
 """Blocks in work at the same time: one in its forward passes, one being written."""
 CHECK_BYTES = 4 << 30
-"""A run up to this size has its checksums compared when it is asked for again (about a second);
-of a larger one the shards' sizes, and `attnstore verify` compares the rest."""
+"""A run up to this size has its checksums compared when it is asked for again (about a second); of
+a larger one, and in a bucket, only what has changed since: `attnstore verify` compares the rest."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,14 @@ class Summary:
 class Share:
     """A run for another process, which sees the same store and the same model's folder.
 
+    place: the store, as a path or an address; run, record: of the run.
     It goes through a pipe in a few hundred bytes: the plan is read from the store there. Whoever
     hands it out holds the run's lock until every block has come back.
     """
 
-    run: Run
+    place: str
+    run: str
+    record: dict[str, Any]
     checkpoint: Checkpoint
     device: str
 
@@ -85,19 +88,20 @@ class Share:
         """
         from attnstore.model.blocks import Stored  # imports torch
 
-        if (row := _whole_block(self.run, block)) is not None:
+        run = Run(store.locate(self.place), self.run, self.record)
+        if (row := _whole_block(run, block)) is not None:
             n_bytes = row["maps_bytes"] + row["received_bytes"]
             return Stored(block, row["examples"], row["n_cells"], n_bytes, 0.0, 0.0, self.device)
-        return self._worker().store(block)
+        return self._worker(run).store(block)
 
-    def _worker(self) -> BlockWorker:
-        identity = self.run.record["identity"]
+    def _worker(self, run: Run) -> BlockWorker:
+        identity = run.record["identity"]
         with _sharing:
             if identity not in _shared:
                 from attnstore.model.blocks import BlockWorker
 
                 _shared.clear()
-                _shared[identity] = BlockWorker(self.run, self.checkpoint, self.device)
+                _shared[identity] = BlockWorker(run, self.checkpoint, self.device)
             return _shared[identity]
 
 
@@ -151,8 +155,8 @@ class Ingestion:
     @property
     def share(self) -> Share:
         """What another process needs to store blocks of it."""
-        run = Run(self.run.root, self.run.run, self.run.record)  # not the plan: each reads its own
-        return Share(run, self._checkpoint, self._device)
+        run, place = self.run, buckets.of(self.run.root).name
+        return Share(place, run.run, run.record, self._checkpoint, self._device)
 
     def finish(self) -> Summary:
         """Record how it went; the index catches up unless a reader holds it."""
@@ -188,30 +192,34 @@ class Ingestion:
 
 def stored_blocks(run: Run) -> set[int]:
     """The committed blocks of a run whose files are whole; see CHECK_BYTES for how far that goes."""
-    rows = list(_committed(run))
-    total = sum(row["maps_bytes"] + row["received_bytes"] for row in rows)
+    found = list(_committed(run))
+    total = sum(row["maps_bytes"] + row["received_bytes"] for _, row in found)
+    every = total <= CHECK_BYTES and buckets.of(run.root).near
+    lying = arrays.shards(run.root, run.run)
     return {
         row["block"]
-        for row in rows
-        if not arrays.damage(run.root, run.run, row, sums=total <= CHECK_BYTES)
+        for at, row in found
+        if not (every or arrays.changed(run.run, row, lying, at))
+        or not arrays.damage(run.root, run.run, row)
     }
 
 
 def _whole_block(run: Run, block: int) -> dict[str, Any] | None:
     """The row of one block, if it is committed and every byte of it is whole."""
-    rows = _committed(run, f"{block:06d}")
+    rows = (row for _, row in _committed(run, f"{block:06d}"))
     return next((row for row in rows if not arrays.damage(run.root, run.run, row)), None)
 
 
-def _committed(run: Run, only: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of committed blocks (of the part `only`) whose fragments are whole."""
+def _committed(run: Run, only: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """When blocks (of the part `only`) were committed, and their rows; their fragments are whole."""
     found, stats = (
         {f.part: f for f in fragments.listing(run.root, table, run.run) if only in (None, f.part)}
         for table in ("blocks", "map_stats")
     )
+    fragments.fetch(run.root, (*found.values(), *stats.values()))
     for part, f in found.items():
         if part in stats and all(fragments.whole(run.root, x) for x in (f, stats[part])):
-            yield fragments.read(run.root, f).row(0, named=True)
+            yield f.modified, fragments.read(run.root, f).row(0, named=True)
 
 
 def _bytes(run: Run) -> tuple[int, int]:

@@ -94,7 +94,9 @@ class Run:
         """The planned inputs in storage order, as far as a forward pass needs them."""
         found = fragments.listing(self.root, "inputs", self.run)
         fragment = max(found, key=lambda f: f.modified)  # a kill may leave an older one beside it
-        return pl.read_parquet(self.root / fragment.path, columns=list(_PLAN_COLUMNS))
+        return pl.read_parquet(
+            fragments.local(self.root, fragment), columns=list(_PLAN_COLUMNS), glob=False
+        )
 
     @cached_property
     def blocks(self) -> list[slice]:

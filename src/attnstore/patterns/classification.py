@@ -64,7 +64,7 @@ class Classification:
         """Drop what another network said: one run's patterns are of one network."""
         for fragment in self._fragments():
             if fragment.part.rpartition(".")[2] != self.network.fingerprint:
-                (self.run.root / fragment.path).unlink(missing_ok=True)
+                fragments.discard(self.run.root, fragment)
 
     def _fragments(self) -> list[fragments.Fragment]:
         return fragments.listing(self.run.root, "patterns", self.run.run)

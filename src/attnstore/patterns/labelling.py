@@ -92,7 +92,7 @@ class Sitting:
         else:
             for fragment in fragments.listing(self._root, "labels", self.annotator):
                 if fragment.part == self._part:
-                    (self._root / fragment.path).unlink(missing_ok=True)
+                    fragments.discard(self._root, fragment)
         self._rows = rows
 
     @property

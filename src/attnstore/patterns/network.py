@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from attnstore.disk.fragments import write_file
+from attnstore.disk.files import write_file
 from attnstore.errors import UsageError
 from attnstore.names import CLASSES
 from attnstore.patterns.images import CHANNELS, pictures

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from attnstore.commands.sentences import Command
-from attnstore.disk.fragments import write_file
+from attnstore.disk.files import write_file
 from attnstore.errors import UsageError
 from attnstore.names import CLASSES
 from attnstore.patterns import fitting

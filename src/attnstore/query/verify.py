@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import arrays, description, fragments, index, layout, rowsums
+from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import DamageError, StoreError
 from attnstore.query.findings import AGAIN, DROP, Findings, Report
 from attnstore.readable import many, size
 from attnstore.resources import sql_files
-from attnstore.store import MARK, VERSION, Store
+from attnstore.store import MARK, VERSION, Store, locate
 
 Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
@@ -45,12 +45,17 @@ def verify(root: str | Path, progress: Progress | None = None) -> Report:
 
     Writes nothing but the index, which catches up. Raises StoreError where there is no store.
     """
-    folder = Path(root).expanduser().resolve()
-    if not any((folder / name).exists() for name in (MARK, fragments.FOLDER, arrays.FOLDER)):
-        raise StoreError(f"There is no attention store at {folder}; give the folder of one.")
+    folder = locate(root)
+    place = buckets.of(folder)
+    if not {name.split("/")[0] for name in place.others()} & {
+        MARK,
+        fragments.FOLDER,
+        arrays.FOLDER,
+    }:
+        raise StoreError(f"There is no attention store at {place.name}; give the folder of one.")
     work = _Verification(folder, progress or (lambda *_: None))
     for check in (work.mark, work.fragments, work.runs, work.leftovers, work.index):
-        with work.findings.step(f"{folder} ({check.__name__})"):
+        with work.findings.step(f"{place.name} ({check.__name__})"):
             check()
     return work.findings.report(work.checked())
 
@@ -63,7 +68,7 @@ class _Verification:
     """
 
     def __init__(self, root: Path, progress: Progress) -> None:
-        self.root, self._progress = root, progress
+        self.root, self._place, self._progress = root, buckets.of(root), progress
         self.findings = Findings()
         self._runs: list[str] = []
         self._whole: dict[tuple[str, str, str], Fragment] = {}
@@ -80,12 +85,18 @@ class _Verification:
 
     def mark(self) -> None:
         """`attnstore.json` is as it was written."""
-        path = self.root / MARK
-        data = path.read_bytes().rstrip(b"\n") if path.is_file() else b""
+        data = (self._read(MARK) or b"").rstrip(b"\n")
         if data not in [json.dumps({"attnstore": v}).encode() for v in range(1, VERSION + 1)]:
             self.findings.add(
                 f'{MARK} is missing or damaged; write {{"attnstore": {VERSION}}} into it.'
             )
+
+    def _read(self, path: str) -> bytes | None:
+        """A file of the store; None where there is none."""
+        try:
+            return self._place.read(path)
+        except FileNotFoundError:
+            return None
 
     def fragments(self) -> None:
         """Every fragment matches the checksum in its name."""
@@ -99,8 +110,9 @@ class _Verification:
             with self.findings.step(fragment.path, run, block):
                 if what := self._fragment(fragment):
                     self.findings.add(f"{fragment.path} {what}.", run, block)
-        everything = (p for p in (self.root / fragments.FOLDER).rglob("*") if p.is_file())
-        if n := sum(p.suffix != ".parquet" or p.name.startswith(".") for p in everything):
+        hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
+        others = sum(not f.path.endswith(".parquet") for f in self._place.files(fragments.FOLDER))
+        if n := others + sum(path.is_file() for path in hidden):
             self.findings.note(
                 f"{n} files in {fragments.FOLDER} are no fragments and can be deleted."
             )
@@ -109,7 +121,7 @@ class _Verification:
         """What is wrong with a fragment, if anything."""
         if fragment.table not in index.TABLES or fragment.crc32c < 0:
             return "is no fragment of attnstore; move it away"
-        if fragments.file_crc32c(self.root / fragment.path) != fragment.crc32c:
+        if self._place.crc32c(fragment.path) != fragment.crc32c:
             return f"does not match its checksum; {_MEND.get(fragment.table, AGAIN)}"
         key = fragment.table, fragment.owner, fragment.part
         if older := self._whole.get(key):
@@ -166,24 +178,20 @@ class _Verification:
         )
         self._expected.update(wanted)
         for path, data in wanted.items():
-            file = self.root / path
-            if not file.is_file() or file.read_bytes() != data:
+            if self._read(path) != data:
                 what = f"{path} is missing or not what describes the arrays; {AGAIN}."
                 self.findings.add(what, run if path.startswith(f"{arrays.FOLDER}/{run}/") else None)
         return not self.findings.known(run, None)
 
     def _shards(self, run: str, row: dict[str, Any]) -> bool:
         """Whether the shards of a committed block are whole."""
-        for array in ("maps", "received"):
-            for i in range(len(row[f"{array}_crc32c"])):
-                path = arrays.shard_path(self.root, run, array, row["first_shard"] + i)
-                self._expected.add(path.relative_to(self.root).as_posix())
+        self._expected.update(arrays.sealed(run, row))
         damaged = arrays.damage(self.root, run, row)
         for path in damaged:
-            what = "does not match its checksum" if path.is_file() else "is missing"
-            name = path.relative_to(self.root).as_posix()
+            lies = path in self._place.starting(path)
+            what = "does not match its checksum" if lies else "is missing"
             self.findings.add(
-                f"{name} {what}; ingest the run again, which computes the block anew.",
+                f"{path} {what}; ingest the run again, which computes the block anew.",
                 run,
                 row["block"],
             )
@@ -194,9 +202,9 @@ class _Verification:
         """Files of the arrays that nothing refers to are told, and are no damage."""
         found: Counter[str] = Counter()
         groups = {p / "zarr.json" for run in self._runs for p in Path(arrays.FOLDER, run).parents}
-        for path in (self.root / arrays.FOLDER).rglob("*"):
-            inside = path.relative_to(self.root)
-            if path.is_file() and inside not in groups and inside.as_posix() not in self._expected:
+        for file in self._place.files(arrays.FOLDER):
+            inside = Path(file.path)
+            if inside not in groups and file.path not in self._expected:
                 parents = {p.as_posix() for p in inside.relative_to(arrays.FOLDER).parents}
                 found[next((run for run in self._runs if run in parents), "")] += 1
         for run, n in sorted(found.items()):
@@ -249,7 +257,8 @@ class _Verification:
         )
         held = dict(found.iter_rows())
         for path in wanted:
-            rows = pl.scan_parquet(self.root / path).select(pl.len()).collect().item()
+            file = self._place.local(path)
+            rows = pl.scan_parquet(file, glob=False).select(pl.len()).collect().item()
             if held.get(path) != rows:
                 self.findings.add(
                     f"{index.FILE} holds {held.get(path, 0)} rows of {path}, which has {rows}; "

@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from attnstore import store as stores
 from attnstore.errors import UsageError
 from attnstore.model.checkpoints import PACKAGE
 from attnstore.model.runs import Settings
@@ -187,8 +188,8 @@ class Declaration(_Table):
 
     @property
     def root(self) -> Path:
-        """The folder of the store."""
-        return self.path(self.store).resolve()
+        """The folder of the store; of a bucket, its local side."""
+        return stores.locate(self.store if "://" in self.store else self.path(self.store))
 
 
 def read(path: str | Path = FILE) -> Declaration:

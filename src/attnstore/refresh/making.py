@@ -254,4 +254,4 @@ def _forget(root: Path, run: Run, models: set[str]) -> None:
     with runs.registry(root):
         for fragment in fragments.listing(root, "models", run.record["model"]):
             if fragment.path not in models:
-                (root / fragment.path).unlink(missing_ok=True)
+                fragments.discard(root, fragment)

@@ -113,7 +113,7 @@ def plan(declared: Declaration) -> Plan:
     Raises UsageError, DatasetError (a declared dataset cannot be read).
     """
     found = candidates(declared)
-    root = declared.root if (declared.root / stores.MARK).exists() else None
+    root = declared.root if stores.exists(declared.root) else None
     datasets = {d.name: _load(declared, d.name) for d in declared.datasets}
     known = _known(root)
     pairs: list[Pair] = []

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from attnstore import store as stores
-from attnstore.disk.fragments import write_file
+from attnstore.disk.files import write_file
 from attnstore.errors import ModelError, StoreError
 from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint

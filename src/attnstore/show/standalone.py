@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attnstore.disk.fragments import write_file
+from attnstore.disk.files import write_file
 from attnstore.errors import UsageError
 from attnstore.readable import many, plain
 from attnstore.resources import viewer_file

@@ -107,7 +107,7 @@ class Request:
         for table in ("spans", "links"):
             for older in fragments.listing(self.root, table, self.dataset):
                 if older.part.rpartition(".")[0] == slug(source):
-                    (self.root / older.path).unlink(missing_ok=True)
+                    fragments.discard(self.root, older)
         part = f"{slug(source)}.{self.identity}"
         fragments.write(self.root, "links", self.dataset, part, links)
         fragments.write(self.root, "spans", self.dataset, part, spans)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
-from attnstore.disk import fragments
+from attnstore.disk import files
 from attnstore.errors import DatasetError
 from attnstore.text import conllu, framenet, gap, negation, readers
 from attnstore.text.annotations import Annotation
@@ -34,7 +34,7 @@ class _FileAnnotator:
 
     def identity(self) -> str:
         """The content of the file."""
-        return f"{self.source} {fragments.file_crc32c(self._file)} {self._file.stat().st_size}"
+        return f"{self.source} {files.file_crc32c(self._file)} {self._file.stat().st_size}"
 
     def _refuse_others(self, texts: pl.DataFrame, own: Sequence[str]) -> None:
         """Raises DatasetError unless the dataset's texts are the file's, in order."""

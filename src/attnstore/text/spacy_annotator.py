@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.disk import fragments
+from attnstore.disk.files import file_crc32c
 from attnstore.errors import ModelError
 from attnstore.text.annotations import Annotation, Word
 
@@ -43,7 +43,7 @@ class SpacyAnnotator:
     def identity(self) -> str:
         """What decides its annotation: spaCy and the files of the pipeline. Loads neither."""
         files = sorted(p for p in self._folder.rglob("*") if p.is_file() and p.suffix != ".pyc")
-        sums = [(str(p.relative_to(self._folder)), fragments.file_crc32c(p)) for p in files]
+        sums = [(str(p.relative_to(self._folder)), file_crc32c(p)) for p in files]
         return json.dumps([self.source, self._version, sums])
 
     def annotate(self, texts: pl.DataFrame, progress: Callable[[int, int], None]) -> Annotation:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from attnstore import store
-from attnstore.disk import fragments, index, locks
+from attnstore.disk import files, index, locks
 from attnstore.errors import BusyError, ModelError, StoreError, UsageError
 from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint
@@ -194,7 +194,7 @@ class Training:
         tokenizer = models.load_tokenizer(asked.checkpoint)
         rows = classifiers.inputs(asked.task.train, tokenizer, settings.max_length)
         model = classifiers.make(asked.checkpoint, asked.task, asked.init, self.seed)
-        fragments.write_file(self.folder / _RECORD, json.dumps(self.record).encode() + b"\n")
+        files.write_file(self.folder / _RECORD, json.dumps(self.record).encode() + b"\n")
         try:
             return trainer.train(
                 model, rows, tokenizer, self.folder,

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import polars as pl
 
 from attnstore import store
-from attnstore.disk import arrays, fragments, index, locks
+from attnstore.disk import arrays, buckets, fragments, index, locks
 from attnstore.disk.arrays import RunArrays
 from attnstore.errors import DamageError, StoreError, UnknownNameError
 from attnstore.names import require_held
@@ -57,12 +57,14 @@ class Reader:
         self.refresh(wait=True)
 
     def _folder(self) -> tuple[int, int, int]:
-        mark = (self.root / store.MARK).stat()
+        near = buckets.of(self.root).near
+        mark = (self.root / (store.MARK if near else buckets.MARK)).stat()
         return self.root.stat().st_ino, mark.st_ino, mark.st_mtime_ns
 
     def check(self) -> None:
         """Open anew what was replaced; StoreError where the folder is no store any more."""
-        store.find(self.root)
+        if buckets.of(self.root).near:  # in a bucket it would cost every page a request
+            store.find(self.root)
         with self._mutex:
             if self._folder() == self._identity:
                 return

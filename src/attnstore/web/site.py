@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from attnstore import readable
-from attnstore.disk.fragments import file_crc32c
+from attnstore.disk.files import file_crc32c
 from attnstore.errors import UsageError
 from attnstore.patterns.labelling import Sittings
 from attnstore.show.colours import scales

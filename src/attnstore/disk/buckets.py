@@ -1,0 +1,380 @@
+"""A store in an S3 bucket: `s3://BUCKET/PATH`, or any server that speaks S3.
+
+The bucket holds what counts: arrays, which tensorstore reads and writes by itself, and fragments,
+through obstore. This machine keeps a folder beside it, the bucket's local side, with the index,
+copies of fragments, and locks between processes; everything in it can be made anew from the bucket.
+A path of a store is that folder everywhere in attnstore; `of` tells whether a bucket stands behind.
+
+Credentials, region and endpoint come from the environment, as for other programs that use S3
+(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL;
+AWS_SKIP_SIGNATURE=true reads a public bucket).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import S3Store
+
+from attnstore.disk.files import File, Folder, Place, crc32c, write_file
+from attnstore.errors import AttnstoreError, BusyError, StoreError, UsageError
+
+SCHEME = "s3://"
+MARK = "bucket.json"
+"""The file that makes a folder the local side of a bucket."""
+CACHE = "ATTNSTORE_CACHE"
+"""Environment variable: the folder of the local sides; the user's cache folder otherwise."""
+LEASE_SECONDS = 60.0
+"""A lock in a bucket whose holder has not renewed it for so long may be taken over."""
+
+_RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
+
+
+def side(address: str) -> Path:
+    """The local side of a bucket, made if it is not there. Raises UsageError, StoreError."""
+    place, _, path = address.removeprefix(SCHEME).strip("/").partition("/")
+    if not address.startswith(SCHEME) or not place:
+        raise UsageError(f"{address} names no bucket; write s3://BUCKET/PATH.")
+    clean = f"{SCHEME}{place}" + (f"/{path}" if path else "")
+    about = {"address": clean, "endpoint": _endpoint()}
+    caches = os.environ.get(CACHE) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    # Two servers may have buckets of one name, so the folder is named after the endpoint too.
+    key = f"{crc32c(json.dumps(about).encode()):08x}"
+    name = re.sub(r"[^\w.]+", "-", f"{place}-{path}-{key}")
+    folder = (Path(caches).expanduser() / "attnstore" / name).resolve()
+    if not (folder / MARK).exists():
+        write_file(folder / MARK, json.dumps(about).encode() + b"\n")
+    return folder
+
+
+def of(root: Path) -> Place:
+    """Where the files of a store lie: in its folder, or in the bucket whose local side it is."""
+    return bucket(root) or Folder(root)
+
+
+def bucket(root: Path) -> Bucket | None:
+    """The bucket whose local side a folder is, if it is one."""
+    mark = root / MARK
+    return _bucket(root) if mark.exists() else None
+
+
+@lru_cache(maxsize=64)
+def _bucket(root: Path) -> Bucket:
+    about = json.loads((root / MARK).read_text())
+    return Bucket(about["address"], root, about["endpoint"])
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+class Bucket:
+    """A store in a bucket. side: its local side; endpoint: of the server, None for Amazon's."""
+
+    near = False
+
+    def __init__(self, address: str, side: Path, endpoint: str | None) -> None:
+        self._address, self._side, self._endpoint = address, side, endpoint
+        self._bucket, _, self._prefix = address.removeprefix(SCHEME).partition("/")
+        client: Any = {"timeout": "10m", "connect_timeout": "10s"}
+        client |= {"allow_http": True} if (endpoint or "").startswith("http:") else {}
+        self._store = S3Store(
+            self._bucket,
+            prefix=self._prefix or None,
+            config={"endpoint": endpoint} if endpoint else None,
+            client_options=client,
+            retry_config=_RETRIES,
+        )
+        self._leases: dict[str, _Lease] = {}
+
+    @property
+    def name(self) -> str:
+        """Its address."""
+        return self._address
+
+    def others(self) -> list[str]:
+        """The first objects there."""
+        with self._explained():
+            page = next(iter(obstore.list(self._store)), [])
+        return [o["path"].split("/")[0] for o in page]
+
+    def files(self, folder: str) -> list[File]:
+        """Every object below a folder: one request per thousand."""
+        with self._explained():
+            return [
+                File(o["path"], o["size"], _nanoseconds(o["last_modified"]))
+                for page in obstore.list(self._store, prefix=folder)
+                for o in page
+            ]
+
+    def starting(self, start: str) -> list[str]:
+        """One request: objects are listed in the order of their paths, from `start` on."""
+        found: list[str] = []
+        with self._explained():
+            folder = start.rpartition("/")[0]
+            for page in obstore.list(self._store, prefix=folder or None, offset=start):
+                found += [o["path"] for o in page if o["path"].startswith(start)]
+                if not page[-1]["path"].startswith(start):
+                    break
+        return found
+
+    def read(self, path: str) -> bytes:
+        """A whole object. Raises FileNotFoundError, StoreError."""
+        with self._explained():
+            return bytes(obstore.get(self._store, path).bytes())
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put an object, whatever is there."""
+        self._require_leases()
+        with self._explained():
+            obstore.put(self._store, path, data, use_multipart=False)
+
+    def commit(self, path: str, data: bytes) -> None:
+        """A conditional put: only where nothing is, or in the place of what is damaged there."""
+        self._require_leases()
+        with self._explained():
+            try:
+                obstore.put(self._store, path, data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                there = obstore.get(self._store, path)
+                tag = there.meta["e_tag"]
+                if crc32c(bytes(there.bytes())) != crc32c(data):
+                    obstore.put(self._store, path, data, mode={"e_tag": tag}, use_multipart=False)
+        write_file(self._side / path, data)
+
+    def crc32c(self, path: str) -> int | None:
+        """Of the object itself; a copy of it here that differs is forgotten."""
+        try:
+            value, _ = self._checked(path)
+        except FileNotFoundError:
+            return None
+        copy = self._side / path
+        if copy.exists() and Folder(self._side).crc32c(path) != value:
+            copy.unlink(missing_ok=True)
+        return value
+
+    def settled(self, paths: list[str]) -> tuple[list[int], int]:
+        """Each object read back, once."""
+        found = [self._checked(path) for path in paths]
+        return [value for value, _ in found], sum(size for _, size in found)
+
+    def _checked(self, path: str) -> tuple[int, int]:
+        """The CRC-32C and the bytes of an object. Raises FileNotFoundError."""
+        value = size = 0
+        with self._explained():
+            for piece in obstore.get(self._store, path).stream(min_chunk_size=1 << 20):
+                value, size = google_crc32c.extend(value, bytes(piece)), size + len(piece)
+        return int(value), size
+
+    def move(self, path: str, to: str) -> None:
+        """Copied within the bucket, then deleted."""
+        self._require_leases()
+        with contextlib.suppress(FileNotFoundError), self._explained():
+            obstore.copy(self._store, path, to)
+            obstore.delete(self._store, path)
+        (self._side / path).unlink(missing_ok=True)
+
+    def remove(self, path: str) -> None:
+        """Delete an object and its copy here."""
+        self._require_leases()
+        with contextlib.suppress(FileNotFoundError), self._explained():
+            obstore.delete(self._store, path)
+        (self._side / path).unlink(missing_ok=True)
+
+    def remove_below(self, folder: str) -> None:
+        """Delete every object below a folder."""
+        self._require_leases()
+        paths = [file.path for file in self.files(folder)]
+        with self._explained():
+            obstore.delete(self._store, paths)
+        Folder(self._side).remove_below(folder)
+
+    def local(self, path: str) -> Path:
+        """A copy in the local side, fetched where there is none."""
+        copy = self._side / path
+        if not copy.exists():
+            write_file(copy, self.read(path))
+        return copy
+
+    def arrays(self, folder: str) -> dict[str, Any]:
+        """tensorstore's own driver for S3."""
+        found: dict[str, Any] = {
+            "driver": "s3", "bucket": self._bucket, "path": f"{self._prefix}/{folder}/".lstrip("/"),
+        }  # fmt: skip
+        if self._endpoint:
+            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+            found |= {"endpoint": self._endpoint, "aws_region": region or "us-east-1"}
+        if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() == "true":
+            found["aws_credentials"] = {"type": "anonymous"}
+        elif "AWS_ACCESS_KEY_ID" in os.environ:  # spares the search in files and on the network
+            found["aws_credentials"] = {"type": "environment"}
+        return found
+
+    @contextlib.contextmanager
+    def leased(self, path: str, wait: float, what: str) -> Iterator[None]:
+        """Hold a lock of the store against other machines, for the length of a block.
+
+        wait: seconds to try before BusyError, which names `what` and who has it. A holder renews
+        its lease; one that is silent for LEASE_SECONDS has died, and one of this local side at
+        once, since whoever asks holds the lock between the processes here.
+        """
+        lease = _Lease(self._store, path, self._side)
+        deadline = time.monotonic() + wait
+        with self._explained():
+            while holder := lease.taken():
+                if time.monotonic() >= deadline:
+                    raise BusyError(
+                        f"{what} is in use by {holder}; wait until it ends, or stop it, and run the "
+                        "same command again."
+                    )
+                time.sleep(0.5)
+        self._leases[path] = lease
+        try:
+            with lease.renewed():
+                yield
+        finally:
+            del self._leases[path]
+
+    def leased_elsewhere(self, path: str) -> bool:
+        """Whether somebody holds a lock of the store, as far as the bucket tells."""
+        with self._explained():
+            return _Lease(self._store, path, self._side).fresh()
+
+    def _require_leases(self) -> None:
+        """Refuse to write for a process whose lock somebody else has taken over."""
+        if any(lease.lost for lease in self._leases.values()):
+            raise BusyError(
+                f"This process could not reach {self.name} for {LEASE_SECONDS:.0f} seconds and has "
+                "lost its lock there; run the same command again: what is committed is kept."
+            )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn obstore's errors into one sentence."""
+        try:
+            yield
+        except AttnstoreError:
+            raise
+        except (BaseError, OSError) as error:
+            if "NoSuchBucket" in str(error):
+                raise StoreError(
+                    f"There is no bucket {self._bucket}; create it, or mend the address."
+                ) from error
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise StoreError(
+                f"{self.name} cannot be used ({_reason(error)}); check the address, the network, "
+                "AWS_ENDPOINT_URL, AWS_REGION and the credentials."
+            ) from error
+
+
+class _Lease:
+    """One lock object in a bucket. lost: somebody else may hold it by now."""
+
+    def __init__(self, store: S3Store, path: str, side: Path) -> None:
+        self._store, self._path = store, path
+        self._mine = {
+            "host": platform.node(), "pid": os.getpid(), "side": str(side), "id": uuid.uuid4().hex,
+        }  # fmt: skip
+        self._renewals = 0
+        self._tag: str | None = None
+        self._seen = 0.0
+        self._taken_over = False
+
+    @property
+    def lost(self) -> bool:
+        return self._taken_over or time.monotonic() - self._seen > LEASE_SECONDS
+
+    def taken(self) -> str | None:
+        """Try to take it: None, or who has it."""
+        with contextlib.suppress(AlreadyExistsError):
+            self._put("create")
+            return None
+        try:
+            there = obstore.get(self._store, self._path)
+            holder = json.loads(bytes(there.bytes()))
+        except FileNotFoundError:
+            return "a process that has just ended"
+        except ValueError:
+            holder = {}
+        neighbour = all(holder.get(k) == self._mine[k] for k in ("host", "side"))
+        if neighbour or self._age(there.meta["last_modified"]) > LEASE_SECONDS:
+            with contextlib.suppress(PreconditionError):
+                self._put({"e_tag": there.meta["e_tag"]})
+                return None
+        return f"process {holder.get('pid')} on {holder.get('host')}"
+
+    def fresh(self) -> bool:
+        """Whether somebody has renewed it lately, by this machine's clock; for show."""
+        try:
+            renewed = obstore.head(self._store, self._path)["last_modified"]
+        except FileNotFoundError:
+            return False
+        return (datetime.now(UTC) - renewed).total_seconds() < LEASE_SECONDS
+
+    def _age(self, renewed: datetime) -> float:
+        """Seconds since then by the server's clock; the clocks of machines may differ."""
+        path = f"{self._path}.{self._mine['id']}"
+        obstore.put(self._store, path, b"")
+        now = obstore.head(self._store, path)["last_modified"]
+        obstore.delete(self._store, path)
+        return (now - renewed).total_seconds()
+
+    @contextlib.contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Renew it in a thread until the end, then give it free."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._renew, args=(ended,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            if not self.lost:
+                with contextlib.suppress(BaseError, OSError):
+                    obstore.delete(self._store, self._path)
+
+    def _renew(self, ended: threading.Event) -> None:
+        while not self._taken_over and not ended.wait(LEASE_SECONDS / 4):
+            try:
+                self._put({"e_tag": self._tag})
+            except (PreconditionError, FileNotFoundError):
+                self._taken_over = True
+            except (BaseError, OSError):
+                continue  # the network may come back in time
+
+    def _put(self, mode: Any) -> None:
+        """Every put has another content, and so another tag."""
+        content = json.dumps({**self._mine, "renewals": self._renewals}).encode()
+        at = time.monotonic()
+        found = obstore.put(self._store, self._path, content, mode=mode)
+        self._renewals, self._tag, self._seen = self._renewals + 1, found["e_tag"], at
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1e6) * 1000
+
+
+def _reason(error: Exception) -> str:
+    """The telling part of an engine's message."""
+    text = " ".join(str(error).split("\n\nDebug source")[0].split())
+    for mark in ("<Message>", "error sending request"):
+        if mark in text:
+            return text.split(mark, 1)[-1].split("</Message>")[0][:200] if mark[0] == "<" else mark
+    return text[:200]
