@@ -94,6 +94,10 @@ def _kind(method: str, path: str) -> str:
         return f"{method} zarr.json"
     if "fragments" in inside:
         return f"{method} {inside[inside.index('fragments') + 1]}"
+    if "attention.zarr" in inside:
+        return f"{method} coordinates"
+    if method == "POST":
+        return "DELETE"  # several objects in one request
     return f"{method} {'locks' if 'locks' in inside else inside[-1]}"
 
 

@@ -18,6 +18,7 @@ import pytest
 from bucket import NAME, S3, running
 from helpers import contents, shrink, write_texts
 from server import kill_all, wait_for
+from webtools import Browser
 
 import attnstore
 from attnstore import store as stores
@@ -26,6 +27,7 @@ from attnstore.disk import arrays, buckets, fragments, locks
 from attnstore.errors import BusyError, DamageError, StoreError, UsageError
 from attnstore.model import ingestion
 from attnstore.query.verify import verify
+from attnstore.refresh import declaration, making, planning
 
 ROOT = Path(__file__).parents[1]
 RUN = "tiny/texts"
@@ -290,6 +292,31 @@ def test_workers_elsewhere_store_their_share(
 
     attnstore.ingest(address, str(tiny_bert), str(texts), max_length=48, run_blocks=elsewhere)
     assert answers(address) == answers(folder)
+
+
+def test_a_declared_store_may_lie_in_a_bucket(
+    s3: S3, tiny_bert: Path, texts: Path, tmp_path: Path
+) -> None:
+    """A refresh makes it what the file says; the next one has nothing to do."""
+    file = tmp_path / "attnstore.toml"
+    file.write_text(
+        f'store = "{s3.address("declared")}"\nsettle = 0.1\n'
+        f'[[models]]\nname = "tiny"\nfolder = "{tiny_bert}"\n'
+        f'[[datasets]]\nname = "texts"\nsource = "{texts}"\n[[ingest]]\nmax_length = 48\n'
+    )
+    assert [done.run for done in making.refresh(file, wait=True).ingested] == [RUN]
+    assert not making.refresh(file).changed
+    assert planning.plan(declaration.read(file)).table().is_empty()
+    with attnstore.open(s3.address("declared")) as store:
+        assert store.runs()["state"].to_list() == ["complete"]
+
+
+def test_the_explorer_reads_a_bucket(address: str, s3: S3) -> None:
+    """Its pages show the same; no page but a map's asks the bucket for weights."""
+    browser = Browser(stores.find(address))
+    with browser.client, s3.requests() as asked:
+        assert RUN in browser.client.get("/").text
+    assert not asked["GET maps"]
 
 
 def attnstore_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
