@@ -92,6 +92,6 @@ def gc(store: str, dry_run: bool) -> None:
         click.echo("Nothing was moved; leave out --dry-run to move them aside.")
     else:
         click.echo(
-            f"Moved to {found.folder} of the store, with the reasons in {orphans.REASONS}; delete that folder "
+            f"Moved to {store.rstrip('/')}/{found.folder}, with the reasons in {orphans.REASONS}; delete that folder "
             "when nothing is missed, or copy it over the store to bring everything back."
         )
