@@ -237,10 +237,12 @@ def planned(
 ) -> Iterator[Ingestion]:
     """Plan (or find) a run and hold it against a second ingestion of the same.
 
-    Raises BusyError where another process is ingesting it.
+    A damaged record of an earlier ingestion is deleted. Raises BusyError where another process is
+    ingesting it.
     """
     run = runs.prepare(root, checkpoint, dataset, settings)
     with locks.hold(store.run_lock(root, run.run), what=f"Run {run.run}"):
+        fragments.remove_damaged(root, "ingests", run.run)
         yield Ingestion(run, checkpoint, device)
 
 

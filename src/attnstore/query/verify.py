@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
 
 _MEND = {
-    "ingests": "delete it: only the record of one ingestion is lost",
+    "ingests": "ingest the run again, which removes it: only the record of one ingestion is lost",
     "spans": "annotate again",
     "links": "annotate again",
     "labels": "restore it from a copy: it was made by hand",
