@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from prefect import flow, get_run_logger, task
@@ -34,6 +35,10 @@ from attnstore.refresh.making import Outcome
 from flows import only_sentences
 from flows.ingest import as_tasks
 
+if TYPE_CHECKING:
+    from attnstore.patterns.classification import Classification
+    from attnstore.patterns.classification import Progress as Classified
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -45,6 +50,12 @@ class NotEverything(Exception):
 def run_step(name: str, work: Callable[[], object]) -> object:
     """One step that is no block: an annotation, an analysis, the report."""
     return work()
+
+
+def _classify_as_tasks(classification: Classification, progress: Classified) -> None:
+    from flows.classify import as_tasks  # imports torch, which few refreshes need for this
+
+    as_tasks(classification, progress)
 
 
 def _as_task(name: str, work: Callable[[], object]) -> object:
@@ -64,7 +75,8 @@ def refresh(file: str = DECLARED) -> Outcome:
     with Progress() as progress:
         try:
             outcome = making.refresh(
-                file, progress=progress, run_blocks=as_tasks, step=_as_task,
+                file, progress=progress, run_blocks=as_tasks, classify_blocks=_classify_as_tasks,
+                step=_as_task,
                 say=lambda line: (logger.warning if "ALERT" in line else logger.info)(line),
             )  # fmt: skip
         except BusyError as error:

@@ -32,6 +32,7 @@ _MEND = {
     "links": "annotate again",
     "labels": "restore it from a copy: it was made by hand",
     "patterns": "classify again",
+    "classifications": "classify again, which removes it: only the record of one classification is lost",
     "evaluations": "evaluate again: the same `flows.finetune`",
     "ablations": "disable the heads again",
     "head_importance": "disable the heads again",
