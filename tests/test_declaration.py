@@ -130,7 +130,7 @@ def test_lines_of_keys_are_found_in_any_layout() -> None:
     """Comments, dotted keys, quoted keys, texts and lists of several lines."""
     text = 'a = 1\n# b = 2\n"c d" = """\nb = 3\n"""\n  [t]\nx.y = 1\nl = [\n  "z = 1",\n]\n[[m]]\n[[ m ]]\nk=2'
     assert places(text) == {
-        ("a",): 1, ("c d",): 3, ("t",): 6, ("t", "x"): 7, ("t", "l"): 8, ("m", 0): 11,
+        ("a",): 1, ("c d",): 3, ("t",): 6, ("t", "x"): 7, ("t", "l"): 8, ("m",): 11, ("m", 0): 11,
         ("m", 1): 12, ("m", 1, "k"): 13,
     }  # fmt: skip
     assert line_of(text, ("m", 1, "missing")) == 12
