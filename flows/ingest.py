@@ -86,8 +86,7 @@ def ingest(
 @click.command(cls=Command)
 @store_option
 @ingest_options
-@click.option("--runner", metavar="dask[:ADDRESS]",
-              help="Workers for the blocks: dask or ray (on this machine), or at an address.")  # fmt: skip
+@runners.option
 def main(
     store: str,
     models: tuple[str, ...],

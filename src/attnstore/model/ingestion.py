@@ -83,7 +83,7 @@ class Share:
     def store(self, block: int) -> Stored:
         """Compute and commit one block; a process loads the model once for a run.
 
-        A block that is committed and whole is not computed again: a cluster asks anew for what a
+        Raises ModelError where the model's folder holds other weights by then. A block that is committed and whole is not computed again: a cluster asks anew for what a
         worker had done when it was lost.
         """
         from attnstore.model.blocks import Stored  # imports torch
@@ -101,7 +101,9 @@ class Share:
                 from attnstore.model.blocks import BlockWorker
 
                 _shared.clear()
-                _shared[identity] = BlockWorker(run, self.checkpoint, self.device)
+                worker = BlockWorker(run, self.checkpoint, self.device)
+                checkpoints.refuse_changed(self.checkpoint)
+                _shared[identity] = worker
             return _shared[identity]
 
 

@@ -71,6 +71,7 @@ def refresh(
     progress: Progress = lambda *_: None,
     run_blocks: RunBlocks = store_blocks,
     classify_blocks: ClassifyBlocks | None = None,
+    shared: bool = False,
     step: Step = lambda _name, work: work(),
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -79,15 +80,16 @@ def refresh(
 
     wait: for another refresh of the store to end, and for checkpoints to settle; without it the
     one raises BusyError and the others are left for the next time. run_blocks, classify_blocks:
-    store the blocks of an ingestion and of a classification, by default in this process. say: hears
-    a line about each thing that was made. Raises UsageError, DatasetError (the file asks for what cannot be).
+    store the blocks of an ingestion and of a classification, by default in this process; shared:
+    run_blocks does so in processes of its own, which load the weights. say: hears a line about each
+    thing that was made. Raises UsageError, DatasetError (the file asks for what cannot be).
     """
     declared = read(path)
     root = stores.create(declared.root)
     with _alone(root, wait) as mine:
         if not mine:  # another process waits for its turn, and will see what this one would
             return Outcome()
-        work = _Refresh(declared, root, progress, run_blocks, classify_blocks, step, say)
+        work = _Refresh(declared, root, progress, run_blocks, classify_blocks, shared, step, say)
         plan = planning.plan(declared)
         while wait and plan.settling:
             time.sleep(max(declared.settle / 4, 0.05))
@@ -119,11 +121,12 @@ class _Refresh:
 
     def __init__(
         self, declared: Declaration, root: Path, progress: Progress, run_blocks: RunBlocks,
-        classify_blocks: ClassifyBlocks | None, step: Step, say: Callable[[str], None],
+        classify_blocks: ClassifyBlocks | None, shared: bool, step: Step,
+        say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.declared, self.root = declared, root
         self._progress, self._run_blocks, self._step = progress, run_blocks, step
-        self._classify_blocks = classify_blocks
+        self._classify_blocks, self._shared = classify_blocks, shared
         self._hears = say
         self.outcome = Outcome()
 
@@ -170,7 +173,7 @@ class _Refresh:
                 self.root, checkpoint, pair.dataset, pair.settings, self.declared.device
             ) as work:
                 run = work.run
-                if work.missing:
+                if work.missing and not self._shared:
                     _ = work.worker  # loads the weights
                     _refuse_changed(pair)
                 self._progress(work, None)
