@@ -29,7 +29,8 @@ def store_block(classification: Classification, run: str, block: int) -> int:
     return classification.store(block)
 
 
-def _as_tasks(classification: Classification, progress: Progress) -> None:
+def as_tasks(classification: Classification, progress: Progress) -> None:
+    """The missing blocks of a classification, each as a task."""
     done, total = 0, classification.maps_left
     for block in classification.missing:
         done += store_block(quote(classification), classification.run.run, block)
@@ -43,7 +44,7 @@ def classify(store: str, runs: list[str], network: str | None = None) -> list[Su
     for run in runs:
         with bar(run) as progress:
             summaries.append(
-                classification.classify(store, run, progress, network=network, run_blocks=_as_tasks)
+                classification.classify(store, run, progress, network=network, run_blocks=as_tasks)
             )
     return summaries
 

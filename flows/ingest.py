@@ -9,7 +9,7 @@ of Dask or Ray, which share the store's folder and the models'; each commits its
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from prefect import flow, task
@@ -24,9 +24,11 @@ from attnstore.commands.progress import Progress, summary_table
 from attnstore.commands.sentences import Command
 from attnstore.errors import AttnstoreError
 from attnstore.model import ingestion
-from attnstore.model.blocks import Stored
 from attnstore.model.ingestion import AT_ONCE, Ingestion, Share, Summary
 from flows import only_sentences, runners
+
+if TYPE_CHECKING:  # it imports torch, and an ingestion that finds everything stored needs none
+    from attnstore.model.blocks import Stored
 
 
 def _by_chance(_task: Any, _run: Any, state: Any) -> bool:
@@ -84,8 +86,7 @@ def ingest(
 @click.command(cls=Command)
 @store_option
 @ingest_options
-@click.option("--runner", metavar="dask[:ADDRESS]",
-              help="Workers for the blocks: dask or ray (on this machine), or at an address.")  # fmt: skip
+@runners.option
 def main(
     store: str,
     models: tuple[str, ...],

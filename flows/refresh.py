@@ -2,6 +2,7 @@
 
     python -m flows.refresh [--file attnstore.toml]
     python -m flows.refresh --every 5m          # serves it on a schedule
+    python -m flows.refresh --runner dask       # spreads the blocks of ingestions over workers
 
 Nothing is done twice, and one refresh runs at a time per store. `prefect.yaml` deploys the same to
 a work pool. The same runs without Prefect as `attnstore refresh`.
@@ -15,7 +16,9 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from prefect import flow, get_run_logger, task
@@ -31,8 +34,12 @@ from attnstore.errors import BusyError, UsageError
 from attnstore.model.ingestion import AT_ONCE
 from attnstore.refresh import declaration, making
 from attnstore.refresh.making import Outcome
-from flows import only_sentences
-from flows.ingest import as_tasks
+from flows import only_sentences, runners
+from flows.ingest import as_shared_tasks, as_tasks
+
+if TYPE_CHECKING:
+    from attnstore.patterns.classification import Classification
+    from attnstore.patterns.classification import Progress as Classified
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -47,6 +54,12 @@ def run_step(name: str, work: Callable[[], object]) -> object:
     return work()
 
 
+def _classify_as_tasks(classification: Classification, progress: Classified) -> None:
+    from flows.classify import as_tasks  # imports torch, which few refreshes need for this
+
+    as_tasks(classification, progress)
+
+
 def _as_task(name: str, work: Callable[[], object]) -> object:
     return run_step(name, quote(work))
 
@@ -55,16 +68,18 @@ def _as_task(name: str, work: Callable[[], object]) -> object:
     name="refresh", persist_result=False,
     task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE),  # type: ignore[arg-type]
 )  # fmt: skip
-def refresh(file: str = DECLARED) -> Outcome:
+def refresh(file: str = DECLARED, shared: bool = False) -> Outcome:
     """Make a store what a file says; the drift of heads becomes an artifact and lines of the log.
 
-    Where another refresh has the store, this one leaves it the work.
+    Where another refresh has the store, this one leaves it the work. shared: the task runner has
+    processes of its own.
     """
     logger = get_run_logger()
     with Progress() as progress:
         try:
             outcome = making.refresh(
-                file, progress=progress, run_blocks=as_tasks, step=_as_task,
+                file, progress=progress, run_blocks=as_shared_tasks if shared else as_tasks,
+                classify_blocks=_classify_as_tasks, shared=shared, step=_as_task,
                 say=lambda line: (logger.warning if "ALERT" in line else logger.info)(line),
             )  # fmt: skip
         except BusyError as error:
@@ -84,12 +99,19 @@ def refresh(file: str = DECLARED) -> Outcome:
 
 
 @flow(name="scheduled-refresh", persist_result=False)
-def scheduled(file: str = DECLARED) -> None:
+def scheduled(file: str = DECLARED, runner: str | None = None) -> None:
     """A refresh whose run is marked as failed where something could not be made."""
     logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)  # what was made, drift, alerts
-    problems = refresh(file).problems
+    problems = _over(runner)(file).problems
     if problems:
         raise NotEverything("; ".join(problems))
+
+
+def _over(runner: str | None) -> Callable[[str], Outcome]:
+    """A refresh whose ingestions go over the workers of a runner, if one is named. UsageError."""
+    if runner is None:
+        return refresh
+    return partial(refresh.with_options(task_runner=runners.find(runner)), shared=True)
 
 
 def _seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
@@ -105,24 +127,26 @@ def _seconds(_context: click.Context, _option: click.Parameter, text: str | None
 @click.option("--file", default=DECLARED, show_default=True, metavar="FILE", help="What should be.")
 @click.option("--every", callback=_seconds, metavar="5m",
               help="Serve it on a schedule (30s, 5m, 2h, 1d); needs a Prefect server.")  # fmt: skip
-def main(file: str, every: float | None) -> None:
+@runners.option
+def main(file: str, every: float | None, runner: str | None) -> None:
     """Make the store what attnstore.toml says, as a Prefect flow; with --every, again and again.
 
     \b
     Example: python -m flows.refresh --file attnstore.toml --every 5m
     """
-    declaration.read(file)  # a mistake in the file need not wait for Prefect
+    declaration.read(file)  # a mistake in the file, or in the runner, need not wait for Prefect
+    run = _over(runner)
     if every is not None:
-        _serve(str(Path(file).absolute()), every)
+        _serve(str(Path(file).absolute()), runner, every)
         return
     with only_sentences():
-        outcome = refresh(file)
+        outcome = run(file)
     for line in outcome.said:
         click.echo(line)
     sys.exit(tell(outcome))
 
 
-def _serve(file: str, every: float) -> None:
+def _serve(file: str, runner: str | None, every: float) -> None:
     """Until it is stopped. A run that is due while one is running waits for it to end."""
     if not os.environ.get("PREFECT_API_URL"):
         raise UsageError(
@@ -130,8 +154,9 @@ def _serve(file: str, every: float) -> None:
             "to its address, as in PREFECT_API_URL=http://127.0.0.1:4200/api."
         )
     scheduled.serve(
-        name="attnstore", parameters={"file": file}, interval=timedelta(seconds=every), limit=1
-    )
+        name="attnstore", parameters={"file": file, "runner": runner},
+        interval=timedelta(seconds=every), limit=1,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

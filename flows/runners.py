@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import click
 from prefect.task_runners import TaskRunner
 
 from attnstore.errors import UsageError
 from attnstore.names import near
 
 _KINDS = ("dask", "ray")
+option = click.option(
+    "--runner", metavar="dask[:ADDRESS]",
+    help="Workers for the blocks: dask or ray (on this machine), or at an address.",
+)  # fmt: skip
 
 
 def find(spec: str) -> TaskRunner[Any]:

@@ -70,10 +70,9 @@ class Server:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return list(json.load(answer))
 
-    def completed(self) -> set[str]:
-        """Runs that a schedule made and that have ended well."""
-        state = {"state": {"type": {"any_": ["COMPLETED"]}}}
-        found = self.ask("flow_runs", flow_runs=state)
+    def scheduled(self, *states: str) -> set[str]:
+        """Runs that a schedule made and that are in one of these states."""
+        found = self.ask("flow_runs", flow_runs={"state": {"type": {"any_": states}}})
         return {run["id"] for run in found if run["auto_scheduled"]}
 
 

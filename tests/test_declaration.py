@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from attnstore import resources
 from attnstore.errors import UsageError
+from attnstore.patterns import classified
 from attnstore.refresh.declaration import read
 from attnstore.refresh.lines import line_of, places
 
@@ -54,10 +58,12 @@ def test_what_init_writes_is_sound_with_and_without_its_comments(tmp_path: Path)
     """Each commented example is one that is accepted."""
     text = resources.starting_file().read_text()
     assert read(written(tmp_path, text)).models[0].name == "bert"
+    shutil.copy(classified.file(), tmp_path)
     everything = read(written(tmp_path, re.sub(r"(?m)^# (?=\[|\w+ = )", "", text)))
     assert [m.name for m in everything.models] == ["bert", "mrpc"]
     assert everything.analyses
     assert everything.annotate
+    assert everything.classify is not None
     assert everything.drift.alert_below_base == 0.5
 
 
@@ -78,6 +84,9 @@ def test_what_init_writes_is_sound_with_and_without_its_comments(tmp_path: Path)
         ('base = "bert"', "step = 'x'", "line 10, models[1].step: 'x' has 0 groups"),
         ('name = "d"\n', "", "line 12, datasets[0].name: it is missing"),
         ('store = "storage"', "", "line 1, store: it is missing"),
+        ("[[annotate]]", "[classify]\nrun = '*'\n[[annotate]]", "line 20, classify.run: there is no such key; did you mean runs"),
+        ("[[annotate]]", "[classify]\nruns = 1\n[[annotate]]", "line 20, classify.runs: input should be a valid string, and it is 1"),
+        ("[[annotate]]", "[[classify]]\n[[annotate]]", "line 19, classify: it is a table: write [classify]"),
         ("[[annotate]]", "[drift]\nmost = 0\n[[annotate]]", "line 20, drift.most: input should be greater than or equal to 1"),
     ],
 )  # fmt: skip
@@ -98,6 +107,18 @@ def test_what_is_no_toml_names_the_line(tmp_path: Path) -> None:
         read(tmp_path / "nothing.toml")
 
 
+def test_what_is_no_network_is_told_with_line_and_key(tmp_path: Path) -> None:
+    """A file that is not there, and one of other weights."""
+    file = written(tmp_path, SOUND + "[classify]\nnetwork = 'mine.safetensors'\n")
+    with pytest.raises(
+        UsageError, match=r"line 22, classify.network: .*/mine.safetensors cannot be read"
+    ):
+        read(file)
+    save_file({"weight": np.zeros(2, np.float32)}, tmp_path / "mine.safetensors")
+    with pytest.raises(UsageError, match=r"line 22, classify.network: .* holds no network"):
+        read(file)
+
+
 def test_several_mistakes_are_counted(tmp_path: Path) -> None:
     """The first of the file is told."""
     text = SOUND.replace("glob", "glb").replace("source", "sorce")
@@ -109,7 +130,7 @@ def test_lines_of_keys_are_found_in_any_layout() -> None:
     """Comments, dotted keys, quoted keys, texts and lists of several lines."""
     text = 'a = 1\n# b = 2\n"c d" = """\nb = 3\n"""\n  [t]\nx.y = 1\nl = [\n  "z = 1",\n]\n[[m]]\n[[ m ]]\nk=2'
     assert places(text) == {
-        ("a",): 1, ("c d",): 3, ("t",): 6, ("t", "x"): 7, ("t", "l"): 8, ("m", 0): 11,
+        ("a",): 1, ("c d",): 3, ("t",): 6, ("t", "x"): 7, ("t", "l"): 8, ("m",): 11, ("m", 0): 11,
         ("m", 1): 12, ("m", 1, "k"): 13,
     }  # fmt: skip
     assert line_of(text, ("m", 1, "missing")) == 12

@@ -60,11 +60,13 @@ def test_refresh_flow_makes_what_is_declared_once(model: str, tmp_path: Path) ->
     (tmp_path / "a.toml").write_text(
         f'store = "s"\nsettle = 0.0\n[[models]]\nname = "tiny"\nfolder = "{model}"\n'
         '[[datasets]]\nname = "d"\nsource = "sample/sentences"\n'
-        "[[ingest]]\nmax_length = 64\nlimit = 10\n"
+        "[[ingest]]\nmax_length = 64\nlimit = 10\n[classify]\n"
     )
     first = _run("flows.refresh", "--file", str(tmp_path / "a.toml"))
     assert first.returncode == 0, first.stderr
-    assert first.stdout == "tiny/d: 10 of 10 examples stored\n"
+    assert first.stdout == (
+        "tiny/d: 10 of 10 examples stored\npatterns of tiny/d: 80 of 80 maps classified\n"
+    )
     again = _run("flows.refresh", "--file", str(tmp_path / "a.toml"))
     assert (again.returncode, again.stdout) == (0, "Nothing was missing.\n")
     served = _run("flows.refresh", "--file", str(tmp_path / "a.toml"), "--every", "5m")

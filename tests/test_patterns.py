@@ -26,11 +26,13 @@ from attnstore.disk import fragments
 from attnstore.errors import AttnstoreError, BusyError, UnknownNameError, UsageError
 from attnstore.names import CLASSES
 from attnstore.patterns import classification, fitting, labels, material, synthetic, training
+from attnstore.patterns.classified import FILE, SHIPPED
 from attnstore.patterns.fitting import Examples, Recipe
 from attnstore.patterns.images import CHANNELS, SIDE, pictures, scaled, shear
 from attnstore.patterns.material import Labelled
-from attnstore.patterns.network import FILE, SHIPPED, Network, load, write
+from attnstore.patterns.network import Network, load, write
 from attnstore.query import analyses
+from attnstore.query.verify import verify
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -450,6 +452,17 @@ def test_a_damaged_fragment_is_made_again(blocks: Path) -> None:
     assert [f.path for f in fragments.listing(blocks, "patterns")] == [f.path for f in before]
     with attnstore.open(blocks) as opened:
         assert opened.sql("SELECT count(*) AS n FROM patterns").item() == 160
+
+
+def test_a_damaged_record_is_removed_by_classifying_again(blocks: Path) -> None:
+    """As `verify` says; nothing is classified for it."""
+    classification.classify(blocks, "tiny/texts")
+    (record,) = fragments.listing(blocks, "classifications")
+    flip(blocks / record.path)
+    (finding,) = verify(blocks).findings
+    assert "; classify again, which removes it" in finding.what
+    assert classification.classify(blocks, "tiny/texts").stored == 0
+    assert verify(blocks).findings == []
 
 
 def test_another_network_takes_the_place_of_all(blocks: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 import tiny
+import torch
 from click.testing import CliRunner
 from helpers import contents, write_texts
 
@@ -25,6 +26,7 @@ from attnstore.disk import fragments, locks
 from attnstore.errors import BusyError
 from attnstore.model import checkpoints, models
 from attnstore.model.runs import Settings
+from attnstore.patterns import classified, network
 from attnstore.refresh import estimates, making, planning, readiness
 from attnstore.refresh.declaration import read
 from attnstore.refresh.making import Outcome
@@ -210,6 +212,62 @@ def test_annotations_and_analyses_are_kept_current(work: Work) -> None:
     assert work.refresh().analysed == ["head_entropy of base/d"]
     kept.write_bytes(b"damaged")
     assert work.refresh().analysed == ["head_entropy of base/d"]
+
+
+@pytest.mark.slow
+def test_classes_are_kept_current_and_made_anew_only_for_another_network(work: Work) -> None:
+    """Of the declared runs, those still to ingest included; what is there is not classified again."""
+    work.checkpoint(1)
+    work.declare("[classify]\nruns = 'base/*'")
+    assert states(work.plan()) == {
+        "base/d": "missing", "ft-1/d": "missing", "patterns of base/d": "missing",
+    }  # fmt: skip
+    outcome = work.refresh()
+    assert outcome.classified == ["patterns of base/d"]
+    assert "patterns of base/d: 64 of 64 maps classified" in outcome.said
+    with attnstore.open(work.root) as store:
+        assert store.sql("SELECT run, count(*) FROM patterns GROUP BY run").rows() == [
+            ("base/d", 64)
+        ]
+        assert store.sql("SELECT run, maps, network FROM classifications").rows() == [
+            ("base/d", 64, classified.fingerprint())
+        ]
+    before = contents(work.root)
+    assert work.plan().is_empty()
+    assert not work.refresh().changed
+    assert contents(work.root) == before
+    torch.manual_seed(1)
+    network.write(network.Network().eval(), work.folder / "other.safetensors")
+    work.declare("[classify]\nnetwork = 'other.safetensors'")
+    assert states(work.plan()) == {"patterns of base/d": "stale", "patterns of ft-1/d": "missing"}
+    assert len(work.refresh().classified) == 2
+    held = {classified.network_of(f) for f in fragments.listing(work.root, "patterns")}
+    assert held == {classified.fingerprint(work.folder / "other.safetensors")}
+    assert not work.refresh().changed
+
+
+@pytest.mark.slow
+def test_cost_of_classes_is_estimated_from_the_last_ones(work: Work) -> None:
+    """By the maps that are left; results that need no classes anew are not made again."""
+    more = "[classify]\n[[analyses]]\nname = 'head_entropy'"
+    work.declare(more)
+    cost = work.plan().filter(what="classification").row(0, named=True)
+    assert (cost["examples"], cost["seconds"], cost["bytes"]) == (8, None, None)
+    work.refresh()
+    work.checkpoint(1)
+    cost = work.plan().filter(what="classification").row(0, named=True)
+    with attnstore.open(work.root) as store:
+        seconds, n_bytes = store.sql("SELECT seconds, bytes FROM classifications").row(0)
+    (held,) = fragments.listing(work.root, "patterns")
+    assert cost["examples"] == 8
+    assert cost["seconds"] == pytest.approx(seconds)
+    assert cost["bytes"] == pytest.approx(n_bytes) == held.bytes
+    (work.root / held.path).unlink()
+    assert work.plan().filter(name="patterns of base/d")["state"].item() == "missing"
+    assert "patterns of base/d" in work.refresh().classified
+    with attnstore.open(work.root) as store:
+        assert store.sql("SELECT count(*) FROM classifications WHERE run = 'base/d'").item() == 2
+    assert work.plan().is_empty()
 
 
 def test_one_that_fails_does_not_keep_the_others(work: Work) -> None:
@@ -420,7 +478,6 @@ def test_one_refresh_at_a_time(work: Work) -> None:
 @pytest.mark.slow
 def test_callback_asks_for_each_checkpoint_and_does_not_wait(work: Work) -> None:
     """A real Trainer saves four checkpoints; each is ingested once, saving costs no time."""
-    import torch
     from transformers import (  # fmt: skip
         AutoModelForSequenceClassification,
         AutoTokenizer,

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ from helpers import contents, write_texts
 from server import Server, children, kill_all, running, wait_for
 
 import attnstore
+from attnstore import store as stores
 from attnstore.disk import fragments
-from attnstore.errors import UsageError
+from attnstore.errors import ModelError, UsageError
+from attnstore.model import checkpoints, ingestion
+from attnstore.model.runs import Settings
 from attnstore.query.verify import verify
+from attnstore.text import corpora
 
 TEXTS = 4000
 TABLES = ("inputs", "blocks", "map_stats")
@@ -76,11 +81,26 @@ def killed_in_the_middle(
     assert verify(root).findings == []
 
 
-def stored_by_this_worker() -> tuple[int, bool]:
-    """This process, and whether it has stored blocks."""
+@contextmanager
+def dask_workers(server: Server) -> Iterator[tuple[str, Any]]:
+    """Two Dask workers that know the server: their address as --runner takes it, and a client."""
+    distributed = pytest.importorskip("distributed", reason="dask is not installed")
+    pytest.importorskip("prefect_dask", reason="prefect-dask is not installed")
+    with pytest.MonkeyPatch.context() as environment:
+        for key in ("PREFECT_HOME", "PREFECT_API_URL", "PYTHONPATH"):
+            environment.setenv(key, server.environment[key])
+        with (
+            distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+            distributed.Client(cluster) as client,
+        ):  # fmt: skip
+            yield f"dask:{cluster.scheduler_address}", client
+
+
+def stored_by_this_worker() -> tuple[int, list[str]]:
+    """This process, and the identity of the run that it stored blocks of last."""
     from attnstore.model import ingestion
 
-    return os.getpid(), bool(ingestion._shared)
+    return os.getpid(), list(ingestion._shared)
 
 
 @pytest.mark.slow
@@ -88,32 +108,63 @@ def test_two_dask_workers_share_a_run_and_one_is_killed(
     server: Server, work: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """The other one goes on; the store is as one process would have left it."""
-    distributed = pytest.importorskip("distributed", reason="dask is not installed")
-    pytest.importorskip("prefect_dask", reason="prefect-dask is not installed")
-    patch = {
-        key: server.environment[key] for key in ("PREFECT_HOME", "PREFECT_API_URL", "PYTHONPATH")
-    }
-    with pytest.MonkeyPatch.context() as environment:
-        for key, value in patch.items():
-            environment.setenv(key, value)
-        with (
-            distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-            distributed.Client(cluster) as client,
-        ):  # fmt: skip
+    with dask_workers(server) as (address, client):
 
-            def busy() -> int:
-                def both() -> list[int]:
-                    found = client.run(stored_by_this_worker).values()
-                    return [pid for pid, stored in found] if all(s for _, s in found) else []
+        def busy() -> int:
+            def both() -> list[int]:
+                found = client.run(stored_by_this_worker).values()
+                return [pid for pid, stored in found] if all(s for _, s in found) else []
 
-                return int(min(wait_for(both, 60)))
+            return int(min(wait_for(both, 60)))
 
-            address = f"dask:{cluster.scheduler_address}"
-            killed_in_the_middle(server, work, tmp_path / "store", address, busy)
+        killed_in_the_middle(server, work, tmp_path / "store", address, busy)
     attnstore.ingest(tmp_path / "alone", *map(str, work), max_length=64)
     alone, shared = (contents(tmp_path / name, "fragments", tables=TABLES) for name in ("alone", "store"))  # fmt: skip
     assert {p for p in shared if "/inputs/" in p} == {p for p in alone if "/inputs/" in p}
     assert shared == alone
+
+
+@pytest.mark.slow
+def test_a_refresh_spreads_its_ingestions_over_dask_workers(
+    server: Server, work: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Once, then served on a schedule: a checkpoint that comes in is the workers' too."""
+    model, texts = work
+    file, root = tmp_path / "attnstore.toml", tmp_path / "store"
+    file.write_text(
+        f'store = "store"\nsettle = 0.0\n[[models]]\nname = "base"\nfolder = "{model}"\n'
+        '[[models]]\nname = "ft"\nglob = "training/checkpoint-*"\n'
+        f'[[datasets]]\nname = "t"\nsource = "{texts}"\n'
+        "[[ingest]]\nmax_length = 64\nlimit = 900\n"
+    )
+    with dask_workers(server) as (address, client):
+
+        def last(run: str) -> bool:
+            """Whether the run that a worker stored last is this one."""
+            record = fragments.read_one(root, "runs", run)
+            assert record is not None
+            return any(
+                record["identity"].item() in held
+                for _, held in client.run(stored_by_this_worker).values()
+            )
+
+        refreshing = ["-m", "flows.refresh", "--file", str(file), "--runner", address]
+        assert server.start(*refreshing).wait(240) == 0, server.log.read_text()[-3000:]
+        assert last("base/t")
+        checkpoint = tiny.make(tmp_path / "training" / "checkpoint-1", "bert", seed=1)
+        (checkpoint / "trainer_state.json").write_text('{"global_step": 1}')
+        process = server.start(*refreshing, "--every", "3s")
+        try:
+            wait_for(lambda: fragments.listing(root, "ingests", "ft-1/t"), 240)
+        finally:
+            kill_all(process)
+        assert last("ft-1/t")
+    with attnstore.open(root) as store:
+        assert store.sql("SELECT run, state, stored FROM runs ORDER BY run").rows() == [
+            ("base/t", "complete", 900), ("ft-1/t", "complete", 900),
+        ]  # fmt: skip
+        assert store.sql("SELECT count(*) FROM ingests").item() == 2
+    assert verify(root).findings == []
 
 
 @pytest.mark.slow
@@ -157,6 +208,21 @@ def _open(address: str) -> bool:
     host, port = address.split(":")
     with socket.socket() as attempt:
         return attempt.connect_ex((host, int(port))) == 0
+
+
+def test_a_share_of_a_model_that_has_changed_stores_nothing(
+    work: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Another process loads the weights later than they were looked at."""
+    folder = tiny.make(tmp_path / "bert", "bert")
+    checkpoint, dataset = checkpoints.resolve(str(folder)), corpora.load(str(work[1]))
+    root = stores.create(tmp_path / "store")
+    with ingestion.planned(root, checkpoint, dataset, Settings(limit=5, max_length=64)) as planned:
+        tiny.make(folder, "bert", seed=1)
+        for _ in range(2):
+            with pytest.raises(ModelError, match="has changed since it was planned"):
+                planned.share.store(0)
+    assert not fragments.listing(root, "blocks")
 
 
 def test_mistakes_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,22 @@ def test_the_same_store_after_ingesting_again_is_sound(
     assert said(verify(root)) == ""
 
 
+@pytest.mark.parametrize("table", ["models", "datasets", "examples", *OF_A_RUN])
+@pytest.mark.parametrize("indexed", [True, False], ids=["indexed", "not indexed"])
+def test_a_damaged_fragment_of_any_table_is_mended_by_ingesting_again(
+    root: Path, made: tuple[Path, Path], tiny_bert: Path, table: str, indexed: bool
+) -> None:
+    """Its finding says so, and then the store is sound, whether the index has its rows or not."""
+    if not indexed:
+        (root / index.FILE).unlink()
+    flip(root / fragments.listing(root, table)[0].path)
+    assert "; ingest the run again" in said(verify(root))
+    attnstore.ingest(root, str(tiny_bert), str(made[1]), max_length=48)
+    assert verify(root).findings == []
+    with attnstore.open(root) as store:
+        assert store.behind is None
+
+
 def test_a_damaged_description_is_no_description(root: Path) -> None:
     """Ingestion sees what verify sees, whichever file and byte it is."""
     described = [

@@ -271,7 +271,7 @@ class Store:
                 f"The store holds no run {run!r}{near(run, known) or '; `attnstore runs` lists them'}"
             )
         with locks.hold(run_lock(self.root, run), what=f"Run {run}"):
-            for table in ("runs", "inputs", "blocks", "map_stats", "ingests", "patterns"):
+            for table in ("runs", *index.OF_RUNS):
                 fragments.remove(self.root, table, run)
             arrays.remove(self.root, run)
         run_lock(self.root, run).unlink(missing_ok=True)

@@ -11,6 +11,11 @@ CREATE TABLE core.patterns (
     heterogeneous FLOAT
 );
 
+CREATE TABLE core.classifications (
+    fragment INTEGER, run_key UINTEGER, started TIMESTAMP, host VARCHAR, network VARCHAR, maps BIGINT,
+    bytes BIGINT, seconds DOUBLE
+);
+
 CREATE VIEW labels AS
 SELECT run, example, layer, head, label, annotator, confidence, note, labelled
 FROM core.labels
@@ -42,3 +47,15 @@ COMMENT ON COLUMN patterns.diagonal IS 'Probability of diagonal';
 COMMENT ON COLUMN patterns.vertical_diagonal IS 'Probability of vertical+diagonal';
 COMMENT ON COLUMN patterns.block IS 'Probability of block';
 COMMENT ON COLUMN patterns.heterogeneous IS 'Probability of heterogeneous';
+
+CREATE VIEW classifications AS
+SELECT r.run, c.started, c.host, c.network, c.maps, c.bytes, c.seconds
+FROM core.classifications c JOIN core.runs r USING (run_key);
+COMMENT ON VIEW classifications IS 'One row per classification that stored something: what it did and how long it took.';
+COMMENT ON COLUMN classifications.run IS 'Run';
+COMMENT ON COLUMN classifications.started IS 'When it began (UTC)';
+COMMENT ON COLUMN classifications.host IS 'Machine that ran it';
+COMMENT ON COLUMN classifications.network IS 'Fingerprint of the network: the first 16 hexadecimal digits of the SHA-256 of its file';
+COMMENT ON COLUMN classifications.maps IS 'Maps classified by it';
+COMMENT ON COLUMN classifications.bytes IS 'Bytes of the patterns written by it';
+COMMENT ON COLUMN classifications.seconds IS 'Wall time from the first block to the last commit, in seconds';

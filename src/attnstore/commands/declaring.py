@@ -78,12 +78,12 @@ def plan(file: str, form: str | None) -> None:
 
 def _cost(table: pl.DataFrame) -> str:
     """What all that is missing takes, as far as it can be told."""
-    runs = table.filter(pl.col("what") == "run", pl.col("examples").is_not_null())
-    if not len(runs):
+    rest = table.filter(pl.col("examples").is_not_null())
+    if not len(rest):
         return ""
-    if runs["seconds"].null_count() or runs["bytes"].null_count():
-        return "; what the rest will cost is told once something like it was ingested"
-    seconds, n_bytes = float(runs["seconds"].sum()), float(runs["bytes"].sum())
+    if rest["seconds"].null_count() or rest["bytes"].null_count():
+        return "; what the rest will cost is told once something like it was done"
+    seconds, n_bytes = float(rest["seconds"].sum()), float(rest["bytes"].sum())
     return f"; the rest takes about {duration(seconds)} and {size(n_bytes)}"
 
 

@@ -135,3 +135,13 @@ def remove(root: Path, table: str, owner: str) -> None:
         return
     for fragment in mine:
         place.remove(fragment.path)
+
+
+def remove_damaged(root: Path, table: str, owner: str) -> None:
+    """Delete an owner's fragments of one table that do not match their checksum.
+
+    For records of which nothing can be made again, and which nothing else needs.
+    """
+    for fragment in listing(root, table, owner):
+        if not whole(root, fragment):
+            discard(root, fragment)

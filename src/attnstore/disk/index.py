@@ -25,10 +25,10 @@ SEAL = "index.crc32c"
 LOCK = "index.lock"
 TABLES = (
     "models", "datasets", "examples", "runs", "inputs", "blocks", "map_stats", "ingests",
-    "spans", "links", "labels", "patterns", "evaluations", "ablations", "head_importance", "prunings",
+    "spans", "links", "labels", "patterns", "classifications", "evaluations", "ablations", "head_importance", "prunings",
 )  # fmt: skip
 """Tables of schema `core` that fragments fill."""
-_OF_RUNS = ("inputs", "blocks", "map_stats", "ingests", "patterns")
+OF_RUNS = ("inputs", "blocks", "map_stats", "ingests", "patterns", "classifications")
 """Of these, the tables whose rows count only with their run's record."""
 
 
@@ -161,7 +161,7 @@ def committed(root: Path, known: Collection[str] = ()) -> tuple[list[Fragment], 
         f
         for f in found
         if (f.table != "map_stats" or (f.owner, f.part) in blocks)
-        and (f.table not in _OF_RUNS or f.owner in runs)
+        and (f.table not in OF_RUNS or f.owner in runs)
     ]
     return sorted(count, key=lambda f: f.path), sorted(damaged)
 

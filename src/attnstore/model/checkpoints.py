@@ -119,6 +119,16 @@ def resolve(spec: str, name: str | None = None) -> Checkpoint:
     )
 
 
+def refuse_changed(checkpoint: Checkpoint) -> None:
+    """ModelError where the folder no longer holds the weights that were found; reads them again."""
+    found = resolve(str(checkpoint.folder), checkpoint.name)
+    if found.fingerprint != checkpoint.fingerprint:
+        raise ModelError(
+            f"{checkpoint.folder} has changed since it was planned; nothing of it was stored here, "
+            "so ask for it again"
+        )
+
+
 def shape(folder: Path) -> dict[str, Any]:
     """Architecture and sizes of a model, named as in Checkpoint, from its config.json alone."""
     config = _config(folder)

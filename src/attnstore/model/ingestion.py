@@ -83,7 +83,7 @@ class Share:
     def store(self, block: int) -> Stored:
         """Compute and commit one block; a process loads the model once for a run.
 
-        A block that is committed and whole is not computed again: a cluster asks anew for what a
+        Raises ModelError where the model's folder holds other weights by then. A block that is committed and whole is not computed again: a cluster asks anew for what a
         worker had done when it was lost.
         """
         from attnstore.model.blocks import Stored  # imports torch
@@ -101,7 +101,9 @@ class Share:
                 from attnstore.model.blocks import BlockWorker
 
                 _shared.clear()
-                _shared[identity] = BlockWorker(run, self.checkpoint, self.device)
+                worker = BlockWorker(run, self.checkpoint, self.device)
+                checkpoints.refuse_changed(self.checkpoint)
+                _shared[identity] = worker
             return _shared[identity]
 
 
@@ -237,10 +239,12 @@ def planned(
 ) -> Iterator[Ingestion]:
     """Plan (or find) a run and hold it against a second ingestion of the same.
 
-    Raises BusyError where another process is ingesting it.
+    A damaged record of an earlier ingestion is deleted. Raises BusyError where another process is
+    ingesting it.
     """
     run = runs.prepare(root, checkpoint, dataset, settings)
     with locks.hold(store.run_lock(root, run.run), what=f"Run {run.run}"):
+        fragments.remove_damaged(root, "ingests", run.run)
         yield Ingestion(run, checkpoint, device)
 
 

@@ -10,9 +10,11 @@ labels to `labels`; `flows.classify` does the same with one Prefect task per blo
 from __future__ import annotations
 
 import contextlib
+import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from attnstore.disk.arrays import Floats
 from attnstore.errors import BusyError, UnknownNameError, UsageError
 from attnstore.model.runs import Run
 from attnstore.names import CLASSES, near
+from attnstore.patterns import classified
 from attnstore.patterns.network import Network, load
 
 COLUMNS = tuple(name.replace("+", "_") for name in CLASSES)
@@ -57,28 +60,24 @@ class Classification:
     def __init__(self, run: Run, network: Network) -> None:
         self.run, self.network = run, network
         self.n_heads: int = len(run.record["layers"]) * len(run.record["heads"])
+        self._started = datetime.now(UTC).replace(tzinfo=None)
         self._began = time.perf_counter()
-        self._stored = 0
+        self._stored: dict[str, int] = {}  # maps by part
 
     def remove_others(self) -> None:
-        """Drop what another network said: one run's patterns are of one network."""
-        for fragment in self._fragments():
-            if fragment.part.rpartition(".")[2] != self.network.fingerprint:
+        """Drop what another network said, as one run's patterns are of one network, and damaged
+        records of earlier classifications."""
+        fragments.remove_damaged(self.run.root, "classifications", self.run.run)
+        for fragment in classified.stored(self.run):
+            if classified.network_of(fragment) != self.network.fingerprint:
                 fragments.discard(self.run.root, fragment)
-
-    def _fragments(self) -> list[fragments.Fragment]:
-        return fragments.listing(self.run.root, "patterns", self.run.run)
-
-    def _part(self, block: int) -> str:
-        return f"{block:06d}.{self.network.fingerprint}"
 
     @cached_property
     def missing(self) -> list[int]:
         """Committed blocks without whole patterns of this network."""
-        root, run = self.run.root, self.run.run
-        held = {f.part for f in self._fragments() if fragments.whole(root, f)}
-        blocks = [int(f.part) for f in fragments.listing(root, "blocks", run)]
-        return [b for b in sorted(blocks) if self._part(b) not in held]
+        held = classified.blocks(self.run, self.network.fingerprint)
+        committed = fragments.listing(self.run.root, "blocks", self.run.run)
+        return sorted({int(f.part) for f in committed} - held)
 
     @property
     def maps_left(self) -> int:
@@ -94,8 +93,9 @@ class Classification:
         """Classify and commit one block; returns how many maps. Raises DamageError, StoreError."""
         rows = self.run.plan[self.run.blocks[block]]
         found = self._table(rows, self._probabilities(rows))
-        fragments.write(self.run.root, "patterns", self.run.run, self._part(block), found)
-        self._stored += len(found)
+        part = classified.part(block, self.network.fingerprint)
+        fragments.write(self.run.root, "patterns", self.run.run, part, found)
+        self._stored[part] = len(found)
         return len(found)
 
     def _probabilities(self, rows: pl.DataFrame) -> Floats:
@@ -131,15 +131,29 @@ class Classification:
         return pl.DataFrame(keys | {name: flat[:, i] for i, name in enumerate(COLUMNS)})
 
     def finish(self) -> Summary:
-        """Count what the run holds; the index catches up unless a reader holds it."""
-        with contextlib.suppress(BusyError):  # it catches up when a store is next opened
-            index.catch_up(self.run.root)
+        """Record how it went, and count what the run holds; the index catches up unless a reader
+        holds it."""
         root, seconds = self.run.root, time.perf_counter() - self._began
-        found = [fragments.read(root, fragment)["class"] for fragment in self._fragments()]
+        stored = sum(self._stored.values())
+        if stored:
+            part = f"{self._started:%Y%m%dT%H%M%S%f}"
+            fragments.write(root, "classifications", self.run.run, part, self._row(stored, seconds))
+        with contextlib.suppress(BusyError):  # it catches up when a store is next opened
+            index.catch_up(root)
+        found = [fragments.read(root, f)["class"] for f in classified.stored(self.run)]
         classes = pl.concat(found) if found else pl.Series([], dtype=pl.String)
         shares = {c: int((classes == c).sum()) / max(len(classes), 1) for c in CLASSES}
         name = self.network.fingerprint
-        return Summary(self.run.run, len(classes), self._stored, shares, name, seconds)
+        return Summary(self.run.run, len(classes), stored, shares, name, seconds)
+
+    def _row(self, stored: int, seconds: float) -> pl.DataFrame:
+        mine = [f for f in classified.stored(self.run) if f.part in self._stored]
+        row = {
+            "run_key": self.run.key, "started": self._started, "host": platform.node(),
+            "network": self.network.fingerprint, "maps": stored, "bytes": sum(f.bytes for f in mine),
+            "seconds": seconds,
+        }  # fmt: skip
+        return pl.DataFrame([row]).cast({"run_key": pl.UInt32})
 
 
 def _batches(

@@ -6,7 +6,6 @@ trains it is left to `fitting`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,14 +15,9 @@ from safetensors.torch import save
 from torch import nn
 
 from attnstore.disk.files import write_file
-from attnstore.errors import UsageError
 from attnstore.names import CLASSES
+from attnstore.patterns import classified
 from attnstore.patterns.images import CHANNELS, pictures
-from attnstore.resources import patterns_folder
-
-SHIPPED = patterns_folder()
-"""The folder of the network that ships with the package, its labels, recipe, scores and card."""
-FILE = "network.safetensors"
 
 LAYERS = ((16, 2), (16, 1), (24, 2), (24, 1), (32, 2), (32, 1), (48, 1), (48, 1))
 """Width and stride of each of the eight convolutional layers."""
@@ -31,8 +25,6 @@ FEATURES = 2 * LAYERS[-1][0]
 """Numbers that a picture is reduced to: mean and maximum of each of the last layer's planes."""
 _HIDDEN, _DROPOUT = 64, 0.3
 _AT_ONCE = 256  # pictures in one pass, always: a convolution of another size is compiled anew
-_FORMAT = {"format": f"attnstore patterns 1: {', '.join(CLASSES)}"}
-# One entry: safetensors writes several in any order.
 
 
 class Network(nn.Module):
@@ -115,23 +107,17 @@ def _filled(images: torch.Tensor) -> torch.Tensor:
 def write(network: Network, path: Path) -> None:
     """Write a fused network as a file."""
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    write_file(path, save(tensors, _FORMAT))
+    write_file(path, save(tensors, classified.FORMAT))
 
 
 def load(path: str | Path | None = None) -> Network:
     """The network of a file, by default the package's. Raises UsageError for another file."""
-    found = SHIPPED / FILE if path is None else Path(path).expanduser()
+    found = classified.file(path)
     network = Network()
+    network.fingerprint = classified.fingerprint(found)
     try:
         with safe_open(found, "pt") as file:
-            if file.metadata() != _FORMAT:
-                raise UsageError(f"{found} holds no network of attnstore patterns; {_ADVICE}")
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        network.fingerprint = hashlib.sha256(found.read_bytes()).hexdigest()[:16]
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"{found} cannot be read as a network ({reason}); {_ADVICE}") from error
+        raise classified.unreadable(found, error) from error
     return network.eval()
-
-
-_ADVICE = "give a file that `python -m attnstore.patterns.training` wrote, or leave it out."

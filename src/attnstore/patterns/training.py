@@ -26,10 +26,11 @@ from attnstore.disk.files import write_file
 from attnstore.errors import UsageError
 from attnstore.names import CLASSES
 from attnstore.patterns import fitting
+from attnstore.patterns.classified import FILE
 from attnstore.patterns.fitting import FEW, Examples, Recipe, Tell
 from attnstore.patterns.labels import read_csv
 from attnstore.patterns.material import MODEL, Labelled, Material, from_csv, from_store
-from attnstore.patterns.network import FILE, Network, write
+from attnstore.patterns.network import Network, write
 
 Ints = npt.NDArray[np.int64]
 

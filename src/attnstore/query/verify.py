@@ -27,11 +27,12 @@ Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
 
 _MEND = {
-    "ingests": "delete it: only the record of one ingestion is lost",
+    "ingests": "ingest the run again, which removes it: only the record of one ingestion is lost",
     "spans": "annotate again",
     "links": "annotate again",
     "labels": "restore it from a copy: it was made by hand",
     "patterns": "classify again",
+    "classifications": "classify again, which removes it: only the record of one classification is lost",
     "evaluations": "evaluate again: the same `flows.finetune`",
     "ablations": "disable the heads again",
     "head_importance": "disable the heads again",

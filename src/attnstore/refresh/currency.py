@@ -1,4 +1,4 @@
-"""Which of the declared annotations and analyses are there, and made from what is there now.
+"""Which of the declared annotations, classes and analyses are there, made from what is there now.
 
 The result of an analysis is a Parquet file, `<results>/<analysis>/<run>.parquet`. Its metadata
 holds a hash over what it was made from: the SQL, its parameters, and the fragments of the run.
@@ -19,7 +19,9 @@ import polars as pl
 
 from attnstore.disk import fragments
 from attnstore.errors import AttnstoreError, UsageError
+from attnstore.model.runs import Run
 from attnstore.names import slug
+from attnstore.patterns import classified
 from attnstore.query import analyses
 from attnstore.refresh.declaration import Declaration
 from attnstore.store import Store
@@ -28,6 +30,8 @@ from attnstore.text.corpora import Dataset
 
 MADE_FROM = "attnstore.made_from"
 """Key of a result's metadata."""
+_RECORDS = ("ingests", "classifications")
+"""Tables that tell how something was made, which changes no result."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,39 @@ class Annotating:
     def name(self) -> str:
         """What to call it."""
         return f"{self.dataset} by {self.with_}"
+
+
+@dataclass(frozen=True)
+class Classifying:
+    """The pattern classes of a run. done: of its blocks, by the declared network; other: whether
+    the store holds classes by another one."""
+
+    run: str
+    done: int
+    blocks: int
+    other: bool
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return classes_of(self.run)
+
+    @property
+    def state(self) -> str:
+        """held, partial, missing or stale."""
+        if self.done == self.blocks:
+            return "held"
+        return "partial" if self.done else "stale" if self.other else "missing"
+
+    @property
+    def left(self) -> float:
+        """The share of its maps that is left to classify."""
+        return 1 - self.done / self.blocks
+
+
+def classes_of(run: str) -> str:
+    """What to call the pattern classes of a run."""
+    return f"patterns of {run}"
 
 
 @dataclass(frozen=True)
@@ -107,6 +144,19 @@ def _annotation(root: Path, dataset: str, with_: str, as_published: bool) -> Ann
     return Annotating(dataset, with_, as_published, "stale" if older else "missing")
 
 
+def to_classify(declared: Declaration, run: str) -> bool:
+    """Whether a run, by its name, is declared to have pattern classes."""
+    return declared.classify is not None and fnmatch.fnmatch(run, declared.classify.runs)
+
+
+def classifying(declared: Declaration, run: Run) -> Classifying:
+    """How far the pattern classes of a run are there."""
+    network = classified.fingerprint(declared.network)
+    others = {classified.network_of(f) for f in classified.stored(run)} - {network}
+    done = len(classified.blocks(run, network))
+    return Classifying(run.run, done, run.record["n_blocks"], bool(others))
+
+
 def results(store: Store, declared: Declaration, runs: Iterable[str]) -> Iterator[Result]:
     """Every declared analysis of these runs; one without a parameter `run` is of all of them."""
     runs = list(runs)
@@ -143,6 +193,6 @@ def _made_from(store: Store, of: list[str], params: dict[str, Any], sql: str) ->
     owners = {name for row in named if row[0] in of for name in row}
     owners |= {value for value in params.values() if isinstance(value, str)}
     held = [f.path for f in fragments.listing(store.root) if f.owner in owners]
-    held = [path for path in held if path.split("/")[1] != "ingests"]
+    held = [path for path in held if path.split("/")[1] not in _RECORDS]
     content = json.dumps([sql, sorted(params.items()), held])
     return hashlib.sha256(content.encode()).hexdigest()

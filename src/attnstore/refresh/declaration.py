@@ -29,6 +29,7 @@ from attnstore.errors import UsageError
 from attnstore.model.checkpoints import PACKAGE
 from attnstore.model.runs import Settings
 from attnstore.names import near
+from attnstore.patterns import classified
 from attnstore.query import analyses
 from attnstore.refresh import lines
 from attnstore.specs import check_name
@@ -131,6 +132,14 @@ class Annotate(_Table):
     as_published: bool = False
 
 
+class Classify(_Table):
+    """Every run whose name fits the pattern `runs` has the pattern classes of its maps by a network:
+    that of a file, by default the package's."""
+
+    runs: str = "*"
+    network: str | None = None
+
+
 def _known_analysis(name: str) -> str:
     known = analyses.listing()
     if name not in known:
@@ -167,7 +176,8 @@ class Drift(_Table):
 
 class Declaration(_Table):
     """The whole file. settle: seconds without a change before a folder of
-    weights is read; results: folder of the analyses; report: folder of the report, None for none."""
+    weights is read; results: folder of the analyses; report: folder of the report, None for none;
+    classify: None where maps are not classified."""
 
     store: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -178,6 +188,7 @@ class Declaration(_Table):
     datasets: tuple[Data, ...] = Field(min_length=1)
     ingest: tuple[Ingest, ...] = (Ingest(),)
     annotate: tuple[Annotate, ...] = ()
+    classify: Classify | None = None
     analyses: tuple[Analysis, ...] = ()
     drift: Drift = Drift()
     _folder: Path = PrivateAttr(Path())
@@ -190,6 +201,13 @@ class Declaration(_Table):
     def root(self) -> Path:
         """The folder of the store; of a bucket, its local side."""
         return stores.locate(self.store if "://" in self.store else self.path(self.store))
+
+    @property
+    def network(self) -> Path | None:
+        """The file of the network that classifies, None for the package's."""
+        if self.classify is None or self.classify.network is None:
+            return None
+        return self.path(self.classify.network)
 
 
 def read(path: str | Path = FILE) -> Declaration:
@@ -210,6 +228,7 @@ def read(path: str | Path = FILE) -> Declaration:
     except ValidationError as error:
         raise UsageError(_sentence(file, text, error.errors())) from error
     _refuse_unknown_names(file, text, declared)
+    _refuse_no_network(file, text, declared)
     return declared
 
 
@@ -235,6 +254,8 @@ def _what(error: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         known = _keys(error["loc"])
         return f"there is no such key{near(str(key), known) or '; there are ' + ', '.join(known)}"
+    if kind == "model_type" and isinstance(key, str):
+        return f"it is a table: write [{key}] on a line of its own, and its keys below it"
     if kind in ("missing", "too_short"):
         return "it is missing; give it"
     if kind == "value_error":
@@ -245,7 +266,7 @@ def _what(error: ErrorDetails) -> str:
 
 _TABLES: dict[str, type[_Table]] = {
     "models": Models, "datasets": Data, "ingest": Ingest, "annotate": Annotate,
-    "analyses": Analysis, "drift": Drift,
+    "classify": Classify, "analyses": Analysis, "drift": Drift,
 }  # fmt: skip
 
 
@@ -278,3 +299,15 @@ def _refuse_unknown_names(file: Path, text: str, declared: Declaration) -> None:
                 if name not in known[key]:
                     listed = near(name, known[key]) or f"; there are {', '.join(known[key])}"
                     refuse(f"there is no [[{key}]] with the name {name!r}{listed}", table, i, key)
+
+
+def _refuse_no_network(file: Path, text: str, declared: Declaration) -> None:
+    """What classifies must be there and be a network."""
+    if declared.network is None:
+        return
+    place = ("classify", "network")
+    try:
+        classified.fingerprint(declared.network)
+    except UsageError as error:
+        where = _where(file, lines.line_of(text, place), place)
+        raise UsageError(f"{where} {error}") from error

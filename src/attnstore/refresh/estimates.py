@@ -1,4 +1,5 @@
-"""What a run will cost, from what the last ones cost: `sql/analysis/ingest_rates.sql`."""
+"""What a run and its pattern classes will cost, from what the last ones cost:
+`sql/analysis/ingest_rates.sql` and `classify_rates.sql`."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ sample: within 6 % on each."""
 @dataclass(frozen=True)
 class Estimate:
     """What is left to do. examples: exact; seconds, bytes: estimated, None where nothing like it
-    was ingested before."""
+    was done before."""
 
     examples: int
     seconds: float | None
@@ -67,3 +68,16 @@ def estimate(
     seconds = float(speed["seconds_per_million"][0]) * weights / 1e6 * share
     bits = float(room["bits_per_weight"][0]) if len(room) else None
     return Estimate(left, seconds, None if bits is None else bits * weights / 8 * share)
+
+
+def classifying(examples: int, heads: int, share: float, rates: pl.DataFrame) -> Estimate:
+    """The cost of the pattern classes of a share of a run's maps.
+
+    A map of 8 to 64 tokens costs the same, as it becomes a picture of one size; one of 128 twice that.
+    heads: of all its layers; rates: rows of `classify_rates`, the latest first.
+    """
+    left = round(examples * share)
+    if rates.is_empty():
+        return Estimate(left, None, None)
+    maps, last = left * heads, rates.row(0, named=True)
+    return Estimate(left, last["seconds_per_thousand"] * maps / 1e3, last["bytes_per_map"] * maps)

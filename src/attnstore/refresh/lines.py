@@ -26,6 +26,7 @@ def places(text: str) -> dict[Place, int]:
             name = header[2].strip("\"'")
             table = (name,)
             if header[1] == "[[":
+                found.setdefault(table, number)  # of the list, where its first table begins
                 count[name] = count.get(name, -1) + 1
                 table = (name, count[name])
             found.setdefault(table, number)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -32,19 +32,22 @@ from attnstore.show import report
 from attnstore.store import Store
 from attnstore.text import annotate
 
-_T = TypeVar("_T")
+if TYPE_CHECKING:
+    from attnstore.patterns.classification import RunBlocks as ClassifyBlocks
+
 Step = Callable[[str, Callable[[], object]], object]
 """Runs a named piece of work and returns what it returns; a flow does so in a task."""
 
 
 @dataclass
 class Outcome:
-    """What a refresh did. moved: drift of the heads of runs that were new to it; alerts: of these,
+    """What a refresh did. ingested, annotated, classified, analysed: what it made; moved: drift of the heads of runs that were new to it; alerts: of these,
     the heads below the file's thresholds; said: a line about each thing that was made; waiting,
     problems: a sentence each; page: the report."""
 
     ingested: list[Summary] = field(default_factory=list)
     annotated: list[str] = field(default_factory=list)
+    classified: list[str] = field(default_factory=list)
     analysed: list[str] = field(default_factory=list)
     moved: pl.DataFrame = field(default_factory=pl.DataFrame)
     most: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -57,7 +60,8 @@ class Outcome:
     @property
     def changed(self) -> bool:
         """Whether anything was made."""
-        return bool(self.ingested or self.annotated or self.analysed or len(self.moved))
+        made = (self.ingested, self.annotated, self.classified, self.analysed, self.moved)
+        return any(len(found) for found in made)
 
 
 def refresh(
@@ -66,13 +70,18 @@ def refresh(
     wait: bool = False,
     progress: Progress = lambda *_: None,
     run_blocks: RunBlocks = store_blocks,
+    classify_blocks: ClassifyBlocks | None = None,
+    shared: bool = False,
     step: Step = lambda _name, work: work(),
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Ingest, annotate and analyse what is missing or stale, tell the drift, rebuild the report.
+    """Ingest, annotate, classify and analyse what is missing or stale, tell the drift, rebuild the
+    report.
 
     wait: for another refresh of the store to end, and for checkpoints to settle; without it the
-    one raises BusyError and the others are left for the next time. say: hears a line about each
+    one raises BusyError and the others are left for the next time. run_blocks, classify_blocks:
+    store the blocks of an ingestion and of a classification, by default in this process; shared:
+    run_blocks does so in processes of its own, which load the weights. say: hears a line about each
     thing that was made. Raises UsageError, DatasetError (the file asks for what cannot be).
     """
     declared = read(path)
@@ -80,7 +89,7 @@ def refresh(
     with _alone(root, wait) as mine:
         if not mine:  # another process waits for its turn, and will see what this one would
             return Outcome()
-        work = _Refresh(declared, root, progress, run_blocks, step, say)
+        work = _Refresh(declared, root, progress, run_blocks, classify_blocks, shared, step, say)
         plan = planning.plan(declared)
         while wait and plan.settling:
             time.sleep(max(declared.settle / 4, 0.05))
@@ -112,10 +121,12 @@ class _Refresh:
 
     def __init__(
         self, declared: Declaration, root: Path, progress: Progress, run_blocks: RunBlocks,
-        step: Step, say: Callable[[str], None],
+        classify_blocks: ClassifyBlocks | None, shared: bool, step: Step,
+        say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.declared, self.root = declared, root
         self._progress, self._run_blocks, self._step = progress, run_blocks, step
+        self._classify_blocks, self._shared = classify_blocks, shared
         self._hears = say
         self.outcome = Outcome()
 
@@ -135,6 +146,7 @@ class _Refresh:
             with self._told(pair.name):
                 held.append(self._ingest(pair))
         self._annotate(plan)
+        self._classify(held)
         with stores.open(self.root) as store:
             self._move(store, held)
             self._analyse(store, held)
@@ -161,7 +173,7 @@ class _Refresh:
                 self.root, checkpoint, pair.dataset, pair.settings, self.declared.device
             ) as work:
                 run = work.run
-                if work.missing:
+                if work.missing and not self._shared:
                     _ = work.worker  # loads the weights
                     _refuse_changed(pair)
                 self._progress(work, None)
@@ -189,6 +201,24 @@ class _Refresh:
                 )
                 self.outcome.annotated.append(item.name)
                 self._say(f"{item.name}: annotated")
+
+    def _classify(self, held: list[Pair]) -> None:
+        for run in [p.run for p in held if p.run is not None]:
+            if not currency.to_classify(self.declared, run.run):
+                continue
+            item = currency.classifying(self.declared, run)
+            if item.state == "held":
+                continue
+            with self._told(item.name):
+                # A refresh that finds nothing to do needs no torch, which takes seconds to import.
+                from attnstore.patterns import classification
+
+                summary = classification.classify(
+                    self.root, run.run, network=self.declared.network,
+                    run_blocks=self._classify_blocks or classification.store_blocks,
+                )  # fmt: skip
+                self.outcome.classified.append(item.name)
+                self._say(f"{item.name}: {summary.stored:,} of {summary.maps:,} maps classified")
 
     def _move(self, store: Store, held: list[Pair]) -> None:
         drift = self.declared.drift

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fnmatch
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from attnstore import store as stores
 from attnstore.disk import fragments
 from attnstore.errors import AttnstoreError, DatasetError, StoreError, UsageError
 from attnstore.model import runs
+from attnstore.model.checkpoints import Checkpoint
 from attnstore.model.runs import Run, Settings
 from attnstore.query import analyses
 from attnstore.refresh import currency, estimates
@@ -54,13 +55,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the plan that is no run to ingest. what: model, dataset or run; state: waiting,
-    unreadable, stale or no longer declared."""
+    """A line of the plan that is no run to ingest. what: model, run, classification, annotation or
+    analysis; state: waiting, unreadable, missing, partial, stale or no longer declared."""
 
     what: str
     name: str
     state: str
     why: str
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,12 @@ class Plan:
 
         Columns: what, name, state, why, examples, seconds, bytes (estimates; NULL: not known).
         """
-        told: list[tuple[Any, ...]] = [
-            ("run", p.name, p.state, _why(p), p.estimate.examples, p.estimate.seconds,
-             p.estimate.bytes)
-            for p in self.to_ingest
-        ]  # fmt: skip
-        told += [(r.what, r.name, r.state, r.why, None, None, None) for r in self.rows]
+        rows = [Row("run", p.name, p.state, _why(p), p.estimate) for p in self.to_ingest]
+        rows += self.rows
+        told = [
+            (r.what, r.name, r.state, r.why, *(astuple(r.estimate) if r.estimate else [None] * 3))
+            for r in rows
+        ]
         schema = {
             "what": pl.String, "name": pl.String, "state": pl.String, "why": pl.String,
             "examples": pl.Int64, "seconds": pl.Float64, "bytes": pl.Float64,
@@ -127,7 +129,10 @@ def plan(declared: Declaration) -> Plan:
                     Row("run", f"{candidate.name}/{dataset.name}", "unreadable", str(error))
                 )
     if root is not None:
-        rows += [*_others(root, declared, found, pairs), *_made(root, declared, datasets, pairs)]
+        rows += _others(root, declared, found, pairs)
+    rows += _classes(declared, _once(pairs), known)
+    if root is not None:
+        rows += _made(root, declared, datasets, pairs)
     return Plan(found, datasets, _once(pairs), rows)
 
 
@@ -155,10 +160,11 @@ def _asked(
 
 @dataclass(frozen=True)
 class _Known:
-    """What the store knows about cost. rates: rows of `ingest_rates`, of this machine if it has any;
-    cells: per input of a dataset (fingerprint) with a max_length and pad_to, mean over a run."""
+    """What the store knows about cost. rates, classify: rows of `ingest_rates` and `classify_rates`,
+    of this machine if it has any; cells: per input of a dataset (fingerprint) with a max_length and pad_to, mean over a run."""
 
     rates: pl.DataFrame = field(default_factory=pl.DataFrame)
+    classify: pl.DataFrame = field(default_factory=pl.DataFrame)
     cells: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
 
@@ -167,15 +173,22 @@ def _known(root: Path | None) -> _Known:
         return _Known()
     try:
         with stores.open(root) as store:
-            rates = analyses.run(store, "ingest_rates")
+            rates, classify = (
+                _here(analyses.run(store, name)) for name in ("ingest_rates", "classify_rates")
+            )
             rows = store.sql(
                 "SELECT d.fingerprint, max_length, pad_to, n_weights / (n_layers * n_heads) / planned "
                 "FROM runs JOIN datasets d USING (dataset)"
             ).rows()
     except StoreError:
         return _Known()
+    return _Known(rates, classify, {row[:3]: row[3] for row in rows})
+
+
+def _here(rates: pl.DataFrame) -> pl.DataFrame:
+    """Those of this machine, if there are any."""
     here = rates.filter(pl.col("host") == platform.node())
-    return _Known(here if len(here) else rates, {row[:3]: row[3] for row in rows})
+    return here if len(here) else rates
 
 
 def _pair(
@@ -193,8 +206,7 @@ def _pair(
     if run is not None:
         stored = fragments.listing(run.root, "blocks", run.run)
         left = run.record["n_blocks"] - len({f.part for f in stored})
-    heads = runs.kept(settings.layers, checkpoint.n_layers, "layer")
-    n_maps = len(heads) * len(runs.kept(settings.heads, checkpoint.n_heads, "head"))
+    n_maps = _n_heads(checkpoint, settings)
     share = 1.0 if run is None else (left or 0) / run.record["n_blocks"]
     like = known.cells.get((dataset.fingerprint, settings.max_length, settings.pad_to))
     if run is not None:
@@ -209,6 +221,13 @@ def _pair(
     return Pair(name, candidate, dataset, settings, run, left, estimate)
 
 
+def _n_heads(checkpoint: Checkpoint, settings: Settings) -> int:
+    """How many heads of a model a run keeps, those of all its layers; UsageError for one that is
+    not there."""
+    layers = runs.kept(settings.layers, checkpoint.n_layers, "layer")
+    return len(layers) * len(runs.kept(settings.heads, checkpoint.n_heads, "head"))
+
+
 def _once(pairs: list[Pair]) -> list[Pair]:
     """A run that several [[ingest]] ask for counts once."""
     seen: set[tuple[Any, ...]] = set()
@@ -221,6 +240,27 @@ def _once(pairs: list[Pair]) -> list[Pair]:
             seen.add(key)
             kept.append(p)
     return kept
+
+
+def _classes(declared: Declaration, pairs: list[Pair], known: _Known) -> Iterator[Row]:
+    """Pattern classes that are missing, partial or stale, those of runs still to ingest included."""
+    for pair in pairs:
+        if not currency.to_classify(declared, pair.name):
+            continue
+        state, examples, share, why = "missing", pair.estimate.examples, 1.0, ""
+        if pair.run is not None:
+            item = currency.classifying(declared, pair.run)
+            state, examples, share = item.state, pair.run.record["planned"], item.left
+            why = {
+                "partial": f"{item.done} of {item.blocks} blocks are classified",
+                "stale": "they are by another network",
+            }.get(state, "")
+        if state != "held":
+            checkpoint = pair.candidate.checkpoint
+            assert checkpoint is not None
+            heads = _n_heads(checkpoint, pair.settings)
+            estimate = estimates.classifying(examples, heads, share, known.classify)
+            yield Row("classification", currency.classes_of(pair.name), state, why, estimate)
 
 
 def _made(
