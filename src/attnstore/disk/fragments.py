@@ -103,7 +103,8 @@ def write(root: Path, table: str, owner: str, part: str, rows: pl.DataFrame) -> 
 def listing(root: Path, table: str | None = None, owner: str | None = None) -> list[Fragment]:
     """The fragments on disk, ordered by path; of one table, and of one owner, if named."""
     start = root / FOLDER / (table or "") / (owner or "")
-    found = [_describe(root, entry) for entry in _walk(start) if entry.name.endswith(".parquet")]
+    skip = len(str(root / FOLDER)) - len(FOLDER)
+    found = [_describe(entry, skip) for entry in _walk(start) if entry.name.endswith(".parquet")]
     return sorted((f for f in found if owner is None or f.owner == owner), key=lambda f: f.path)
 
 
@@ -119,16 +120,17 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def _describe(root: Path, entry: os.DirEntry[str]) -> Fragment:
-    path = Path(entry.path).relative_to(root)
-    stat = entry.stat()
+def _describe(entry: os.DirEntry[str], skip: int) -> Fragment:
+    """The fragment of a file. skip: characters of its path before the part inside the store."""
+    path, stat = entry.path[skip:], entry.stat()
     part, crc, _ = [*entry.name.rsplit(".", 2), "", ""][:3]
     try:
         value = int(crc, 16)
     except ValueError:
         value = -1  # a foreign file: `verify` names it
-    table, owner = path.parts[1], "/".join(path.parts[2:-1])
-    return Fragment(str(path), table, owner, part, value, stat.st_size, stat.st_mtime_ns)
+    folders = path.split("/")
+    table, owner = folders[1], "/".join(folders[2:-1])
+    return Fragment(path, table, owner, part, value, stat.st_size, stat.st_mtime_ns)
 
 
 def read(root: Path, fragment: Fragment) -> pl.DataFrame:
