@@ -230,7 +230,7 @@ class Case:
 
     def run(self, name: str, **params: Any) -> pl.DataFrame:
         """The result of an analysis, computed now."""
-        self.store._answers.clear()
+        self.store.answers.forget()
         return analyses.run(self.store, name, **params)
 
 

@@ -16,13 +16,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from helpers import write_texts
+from helpers import flip, write_texts
 from transformers import AutoModel, AutoTokenizer
 
 import attnstore
 from attnstore import resources
 from attnstore.errors import UnknownNameError, UsageError
-from attnstore.query import analyses
+from attnstore.query import analyses, answers
 from attnstore.text.annotate import annotate
 
 RUN = "tiny/texts"
@@ -368,3 +368,65 @@ def test_an_analysis_asked_again_reads_no_weight_until_the_index_changes(
         annotate(root, "sample", "negation")  # the index catches up
         assert analyses.run(store, "special_tokens", run="tiny/sample").equals(first)
         assert len(asked) == 3
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer is worth a file."""
+    monkeypatch.setattr(answers, "WORTH", 0.0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_answer_is_kept_for_other_sessions(
+    tmp_path: Path, sample_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit; what is damaged or of an older index is computed again."""
+    root = Path(shutil.copytree(sample_store, tmp_path / "store"))
+
+    def asked_anew() -> tuple[pl.DataFrame, bool]:
+        computed: list[str] = []
+        with attnstore.open(root) as store, monkeypatch.context() as patch:
+            sql = store.sql
+            patch.setattr(store, "sql", lambda text, **more: computed.append(text) or sql(text, **more))  # fmt: skip
+            return analyses.run(store, "special_tokens", run="tiny/sample"), bool(computed)
+
+    first, computed = asked_anew()
+    assert computed
+    again, computed = asked_anew()
+    assert again.equals(first)
+    assert not computed
+    (file,) = (root / "answers").rglob("*.parquet")
+    flip(file)
+    again, computed = asked_anew()
+    assert again.equals(first)
+    assert computed
+    annotate(root, "sample", "negation")
+    assert asked_anew()[1]
+    assert len(list((root / "answers").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_bounded_number_of_answers_is_kept(
+    tmp_path: Path, sample_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest go, in the session and on disk; one that is too large is not kept."""
+    monkeypatch.setattr(answers, "MOST", 3)
+    root = Path(shutil.copytree(sample_store, tmp_path / "store"))
+    with attnstore.open(root) as store:
+        for number in range(5):
+            assert store.kept("SELECT $x AS x", x=number)["x"].item() == number
+        assert len(list((root / "answers").rglob("*.parquet"))) == 3
+        monkeypatch.setattr(answers, "MOST_BYTES", 0)
+        store.kept("SELECT 'long' AS x")
+        assert len(list((root / "answers").rglob("*.parquet"))) == 3
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_folder_that_cannot_be_written_answers_all_the_same(
+    tmp_path: Path, sample_store: Path
+) -> None:
+    """What cannot be kept is computed."""
+    root = Path(shutil.copytree(sample_store, tmp_path / "store"))
+    (root / "answers").write_text("no folder")
+    with attnstore.open(root) as store:
+        assert store.kept("SELECT 1 AS x")["x"].item() == 1

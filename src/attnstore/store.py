@@ -21,6 +21,7 @@ from polars.io.plugins import register_io_source
 from attnstore.disk import arrays, buckets, fragments, index, locks
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 from attnstore.names import near, require_held
+from attnstore.query.answers import Answers
 from attnstore.query.session import Connection, Session
 from attnstore.show import inputs, standalone
 from attnstore.show.notebook import store_html
@@ -30,21 +31,19 @@ from attnstore.show.views import Map, RunRecord
 MARK = "attnstore.json"
 VERSION = 1
 """Version of the layout on disk."""
-ANSWERS, ANSWER_BYTES = 64, 4 << 20
-"""How many answers of named analyses a session keeps, and the largest that is kept."""
 
 
 class Store:
     """A folder (or a bucket) with attention of one or more runs, ready to be asked.
 
-    root: its folder, of a bucket the local side.
+    root: its folder, of a bucket the local side; answers: those of named analyses that are kept.
     Opening brings the index up to date; `behind` tells why, where that was not possible.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.behind: str | None = None
-        self._answers: dict[tuple[int | None, str, str], pl.DataFrame] = {}
+        self.answers = Answers(root)
         try:
             damaged = index.catch_up(root).damaged
             if damaged:
@@ -80,20 +79,12 @@ class Store:
         return self._session.sql(text, params)
 
     def kept(self, text: str, /, **params: Any) -> pl.DataFrame:
-        """Like `sql`, and the answer is kept for this session: named analyses are asked through it.
+        """Like `sql`, and the answer is kept: named analyses are asked through it.
 
-        Asked again while the index is the same, it comes back without reading a weight. The
-        ANSWERS asked last are kept, if they are small (ANSWER_BYTES).
+        Asked again while the index is the same, in this session or in another, it comes back without
+        reading a weight, if it is small; see `query.answers`.
         """
-        key = (index.seal_of(self.root), text, json.dumps(params, sort_keys=True))
-        found = self._answers.pop(key, None)
-        if found is None:
-            found = self.sql(text, **params)
-        if key[0] is not None and found.estimated_size() <= ANSWER_BYTES:
-            self._answers[key] = found  # the last in line
-            for oldest in list(self._answers)[:-ANSWERS]:
-                self._answers.pop(oldest, None)
-        return found.clone()
+        return self.answers.of(text, params, lambda: self.sql(text, **params))
 
     def scan(self, view: str) -> pl.LazyFrame:
         """A view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""

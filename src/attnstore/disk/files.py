@@ -223,7 +223,8 @@ def write_file(path: Path, data: bytes) -> None:
         temporary.rename(path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise StoreError(
             f"Cannot write {path}: {error.strerror or error}; make room or choose a folder "
             "that can be written, then run the same command again."
