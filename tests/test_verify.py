@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 import attnstore
 from attnstore import names
-from attnstore.disk import arrays, codecs, description, fragments, index, layout, rowsums
-from attnstore.disk.files import file_crc32c
+from attnstore.disk import arrays, codecs, description, fragments, index, layout, rowsums, seals
 from attnstore.errors import StoreError
 from attnstore.query.findings import Report
 from attnstore.query.verify import verify
@@ -292,7 +291,7 @@ def test_rows_that_the_index_lost_are_found(root: Path) -> None:
     """Even where its seal is right."""
     with duckdb.connect(str(root / index.FILE)) as con:
         con.execute("DELETE FROM core.ingests")
-    (root / index.SEAL).write_text(f"{file_crc32c(root / index.FILE):08x}\n")
+    seals.write(root / index.SEAL, root / index.FILE)
     (finding,) = verify(root).findings
     assert "holds 0 rows of fragments/ingests" in finding.what
 

@@ -55,7 +55,7 @@ class Store:
         except BusyError as error:
             self.behind = str(error)
         except StoreError:
-            if not (root / index.FILE).exists() or index.sealed(root) is False:
+            if not (root / index.FILE).exists() or index.unchanged(root) is False:
                 raise
             self.behind = (
                 f"The index of {root} could not be brought up to date: it cannot be written."

@@ -2,13 +2,15 @@
 
 It catches up by loading the fragments that it has not seen, in one transaction. Nobody keeps it
 open: readers attach it for the length of a query under a shared lock, catching up takes the lock
-alone for a moment. `index.crc32c` seals the file's content, so that `verify` sees a flipped byte.
+alone for a moment. `index.crc32c` seals the file's content, so that `verify` sees a flipped byte;
+`seals` tells how.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import duckdb
 
 from attnstore import resources
-from attnstore.disk import files, fragments, locks
+from attnstore.disk import files, fragments, locks, seals
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import BusyError, DamageError, StoreError
 
@@ -30,6 +32,13 @@ TABLES = (
 """Tables of schema `core` that fragments fill."""
 OF_RUNS = ("inputs", "blocks", "map_stats", "ingests", "patterns", "classifications")
 """Of these, the tables whose rows count only with their run's record."""
+_ORDER = {"map_stats": " ORDER BY run_key, example // 131072, layer, head, example"}
+"""How rows that are loaded together lie in the index: those of one head side by side, within a range
+of examples; so DuckDB skips most of them when asked about a head, and nearly all for one input."""
+_AT_ONCE = 256
+"""Fragments that are loaded, and sorted, together."""
+_MEMORY = "2GB"
+"""What DuckDB may use to write the index."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,8 @@ def reading(root: Path, wait: float = 10.0) -> Iterator[None]:
 def catch_up(root: Path, wait: float = 5.0) -> Change:
     """Bring the index of a store up to date.
 
-    It is made anew if it is missing, of another schema, or not sealed (its writing was cut short,
-    or a byte has changed): nothing is added to what cannot be trusted.
+    It is made anew if it is missing, of another schema, or not sealed (its writing was cut short),
+    and before anything is added, if another program has changed it.
     wait: seconds to wait for readers of the index to end (then BusyError).
     """
     with reading(root):
@@ -66,11 +75,12 @@ def catch_up(root: Path, wait: float = 5.0) -> Change:
     if pending is not None:
         with _writing(root, wait):
             # Looked at again: another process may have caught up meanwhile.
-            if sealed(root) and (pending := _pending(root)) is not None:
+            before = seals.read(root / SEAL)
+            if before and unchanged(root) and (pending := _pending(root)) is not None:
                 with _opened(root, read_only=False) as con:
                     (root / SEAL).unlink()
                     _apply(con, root, pending.new, pending.gone)
-                _seal(root)
+                seals.write(root / SEAL, root / FILE, before)
                 return Change(len(pending.new), len(pending.gone), pending.damaged)
     return rebuild(root, wait)
 
@@ -115,6 +125,8 @@ def rebuild(root: Path, wait: float = 5.0) -> Change:
     with _writing(root, wait):
         for leaving in (temporary, Path(f"{temporary}.wal")):
             leaving.unlink(missing_ok=True)
+        for spilled in (temporary, root / FILE):  # by a writer that was killed
+            shutil.rmtree(f"{spilled}.tmp", ignore_errors=True)
         with contextlib.closing(duckdb.connect(str(temporary))) as con:
             con.execute(f"BEGIN;\n{_schema()}\nCOMMIT")  # at once: one sync, not one a comment
             con.execute("CREATE TABLE core.made_by AS SELECT $sum AS schema", {"sum": _version()})
@@ -122,7 +134,7 @@ def rebuild(root: Path, wait: float = 5.0) -> Change:
         for old in (root / SEAL, Path(f"{root / FILE}.wal")):
             old.unlink(missing_ok=True)
         temporary.rename(root / FILE)
-        _seal(root)
+        seals.write(root / SEAL, root / FILE)
     return Change(len(found), 0, damaged)
 
 
@@ -167,22 +179,23 @@ def committed(root: Path, known: Collection[str] = ()) -> tuple[list[Fragment], 
 
 
 def sealed(root: Path) -> bool | None:
-    """Whether the file is what the last catching-up left; None when it was cut short."""
-    value = seal_of(root)
-    return None if value is None else files.file_crc32c(root / FILE) == value
+    """Whether every byte is what the last catching-up left; None when it was cut short.
+
+    Reads the whole file.
+    """
+    seal = seals.read(root / SEAL)
+    return None if seal is None else seal.fits(root / FILE)
+
+
+def unchanged(root: Path) -> bool | None:
+    """Like `sealed`, but a file that no program has written since is taken at its word."""
+    seal = seals.read(root / SEAL)
+    return None if seal is None else seal.untouched(root / FILE) or seal.fits(root / FILE)
 
 
 def seal_of(root: Path) -> int | None:
-    """The checksum that stands for the index's content; None while it is being written."""
-    try:
-        return int((root / SEAL).read_text(), 16)
-    except (OSError, ValueError):
-        return None
-
-
-def _seal(root: Path) -> None:
-    value = files.file_crc32c(root / FILE)
-    files.write_file(root / SEAL, f"{value:08x}\n".encode())
+    """A number that stands for the index's content; None while it is being written."""
+    return seals.value(root / SEAL)
 
 
 @contextlib.contextmanager
@@ -217,6 +230,7 @@ def _apply(
     con: duckdb.DuckDBPyConnection, root: Path, new: list[Fragment], gone: list[str]
 ) -> None:
     """Load and drop fragments in one transaction, then write it out so that no WAL stays."""
+    con.execute(f"SET memory_limit = '{_MEMORY}'")
     con.execute("BEGIN")
     for table in TABLES if gone else ():
         con.execute(
@@ -256,10 +270,11 @@ def _load(
     rows = [(first + i, f.path, f.table) for i, f in enumerate(new)]
     con.executemany("INSERT INTO core.fragments VALUES (?, ?, ?)", rows)
     prefix = f"{root}/"
-    con.execute(
-        f"INSERT INTO core.{table} BY NAME "
-        "SELECT f.fragment, p.* EXCLUDE (filename) "
-        "FROM read_parquet($paths, filename = true, union_by_name = true) p "
-        "JOIN core.fragments f ON f.path = substr(p.filename, $skip)",
-        {"paths": [prefix + f.path for f in new], "skip": len(prefix) + 1},
-    )
+    for at in range(0, len(new), _AT_ONCE):
+        con.execute(
+            f"INSERT INTO core.{table} BY NAME "
+            "SELECT f.fragment, p.* EXCLUDE (filename) "
+            "FROM read_parquet($paths, filename = true, union_by_name = true) p "
+            f"JOIN core.fragments f ON f.path = substr(p.filename, $skip){_ORDER.get(table, '')}",
+            {"paths": [prefix + f.path for f in new[at : at + _AT_ONCE]], "skip": len(prefix) + 1},
+        )

@@ -35,7 +35,7 @@ _ANALYSES = 2  # of questions that may read every map, so that pages do not wait
 _KEPT = 2000
 _KEPT_BYTES = 128 << 20
 
-Stamp = tuple[str, int]
+Stamp = tuple[int, int]
 
 
 class Reader:
@@ -109,9 +109,9 @@ class Reader:
     @property
     def stamp(self) -> Stamp | None:
         """What the index holds now, as its seal says; None while it is being written."""
+        value = index.seal_of(self.root)
         try:
-            seal = self.root / index.SEAL
-            return seal.read_text().strip(), seal.stat().st_mtime_ns
+            return None if value is None else (value, (self.root / index.SEAL).stat().st_mtime_ns)
         except OSError:
             return None
 

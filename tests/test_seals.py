@@ -1,0 +1,102 @@
+"""Rules of `attnstore.disk.seals`: little is read after a small change, and no changed byte is missed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import duckdb
+import pytest
+from helpers import flip
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attnstore.disk import seals
+from attnstore.disk.seals import BLOCK, HEAD
+
+CHANGES = {
+    "append": "INSERT INTO t SELECT range, hash(range), 'new' FROM range({n})",
+    "delete": "DELETE FROM t WHERE a % 7 = {n} % 7",
+    "update": "UPDATE t SET b = b + 1 WHERE a < {n}",
+    "table": "CREATE OR REPLACE TABLE u AS SELECT random() AS x FROM range({n} * 10)",
+    "drop": "DROP TABLE IF EXISTS u",
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A database of some megabytes, sealed."""
+    path = tmp_path / "some.duckdb"
+    with duckdb.connect(str(path)) as con:
+        con.execute("CREATE TABLE t AS SELECT range AS a, hash(range) AS b, 'x' AS c FROM range(300_000)")  # fmt: skip
+    seals.write(tmp_path / "seal", path)
+    return path
+
+
+def change(file: Path, text: str) -> None:
+    with duckdb.connect(str(file)) as con:
+        con.execute(text)
+        con.execute("CHECKPOINT")
+
+
+def kept(before: bytes, after: bytes) -> int:
+    """Blocks whose entry is the same in both."""
+    return sum(before[at : at + 12] == after[at : at + 12] for at in range(0, len(before), 12))
+
+
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(st.tuples(st.sampled_from(sorted(CHANGES)), st.integers(1, 20_000)), max_size=4))  # fmt: skip
+def test_sealing_again_gives_the_seal_of_the_whole_file(
+    file: Path, steps: list[tuple[str, int]]
+) -> None:
+    """Whatever DuckDB has written: entries taken over are those that reading everything gives."""
+    seal = file.with_name("seal")
+    for name, n in steps:
+        before = seals.read(seal)
+        change(file, CHANGES[name].format(n=n))
+        seals.write(seal, file, before)
+        assert seals.read(seal).fits(file)
+
+
+def test_a_small_change_leaves_most_blocks_as_they_were(file: Path) -> None:
+    """So that their content need not be read again."""
+    before = seals.read(file.with_name("seal"))
+    change(file, "INSERT INTO t VALUES (1, 2, 'y')")
+    seals.write(file.with_name("seal"), file, before)
+    after = seals.read(file.with_name("seal"))
+    assert after.value != before.value
+    assert kept(before.blocks, after.blocks) >= len(before.blocks) // 12 - 6
+
+
+@pytest.mark.parametrize("place", [5, HEAD - 1, HEAD + 3, HEAD + BLOCK + 1000, -1])
+def test_every_flipped_byte_is_seen(file: Path, place: int) -> None:
+    """In the headers, at a block's beginning, in its middle, at the end."""
+    size = file.stat().st_size
+    flip(file, (place % size) / size)
+    assert not seals.read(file.with_name("seal")).fits(file)
+
+
+def test_a_byte_that_rotted_stays_seen_after_the_file_was_written_again(file: Path) -> None:
+    """Sealing takes over the entry of a block that DuckDB did not write."""
+    seal, stat = file.with_name("seal"), file.stat()
+    with file.open("r+b") as handle:
+        handle.seek(HEAD + 3 * BLOCK + 5000)
+        byte = handle.read(1)
+        handle.seek(-1, os.SEEK_CUR)
+        handle.write(bytes([byte[0] ^ 1]))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    before = seals.read(seal)
+    assert before.untouched(file)
+    change(file, "CREATE TABLE v AS SELECT 1 AS x")
+    seals.write(seal, file, before)
+    assert not seals.read(seal).fits(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"0badcafe\n", b"zz 1 2\n", b"00000000 1 2\nabc"])
+def test_what_is_no_seal_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    """Such as one of an earlier version, or a damaged one."""
+    (tmp_path / "seal").write_bytes(content)
+    assert seals.read(tmp_path / "seal") is None
+    assert seals.read(tmp_path / "none") is None
