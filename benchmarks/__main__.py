@@ -14,7 +14,7 @@ from benchmarks.common import Group, Place
 
 GROUPS = (
     "ingest_speed", "ingest_memory", "rerun", "size", "queries", "reasking", "formats", "notebook",
-    "ablating", "exploring", "buckets", "gpu",
+    "ablating", "exploring", "training", "buckets", "gpu",
 )  # fmt: skip
 
 
