@@ -14,7 +14,7 @@ from benchmarks.common import Group, Place
 
 GROUPS = (
     "ingest_speed", "ingest_memory", "rerun", "size", "queries", "reasking", "formats", "notebook",
-    "ablating", "exploring", "scaling", "workers", "buckets", "gpu",
+    "ablating", "exploring", "training", "scaling", "workers", "buckets", "gpu",
 )  # fmt: skip
 
 

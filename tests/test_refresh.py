@@ -519,6 +519,24 @@ def test_callback_asks_for_each_checkpoint_and_does_not_wait(work: Work) -> None
     assert not work.refresh().problems
 
 
+@pytest.mark.slow
+def test_what_the_callback_starts_leaves_the_cores_to_the_training(work: Work) -> None:
+    """It yields to any process of the session, and outlives a Ctrl-C meant for the training."""
+    from attnstore.callback import IngestCallback
+
+    if not hasattr(os, "SCHED_IDLE"):
+        pytest.skip("the system has no idle priority")
+    callback = IngestCallback(work.file)
+    callback.ask()
+    (process,) = callback._asked
+    while os.sched_getscheduler(process.pid) != os.SCHED_IDLE:
+        assert process.poll() is None
+    assert os.getsid(process.pid) == os.getsid(0)
+    assert os.getpgid(process.pid) == process.pid
+    callback.wait(120)
+    assert work.runs() == {"base/d": "complete"}
+
+
 # The command line --------------------------------------------------------------------------------
 
 

@@ -2,8 +2,8 @@
 
     trainer = Trainer(…, callbacks=[IngestCallback("attnstore.toml")])
 
-Saving starts `attnstore refresh --wait` in a process of its own, with the lowest priority and
-without the GPU, and does not wait for it. Refreshes of one store wait for one another, and at most
+Saving starts `attnstore refresh --wait` in a process of its own, which gets a core only when the
+training leaves it, and no GPU, and does not wait for it. Refreshes of one store wait for one another, and at most
 one waits at a time: the last one sees every checkpoint that was saved before it.
 """
 
@@ -19,7 +19,14 @@ from transformers import TrainerCallback
 
 from attnstore.refresh import declaration
 
-_COMMAND = "import os; os.nice(19); from attnstore.commands.cli import main; main()"
+_COMMAND = """
+import contextlib, os
+os.nice(19)
+with contextlib.suppress(AttributeError, OSError):  # Linux: only when a core has nothing else to do
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+from attnstore.commands.cli import main
+main()
+"""
 
 
 class IngestCallback(TrainerCallback):  # type: ignore[misc]
@@ -58,7 +65,9 @@ class IngestCallback(TrainerCallback):  # type: ignore[misc]
                 subprocess.Popen(
                     [sys.executable, "-c", _COMMAND, "refresh", str(self._file), "--wait"],
                     stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment,
-                    start_new_session=True,
+                    # Away from the terminal's Ctrl-C, but in the training's session: Linux weighs
+                    # sessions against one another whatever the priority of their processes.
+                    process_group=0,
                 )
             )  # fmt: skip
 

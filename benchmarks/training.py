@@ -1,0 +1,105 @@
+"""Training with `IngestCallback` against the same training without it, on all cores."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+)
+
+import attnstore
+from attnstore.callback import IngestCallback
+from attnstore.model import checkpoints
+from attnstore.text import corpora
+from benchmarks.common import MODEL, Group, Place, Row, fresh, ratio, source, timed
+
+TARGET = 1.02
+STEPS, SAVED = 80, 40
+"""Steps of a training, and between two saves."""
+BATCH, LENGTH, INPUTS = 4, 64, 50
+"""Inputs of a batch, tokens of an input; inputs that each checkpoint is run over."""
+SHAPE = {"num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024}  # fmt: skip
+"""BERT-mini, with drawn weights."""
+DECLARED = """\
+store = "store"
+settle = 1.0
+[[models]]
+name = "tuned"
+glob = "training/checkpoint-*"
+[[datasets]]
+name = "sample"
+source = "sample"
+[[ingest]]
+max_length = 64
+limit = {inputs}
+"""
+
+
+def measure(place: Place) -> Group:
+    """Take turns in one fresh process: without, with, without, …"""
+    environment = {"OMP_NUM_THREADS": str(os.cpu_count())}
+    repeats = place.repeats(3)
+    found = fresh("training:race", str(place.folder), repeats, environment=environment).result
+    value = ratio(found, "with", "without")
+    ours, bare = (statistics.median(found[name]) for name in ("with", "without"))
+    row = Row(
+        f"training BERT-mini on RTE, {STEPS} steps, {STEPS // SAVED} checkpoints saved: with "
+        "`IngestCallback` / without",
+        f"≤ {TARGET:.2f}×",
+        f"{value:.3f}× ({ours:.1f} s / {bare:.1f} s)",
+        value <= TARGET,
+    )
+    return Group([row], (
+        f"*Training with the callback* uses every core; each save asks for the ingestion of {INPUTS} inputs, "
+        "which runs beside it at the lowest priority and is waited for only after the time is taken: every "
+        "checkpoint must then be stored whole. Both sides save the same files. The ratio is the median over "
+        f"{repeats} neighbouring pairs; a short training warms up."
+    ))  # fmt: skip
+
+
+def race(folder: str, repeats: int) -> dict[str, list[float]]:
+    """Seconds of training without the callback and with it, in turn, in this process."""
+    seconds: dict[str, list[float]] = {"without": [], "with": []}
+    train(Path(folder, "warm"), STEPS // 6)
+    for number in range(repeats):
+        seconds["without"].append(train(Path(folder, f"without-{number}")))
+        place = Path(folder, f"with-{number}")
+        place.mkdir()
+        (place / "attnstore.toml").write_text(DECLARED.format(inputs=INPUTS))
+        callback = IngestCallback(place / "attnstore.toml")
+        seconds["with"].append(train(place, callbacks=[callback]))
+        callback.wait()
+        with attnstore.open(place / "store") as store:
+            states = store.sql("SELECT state FROM runs WHERE stored = $n", n=INPUTS)["state"]
+        if states.to_list() != ["complete"] * (STEPS // SAVED):
+            raise RuntimeError((place / "refresh.log").read_text())
+    return seconds
+
+
+def train(folder: Path, steps: int = STEPS, **options: Any) -> float:
+    """Seconds of a training whose checkpoints go to `training` below a folder."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints.resolve(MODEL).folder)
+    rows = corpora.load(source("rte")).frame.head(steps * BATCH)
+    encoded = [
+        {**tokenizer(*texts, truncation="longest_first", max_length=LENGTH), "labels": number % 2}
+        for number, texts in enumerate(rows.select("text", "text_pair").iter_rows())
+    ]
+    torch.manual_seed(0)
+    arguments = TrainingArguments(
+        str(folder / "training"), max_steps=steps, save_steps=SAVED, save_only_model=True,
+        per_device_train_batch_size=BATCH, report_to=[], disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), **SHAPE))
+    trainer = Trainer(
+        model, arguments, train_dataset=encoded, processing_class=tokenizer, **options
+    )
+    return timed(trainer.train)
