@@ -256,3 +256,11 @@ def test_catching_up_waits_for_a_query_to_end(root: Path) -> None:
             index.catch_up(root, wait=0.2)
         assert 0.2 <= time.monotonic() - began < 3
     assert index.catch_up(root).loaded == 1
+
+
+def test_a_stray_file_among_fragments_is_left_out(root: Path) -> None:
+    """Whatever its place and name, and a link to nothing."""
+    (root / "fragments" / "x.parquet").write_bytes(b"?")
+    (root / "fragments" / "runs" / "y.parquet").symlink_to(root / "nowhere")
+    with attnstore.open(root) as store:
+        assert not store.runs().is_empty()

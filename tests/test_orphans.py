@@ -150,3 +150,13 @@ def test_tables_of_another_version_are_left_alone(root: Path) -> None:
     assert found.files == []
     assert "1 files in fragments are not attnstore's" in found.notes[0]
     assert newer.exists()
+
+
+def test_a_run_behind_a_link_is_no_orphan(root: Path, tmp_path: Path) -> None:
+    """A model's arrays may lie on another disk."""
+    arrays = root / "attention.zarr" / RUN.split("/")[0]
+    arrays.rename(tmp_path / "disk")
+    arrays.symlink_to(tmp_path / "disk")
+    assert orphans.collect(root).files == []
+    with attnstore.open(root) as store:
+        assert store.sql("SELECT count(*) FROM maps WHERE len(weights) > 0").item() > 0

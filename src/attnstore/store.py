@@ -53,12 +53,10 @@ class Store:
                 )
         except BusyError as error:
             self.behind = str(error)
-        except StoreError:
+        except StoreError as error:
             if not (root / index.FILE).exists() or index.unchanged(root) is False:
                 raise
-            self.behind = (
-                f"The index of {root} could not be brought up to date: it cannot be written."
-            )
+            self.behind = f"The index of {self.name} could not be brought up to date: {error}"
 
     @property
     def name(self) -> str:

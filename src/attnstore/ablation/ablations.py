@@ -256,7 +256,7 @@ def planned(path: str | Path, asked: Request) -> Iterator[Ablation]:
     ablation.loaded  # noqa: B018 - refuses a model that cannot be used
     store.create(root)
     names = f"{asked.subject.checkpoint.name} over {asked.subject.dataset.name}"
-    lock = root / "locks" / f"ablation-{ablation.key}.lock"
+    lock = root / locks.FOLDER / f"ablation-{ablation.key}.lock"
     with locks.hold(lock, what=f"Disabling heads of {names}"):
         ablation.look()
         yield ablation

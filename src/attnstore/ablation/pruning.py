@@ -275,7 +275,7 @@ def planned(path: str | Path, asked: Request) -> Iterator[Pruning]:
     pruning.loaded  # noqa: B018 - refuses a model that cannot be used
     store.create(root)
     names = f"{asked.subject.checkpoint.name} over {asked.subject.dataset.name}"
-    lock = root / "locks" / f"pruning-{pruning.key}.lock"
+    lock = root / locks.FOLDER / f"pruning-{pruning.key}.lock"
     with locks.hold(lock, what=f"Pruning {names}"):
         pruning.look()
         yield pruning

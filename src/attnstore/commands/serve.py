@@ -9,6 +9,7 @@ import webbrowser
 import click
 
 from attnstore import store as stores
+from attnstore.disk import buckets
 from attnstore.errors import UsageError
 
 
@@ -38,7 +39,7 @@ def serve(store: str, host: str, port: int, token: str | None, show: bool) -> No
     address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
 
     def started() -> None:
-        click.echo(f"attnstore explorer of {root}: {address}  (Ctrl-C ends it)")
+        click.echo(f"attnstore explorer of {buckets.of(root).name}: {address}  (Ctrl-C ends it)")
         if show:
             webbrowser.open(address)
 

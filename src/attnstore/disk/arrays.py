@@ -111,6 +111,7 @@ class RunArrays:
         maps: (layers, heads, shards x SHARD_CELLS) as stored; received: (layers, heads,
         SHARD_TOKENS) float32. Returns, per array, the shards' CRC-32C and their bytes on disk.
         """
+        buckets.of(self.root).require_hold()
         cells, tokens = first_shard * layout.SHARD_CELLS, first_shard * layout.SHARD_TOKENS
         try:
             first = self.maps[:, :, cells : cells + maps.shape[2]].write(

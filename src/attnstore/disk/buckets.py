@@ -22,7 +22,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +38,12 @@ MARK = "bucket.json"
 """The file that makes a folder the local side of a bucket."""
 CACHE = "ATTNSTORE_CACHE"
 """Environment variable: the folder of the local sides; the user's cache folder otherwise."""
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 45.0
 """A lock in a bucket whose holder has not renewed it for so long may be taken over."""
+POLL_SECONDS = 5.0
+"""How often to look at a lock that somebody else has."""
+CLOCK = "locks/clock"
+"""An object that is put to learn the server's time."""
 
 _RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
@@ -51,6 +54,8 @@ def side(address: str) -> Path:
     if not address.startswith(SCHEME) or not place:
         raise UsageError(f"{address} names no bucket; write s3://BUCKET/PATH.")
     clean = f"{SCHEME}{place}" + (f"/{path}" if path else "")
+    if set(path.split("/")) & {".", ".."} or "//" in path:
+        raise UsageError(f"{address} has an empty part, `.` or `..` in its path; write it without.")
     about = {"address": clean, "endpoint": _endpoint()}
     caches = os.environ.get(CACHE) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     # Two servers may have buckets of one name, so the folder is named after the endpoint too.
@@ -58,6 +63,7 @@ def side(address: str) -> Path:
     name = re.sub(r"[^\w.]+", "-", f"{place}-{path}-{key}")
     folder = (Path(caches).expanduser() / "attnstore" / name).resolve()
     if not (folder / MARK).exists():
+        about["side"] = uuid.uuid4().hex
         write_file(folder / MARK, json.dumps(about).encode() + b"\n")
     return folder
 
@@ -68,39 +74,61 @@ def of(root: Path) -> Place:
 
 
 def bucket(root: Path) -> Bucket | None:
-    """The bucket whose local side a folder is, if it is one."""
-    mark = root / MARK
-    return _bucket(root) if mark.exists() else None
+    """The bucket whose local side a folder is, if it is one.
+
+    Whoever has used it goes on with it, also when the local side is deleted meanwhile.
+    """
+    if root not in _used and (root / MARK).exists():
+        about = json.loads((root / MARK).read_text())
+        _used[root] = Bucket(about["address"], root, about["endpoint"], about["side"])
+    return _used.get(root)
 
 
-@lru_cache(maxsize=64)
-def _bucket(root: Path) -> Bucket:
-    about = json.loads((root / MARK).read_text())
-    return Bucket(about["address"], root, about["endpoint"])
+_used: dict[Path, Bucket] = {}
 
 
 def _endpoint() -> str | None:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    """The server's address as the environment has it, None for Amazon's. Raises UsageError."""
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        value = os.environ.get(name)
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise UsageError(f"{name} is {value!r}; give a URL such as http://127.0.0.1:9000.")
+        if value:
+            return value
+    return None
 
 
 class Bucket:
-    """A store in a bucket. side: its local side; endpoint: of the server, None for Amazon's."""
+    """A store in a bucket.
+
+    side: its local side; endpoint: of the server, None for Amazon's; machine: what no other local
+    side has.
+    """
 
     near = False
 
-    def __init__(self, address: str, side: Path, endpoint: str | None) -> None:
+    def __init__(self, address: str, side: Path, endpoint: str | None, machine: str) -> None:
         self._address, self._side, self._endpoint = address, side, endpoint
+        self._machine = f"{machine} {_boot()}"
         self._bucket, _, self._prefix = address.removeprefix(SCHEME).partition("/")
-        client: Any = {"timeout": "10m", "connect_timeout": "10s"}
-        client |= {"allow_http": True} if (endpoint or "").startswith("http:") else {}
-        self._store = S3Store(
-            self._bucket,
-            prefix=self._prefix or None,
-            config={"endpoint": endpoint} if endpoint else None,
-            client_options=client,
-            retry_config=_RETRIES,
-        )
+        self._store, self._quick = self._client("10m"), self._client("10s")
         self._leases: dict[str, _Lease] = {}
+
+    def _client(self, timeout: str) -> S3Store:
+        client: Any = {"timeout": timeout, "connect_timeout": "10s"}
+        client |= {"allow_http": True} if (self._endpoint or "").startswith("http:") else {}
+        try:
+            return S3Store(
+                self._bucket,
+                prefix=self._prefix or None,
+                config={"endpoint": self._endpoint} if self._endpoint else None,
+                client_options=client,
+                retry_config=_RETRIES,
+            )
+        except (BaseError, ValueError) as error:
+            raise UsageError(
+                f"{self._address} cannot be used ({_reason(error)}); mend the environment's AWS_…."
+            ) from error
 
     @property
     def name(self) -> str:
@@ -140,13 +168,13 @@ class Bucket:
 
     def write(self, path: str, data: bytes) -> None:
         """Put an object, whatever is there."""
-        self._require_leases()
+        self.require_hold()
         with self._explained():
             obstore.put(self._store, path, data, use_multipart=False)
 
     def commit(self, path: str, data: bytes) -> None:
         """A conditional put: only where nothing is, or in the place of what is damaged there."""
-        self._require_leases()
+        self.require_hold()
         with self._explained():
             try:
                 obstore.put(self._store, path, data, mode="create", use_multipart=False)
@@ -183,7 +211,7 @@ class Bucket:
 
     def move(self, path: str, to: str) -> None:
         """Copied within the bucket, then deleted."""
-        self._require_leases()
+        self.require_hold()
         with contextlib.suppress(FileNotFoundError), self._explained():
             obstore.copy(self._store, path, to)
             obstore.delete(self._store, path)
@@ -191,14 +219,14 @@ class Bucket:
 
     def remove(self, path: str) -> None:
         """Delete an object and its copy here."""
-        self._require_leases()
+        self.require_hold()
         with contextlib.suppress(FileNotFoundError), self._explained():
             obstore.delete(self._store, path)
         (self._side / path).unlink(missing_ok=True)
 
     def remove_below(self, folder: str) -> None:
         """Delete every object below a folder."""
-        self._require_leases()
+        self.require_hold()
         paths = [file.path for file in self.files(folder)]
         with self._explained():
             obstore.delete(self._store, paths)
@@ -219,7 +247,7 @@ class Bucket:
         if self._endpoint:
             region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
             found |= {"endpoint": self._endpoint, "aws_region": region or "us-east-1"}
-        if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() == "true":
+        if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("true", "1", "yes", "on"):
             found["aws_credentials"] = {"type": "anonymous"}
         elif "AWS_ACCESS_KEY_ID" in os.environ:  # spares the search in files and on the network
             found["aws_credentials"] = {"type": "environment"}
@@ -233,7 +261,7 @@ class Bucket:
         its lease; one that is silent for LEASE_SECONDS has died, and one of this local side at
         once, since whoever asks holds the lock between the processes here.
         """
-        lease = _Lease(self._store, path, self._side)
+        lease = _Lease(self._quick, path, self._machine)
         deadline = time.monotonic() + wait
         with self._explained():
             while holder := lease.taken():
@@ -242,21 +270,22 @@ class Bucket:
                         f"{what} is in use by {holder}; wait until it ends, or stop it, and run the "
                         "same command again."
                     )
-                time.sleep(0.5)
+                time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0.1)))
         self._leases[path] = lease
         try:
             with lease.renewed():
                 yield
         finally:
-            del self._leases[path]
+            if self._leases.get(path) is lease:
+                del self._leases[path]
 
     def leased_elsewhere(self, path: str) -> bool:
         """Whether somebody holds a lock of the store, as far as the bucket tells."""
         with self._explained():
-            return _Lease(self._store, path, self._side).fresh()
+            return _Lease(self._quick, path, self._machine).fresh()
 
-    def _require_leases(self) -> None:
-        """Refuse to write for a process whose lock somebody else has taken over."""
+    def require_hold(self) -> None:
+        """Refuse to write for a process whose lock somebody else may have by now."""
         if any(lease.lost for lease in self._leases.values()):
             raise BusyError(
                 f"This process could not reach {self.name} for {LEASE_SECONDS:.0f} seconds and has "
@@ -286,10 +315,10 @@ class Bucket:
 class _Lease:
     """One lock object in a bucket. lost: somebody else may hold it by now."""
 
-    def __init__(self, store: S3Store, path: str, side: Path) -> None:
+    def __init__(self, store: S3Store, path: str, machine: str) -> None:
         self._store, self._path = store, path
         self._mine = {
-            "host": platform.node(), "pid": os.getpid(), "side": str(side), "id": uuid.uuid4().hex,
+            "host": platform.node(), "pid": os.getpid(), "machine": machine, "id": uuid.uuid4().hex,
         }  # fmt: skip
         self._renewals = 0
         self._tag: str | None = None
@@ -298,7 +327,7 @@ class _Lease:
 
     @property
     def lost(self) -> bool:
-        return self._taken_over or time.monotonic() - self._seen > LEASE_SECONDS
+        return self._taken_over or _awake() - self._seen > LEASE_SECONDS
 
     def taken(self) -> str | None:
         """Try to take it: None, or who has it."""
@@ -312,7 +341,7 @@ class _Lease:
             return "a process that has just ended"
         except ValueError:
             holder = {}
-        neighbour = all(holder.get(k) == self._mine[k] for k in ("host", "side"))
+        neighbour = holder.get("machine") == self._mine["machine"]
         if neighbour or self._age(there.meta["last_modified"]) > LEASE_SECONDS:
             with contextlib.suppress(PreconditionError):
                 self._put({"e_tag": there.meta["e_tag"]})
@@ -329,10 +358,8 @@ class _Lease:
 
     def _age(self, renewed: datetime) -> float:
         """Seconds since then by the server's clock; the clocks of machines may differ."""
-        path = f"{self._path}.{self._mine['id']}"
-        obstore.put(self._store, path, b"")
-        now = obstore.head(self._store, path)["last_modified"]
-        obstore.delete(self._store, path)
+        obstore.put(self._store, CLOCK, b"")
+        now = obstore.head(self._store, CLOCK)["last_modified"]
         return (now - renewed).total_seconds()
 
     @contextlib.contextmanager
@@ -355,16 +382,38 @@ class _Lease:
             try:
                 self._put({"e_tag": self._tag})
             except (PreconditionError, FileNotFoundError):
-                self._taken_over = True
+                self._taken_over = not self._still_mine()
             except (BaseError, OSError):
                 continue  # the network may come back in time
+
+    def _still_mine(self) -> bool:
+        """Whether the last renewal was made after all, and only its answer was lost."""
+        with contextlib.suppress(BaseError, OSError, ValueError):
+            there = obstore.get(self._store, self._path)
+            if json.loads(bytes(there.bytes())).get("id") == self._mine["id"]:
+                self._tag = there.meta["e_tag"]
+                return True
+        return False
 
     def _put(self, mode: Any) -> None:
         """Every put has another content, and so another tag."""
         content = json.dumps({**self._mine, "renewals": self._renewals}).encode()
-        at = time.monotonic()
+        at = _awake()
         found = obstore.put(self._store, self._path, content, mode=mode)
         self._renewals, self._tag, self._seen = self._renewals + 1, found["e_tag"], at
+
+
+def _boot() -> str:
+    """What tells this start of this machine from others, where the system has it."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _awake() -> float:
+    """Seconds of a clock that goes on while the machine sleeps, where the system has one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
 
 
 def _nanoseconds(moment: datetime) -> int:

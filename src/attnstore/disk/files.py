@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,11 +43,14 @@ class Place(Protocol):
     def others(self) -> list[str]:
         """Names of what lies there, as far as it can keep a place from becoming a store."""
 
+    def require_hold(self) -> None:
+        """Refuse to write where the locks of this process have been lost. Raises BusyError."""
+
     def files(self, folder: str) -> list[File]:
         """Every file below a folder, in any order; none where there is no such folder."""
 
     def starting(self, start: str) -> list[str]:
-        """The paths that begin with `start`, which names a folder and a part of a name."""
+        """The paths that begin with `start`, a folder and a part of a name, and go on."""
 
     def read(self, path: str) -> bytes:
         """A whole file. Raises FileNotFoundError, StoreError."""
@@ -98,13 +102,17 @@ class Folder:
             return []
         return [p.name for p in self.root.iterdir() if not p.name.startswith((".", "README"))]
 
+    def require_hold(self) -> None:
+        """flock is never lost."""
+
     def files(self, folder: str) -> list[File]:
         """Every file below a folder but hidden ones, which are being written."""
         skip = len(str(self.root)) + 1
         found = []
         for entry in _walk(self.root / folder):
-            stat = entry.stat()
-            found.append(File(entry.path[skip:], stat.st_size, stat.st_mtime_ns))
+            with contextlib.suppress(FileNotFoundError):  # replaced since it was listed
+                stat = entry.stat()
+                found.append(File(entry.path[skip:], stat.st_size, stat.st_mtime_ns))
         return found
 
     def starting(self, start: str) -> list[str]:
@@ -213,7 +221,7 @@ def sync_folder(folder: Path) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a file so that it exists whole or not at all, and survives a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -239,5 +247,5 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path))
-        elif not entry.name.startswith("."):
+        elif not entry.name.startswith(".") and entry.is_file():  # not a link to a folder
             yield entry

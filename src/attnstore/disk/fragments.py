@@ -41,7 +41,7 @@ class Fragment:
 def whole(root: Path, fragment: Fragment) -> bool:
     """Whether a fragment's content is what its name says; a file that is gone is not."""
     try:
-        return file_crc32c(buckets.of(root).local(fragment.path)) == fragment.crc32c
+        return file_crc32c(local(root, fragment)) == fragment.crc32c
     except OSError:
         return False
 
@@ -53,8 +53,9 @@ def write(root: Path, table: str, owner: str, part: str, rows: pl.DataFrame) -> 
     data = buffer.getvalue()
     place, folder = buckets.of(root), f"{FOLDER}/{table}/{owner}"
     path = f"{folder}/{part}.{crc32c(data):08x}.parquet"
+    held = place.starting(f"{folder}/{part}.")  # before: of two writers at once, both must not go
     place.commit(path, data)
-    for older in place.starting(f"{folder}/{part}."):
+    for older in held:
         if (
             older.endswith(".parquet")
             and older.rsplit(".", 2)[0] == f"{folder}/{part}"
@@ -73,7 +74,8 @@ def listing(root: Path, table: str | None = None, owner: str | None = None) -> l
 
 
 def _describe(file: File) -> Fragment:
-    _, table, *owner, name = file.path.split("/")
+    _, table, *owner = file.path.split("/")
+    name = owner.pop() if owner else table
     part, crc, _ = [*name.rsplit(".", 2), "", ""][:3]
     try:
         value = int(crc, 16)
@@ -83,8 +85,13 @@ def _describe(file: File) -> Fragment:
 
 
 def local(root: Path, fragment: Fragment) -> Path:
-    """The file of a fragment on this machine; its checksum is not compared."""
-    return buckets.of(root).local(fragment.path)
+    """The file of a fragment on this machine; of one in a bucket a copy, fetched anew if damaged."""
+    place = buckets.of(root)
+    file = place.local(fragment.path)
+    if not place.near and file_crc32c(file) != fragment.crc32c:
+        file.unlink(missing_ok=True)
+        file = place.local(fragment.path)
+    return file
 
 
 def fetch(root: Path, wanted: Iterable[Fragment]) -> None:
@@ -107,7 +114,9 @@ def read(root: Path, fragment: Fragment) -> pl.DataFrame:
     try:
         data = local(root, fragment).read_bytes()
     except FileNotFoundError as error:
-        raise DamageError(f"{fragment.path} is gone from {root}; it was just listed.") from error
+        raise DamageError(
+            f"{fragment.path} is gone from {buckets.of(root).name}; it was just listed."
+        ) from error
     if crc32c(data) != fragment.crc32c:
         raise DamageError(
             f"{fragment.path} does not match its checksum: damaged {fragment.table} of "

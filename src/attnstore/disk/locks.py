@@ -40,14 +40,12 @@ def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") ->
         ) from error
     try:
         _acquire(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, wait, what)
-        bucket = _bucket(path)
-        with bucket.leased(f"{FOLDER}/{path.name}", wait, what) if bucket else _nothing:
+        with contextlib.ExitStack() as held:
+            if bucket := _bucket(path):
+                held.enter_context(bucket.leased(f"{FOLDER}/{path.name}", wait, what))
             yield
     finally:
         os.close(handle)
-
-
-_nothing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
 
 def _bucket(path: Path) -> buckets.Bucket | None:

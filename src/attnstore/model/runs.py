@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import description, fragments, layout, locks
+from attnstore.disk import buckets, description, fragments, layout, locks
 from attnstore.errors import DamageError, ModelError, UsageError
 from attnstore.headsets import UNIFORM, VALUES, heads_text, parse_heads
 from attnstore.model.checkpoints import Checkpoint
@@ -275,7 +275,11 @@ def keep_dataset(root: Path, dataset: Dataset) -> str:
 
 def registry(root: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the lock under which names are given to models, datasets and runs."""
-    return locks.hold(root / "locks" / "registry.lock", wait=60.0, what=f"The registry of {root}")
+    return locks.hold(
+        root / locks.FOLDER / "registry.lock",
+        wait=60.0,
+        what=f"The registry of {buckets.of(root).name}",
+    )
 
 
 def owner(root: Path, table: str, name: str, content: str) -> str:

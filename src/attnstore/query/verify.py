@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums
+from attnstore.disk.files import Place
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import DamageError, StoreError
 from attnstore.query.findings import AGAIN, DROP, Findings, Report
@@ -48,17 +49,22 @@ def verify(root: str | Path, progress: Progress | None = None) -> Report:
     """
     folder = locate(root)
     place = buckets.of(folder)
-    if not {name.split("/")[0] for name in place.others()} & {
-        MARK,
-        fragments.FOLDER,
-        arrays.FOLDER,
-    }:
+    if not _in_part(place):
         raise StoreError(f"There is no attention store at {place.name}; give the folder of one.")
     work = _Verification(folder, progress or (lambda *_: None))
     for check in (work.mark, work.fragments, work.runs, work.leftovers, work.index):
         with work.findings.step(f"{place.name} ({check.__name__})"):
             check()
     return work.findings.report(work.checked())
+
+
+def _in_part(place: Place) -> bool:
+    """Whether anything of a store is there."""
+    try:
+        place.read(MARK)
+    except FileNotFoundError:
+        return bool(place.files(fragments.FOLDER) or place.files(arrays.FOLDER))
+    return True
 
 
 class _Verification:
@@ -189,7 +195,7 @@ class _Verification:
         self._expected.update(arrays.sealed(run, row))
         damaged = arrays.damage(self.root, run, row)
         for path in damaged:
-            lies = path in self._place.starting(path)
+            lies = self._place.crc32c(path) is not None
             what = "does not match its checksum" if lies else "is missing"
             self.findings.add(
                 f"{path} {what}; ingest the run again, which computes the block anew.",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from attnstore import store as stores
-from attnstore.disk import fragments, locks
+from attnstore.disk import buckets, fragments, locks
 from attnstore.errors import AttnstoreError, BusyError, ModelError
 from attnstore.model import ingestion, runs
 from attnstore.model.ingestion import Progress, RunBlocks, Summary, store_blocks
@@ -100,8 +100,8 @@ def refresh(
 @contextlib.contextmanager
 def _alone(root: Path, wait: bool) -> Iterator[bool]:
     """Hold the store against a second refresh; False where another one waits for it already."""
-    lock, turn = root / "locks" / "refresh.lock", root / "locks" / "refresh.next.lock"
-    what = f"The refresh of {root}"
+    lock, turn = root / locks.FOLDER / "refresh.lock", root / locks.FOLDER / "refresh.next.lock"
+    what = f"The refresh of {buckets.of(root).name}"
     with contextlib.ExitStack() as held:
         if wait:
             with contextlib.ExitStack() as waiting:

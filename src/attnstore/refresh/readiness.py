@@ -83,8 +83,8 @@ class Seen:
     def save(self) -> None:
         """Write it, as far as the store can be written; folders that are gone are forgotten."""
         kept = {k: v for k, v in self._kept.items() if os.path.isdir(k)}
-        if (self._file.parent / stores.MARK).exists():
-            with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError):
+            if stores.exists(self._file.parent):
                 write_file(self._file, json.dumps(kept).encode())
 
 

@@ -22,7 +22,7 @@ from typing import Protocol
 import polars as pl
 
 from attnstore import store
-from attnstore.disk import fragments, index, locks
+from attnstore.disk import buckets, fragments, index, locks
 from attnstore.errors import BusyError, DatasetError, UnknownNameError, UsageError
 from attnstore.names import near, slug
 from attnstore.text.annotations import Annotation
@@ -85,7 +85,7 @@ class Request:
         """
         began = time.perf_counter()
         source = self.annotator.source
-        lock = self.root / "locks" / f"annotate--{self.dataset}--{slug(source)}.lock"
+        lock = self.root / locks.FOLDER / f"annotate--{self.dataset}--{slug(source)}.lock"
         with locks.hold(lock, what=f"The annotation of {self.dataset} by {source}"):
             held = _held(self.root, self.dataset, f"{slug(source)}.{self.identity}")
             spans, links = held or self._commit(progress)
@@ -146,7 +146,7 @@ def _dataset(root: Path, dataset: str) -> tuple[dict[str, str | None], pl.DataFr
     if records is None or rows is None:
         listed = f"; it holds {', '.join(sorted(known)) or 'none: ingest one first'}"
         raise UnknownNameError(
-            f"The store {root} holds no dataset {dataset!r}{near(dataset, known) or listed}"
+            f"The store {buckets.of(root).name} holds no dataset {dataset!r}{near(dataset, known) or listed}"
         )
     held = [
         fragments.read(root, inputs)["example"]
@@ -156,7 +156,7 @@ def _dataset(root: Path, dataset: str) -> tuple[dict[str, str | None], pl.DataFr
     ]
     if not held:
         raise UsageError(
-            f"No run of {root} holds the dataset {dataset!r}; ingest it, then annotate it."
+            f"No run of {buckets.of(root).name} holds the dataset {dataset!r}; ingest it, then annotate it."
         )
     used = pl.col("example").is_in(pl.concat(held).implode())
     return records.row(0, named=True), rows.with_columns(used.alias("used"))

@@ -168,7 +168,7 @@ class Training:
         BusyError where another process runs the same training.
         """
         began, steps, evaluated = time.perf_counter(), 0, 0
-        lock = self.root / "locks" / f"training-{self.name}.lock"
+        lock = self.root / locks.FOLDER / f"training-{self.name}.lock"
         with locks.hold(lock, what=f"Training {self.name}"):
             self.check()
             if not self.trained:

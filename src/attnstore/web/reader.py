@@ -57,8 +57,9 @@ class Reader:
         self.refresh(wait=True)
 
     def _folder(self) -> tuple[int, int, int]:
-        near = buckets.of(self.root).near
-        mark = (self.root / (store.MARK if near else buckets.MARK)).stat()
+        if not buckets.of(self.root).near:
+            return 0, 0, 0
+        mark = (self.root / store.MARK).stat()
         return self.root.stat().st_ino, mark.st_ino, mark.st_mtime_ns
 
     def check(self) -> None:

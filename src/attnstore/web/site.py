@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from attnstore import readable
+from attnstore.disk import buckets
 from attnstore.disk.files import file_crc32c
 from attnstore.errors import UsageError
 from attnstore.patterns.labelling import Sittings
@@ -56,7 +57,7 @@ class Site:
             "static": static,
             "query_with": query_with,
             "scales": scales(),
-            "root": str(reader.root),
+            "root": buckets.of(reader.root).name,
             "page_token": self.page_token,
         }
 
