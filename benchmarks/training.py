@@ -24,7 +24,7 @@ from attnstore.text import corpora
 from benchmarks.common import MODEL, Group, Place, Row, fresh, ratio, source, timed
 
 TARGET = 1.02
-STEPS, SAVED = 42, 21
+STEPS, SAVED = 60, 30
 """Steps of a training, and between two saves."""
 BATCH, LENGTH, INPUTS = 4, 64, 20
 """Inputs of a batch, tokens of an input; inputs that each checkpoint is run over."""
@@ -48,7 +48,7 @@ limit = {inputs}
 def measure(place: Place) -> Group:
     """Take turns in one fresh process: with, without, without, with, …"""
     environment = {"OMP_NUM_THREADS": str(os.cpu_count())}
-    repeats = place.repeats(4)
+    repeats = place.repeats(3)
     found = fresh("training:race", str(place.folder), repeats, environment=environment).result
     value = ratio(found, "with", "without")
     ours, bare = (statistics.median(found[name]) for name in ("with", "without"))

@@ -9,6 +9,7 @@ one waits at a time: the last one sees every checkpoint that was saved before it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -19,14 +20,7 @@ from transformers import TrainerCallback
 
 from attnstore.refresh import declaration
 
-_COMMAND = """
-import contextlib, os
-os.nice(19)
-with contextlib.suppress(AttributeError, OSError):  # Linux: only when a core has nothing else to do
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-from attnstore.commands.cli import main
-main()
-"""
+_COMMAND = "from attnstore.commands.cli import main; main()"
 
 
 class IngestCallback(TrainerCallback):  # type: ignore[misc]
@@ -61,17 +55,25 @@ class IngestCallback(TrainerCallback):  # type: ignore[misc]
         """Start a refresh and return; one that ended is forgotten."""
         self._asked = [process for process in self._asked if process.poll() is None]
         with self._log.open("ab") as log:
-            self._asked.append(
-                subprocess.Popen(
-                    [sys.executable, "-c", _COMMAND, "refresh", str(self._file), "--wait"],
-                    stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment,
-                    # Away from the terminal's Ctrl-C, but in the training's session: Linux weighs
-                    # sessions against one another whatever the priority of their processes.
-                    process_group=0,
-                )
+            process = subprocess.Popen(
+                [sys.executable, "-c", _COMMAND, "refresh", str(self._file), "--wait"],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment,
+                # Away from the terminal's Ctrl-C, but in the training's session: Linux weighs
+                # sessions against one another whatever the priority of their processes.
+                process_group=0,
             )  # fmt: skip
+        _put_last(process.pid)
+        self._asked.append(process)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until everything that was asked for is done; otherwise it ends on its own."""
         for process in self._asked:
             process.wait(timeout)
+
+
+def _put_last(pid: int) -> None:
+    """Leave a process the cores that nobody else wants, from its first moment on."""
+    with contextlib.suppress(OSError):  # it has ended already
+        os.setpriority(os.PRIO_PROCESS, pid, 19)
+        if hasattr(os, "SCHED_IDLE"):  # Linux
+            os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
