@@ -9,7 +9,7 @@ STORE := output/demo-store
 ATTNSTORE := $(BIN)/attnstore --store $(STORE)
 RUN := minilm/sample
 
-.PHONY: install demo test bench docs clean
+.PHONY: install demo test browser bench docs clean
 
 install: $(INSTALLED)
 
@@ -36,8 +36,13 @@ demo: $(INSTALLED)  ## ingest the bundled sample, ask four questions, leave a fi
 	@$(ATTNSTORE) query head_types --param run=$(RUN) --format markdown >> output/summary.md
 	@echo; echo "The store: $(STORE). A figure: output/map.png. A summary: output/summary.md."
 
-test: $(INSTALLED)
+test: $(INSTALLED) browser
 	$(BIN)/python -m pytest
+
+browser:  ## what the tests of pages drive, where the system lets us install it
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } \
+		|| echo "chromium is not installed: the tests of pages are skipped"
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
