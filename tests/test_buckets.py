@@ -25,7 +25,7 @@ from webtools import Browser
 import attnstore
 from attnstore import store as stores
 from attnstore.care import copying, orphans
-from attnstore.disk import arrays, buckets, fragments, index, layout, locks
+from attnstore.disk import arrays, buckets, fragments, index, layout, leases, locks
 from attnstore.errors import BusyError, DamageError, StoreError, UsageError
 from attnstore.model import ingestion
 from attnstore.query.verify import verify
@@ -172,7 +172,7 @@ def test_two_machines_do_not_ingest_one_run_at_once(
         assert locks.held(stores.run_lock(stores.find(address), RUN))
         with pytest.raises(BusyError, match=f"Run {RUN} is in use by process {os.getpid()} on"):
             ingest(address, tiny_bert, texts)
-        monkeypatch.setattr(buckets, "LEASE_SECONDS", -1.0)  # as if it had been silent for long
+        monkeypatch.setattr(leases, "SECONDS", -1.0)  # as if it had been silent for long
         with locks.hold(stores.run_lock(stores.find(address), RUN)):
             pass
     assert not locks.held(stores.run_lock(root, RUN))
@@ -183,7 +183,7 @@ def test_who_has_lost_a_lock_writes_no_more(
 ) -> None:
     """A holder notices at its next renewal that another one has followed it."""
     root = stores.find(address)
-    monkeypatch.setattr(buckets, "LEASE_SECONDS", 2.0)
+    monkeypatch.setattr(leases, "SECONDS", 2.0)
     with locks.hold(stores.run_lock(root, RUN), what="Run r"):
         held = f"locks/{stores.run_lock(root, RUN).name}"
         obstore.put(s3.store(address.removeprefix(f"s3://{NAME}/")), held, b"{}")
@@ -425,7 +425,7 @@ def test_a_renewal_whose_answer_was_lost_keeps_the_lock(
     address: str, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The object is still the holder's own, under another tag."""
-    monkeypatch.setattr(buckets, "LEASE_SECONDS", 2.0)
+    monkeypatch.setattr(leases, "SECONDS", 2.0)
     root = stores.find(address)
     lock = stores.run_lock(root, RUN)
     with locks.hold(lock, what="Run r"):
@@ -444,7 +444,7 @@ def test_weights_are_not_written_without_the_lock(
     root = stores.find(address)
     run = arrays.open_run(root, RUN, write=True)
     with locks.hold(stores.run_lock(root, RUN), what="Run r"):
-        monkeypatch.setattr(buckets, "LEASE_SECONDS", -1.0)
+        monkeypatch.setattr(leases, "SECONDS", -1.0)
         maps = np.zeros((len(run.layers), len(run.heads), layout.SHARD_CELLS), np.float16)
         with pytest.raises(BusyError, match="has lost its lock"):
             run.write_block(0, maps, maps[:, :, : layout.SHARD_TOKENS].astype(np.float32))

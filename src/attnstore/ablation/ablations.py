@@ -183,7 +183,7 @@ class Ablation:
     @cached_property
     def _names(self) -> tuple[str, str]:
         """Model and dataset, described in the store when first asked for."""
-        with runs.registry(self.root):
+        with locks.registry(self.root):
             model = runs.keep_model(self.root, self.subject.checkpoint)
             return model, runs.keep_dataset(self.root, self.subject.dataset)
 
@@ -243,22 +243,13 @@ class Ablation:
 
 @contextlib.contextmanager
 def planned(path: str | Path, asked: Request) -> Iterator[Ablation]:
-    """Hold what is asked for against a second process that computes it. Raises BusyError.
-
-    The model is loaded before the first thing is written, so that one that cannot be used leaves
-    nothing behind.
-    """
+    """Hold what is asked for against a second process that computes it. Raises BusyError."""
     root = store.locate(path)
     ablation = Ablation(root, asked)
     if not (ablation.missing or ablation.wants_importance):
         yield ablation
         return
-    ablation.loaded  # noqa: B018 - refuses a model that cannot be used
-    store.create(root)
-    names = f"{asked.subject.checkpoint.name} over {asked.subject.dataset.name}"
-    lock = root / locks.FOLDER / f"ablation-{ablation.key}.lock"
-    with locks.hold(lock, what=f"Disabling heads of {names}"):
-        ablation.look()
+    with subjects.held(ablation, asked.subject, f"ablation-{ablation.key}", "Disabling heads of"):
         yield ablation
 
 

@@ -224,7 +224,7 @@ class Pruning:
 
     def _commit(self, disabled: Heads, score: float, last: bool) -> None:
         subject, asked = self.asked.subject, self.asked
-        with runs.registry(self.root):
+        with locks.registry(self.root):
             model = runs.keep_model(self.root, subject.checkpoint)
             dataset = runs.keep_dataset(self.root, subject.dataset)
         number = len(self._rows) + 1
@@ -263,21 +263,13 @@ class Pruning:
 
 @contextlib.contextmanager
 def planned(path: str | Path, asked: Request) -> Iterator[Pruning]:
-    """Hold a search against a second process. Raises BusyError.
-
-    The model is loaded before the first thing is written.
-    """
+    """Hold a search against a second process. Raises BusyError."""
     root = store.locate(path)
     pruning = Pruning(root, asked)
     if pruning.done:
         yield pruning
         return
-    pruning.loaded  # noqa: B018 - refuses a model that cannot be used
-    store.create(root)
-    names = f"{asked.subject.checkpoint.name} over {asked.subject.dataset.name}"
-    lock = root / locks.FOLDER / f"pruning-{pruning.key}.lock"
-    with locks.hold(lock, what=f"Pruning {names}"):
-        pruning.look()
+    with subjects.held(pruning, asked.subject, f"pruning-{pruning.key}", "Pruning"):
         yield pruning
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from attnstore.disk import layout
+from attnstore import store
+from attnstore.disk import layout, locks
 from attnstore.errors import DatasetError, ModelError, UsageError
 from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint
@@ -213,3 +216,31 @@ def _classifier(checkpoint: Checkpoint) -> Any:
             "earlier checkpoint."
         )
     return model.eval()
+
+
+class Work(Protocol):
+    """What is computed of a subject and kept in a store."""
+
+    root: Path
+
+    @property
+    def loaded(self) -> Any:
+        """The model, loaded. Raises ModelError for one that cannot be used."""
+
+    def look(self) -> None:
+        """Find out what the store holds of it."""
+
+
+@contextlib.contextmanager
+def held(work: Work, subject: Subject, name: str, what: str) -> Iterator[None]:
+    """Hold a work against a second process, then look again what is left. Raises BusyError.
+
+    name: of the lock; what: is done to the subject. The model is loaded before the first thing is
+    written, so that one that cannot be used leaves nothing behind.
+    """
+    work.loaded  # noqa: B018 - refuses a model that cannot be used
+    store.create(work.root)
+    names = f"{subject.checkpoint.name} over {subject.dataset.name}"
+    with locks.hold(work.root / locks.FOLDER / f"{name}.lock", what=f"{what} {names}"):
+        work.look()
+        yield

@@ -64,10 +64,9 @@ def collect(path: str | Path, dry: bool = False, progress: Progress = lambda *_:
     planned).
     """
     root = stores.find(path)
-    what = f"The registry of {buckets.of(root).name}"
     with (
         contextlib.ExitStack() as held,
-        locks.hold(root / locks.FOLDER / "registry.lock", wait=60.0, what=what),
+        locks.registry(root),
     ):
         found, notes = _find(root, held)
         folder = _move(root, found, progress) if found and not dry else None

@@ -15,22 +15,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import re
-import threading
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
+from attnstore.disk import leases
 from attnstore.disk.files import File, Folder, Place, crc32c, write_file
+from attnstore.disk.leases import Lease
 from attnstore.errors import AttnstoreError, BusyError, StoreError, UsageError
 
 SCHEME = "s3://"
@@ -38,12 +38,6 @@ MARK = "bucket.json"
 """The file that makes a folder the local side of a bucket."""
 CACHE = "ATTNSTORE_CACHE"
 """Environment variable: the folder of the local sides; the user's cache folder otherwise."""
-LEASE_SECONDS = 45.0
-"""A lock in a bucket whose holder has not renewed it for so long may be taken over."""
-POLL_SECONDS = 5.0
-"""How often to look at a lock that somebody else has."""
-CLOCK = "locks/clock"
-"""An object that is put to learn the server's time."""
 
 _RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
@@ -112,7 +106,7 @@ class Bucket:
         self._machine = f"{machine} {_boot()}"
         self._bucket, _, self._prefix = address.removeprefix(SCHEME).partition("/")
         self._store, self._quick = self._client("10m"), self._client("10s")
-        self._leases: dict[str, _Lease] = {}
+        self._leases: dict[str, Lease] = {}
 
     def _client(self, timeout: str) -> S3Store:
         client: Any = {"timeout": timeout, "connect_timeout": "10s"}
@@ -258,10 +252,10 @@ class Bucket:
         """Hold a lock of the store against other machines, for the length of a block.
 
         wait: seconds to try before BusyError, which names `what` and who has it. A holder renews
-        its lease; one that is silent for LEASE_SECONDS has died, and one of this local side at
+        its lease; one that is silent for leases.SECONDS has died, and one of this local side at
         once, since whoever asks holds the lock between the processes here.
         """
-        lease = _Lease(self._quick, path, self._machine)
+        lease = Lease(self._quick, path, self._machine)
         deadline = time.monotonic() + wait
         with self._explained():
             while holder := lease.taken():
@@ -270,7 +264,7 @@ class Bucket:
                         f"{what} is in use by {holder}; wait until it ends, or stop it, and run the "
                         "same command again."
                     )
-                time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0.1)))
+                time.sleep(min(leases.POLL_SECONDS, max(deadline - time.monotonic(), 0.1)))
         self._leases[path] = lease
         try:
             with lease.renewed():
@@ -282,13 +276,13 @@ class Bucket:
     def leased_elsewhere(self, path: str) -> bool:
         """Whether somebody holds a lock of the store, as far as the bucket tells."""
         with self._explained():
-            return _Lease(self._quick, path, self._machine).fresh()
+            return Lease(self._quick, path, self._machine).fresh()
 
     def require_hold(self) -> None:
         """Refuse to write for a process whose lock somebody else may have by now."""
         if any(lease.lost for lease in self._leases.values()):
             raise BusyError(
-                f"This process could not reach {self.name} for {LEASE_SECONDS:.0f} seconds and has "
+                f"This process could not reach {self.name} for {leases.SECONDS:.0f} seconds and has "
                 "lost its lock there; run the same command again: what is committed is kept."
             )
 
@@ -312,108 +306,11 @@ class Bucket:
             ) from error
 
 
-class _Lease:
-    """One lock object in a bucket. lost: somebody else may hold it by now."""
-
-    def __init__(self, store: S3Store, path: str, machine: str) -> None:
-        self._store, self._path = store, path
-        self._mine = {
-            "host": platform.node(), "pid": os.getpid(), "machine": machine, "id": uuid.uuid4().hex,
-        }  # fmt: skip
-        self._renewals = 0
-        self._tag: str | None = None
-        self._seen = 0.0
-        self._taken_over = False
-
-    @property
-    def lost(self) -> bool:
-        return self._taken_over or _awake() - self._seen > LEASE_SECONDS
-
-    def taken(self) -> str | None:
-        """Try to take it: None, or who has it."""
-        with contextlib.suppress(AlreadyExistsError):
-            self._put("create")
-            return None
-        try:
-            there = obstore.get(self._store, self._path)
-            holder = json.loads(bytes(there.bytes()))
-        except FileNotFoundError:
-            return "a process that has just ended"
-        except ValueError:
-            holder = {}
-        neighbour = holder.get("machine") == self._mine["machine"]
-        if neighbour or self._age(there.meta["last_modified"]) > LEASE_SECONDS:
-            with contextlib.suppress(PreconditionError):
-                self._put({"e_tag": there.meta["e_tag"]})
-                return None
-        return f"process {holder.get('pid')} on {holder.get('host')}"
-
-    def fresh(self) -> bool:
-        """Whether somebody has renewed it lately, by this machine's clock; for show."""
-        try:
-            renewed = obstore.head(self._store, self._path)["last_modified"]
-        except FileNotFoundError:
-            return False
-        return (datetime.now(UTC) - renewed).total_seconds() < LEASE_SECONDS
-
-    def _age(self, renewed: datetime) -> float:
-        """Seconds since then by the server's clock; the clocks of machines may differ."""
-        obstore.put(self._store, CLOCK, b"")
-        now = obstore.head(self._store, CLOCK)["last_modified"]
-        return (now - renewed).total_seconds()
-
-    @contextlib.contextmanager
-    def renewed(self) -> Iterator[None]:
-        """Renew it in a thread until the end, then give it free."""
-        ended = threading.Event()
-        thread = threading.Thread(target=self._renew, args=(ended,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-            if not self.lost:
-                with contextlib.suppress(BaseError, OSError):
-                    obstore.delete(self._store, self._path)
-
-    def _renew(self, ended: threading.Event) -> None:
-        while not self._taken_over and not ended.wait(LEASE_SECONDS / 4):
-            try:
-                self._put({"e_tag": self._tag})
-            except (PreconditionError, FileNotFoundError):
-                self._taken_over = not self._still_mine()
-            except (BaseError, OSError):
-                continue  # the network may come back in time
-
-    def _still_mine(self) -> bool:
-        """Whether the last renewal was made after all, and only its answer was lost."""
-        with contextlib.suppress(BaseError, OSError, ValueError):
-            there = obstore.get(self._store, self._path)
-            if json.loads(bytes(there.bytes())).get("id") == self._mine["id"]:
-                self._tag = there.meta["e_tag"]
-                return True
-        return False
-
-    def _put(self, mode: Any) -> None:
-        """Every put has another content, and so another tag."""
-        content = json.dumps({**self._mine, "renewals": self._renewals}).encode()
-        at = _awake()
-        found = obstore.put(self._store, self._path, content, mode=mode)
-        self._renewals, self._tag, self._seen = self._renewals + 1, found["e_tag"], at
-
-
 def _boot() -> str:
     """What tells this start of this machine from others, where the system has it."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
-
-
-def _awake() -> float:
-    """Seconds of a clock that goes on while the machine sleeps, where the system has one."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
 
 
 def _nanoseconds(moment: datetime) -> int:

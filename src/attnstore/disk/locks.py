@@ -68,6 +68,12 @@ def _acquire(handle: int, kind: int, path: Path, wait: float, what: str) -> None
             time.sleep(0.02)
 
 
+def registry(root: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock under which names are given to models, datasets and runs."""
+    what = f"The registry of {buckets.of(root).name}"
+    return hold(root / FOLDER / "registry.lock", wait=60.0, what=what)
+
+
 def held(path: Path) -> bool:
     """Whether somebody holds `path` alone, as far as can be told; takes no lock itself."""
     with contextlib.suppress(OSError):

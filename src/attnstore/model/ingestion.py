@@ -83,8 +83,9 @@ class Share:
     def store(self, block: int) -> Stored:
         """Compute and commit one block; a process loads the model once for a run.
 
-        Raises ModelError where the model's folder holds other weights by then. A block that is committed and whole is not computed again: a cluster asks anew for what a
-        worker had done when it was lost.
+        A block that is committed and whole is not computed again: a cluster asks anew for what a
+        worker had done when it was lost. Raises ModelError where the model's folder holds other
+        weights by then.
         """
         from attnstore.model.blocks import Stored  # imports torch
 

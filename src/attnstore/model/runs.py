@@ -8,7 +8,6 @@ pass; the run's record is written last.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import buckets, description, fragments, layout, locks
+from attnstore.disk import description, fragments, layout, locks
 from attnstore.errors import DamageError, ModelError, UsageError
 from attnstore.headsets import UNIFORM, VALUES, heads_text, parse_heads
 from attnstore.model.checkpoints import Checkpoint
@@ -177,7 +176,7 @@ def prepare(root: Path, checkpoint: Checkpoint, dataset: Dataset, settings: Sett
     if found is not None and _sound(root, found):
         return found
     inputs = _plan_inputs(checkpoint, dataset, chosen, settings)
-    with registry(root):
+    with locks.registry(root):
         found = find(root, wanted)
         return _register(root, checkpoint, dataset, settings, wanted, inputs, found)
 
@@ -271,15 +270,6 @@ def keep_dataset(root: Path, dataset: Dataset) -> str:
     _write_once(root, "datasets", name, dataset.fingerprint, _dataset_row(name, dataset))
     _write_once(root, "examples", name, dataset.fingerprint, _examples(name, dataset))
     return name
-
-
-def registry(root: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold the lock under which names are given to models, datasets and runs."""
-    return locks.hold(
-        root / locks.FOLDER / "registry.lock",
-        wait=60.0,
-        what=f"The registry of {buckets.of(root).name}",
-    )
 
 
 def owner(root: Path, table: str, name: str, content: str) -> str:

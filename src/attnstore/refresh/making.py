@@ -20,7 +20,7 @@ import polars as pl
 from attnstore import store as stores
 from attnstore.disk import buckets, fragments, locks
 from attnstore.errors import AttnstoreError, BusyError, ModelError
-from attnstore.model import ingestion, runs
+from attnstore.model import ingestion
 from attnstore.model.ingestion import Progress, RunBlocks, Summary, store_blocks
 from attnstore.model.runs import Run
 from attnstore.query import analyses
@@ -281,7 +281,7 @@ def _forget(root: Path, run: Run, models: set[str]) -> None:
     """Drop a run that was planned for weights that nobody will see again, and their record, unless
     it is one of the `models` that were there before."""
     Store(root).drop(run.run)
-    with runs.registry(root):
+    with locks.registry(root):
         for fragment in fragments.listing(root, "models", run.record["model"]):
             if fragment.path not in models:
                 fragments.discard(root, fragment)

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.disk import fragments
+from attnstore.disk import fragments, locks
 from attnstore.model import runs
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.text.corpora import Dataset
@@ -52,7 +52,7 @@ def store(
 
     said: the columns that are the same for every metric, as in view `evaluations`.
     """
-    with runs.registry(root):
+    with locks.registry(root):
         names = {
             "base": runs.keep_model(root, base),
             "model": runs.keep_model(root, model),

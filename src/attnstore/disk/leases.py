@@ -1,0 +1,130 @@
+"""Locks between machines: objects in a bucket that are put on condition and renewed.
+
+What a lock file with flock is between the processes of one machine, a `Lease` is between machines; the
+system frees a flock when its holder dies, and a lease that is not renewed runs out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import S3Store
+
+SECONDS = 45.0
+"""A lock in a bucket whose holder has not renewed it for so long may be taken over."""
+POLL_SECONDS = 5.0
+"""How often to look at a lock that somebody else has."""
+CLOCK = "locks/clock"
+"""An object that is put to learn the server's time."""
+
+
+class Lease:
+    """One lock object. path: of the object; machine: what tells this machine's processes from others'.
+
+    Its methods raise obstore's errors.
+    """
+
+    def __init__(self, store: S3Store, path: str, machine: str) -> None:
+        self._store, self._path = store, path
+        self._mine = {
+            "host": platform.node(), "pid": os.getpid(), "machine": machine, "id": uuid.uuid4().hex,
+        }  # fmt: skip
+        self._renewals = 0
+        self._tag: str | None = None
+        self._seen = 0.0
+        self._taken_over = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was taken over, or has not been renewed for so long that it may have been."""
+        return self._taken_over or _awake() - self._seen > SECONDS
+
+    def taken(self) -> str | None:
+        """Try to take it: None, or who has it."""
+        with contextlib.suppress(AlreadyExistsError):
+            self._put("create")
+            return None
+        try:
+            there = obstore.get(self._store, self._path)
+            holder = json.loads(bytes(there.bytes()))
+        except FileNotFoundError:
+            return "a process that has just ended"
+        except ValueError:
+            holder = {}
+        neighbour = holder.get("machine") == self._mine["machine"]
+        if neighbour or self._age(there.meta["last_modified"]) > SECONDS:
+            with contextlib.suppress(PreconditionError):
+                self._put({"e_tag": there.meta["e_tag"]})
+                return None
+        return f"process {holder.get('pid')} on {holder.get('host')}"
+
+    def fresh(self) -> bool:
+        """Whether somebody has renewed it lately, by this machine's clock; for show."""
+        try:
+            renewed = obstore.head(self._store, self._path)["last_modified"]
+        except FileNotFoundError:
+            return False
+        return (datetime.now(UTC) - renewed).total_seconds() < SECONDS
+
+    def _age(self, renewed: datetime) -> float:
+        """Seconds since then by the server's clock; the clocks of machines may differ."""
+        obstore.put(self._store, CLOCK, b"")
+        now = obstore.head(self._store, CLOCK)["last_modified"]
+        return (now - renewed).total_seconds()
+
+    @contextlib.contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Renew it in a thread until the end, then give it free."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._renew, args=(ended,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            if not self.lost:
+                with contextlib.suppress(BaseError, OSError):
+                    obstore.delete(self._store, self._path)
+
+    def _renew(self, ended: threading.Event) -> None:
+        while not self._taken_over and not ended.wait(SECONDS / 4):
+            try:
+                self._put({"e_tag": self._tag})
+            except (PreconditionError, FileNotFoundError):
+                self._taken_over = not self._still_mine()
+            except (BaseError, OSError):
+                continue  # the network may come back in time
+
+    def _still_mine(self) -> bool:
+        """Whether the last renewal was made after all, and only its answer was lost."""
+        with contextlib.suppress(BaseError, OSError, ValueError):
+            there = obstore.get(self._store, self._path)
+            if json.loads(bytes(there.bytes())).get("id") == self._mine["id"]:
+                self._tag = there.meta["e_tag"]
+                return True
+        return False
+
+    def _put(self, mode: Any) -> None:
+        """Every put has another content, and so another tag."""
+        content = json.dumps({**self._mine, "renewals": self._renewals}).encode()
+        at = _awake()
+        found = obstore.put(self._store, self._path, content, mode=mode)
+        self._renewals, self._tag, self._seen = self._renewals + 1, found["e_tag"], at
+
+
+def _awake() -> float:
+    """Seconds of a clock that goes on while the machine sleeps, where the system has one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
