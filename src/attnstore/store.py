@@ -6,6 +6,7 @@ Leaves the writing of runs to `ingest`. Imports no torch.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import weakref
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ from attnstore.show.views import Map, RunRecord
 MARK = "attnstore.json"
 VERSION = 1
 """Version of the layout on disk."""
+_LONGEST_LOCK = 200
+"""Characters of a run's name in the name of its lock."""
 
 
 class Store:
@@ -45,16 +48,11 @@ class Store:
         self.behind: str | None = None
         self.answers = Answers(root)
         try:
-            damaged = index.catch_up(root).damaged
-            if damaged:
-                self.behind = (
-                    f"{buckets.of(root).name} has {len(damaged)} damaged fragments, which are left out, first "
-                    f"{damaged[0]}: `attnstore verify` names them, and ingesting again mends them."
-                )
+            self.behind = _incomplete(buckets.of(root).name, index.catch_up(root))
         except BusyError as error:
             self.behind = str(error)
         except StoreError as error:
-            if not (root / index.FILE).exists() or index.unchanged(root) is False:
+            if not index.accept(root):
                 raise
             self.behind = f"The index of {self.name} could not be brought up to date: {error}"
 
@@ -124,7 +122,7 @@ class Store:
         if found.is_empty():
             raise self._no_example(run, example)
         cell, length = found.row(0)
-        return arrays.open_run(self.root, run).example(cell, length)
+        return arrays.open_run(self.root, run, self._session.shape(run)).example(cell, length)
 
     def map(self, run: str, example: int, layer: int, head: int) -> Map:
         """One map with its tokens. Raises UnknownNameError for what the store does not hold."""
@@ -286,9 +284,30 @@ class Store:
         return store_html(self.name, runs, self.views(), self.behind)
 
 
+def _incomplete(name: str, change: index.Change) -> str | None:
+    """What is damaged or missing in a store, in a sentence; None if nothing is."""
+    told = []
+    if change.damaged:
+        told.append(
+            f"{name} has {len(change.damaged)} damaged fragments, which are left out, first "
+            f"{change.damaged[0]}"
+        )
+    if change.missing:
+        told.append(
+            f"{name} lacks {len(change.missing)} fragments that others call for, so answers leave out "
+            f"what they held, first {change.missing[0]}"
+        )
+    if not told:
+        return None
+    return "; ".join(told) + ": `attnstore verify` names them, and ingesting again mends them."
+
+
 def run_lock(root: Path, run: str) -> Path:
     """The lock file that whoever ingests or drops a run holds."""
-    return root / locks.FOLDER / f"{run.replace('/', '--')}.lock"
+    name = run.replace("/", "--")
+    if len(name) > _LONGEST_LOCK:  # a file's name has at most 255 bytes
+        name = f"{name[:_LONGEST_LOCK]}-{hashlib.sha256(run.encode()).hexdigest()[:16]}"
+    return root / locks.FOLDER / f"{name}.lock"
 
 
 def locate(path: str | Path) -> Path:

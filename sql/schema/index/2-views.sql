@@ -90,7 +90,7 @@ COMMENT ON COLUMN runs.n_truncated IS 'Inputs cut at max_length';
 COMMENT ON COLUMN runs.n_blocks IS 'Blocks of the plan: units of work, retry and commit';
 COMMENT ON COLUMN runs.stored_blocks IS 'Committed blocks';
 COMMENT ON COLUMN runs.identity IS 'SHA-256 of weights, tokenizer, texts, selection and settings';
-COMMENT ON COLUMN runs.run_key IS 'First 32 bits of the identity: the key inside the index';
+COMMENT ON COLUMN runs.run_key IS 'Key of the run inside the index, 64 bits: made from its name and identity, and given once in a store';
 COMMENT ON COLUMN runs.capture_version IS 'Version of the capture code; another version is another run';
 COMMENT ON COLUMN runs.attnstore_version IS 'Version of attnstore that planned the run';
 COMMENT ON COLUMN runs.created IS 'When the run was planned (UTC)';

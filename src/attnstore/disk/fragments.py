@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from attnstore.errors import DamageError
 
 FOLDER = "fragments"
 _FETCHED_AT_ONCE = 16
+_CRC = re.compile("[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,9 @@ def _describe(file: File) -> Fragment:
     _, table, *owner = file.path.split("/")
     name = owner.pop() if owner else table
     part, crc, _ = [*name.rsplit(".", 2), "", ""][:3]
-    try:
-        value = int(crc, 16)
-    except ValueError:
-        value = -1  # a foreign file: `verify` names it
+    inside = bool(owner) and not {"", ".", ".."} & {*owner, part}
+    # A foreign file, which `verify` names; in a bucket even its path may be anything.
+    value = int(crc, 16) if inside and _CRC.fullmatch(crc) else -1
     return Fragment(file.path, table, "/".join(owner), part, value, file.bytes, file.modified)
 
 
@@ -122,13 +123,20 @@ def read(root: Path, fragment: Fragment) -> pl.DataFrame:
             f"{fragment.path} does not match its checksum: damaged {fragment.table} of "
             f"{fragment.owner}, part {fragment.part}; ingest it again."
         )
-    return pl.read_parquet(io.BytesIO(data))
+    try:
+        return pl.read_parquet(io.BytesIO(data))
+    except pl.exceptions.PolarsError as error:
+        raise DamageError(
+            f"{fragment.path} is whole and no Parquet file that can be read "
+            f"({str(error).splitlines()[0][:160]}): another program wrote it; move it away and make "
+            "it again (`attnstore verify` says how)."
+        ) from error
 
 
 def read_one(root: Path, table: str, owner: str) -> pl.DataFrame | None:
     """All rows that an owner has in a table, or None if it has no fragment there."""
     frames = [read(root, fragment) for fragment in listing(root, table, owner)]
-    return pl.concat(frames) if frames else None
+    return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
 
 def discard(root: Path, fragment: Fragment) -> None:

@@ -190,7 +190,7 @@ class Ingestion:
             "bytes": sum(r.bytes for r in self._reports),
             "seconds": seconds, "forward_seconds": forward,
         }  # fmt: skip
-        return pl.DataFrame([row]).cast({"run_key": pl.UInt32})
+        return pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
 
 
 def stored_blocks(run: Run) -> set[int]:

@@ -21,13 +21,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import description, fragments, layout, locks
+from attnstore.disk import description, fragments, layout, loading, locks, shapes
+from attnstore.disk.fragments import Fragment
+from attnstore.disk.shapes import Shape
 from attnstore.errors import DamageError, ModelError, UsageError
 from attnstore.headsets import UNIFORM, VALUES, heads_text, parse_heads
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.names import CAPTURE_VERSION, PRECISIONS
 from attnstore.text.corpora import Dataset
 
+_KEY = {"run_key": pl.UInt64}
 _PLAN_COLUMNS = (
     "block", "example", "length", "token_ids", "type_ids", "segments", "kinds", "cell", "token_cell",
 )  # fmt: skip
@@ -85,8 +88,14 @@ class Run:
 
     @property
     def key(self) -> int:
-        """Its key inside the index: the first 32 bits of its identity."""
-        return int(self.record["run_key"])
+        """Its key inside the index, where no other run of the store has the same."""
+        return loading.run_key(self.run)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """How its arrays lie, as its record says."""
+        old = self.record.get("layout") is None  # an earlier version planned it
+        return shapes.of_record(self.run, self.record, description.end_of(self.plan) if old else None)
 
     @cached_property
     def plan(self) -> pl.DataFrame:
@@ -153,7 +162,8 @@ def find(root: Path, run_identity: str) -> Run | None:
                 record = fragments.read(root, fragment).row(0, named=True)
             except DamageError:
                 continue
-            return Run(root, fragment.owner, record)
+            if (record["identity"], record["run"]) == (run_identity, fragment.owner):
+                return Run(root, fragment.owner, record)
     return None
 
 
@@ -230,15 +240,15 @@ def _register(
     """Write what describes a run, its record last, under the registry's lock."""
     model, name = keep_model(root, checkpoint), keep_dataset(root, dataset)
     run = found.run if found else owner(root, "runs", f"{checkpoint.name}/{dataset.name}", wanted)
-    key = np.uint32(int(wanted[:8], 16))
-    inputs = inputs.with_columns(pl.lit(key, pl.UInt32).alias("run_key"))
+    key = loading.run_key(run)
+    inputs = inputs.with_columns(pl.lit(key, pl.UInt64).alias("run_key"))
     layers = kept(settings.layers, checkpoint.n_layers, "layer")
     heads = kept(settings.heads, checkpoint.n_heads, "head")
     length = inputs["length"].cast(pl.Int64)
     sampled = len(inputs) < len(dataset.frame) - dataset.empty
     plan = layout.plan(length.to_numpy())
     record = {
-        "run": run, "run_key": int(key), "identity": wanted, "model": model, "dataset": name,
+        "run": run, "run_key": key, "identity": wanted, "model": model, "dataset": name,
         "precision": settings.precision, "max_length": settings.max_length,
         "pad_to": settings.pad_to, "layers": layers, "heads": heads,
         "disabled": (changed := disabled(checkpoint, settings)),
@@ -250,9 +260,13 @@ def _register(
         "attnstore_version": version("attnstore"),
         "created": datetime.now(UTC).replace(tzinfo=None, microsecond=0),
     }  # fmt: skip
-    description.describe(root, run, settings.precision, layers, heads, plan.n_shards)
+    shape = shapes.planned(
+        settings.precision, layers, heads, plan.n_shards, settings.pad_to or settings.max_length
+    )
+    record["layout"] = shape.record
+    description.describe(root, run, shape)
     _write_once(root, "inputs", run, wanted, inputs)
-    _write_once(root, "runs", run, wanted, pl.DataFrame([record]))
+    _write_once(root, "runs", run, wanted, pl.DataFrame([record], schema_overrides=_KEY))
     planned = Run(root, run, record)
     return planned if found is None else Run(root, run, found.record)
 
@@ -274,13 +288,24 @@ def keep_dataset(root: Path, dataset: Dataset) -> str:
 
 def owner(root: Path, table: str, name: str, content: str) -> str:
     """The name under which some content is kept: `name`, or its next free revision `name@2`."""
-    held = {f.owner: f.part for f in fragments.listing(root, table)}
+    held = {f.owner: f for f in fragments.listing(root, table)}
     number = 1
     while True:
         candidate = name if number == 1 else f"{name}@{number}"
-        if held.get(candidate, content[:16]) == content[:16]:
+        if candidate not in held or _is_of(root, held[candidate], content):
             return candidate
         number += 1
+
+
+def _is_of(root: Path, fragment: Fragment, content: str) -> bool:
+    """Whether a record is of some content: its part is the beginning of the SHA-256, its row the whole."""
+    if fragment.part != content[:16]:
+        return False
+    try:
+        row = fragments.read(root, fragment).row(0, named=True)
+    except DamageError:
+        return True  # written anew
+    return bool(row.get("identity" if fragment.table == "runs" else "fingerprint") == content)
 
 
 def _write_once(root: Path, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:

@@ -1,7 +1,8 @@
 """A DuckDB session over a store: an in-memory database with every view and function.
 
 The index is attached read-only for the length of one query, so that ingestion can write it in
-between. A session for SQL texts is shut off from every other file, and runs SELECT only.
+between. A session for SQL texts is shut off from every other file before it reads anything of the
+store, and runs SELECT only. Which views there are is the package's to say, not the file's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import duckdb
 import polars as pl
 
 from attnstore import resources
-from attnstore.disk import index
+from attnstore.disk import index, schema, shapes
+from attnstore.disk.shapes import Shape
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
 from attnstore.names import near
 from attnstore.query.functions import Functions
@@ -42,51 +44,71 @@ class Session:
             self.con.execute(f"SET {name} = '{value}'")
         self._confined = confined
         self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
-        self._runs: dict[int, str] = {}
+        self._runs: dict[int, tuple[str, Shape | None]] = {}
+        self._seal: str | None = None
         self._functions = Functions(root, self._runs.get)
         self._functions.register(self.con)
-        with self.attached():
-            self._make_views()
         if confined:
             self._confine()
+        with self.attached():
+            self._make_views()
 
     def _make_views(self) -> None:
         """Show the index's views under their own names, and add those over the weights."""
-        views = self.con.execute(
-            "SELECT view_name FROM duckdb_views() "
-            "WHERE database_name = 'idx' AND schema_name = 'main' AND NOT internal"
-        ).fetchall()
-        for (name,) in views:
+        for name in schema.views():
             self.con.execute(f'CREATE VIEW "{name}" AS FROM idx.main."{name}"')
         for path in resources.sql_files("schema/session").values():
-            self.con.execute(path.read_text())
+            self.con.execute(path.read_text(encoding="utf-8"))
 
     def _confine(self) -> None:
+        """Shut the connection off from every file but the index, and from the network."""
         file = str(self.root / index.FILE)
         self.con.execute("SET allowed_paths = $paths", {"paths": [file, f"{file}.wal"]})
-        for setting in (
-            "enable_external_access = false",
-            "python_enable_replacements = false",
-            "lock_configuration = true",
-        ):
-            self.con.execute(f"SET {setting}")
+        for name, value in schema.CONFINED.items():
+            self.con.execute(f"SET {name} = {value}")
+        self.con.execute("SET lock_configuration = true")
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The connection with the index attached as `idx`, for the length of a block."""
-        with self._lock, index.reading(self.root):
+        """The connection with the index attached as `idx`, for the length of a block.
+
+        An index that is not as attnstore left it is rebuilt first. Raises DamageError where it
+        cannot be.
+        """
+        with self._lock, index.current(self.root):
             with index.opening(self.root):
                 path = str(self.root / index.FILE).replace("'", "''")
                 self.con.execute(f"ATTACH '{path}' AS idx (READ_ONLY)")
             try:
-                runs = dict(self.con.execute("SELECT run_key, run FROM idx.core.runs").fetchall())
-                if runs != self._runs:
-                    self._functions.forget()
-                    self._runs.clear()
-                    self._runs.update(runs)
+                self._look_at_runs()
                 yield self.con
             finally:
                 self.con.execute("DETACH idx")
+
+    def _look_at_runs(self) -> None:
+        """Learn which runs there are, unless the index is the one that was read last."""
+        seal = index.seal_of(self.root)
+        if seal is not None and seal == self._seal:
+            return
+        self._functions.forget()
+        self._runs.clear()
+        found = self.con.execute(
+            "SELECT run_key, run, precision, layers, heads, layout, max_length, pad_to "
+            "FROM idx.core.runs"
+        ).fetchall()
+        names = ("precision", "layers", "heads", "layout", "max_length", "pad_to")
+        for key, run, *values in found:
+            record = dict(zip(names, values, strict=True))
+            planned = record["layout"] is not None  # where its inputs are missing, it may not be
+            self._runs[key] = run, shapes.of_record(run, record) if planned else None
+        self._seal = seal
+
+    def shape(self, run: str) -> Shape:
+        """How the arrays of a run lie, as the last query found it. Raises UnknownNameError."""
+        for name, shape in self._runs.values():
+            if name == run and shape is not None:
+                return shape
+        raise UnknownNameError(f"The store holds no inputs of a run {run!r}; ingest it again.")
 
     def sql(
         self, text: str, params: dict[str, Any] | None = None, rows: int | None = None
@@ -131,8 +153,8 @@ class Session:
             raise QueryError(f"The query has no parameter ${extra[0]}{near(extra[0], wanted)}")
         tree = self.con.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchall()
         for run in _named_runs(json.loads(tree[0][0]), params):
-            if run not in self._runs.values():
-                known = sorted(self._runs.values())
+            known = sorted(name for name, _ in self._runs.values())
+            if run not in known:
                 raise UnknownNameError(
                     f"The store holds no run {run!r}{near(run, known) or _listed(known)}"
                 )

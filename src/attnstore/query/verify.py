@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums
+from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums, shapes
 from attnstore.disk.files import Place
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import DamageError, StoreError
@@ -149,7 +149,7 @@ class _Verification:
         if record and inputs is not None:
             with self.findings.step("The arrays", run):
                 if self._plan(run, record, inputs):
-                    opened = arrays.open_run(self.root, run)
+                    opened = arrays.open_run(self.root, run, description.recorded(self.root, run))
         elif record and not self.findings.known(run, None):
             self.findings.add(f"the plan of its inputs is missing; {AGAIN}.", run)
         rows = [] if blocks is None else blocks.sort("block").to_dicts()
@@ -172,7 +172,7 @@ class _Verification:
         """All whole rows of a run in a table."""
         mine = [f for (t, owner, _), f in self._whole.items() if (t, owner) == (table, run)]
         frames = [fragments.read(self.root, f) for f in mine]
-        return pl.concat(frames, how="vertical_relaxed") if frames else None
+        return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
     def _plan(self, run: str, record: dict[str, Any], inputs: pl.DataFrame) -> bool:
         """Whether the inputs lie where the plan puts them, and the arrays are described for it."""
@@ -180,9 +180,8 @@ class _Verification:
         stored = inputs.select("block", "cell", "token_cell").to_numpy()
         if not np.array_equal(stored, np.stack((plan.block, plan.cell, plan.token), axis=1)):
             self.findings.add(f"its inputs do not lie where the plan puts them; {DROP}.", run)
-        wanted = description.description(
-            run, record["precision"], record["layers"], record["heads"], plan.n_shards
-        )
+        end = description.end_of(inputs)
+        wanted = description.description(run, shapes.of_record(run, record, end))
         self._expected.update(wanted)
         for path, data in wanted.items():
             if self._read(path) != data:
