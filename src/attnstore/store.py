@@ -6,8 +6,8 @@ Leaves the writing of runs to `ingest`. Imports no torch.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
+import re
 import weakref
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -20,7 +20,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from attnstore.disk import arrays, buckets, fragments, index, locks
-from attnstore.errors import BusyError, StoreError, UnknownNameError
+from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameError, UsageError
 from attnstore.names import near, require_held
 from attnstore.query.answers import Answers
 from attnstore.query.session import Connection, Session
@@ -32,8 +32,7 @@ from attnstore.show.views import Map, RunRecord
 MARK = "attnstore.json"
 VERSION = 1
 """Version of the layout on disk."""
-_LONGEST_LOCK = 200
-"""Characters of a run's name in the name of its lock."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Store:
@@ -80,7 +79,9 @@ class Store:
         Asked again while the index is the same, in this session or in another, it comes back without
         reading a weight, if it is small; see `query.answers`.
         """
-        return self.answers.of(text, params, lambda: self.sql(text, **params))
+        return self.answers.of(
+            text, params, lambda: (self.sql(text, **params), self._session.read_last)
+        )
 
     def scan(self, view: str) -> pl.LazyFrame:
         """A view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""
@@ -304,17 +305,34 @@ def _incomplete(name: str, change: index.Change) -> str | None:
 
 def run_lock(root: Path, run: str) -> Path:
     """The lock file that whoever ingests or drops a run holds."""
-    name = run.replace("/", "--")
-    if len(name) > _LONGEST_LOCK:  # a file's name has at most 255 bytes
-        name = f"{name[:_LONGEST_LOCK]}-{hashlib.sha256(run.encode()).hexdigest()[:16]}"
-    return root / locks.FOLDER / f"{name}.lock"
+    return locks.path_of(root, run)
 
 
 def locate(path: str | Path) -> Path:
-    """The absolute path of a store that may not be there yet; of a bucket, its local side."""
-    if isinstance(path, str) and "://" in path:
-        return buckets.side(path)
-    return Path(path).expanduser().resolve()
+    """The absolute path of a store that may not be there yet; of a bucket, its local side.
+
+    Raises UsageError for a path that DuckDB or tensorstore would take for another.
+    """
+    if isinstance(path, str) and _ADDRESS.match(path):
+        return _usable(buckets.side(path))
+    try:
+        folder = Path(path).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # ~nobody, a NUL, a loop of links
+        raise UsageError(f"{str(path)!r} is no path of a store ({error}); give a folder.") from error
+    return _usable(folder)
+
+
+def _usable(folder: Path) -> Path:
+    """The folder itself. Raises UsageError where its path holds what cannot be handed on."""
+    text = str(folder)
+    foreign = any("\ud800" <= c <= "\udfff" for c in text)
+    wrong = "bytes that are not UTF-8" if foreign else next((c for c in "?\\" if c in text), None)
+    if wrong is None:
+        return folder
+    raise UsageError(
+        f"The path {text!r} holds {wrong}, which DuckDB does not take in a path; rename that folder "
+        "or choose another."
+    )
 
 
 def create(path: str | Path) -> Path:
@@ -358,10 +376,12 @@ def exists(root: Path) -> bool:
     place = buckets.of(root)
     try:
         version = json.loads(place.read(MARK))["attnstore"]
+        if type(version) is not int or version < 1:
+            raise ValueError
     except FileNotFoundError:
         return False
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamageError(
             f'{place.name}/{MARK} is damaged; write {{"attnstore": {VERSION}}} into it.'
         ) from error
     if version > VERSION:

@@ -241,6 +241,6 @@ def held(work: Work, subject: Subject, name: str, what: str) -> Iterator[None]:
     work.loaded  # noqa: B018 - refuses a model that cannot be used
     store.create(work.root)
     names = f"{subject.checkpoint.name} over {subject.dataset.name}"
-    with locks.hold(work.root / locks.FOLDER / f"{name}.lock", what=f"{what} {names}"):
+    with locks.hold(locks.path_of(work.root, name), what=f"{what} {names}"):
         work.look()
         yield

@@ -106,7 +106,7 @@ class Folder:
         """flock is never lost."""
 
     def files(self, folder: str) -> list[File]:
-        """Every file below a folder but hidden ones, which are being written."""
+        """Every file below a folder but hidden ones, which are being written; links are followed."""
         skip = len(str(self.root)) + 1
         found = []
         for entry in _walk(self.root / folder):
@@ -137,7 +137,11 @@ class Folder:
             ) from error
 
     def write(self, path: str, data: bytes) -> None:
-        """fsynced, then renamed into place."""
+        """fsynced, then renamed into place; below a folder only while the store itself is there."""
+        if "/" in path and not self.root.is_dir():
+            raise StoreError(
+                f"The store {self.root} is gone: it was moved or deleted; open it where it lies now."
+            )
         write_file(self.root / path, data)
 
     def commit(self, path: str, data: bytes) -> None:
@@ -239,13 +243,19 @@ def write_file(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[os.DirEntry[str]]:
+    """The files below a folder. above: the real paths of the folders around it, for links to those."""
     try:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-        elif not entry.name.startswith(".") and entry.is_file():  # not a link to a folder
+            yield from _walk(Path(entry.path), above)
+        elif entry.is_dir():  # a link to a folder: a run may lie on another disk
+            real = os.path.realpath(entry.path)
+            around = (*above, os.path.realpath(folder))
+            if not any(a == real or a.startswith(f"{real}{os.sep}") for a in around):
+                yield from _walk(Path(entry.path), around)
+        elif not entry.name.startswith(".") and entry.is_file():
             yield entry

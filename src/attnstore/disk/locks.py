@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +20,18 @@ FOLDER = "locks"
 """Folder of a store with the locks of what writes it; in a bucket they hold between machines too."""
 
 
+_LONGEST = 200
+"""Characters of a lock's name; a file's has at most 255 bytes."""
+
+
+def path_of(root: Path, name: str) -> Path:
+    """The file of a lock in a store; a long name is cut, with a checksum of the whole."""
+    clean = name.replace("/", "--")
+    if len(clean) > _LONGEST:
+        clean = f"{clean[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return root / FOLDER / f"{clean}.lock"
+
+
 @contextlib.contextmanager
 def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") -> Iterator[None]:
     """Hold the lock file `path` for the length of a block.
@@ -27,9 +40,16 @@ def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") ->
     and the process that has it. Where the file cannot be made (a read-only folder) nobody can
     write either, and a shared lock is granted without it.
     """
+    inside = path.parent.name == FOLDER
     try:
-        path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
+        if inside:
+            path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError as error:
+        store = path.parent.parent if inside else path.parent
+        raise StoreError(
+            f"The store {store} is gone: it was moved or deleted; open it where it lies now."
+        ) from error
     except OSError as error:
         if shared:
             yield

@@ -52,6 +52,10 @@ class Findings:
         """Something is worth telling and is no damage."""
         self._notes[what] = None
 
+    def any(self) -> bool:
+        """Whether something is wrong."""
+        return bool(self._findings)
+
     def known(self, run: str | None, block: int | None) -> bool:
         """Whether something is known to be wrong with a block, or with its run as a whole."""
         return any(f.run == run and f.block in (block, None) for f in self._findings)

@@ -103,6 +103,11 @@ class Session:
             self._runs[key] = run, shapes.of_record(run, record) if planned else None
         self._seal = seal
 
+    @property
+    def read_last(self) -> set[str]:
+        """The runs whose arrays the last question read."""
+        return set(self._functions.read)
+
     def shape(self, run: str) -> Shape:
         """How the arrays of a run lie, as the last query found it. Raises UnknownNameError."""
         for name, shape in self._runs.values():
@@ -118,6 +123,7 @@ class Session:
         rows: compute no more than that many. Raises QueryError (it cannot be run), UnknownNameError (it names a run that is not there).
         """
         with self.attached() as con, self.explained():
+            self._functions.read.clear()
             statement = self._statement(text)
             used = {k: v for k, v in (params or {}).items() if k in statement.named_parameters}
             self._check(text, statement, params or {})

@@ -6,6 +6,7 @@ block, and the checks that do not need it go on. Ingesting again mends what this
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -15,14 +16,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums, shapes
+from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums, seals, shapes
 from attnstore.disk.files import Place
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import DamageError, StoreError
 from attnstore.query.findings import AGAIN, DROP, Findings, Report
 from attnstore.readable import many, size
 from attnstore.resources import sql_files
-from attnstore.store import MARK, VERSION, Store, locate
+from attnstore.store import MARK, VERSION, Store, exists, locate
 
 Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
@@ -45,10 +46,13 @@ _MEND = {
 def verify(root: str | Path, progress: Progress | None = None) -> Report:
     """Check a whole store; about a second for 300 MB.
 
-    Writes nothing but the index, which catches up. Raises StoreError where there is no store.
+    Writes nothing but the index, which catches up. Raises StoreError where there is no store, or one
+    of a later layout.
     """
     folder = locate(root)
     place = buckets.of(folder)
+    with contextlib.suppress(DamageError):  # of the mark, which is named below
+        exists(folder)  # refuses a store of a later layout, as readers do
     if not _in_part(place):
         raise StoreError(f"There is no attention store at {place.name}; give the folder of one.")
     work = _Verification(folder, progress or (lambda *_: None))
@@ -70,8 +74,8 @@ def _in_part(place: Place) -> bool:
 class _Verification:
     """One pass over a store; each method is one kind of check, in the order that `verify` has.
 
-    _whole: the newest whole fragment of each (table, owner, part); _expected: files of the arrays
-    that something refers to.
+    _whole: the newest whole fragment of each (table, owner, part); _owners: the (table, owner) that
+    have any; _expected: files of the arrays that something refers to.
     """
 
     def __init__(self, root: Path, progress: Progress) -> None:
@@ -79,6 +83,7 @@ class _Verification:
         self.findings = Findings()
         self._runs: list[str] = []
         self._whole: dict[tuple[str, str, str], Fragment] = {}
+        self._owners: set[tuple[str, str]] = set()
         self._expected: set[str] = set()
         self._count: Counter[str] = Counter()
 
@@ -110,19 +115,29 @@ class _Verification:
         found = sorted(fragments.listing(self.root), key=lambda f: f.modified)
         self._runs = sorted({f.owner for f in found if f.table == "runs"})
         self._count.update(fragments=len(found), runs=len(self._runs))
+        self._owners = {(f.table, f.owner) for f in found}
+        stats = {(f.owner, f.part) for f in found if f.table == "map_stats"}
         for fragment in found:
-            run = fragment.owner if fragment.owner in self._runs else None
-            by_block = fragment.table in ("blocks", "map_stats") and fragment.part.isdecimal()
-            block = int(fragment.part) if by_block else None
+            run, block = self._whose(fragment)
             with self.findings.step(fragment.path, run, block):
                 if what := self._fragment(fragment):
                     self.findings.add(f"{fragment.path} {what}.", run, block)
+                elif fragment.table == "blocks" and (fragment.owner, fragment.part) not in stats:
+                    self.findings.add(f"the statistics of its maps are missing; {AGAIN}.", run, block)
+        if not found and not self._place.files(arrays.FOLDER):
+            self.findings.note("The store is empty: nothing has been ingested into it.")
         hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
         others = sum(not f.path.endswith(".parquet") for f in self._place.files(fragments.FOLDER))
         if n := others + sum(path.is_file() for path in hidden):
             self.findings.note(
                 f"{n} files in {fragments.FOLDER} are no fragments and can be deleted."
             )
+
+    def _whose(self, fragment: Fragment) -> tuple[str | None, int | None]:
+        """The run and the block that a fragment is about."""
+        run = fragment.owner if fragment.owner in self._runs else None
+        by_block = fragment.table in ("blocks", "map_stats") and fragment.part.isdecimal()
+        return run, int(fragment.part) if by_block else None
 
     def _fragment(self, fragment: Fragment) -> str | None:
         """What is wrong with a fragment, if anything."""
@@ -145,6 +160,7 @@ class _Verification:
     def _run(self, run: str) -> None:
         records, inputs, blocks = (self._rows(t, run) for t in ("runs", "inputs", "blocks"))
         record = {} if records is None else records.row(0, named=True)
+        self._described(run, record)
         opened = None
         if record and inputs is not None:
             with self.findings.step("The arrays", run):
@@ -167,6 +183,13 @@ class _Verification:
                     maps = len(opened.layers) * len(opened.heads)
                     self._count.update(weights=row["n_cells"] * maps)
             self._progress(run, done, len(rows))
+
+    def _described(self, run: str, record: dict[str, Any]) -> None:
+        """The model and the dataset of a run have their records."""
+        for table, column in (("models", "model"), ("datasets", "dataset"), ("examples", "dataset")):
+            if record and (table, record[column]) not in self._owners:
+                what = f"{fragments.FOLDER}/{table}/{record[column]} is missing"
+                self.findings.add(f"{what}; {AGAIN}.", run)
 
     def _rows(self, table: str, run: str) -> pl.DataFrame | None:
         """All whole rows of a run in a table."""
@@ -225,18 +248,12 @@ class _Verification:
 
     def index(self) -> None:
         """The index is as it was left, and holds the rows of the fragments."""
-        if (self.root / index.FILE).exists():
-            with index.reading(self.root):
-                sealed = index.sealed(self.root)
-            if sealed is False:
-                self.findings.add(
-                    f"{index.FILE} does not match its checksum and its tables were not checked; "
-                    "`attnstore reindex` makes it anew, then verify again."
-                )
-                return
+        if not self._sealed():
+            return
         whole = {f.path: f.owner for f in self._whole.values()}
-        wanted = [f.path for f in index.committed(self.root, whole)[0]]
-        if n := sum(not self.findings.about(whole[path]) for path in whole.keys() - wanted):
+        found = index.committed(self.root, whole)[0]
+        loose = whole.keys() - {f.path for f in found}
+        if n := sum(not self.findings.about(whole[path]) for path in loose):
             self.findings.note(
                 f"{n} fragments belong to no committed block or run; they do no harm."
             )
@@ -245,16 +262,42 @@ class _Verification:
         except DamageError:
             raise
         except StoreError as error:
-            self.findings.note(f"The tables were not checked. {error}")
+            self.findings.add(f"The tables were not checked: {error}")
             return
         with store:
+            unreadable = self._unreadable(store)
             if store.behind:
                 self.findings.note(store.behind)
             else:
-                self._indexed(store, wanted)
+                self._indexed(store, index.counting(found, unreadable))
             self._checks(store)
+        if self._count["checks"] < len(sql_files("check")) and not self.findings.any():
+            self.findings.add("The tables were not checked; run `attnstore verify` again.")
 
-    def _indexed(self, store: Store, wanted: list[str]) -> None:
+    def _sealed(self) -> bool:
+        """Whether the index matches its seal, byte by byte, or there is none to compare."""
+        if not (self.root / index.FILE).exists():
+            return True
+        with index.reading(self.root):
+            sealed = index.sealed(self.root)
+        if sealed is False:
+            whole = seals.read(self.root / index.SEAL) is not None
+            what = f"{index.FILE} does not match its checksum" if whole else f"{index.SEAL} is damaged"
+            self.findings.add(
+                f"{what} and the tables were not checked; `attnstore reindex` makes it anew, then "
+                "verify again."
+            )
+        return sealed is not False
+
+    def _unreadable(self, store: Store) -> set[str]:
+        """Fragments whose checksum is right and that cannot be loaded are findings; their paths."""
+        found = dict(store.sql("SELECT path, problem FROM idx.core.unreadable").iter_rows())
+        for fragment in self._whole.values():
+            if fragment.path in found:
+                self.findings.add(found[fragment.path], *self._whose(fragment))
+        return set(found)
+
+    def _indexed(self, store: Store, wanted: list[Fragment]) -> None:
         """The index holds as many rows of each fragment as the fragment has."""
         tables = " UNION ALL ".join(f"SELECT fragment FROM idx.core.{t}" for t in index.TABLES)
         found = store.sql(
@@ -262,7 +305,7 @@ class _Verification:
             "USING (fragment) GROUP BY path"
         )
         held = dict(found.iter_rows())
-        for path in wanted:
+        for path in (f.path for f in wanted):
             file = self._place.local(path)
             rows = pl.scan_parquet(file, glob=False).select(pl.len()).collect().item()
             if held.get(path) != rows:
@@ -278,4 +321,4 @@ class _Verification:
                 for run, block, what in store.sql(path.read_text()).iter_rows():
                     if not self.findings.known(run, block):
                         self.findings.add(f"{what} (sql/check/{name}.sql); {DROP}.", run, block)
-            self._count.update(checks=1)
+                self._count.update(checks=1)

@@ -168,7 +168,7 @@ class Training:
         BusyError where another process runs the same training.
         """
         began, steps, evaluated = time.perf_counter(), 0, 0
-        lock = self.root / locks.FOLDER / f"training-{self.name}.lock"
+        lock = locks.path_of(self.root, f"training-{self.name}")
         with locks.hold(lock, what=f"Training {self.name}"):
             self.check()
             if not self.trained:
