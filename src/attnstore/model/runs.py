@@ -103,7 +103,10 @@ class Run:
         found = fragments.listing(self.root, "inputs", self.run)
         fragment = max(found, key=lambda f: f.modified)  # a kill may leave an older one beside it
         return pl.read_parquet(
-            fragments.local(self.root, fragment), columns=list(_PLAN_COLUMNS), glob=False
+            fragments.local(self.root, fragment),
+            columns=list(_PLAN_COLUMNS),
+            glob=False,
+            hive_partitioning=False,
         )
 
     @cached_property

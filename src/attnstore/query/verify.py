@@ -307,7 +307,8 @@ class _Verification:
         held = dict(found.iter_rows())
         for path in (f.path for f in wanted):
             file = self._place.local(path)
-            rows = pl.scan_parquet(file, glob=False).select(pl.len()).collect().item()
+            scan = pl.scan_parquet(file, glob=False, hive_partitioning=False)
+            rows = scan.select(pl.len()).collect().item()
             if held.get(path) != rows:
                 self.findings.add(
                     f"{index.FILE} holds {held.get(path, 0)} rows of {path}, which has {rows}; "
