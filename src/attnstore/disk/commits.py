@@ -64,7 +64,7 @@ def counting(found: list[Fragment], unreadable: Collection[str] = ()) -> list[Fr
 
 def missing(con: duckdb.DuckDBPyConnection, root: Path, found: list[Fragment]) -> list[str]:
     """What committed fragments call for and nobody has written, as `table/owner/part`."""
-    there = {(f.table, f.owner) for f in fragments.listing(root)}
+    there = {(f.table, f.owner) for f in found}
     stats = {(f.owner, f.part) for f in found if f.table == "map_stats"}
     runs = con.execute("SELECT DISTINCT model, dataset FROM core.runs").fetchall()
     wanted = {("models", model) for model, _ in runs}
@@ -75,6 +75,6 @@ def missing(con: duckdb.DuckDBPyConnection, root: Path, found: list[Fragment]) -
         f"map_stats/{f.owner}/{f.part}." for f in found
         if f.table == "blocks" and (f.owner, f.part) not in stats
     ]  # fmt: skip
-    # Looked for once more: it may have been written while the fragments were listed.
+    # Looked for once more: it may be damaged, or have been written while the fragments were listed.
     place = buckets.of(root)
     return [p.rstrip("/.") for p in paths if not place.starting(f"{fragments.FOLDER}/{p}")]
