@@ -123,7 +123,9 @@ def _run(
     )  # fmt: skip
     _write(root, "models", model, identity, pl.DataFrame([described]))
     _write(root, "inputs", run, identity, inputs)
-    _write(root, "runs", run, identity, pl.DataFrame([record], schema_overrides={"run_key": pl.UInt64}))
+    _write(
+        root, "runs", run, identity, pl.DataFrame([record], schema_overrides={"run_key": pl.UInt64})
+    )
     edges = [*np.searchsorted(plan.block, range(plan.n_blocks)).tolist(), len(plan.block)]
     for number, (a, b) in enumerate(pairwise(edges)):
         _block(root, run, record["run_key"], number, plan, slice(a, b), draw)

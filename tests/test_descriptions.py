@@ -49,7 +49,8 @@ def test_no_flipped_bit_of_a_description_gives_other_weights(root: Path, name: s
     opened = arrays.open_run(root, RUN, shape)
     places = np.arange(8), np.zeros(8, np.int64), np.full(8, 9)
     expected = {array: opened.gather(array, *places) for array in ("maps", "received")}
-    data, refused = file.read_bytes(), 0
+    data = file.read_bytes()
+    refused: list[str] = []
     for at in range(0, 8 * len(data), 7):  # every bit of a byte in turn
         harmed = bytearray(data)
         harmed[at // 8] ^= 1 << at % 8
@@ -57,14 +58,14 @@ def test_no_flipped_bit_of_a_description_gives_other_weights(root: Path, name: s
         try:
             run = arrays.open_run(root, RUN, shape)
         except AttnstoreError as error:
-            assert "ingest the run again" in str(error) or "attnstore verify" in str(error)
-            refused += 1
+            refused.append(str(error))
             continue
         assert (run.layers, run.heads) == (shape.layers, shape.heads)
         if at % 35 == 0:  # opened by the same metadata, whatever the bit was
             for array, weights in expected.items():
                 assert np.array_equal(run.gather(array, *places), weights)
-    assert refused > 40
+    assert len(refused) > 40
+    assert all("ingest the run again" in r or "attnstore verify" in r for r in refused)
 
 
 OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
@@ -75,7 +76,9 @@ OTHERS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "another type": ("maps/zarr.json", lambda d: d.update(data_type="int32")),
     "another order of bytes": (
         "received/zarr.json",
-        lambda d: d["codecs"][0]["configuration"]["codecs"][0]["configuration"].update(endian="big"),
+        lambda d: d["codecs"][0]["configuration"]["codecs"][0]["configuration"].update(
+            endian="big"
+        ),
     ),
     "keys that lie elsewhere": (
         "maps/zarr.json",
@@ -134,7 +137,15 @@ def test_an_answer_is_kept_only_as_long_as_the_files_that_it_read(
     when it is put right; also in another session."""
     monkeypatch.setattr("attnstore.query.answers.WORTH", 0.0)
     text = "SELECT layer, head, sum(weights[2]) AS w FROM maps GROUP BY ALL ORDER BY ALL"
-    attnstore.ingest(tmp_path / "o", str(tiny_bert), "sample", limit=8, seed=3, max_length=64, precision="float32")
+    attnstore.ingest(
+        tmp_path / "o",
+        str(tiny_bert),
+        "sample",
+        limit=8,
+        seed=3,
+        max_length=64,
+        precision="float32",
+    )
     shard = root / arrays.shard_path(RUN, "maps", 0)
     data = shard.read_bytes()
     with attnstore.open(root) as store:
@@ -178,7 +189,9 @@ CALLS = {
 def store(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> attnstore.Store:
     """A run that keeps layer 1 and heads 1 and 3 of 2 layers of 4 heads."""
     root = tmp_path_factory.mktemp("some") / "store"
-    attnstore.ingest(root, str(tiny_bert), "sample", limit=4, max_length=64, layers=(1,), heads=(1, 3))
+    attnstore.ingest(
+        root, str(tiny_bert), "sample", limit=4, max_length=64, layers=(1,), heads=(1, 3)
+    )
     return attnstore.open(root)
 
 
@@ -217,8 +230,10 @@ def test_places_that_are_none_are_refused_before_anything_is_made(
 def test_a_batch_whose_numbers_cancel_out_is_refused(store: attnstore.Store) -> None:
     """n of 5000 and of −5000 in turns add up to nothing, and took a process to 16 GiB."""
     for name in ("weights", "received", "at", "compare"):
-        text = CALLS[name].format(layer=1, head=3, cell=0, n="(CASE i % 2 WHEN 0 THEN 1 ELSE -1 END * 5000)")
-        with pytest.raises(QueryError, match="give 0 or more|at most|per head"):
+        text = CALLS[name].format(
+            layer=1, head=3, cell=0, n="(CASE i % 2 WHEN 0 THEN 1 ELSE -1 END * 5000)"
+        )
+        with pytest.raises(QueryError, match=r"give 0 or more|at most|per head"):
             store.sql(f"SELECT count({text}) FROM runs, range(2000) t(i)")
 
 

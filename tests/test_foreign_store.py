@@ -163,7 +163,9 @@ def test_a_log_beside_the_index_is_not_replayed(root: Path) -> None:
     assert not (root / f"{index.FILE}.wal").exists()
 
 
-@pytest.mark.parametrize("name", ["../../secret/sample", "/etc/x", "tiny/../../x", "other/sample", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../../secret/sample", "/etc/x", "tiny/../../x", "other/sample", "a\0b"]
+)
 def test_a_record_that_names_another_run_is_damage(root: Path, name: str) -> None:
     """A run's arrays lie in its own folder, whatever its record says; the rest can be read."""
     (fragment,) = fragments.listing(root, "runs")

@@ -81,9 +81,7 @@ def test_a_block_being_written_is_not_missing_anything(
 ) -> None:
     """Fragments are listed while an ingestion commits: what the list lacks is looked for again."""
     real, hidden = fragments.listing, fragments.listing(root, "map_stats")[-1].path
-    monkeypatch.setattr(
-        fragments, "listing", lambda *a: [f for f in real(*a) if f.path != hidden]
-    )
+    monkeypatch.setattr(fragments, "listing", lambda *a: [f for f in real(*a) if f.path != hidden])
     with attnstore.open(root) as store:
         assert store.behind is None
     monkeypatch.undo()
@@ -113,7 +111,9 @@ def test_a_column_of_a_later_version_is_left_out(root: Path, table: str) -> None
 def test_a_column_in_another_type_that_fits_is_cast(root: Path) -> None:
     """Such as a wider number."""
     rewrite(root, "map_stats", lambda f: f.cast({"layer": pl.Int64, "self": pl.Float64}))
-    rewrite(root, "inputs", lambda f: f.cast({"length": pl.Int64, "tokens": pl.List(pl.Categorical)}))
+    rewrite(
+        root, "inputs", lambda f: f.cast({"length": pl.Int64, "tokens": pl.List(pl.Categorical)})
+    )
     whole_or_told(root)
     assert verify(root).findings == []
 
@@ -188,11 +188,15 @@ def test_verify_says_of_a_later_layout_what_readers_say(root: Path, mark: str) -
     """Upgrade; not to write another number into the mark."""
     (root / attnstore.store.MARK).write_text(mark)
     for ask in (verify, attnstore.open):
-        with pytest.raises(StoreError, match="has layout 99, and this attnstore knows up to 1; upgrade"):
+        with pytest.raises(
+            StoreError, match="has layout 99, and this attnstore knows up to 1; upgrade"
+        ):
             ask(root)
 
 
-@pytest.mark.parametrize("mark", ['{"attnstore": "1"}', '{"attnstore": 0}', '{"attnstore": true}', "[" * 9999])
+@pytest.mark.parametrize(
+    "mark", ['{"attnstore": "1"}', '{"attnstore": 0}', '{"attnstore": true}', "[" * 9999]
+)
 def test_a_mark_that_is_none_is_one_sentence(root: Path, mark: str) -> None:
     """For readers and for verify."""
     (root / attnstore.store.MARK).write_text(mark)

@@ -147,7 +147,9 @@ def test_a_copy_is_not_untouched(file: Path, tmp_path: Path) -> None:
     assert not seal.untouched(tmp_path / "none")
 
 
-@pytest.mark.parametrize("content", [b"", b"0badcafe\n", b"zz 1 2 3\n", b"00000000 1 2 3\nabc", b"00000000 1 2\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"0badcafe\n", b"zz 1 2 3\n", b"00000000 1 2 3\nabc", b"00000000 1 2\n"]
+)
 def test_what_is_no_seal_counts_as_none(tmp_path: Path, content: bytes) -> None:
     """Such as one of an earlier version, or a damaged one."""
     (tmp_path / "seal").write_bytes(content)

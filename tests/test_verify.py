@@ -58,7 +58,10 @@ def row(root: Path, table: str, part: str = "000001") -> pl.DataFrame:
 def commit_again(root: Path, number: int, change: Callable[[Any, Any], None]) -> None:
     """Change a block's arrays and commit it with the new bytes' checksums, as a fault would."""
     shape = description.recorded(root, RUN)
-    run, record = arrays.open_run(root, RUN, shape, write=True), row(root, "blocks", f"{number:06d}")
+    run, record = (
+        arrays.open_run(root, RUN, shape, write=True),
+        row(root, "blocks", f"{number:06d}"),
+    )
     first, n = record["first_shard"][0], record["n_shards"][0]
     cells = slice(first * layout.SHARD_CELLS, (first + n) * layout.SHARD_CELLS)
     tokens = slice(first * layout.SHARD_TOKENS, (first + 1) * layout.SHARD_TOKENS)

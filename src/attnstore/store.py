@@ -318,7 +318,9 @@ def locate(path: str | Path) -> Path:
     try:
         folder = Path(path).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:  # ~nobody, a NUL, a loop of links
-        raise UsageError(f"{str(path)!r} is no path of a store ({error}); give a folder.") from error
+        raise UsageError(
+            f"{str(path)!r} is no path of a store ({error}); give a folder."
+        ) from error
     return _usable(folder)
 
 

@@ -274,7 +274,9 @@ def _open(root: Path, run: str, array: str, shape: Shape, write: bool) -> Any:
         "recheck_cached_data": True if place.near else "open",
     }
     context = ts.Context() if write else _context()
-    opening = ts.open(spec, open=True, read=True, write=write, assume_metadata=True, context=context)
+    opening = ts.open(
+        spec, open=True, read=True, write=write, assume_metadata=True, context=context
+    )
     handle = opening.result()
     # tensorstore converts float16 chunk by chunk in its own threads, several times numpy's speed.
     return ts.cast(handle, ts.float32) if not write and handle.dtype == ts.float16 else handle

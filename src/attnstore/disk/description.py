@@ -43,9 +43,7 @@ def description(run: str, shape: Shape) -> dict[str, bytes]:
 def _describe(store: zarr.Group, run: str, shape: Shape) -> None:
     layers, heads = list(shape.layers), list(shape.heads)
     group = store.require_group(run)
-    group.attrs.update(
-        {"run": run, "precision": shape.precision, "layers": layers, "heads": heads}
-    )
+    group.attrs.update({"run": run, "precision": shape.precision, "layers": layers, "heads": heads})
     sizes = {
         "maps": (shape.shard_cells, shape.chunk_cells, codecs.DTYPES[shape.precision], "cell"),
         "received": (shape.shard_tokens, shape.chunk_tokens, np.dtype(np.float32), "token"),

@@ -21,18 +21,21 @@ from pathlib import Path
 
 import duckdb
 
-from attnstore.disk import fragments, loading, locks, schema, seals
-from attnstore.disk.commits import OF_RUNS as OF_RUNS
-from attnstore.disk.commits import TABLES, committed, counting, missing
+from attnstore.disk import loading, locks, schema, seals
+from attnstore.disk.commits import OF_RUNS, TABLES, committed, counting, missing
 from attnstore.disk.fragments import Fragment
 from attnstore.disk.schema import CONFINED
 from attnstore.errors import BusyError, DamageError, StoreError
+
+__all__ = ["OF_RUNS", "TABLES", "committed", "counting"]  # beside what stands here
 
 FILE = "index.duckdb"
 SEAL = "index.crc32c"
 LOCK = "index.lock"
 _MEMORY = "2GB"
 """What DuckDB may use to write the index."""
+
+
 @dataclass(frozen=True)
 class Change:
     """What catching up did: fragments loaded, and fragments whose rows were dropped.

@@ -115,9 +115,13 @@ def of_record(run: str, record: Mapping[str, Any], end: int | None = None) -> Sh
         and len({*layers}) == len(layers) and len({*heads}) == len(heads)
         and all(0 <= n < 1 << 15 for n in numbers)
     )  # fmt: skip
-    if not sound:
+    if sizes is None or not sound:
         raise DamageError(
             f"The record of run {run} gives no arrays ({record['precision']}, {len(layers or ())} "
             f"layers, {len(heads or ())} heads, layout {sizes}); drop the run and ingest it again."
         )
-    return Shape(record["precision"], tuple(layers), tuple(heads), *sizes, longest)
+    shards, shard_cells, chunk_cells, shard_tokens, chunk_tokens = sizes
+    return Shape(
+        record["precision"], tuple(layers), tuple(heads),
+        shards, shard_cells, chunk_cells, shard_tokens, chunk_tokens, longest,
+    )  # fmt: skip

@@ -95,7 +95,9 @@ class Run:
     def shape(self) -> Shape:
         """How its arrays lie, as its record says."""
         old = self.record.get("layout") is None  # an earlier version planned it
-        return shapes.of_record(self.run, self.record, description.end_of(self.plan) if old else None)
+        return shapes.of_record(
+            self.run, self.record, description.end_of(self.plan) if old else None
+        )
 
     @cached_property
     def plan(self) -> pl.DataFrame:

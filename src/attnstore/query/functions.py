@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from duckdb.func import PythonUDFType
 
-from attnstore.disk import arrays, layout
+from attnstore.disk import arrays
 from attnstore.disk.arrays import Floats, Ints
 from attnstore.disk.shapes import Shape
 from attnstore.errors import AttnstoreError, DamageError, QueryError, UnknownNameError

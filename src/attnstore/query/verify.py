@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums, seals, shapes
+from attnstore.disk import (
+    arrays,
+    buckets,
+    description,
+    fragments,
+    index,
+    layout,
+    rowsums,
+    seals,
+    shapes,
+)
 from attnstore.disk.files import Place
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import DamageError, StoreError
@@ -123,7 +133,9 @@ class _Verification:
                 if what := self._fragment(fragment):
                     self.findings.add(f"{fragment.path} {what}.", run, block)
                 elif fragment.table == "blocks" and (fragment.owner, fragment.part) not in stats:
-                    self.findings.add(f"the statistics of its maps are missing; {AGAIN}.", run, block)
+                    self.findings.add(
+                        f"the statistics of its maps are missing; {AGAIN}.", run, block
+                    )
         if not found and not self._place.files(arrays.FOLDER):
             self.findings.note("The store is empty: nothing has been ingested into it.")
         hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
@@ -174,7 +186,7 @@ class _Verification:
                 f"{run} holds {len(rows)} of {record['n_blocks']} blocks; ingest it again to finish."
             )
         for done, row in enumerate(rows, 1):
-            number = row["block"]
+            number = row["block"] if row.get("block") is not None else -1
             with self.findings.step("The block", run, number):
                 if self._shards(run, row) and opened and inputs is not None:
                     mine = inputs.filter(pl.col("block") == number)
@@ -186,7 +198,11 @@ class _Verification:
 
     def _described(self, run: str, record: dict[str, Any]) -> None:
         """The model and the dataset of a run have their records."""
-        for table, column in (("models", "model"), ("datasets", "dataset"), ("examples", "dataset")):
+        for table, column in (
+            ("models", "model"),
+            ("datasets", "dataset"),
+            ("examples", "dataset"),
+        ):
             if record and (table, record[column]) not in self._owners:
                 what = f"{fragments.FOLDER}/{table}/{record[column]} is missing"
                 self.findings.add(f"{what}; {AGAIN}.", run)
@@ -282,7 +298,9 @@ class _Verification:
             sealed = index.sealed(self.root)
         if sealed is False:
             whole = seals.read(self.root / index.SEAL) is not None
-            what = f"{index.FILE} does not match its checksum" if whole else f"{index.SEAL} is damaged"
+            what = (
+                f"{index.FILE} does not match its checksum" if whole else f"{index.SEAL} is damaged"
+            )
             self.findings.add(
                 f"{what} and the tables were not checked; `attnstore reindex` makes it anew, then "
                 "verify again."

@@ -83,7 +83,9 @@ def _answer(
     def work() -> None:
         try:
             if "csv" in job:
-                flat(pl.read_parquet(job["file"], glob=False, hive_partitioning=False)).write_csv(job["csv"])
+                flat(pl.read_parquet(job["file"], glob=False, hive_partitioning=False)).write_csv(
+                    job["csv"]
+                )
                 told["done"] = {}
             else:
                 told["done"] = _query(session, job)
