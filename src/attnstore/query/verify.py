@@ -16,24 +16,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import (
-    arrays,
-    buckets,
-    description,
-    fragments,
-    index,
-    layout,
-    rowsums,
-    seals,
-    shapes,
-)
+from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums, shapes
 from attnstore.disk.files import Place
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import DamageError, StoreError
 from attnstore.query.findings import AGAIN, DROP, Findings, Report
+from attnstore.query.indexed import IndexChecks
 from attnstore.readable import many, size
-from attnstore.resources import sql_files
-from attnstore.store import MARK, VERSION, Store, exists, locate
+from attnstore.store import MARK, VERSION, exists, locate
 
 Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
@@ -264,80 +254,7 @@ class _Verification:
 
     def index(self) -> None:
         """The index is as it was left, and holds the rows of the fragments."""
-        if not self._sealed():
-            return
-        whole = {f.path: f.owner for f in self._whole.values()}
-        found = index.committed(self.root, whole)[0]
-        loose = whole.keys() - {f.path for f in found}
-        if n := sum(not self.findings.about(whole[path]) for path in loose):
-            self.findings.note(
-                f"{n} fragments belong to no committed block or run; they do no harm."
-            )
-        try:
-            store = Store(self.root)
-        except DamageError:
-            raise
-        except StoreError as error:
-            self.findings.add(f"The tables were not checked: {error}")
-            return
-        with store:
-            unreadable = self._unreadable(store)
-            if store.behind:
-                self.findings.note(store.behind)
-            else:
-                self._indexed(store, index.counting(found, unreadable))
-            self._checks(store)
-        if self._count["checks"] < len(sql_files("check")) and not self.findings.any():
-            self.findings.add("The tables were not checked; run `attnstore verify` again.")
-
-    def _sealed(self) -> bool:
-        """Whether the index matches its seal, byte by byte, or there is none to compare."""
-        if not (self.root / index.FILE).exists():
-            return True
-        with index.reading(self.root):
-            sealed = index.sealed(self.root)
-        if sealed is False:
-            whole = seals.read(self.root / index.SEAL) is not None
-            what = (
-                f"{index.FILE} does not match its checksum" if whole else f"{index.SEAL} is damaged"
-            )
-            self.findings.add(
-                f"{what} and the tables were not checked; `attnstore reindex` makes it anew, then "
-                "verify again."
-            )
-        return sealed is not False
-
-    def _unreadable(self, store: Store) -> set[str]:
-        """Fragments whose checksum is right and that cannot be loaded are findings; their paths."""
-        found = dict(store.sql("SELECT path, problem FROM idx.core.unreadable").iter_rows())
-        for fragment in self._whole.values():
-            if fragment.path in found:
-                self.findings.add(found[fragment.path], *self._whose(fragment))
-        return set(found)
-
-    def _indexed(self, store: Store, wanted: list[Fragment]) -> None:
-        """The index holds as many rows of each fragment as the fragment has."""
-        tables = " UNION ALL ".join(f"SELECT fragment FROM idx.core.{t}" for t in index.TABLES)
-        found = store.sql(
-            f"SELECT path, count(r.fragment) FROM idx.core.fragments LEFT JOIN ({tables}) r "
-            "USING (fragment) GROUP BY path"
-        )
-        held = dict(found.iter_rows())
-        for path in (f.path for f in wanted):
-            file = self._place.local(path)
-            scan = pl.scan_parquet(file, glob=False, hive_partitioning=False)
-            rows = scan.select(pl.len()).collect().item()
-            if held.get(path) != rows:
-                self.findings.add(
-                    f"{index.FILE} holds {held.get(path, 0)} rows of {path}, which has {rows}; "
-                    "`attnstore reindex` makes it anew."
-                )
-
-    def _checks(self, store: Store) -> None:
-        """Every file of `sql/check` gives no rows, but for what is known to be damaged."""
-        for name, path in sql_files("check").items():
-            with self.findings.step(f"sql/check/{name}.sql"):
-                for run, block, what in store.sql(path.read_text()).iter_rows():
-                    if not self.findings.known(run, block):
-                        self.findings.add(f"{what} (sql/check/{name}.sql); {DROP}.", run, block)
-                self._count.update(checks=1)
+        whole = {f.path: f for f in self._whole.values()}
+        checks = IndexChecks(self.root, self.findings, whole, self._whose)
+        checks.run()
+        self._count.update(checks=checks.done)
