@@ -110,9 +110,13 @@ def catch_up(root: Path, wait: float = 5.0) -> Change:
             # Looked at again: another process may have caught up meanwhile.
             before = seals.read(root / SEAL)
             if before and seal_of(root) is not None and (pending := _pending(root)) is not None:
-                with _opened(root, read_only=False) as con:
-                    (root / SEAL).unlink()
-                    change = _apply(con, root, pending)
+                try:
+                    with _opened(root, read_only=False) as con:
+                        change = _apply(con, root, pending)
+                except duckdb.Error:  # such as a full disk
+                    if before.untouched(root / FILE):  # it is what it was, without this log
+                        _wal(root).unlink(missing_ok=True)
+                    raise
                 seals.write(root / SEAL, root / FILE, before)
                 return change
     return rebuild(root, wait)
@@ -125,8 +129,10 @@ def accept(root: Path) -> bool:
     """
     with reading(root):
         seal, state = seals.read(root / SEAL), _state(root)
+        if usable(root):
+            return True
         if state is None or seal is None or _wal(root).exists() or not seal.fits(root / FILE):
-            return usable(root)
+            return False
         with _opened(root, read_only=True) as con:
             if schema.nothing_else(con) and schema.made_by_this_version(con):
                 _accepted.add(state)
@@ -230,7 +236,8 @@ def seal_of(root: Path) -> str | None:
 def _opened(root: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
     with opening(root):
         con = duckdb.connect(str(root / FILE), read_only=read_only, config=CONFINED)
-    with contextlib.closing(con), opening(root):
+    explained = opening(root) if read_only else contextlib.nullcontext()  # `_writing` does it
+    with contextlib.closing(con), explained:
         yield con
 
 
