@@ -89,8 +89,8 @@ def _load(path: Path, wanted: list[tuple[str, str]]) -> pl.DataFrame:
 
 def _empty(type_: Any) -> pl.Series:
     kind = columns.arrow_kind(type_)
-    text = isinstance(kind, str) or columns.textual(kind)
-    return pl.Series([], dtype=pl.String if text else kind)
+    typed = not isinstance(kind, str) and not columns.textual(kind)
+    return pl.Series([], dtype=kind if typed else pl.String)  # type: ignore[arg-type]
 
 
 def _texts(path: Path, names: list[str]) -> list[str]:

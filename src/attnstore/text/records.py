@@ -105,14 +105,11 @@ def _fault(name: str, values: list[Any], where: Callable[[int], str], error: Exc
                 f"{where(row)}: the field {name!r} holds \\u{ord(half):04x} at character "
                 f"{value.index(half)}, half of a character that was cut in two; write the text whole"
             )
-        if value is not None and (
-            isinstance(value, (dict, list)) or type(value) is not type(first)
-        ):
-            if _called(value) != _called(first):
-                return (
-                    f"{where(row)}: the field {name!r} holds {_called(value)}, and before it "
-                    f"{_called(first)}; give the field one type, or name another column"
-                )
+        if value is not None and _called(value) != _called(first):
+            return (
+                f"{where(row)}: the field {name!r} holds {_called(value)}, and before it "
+                f"{_called(first)}; give the field one type, or name another column"
+            )
     reason = " ".join(str(error).split())[:200]
     return f"{where(0)} and after: the field {name!r} does not make a column ({reason}); give it one type"
 
