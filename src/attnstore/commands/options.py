@@ -50,6 +50,8 @@ _OPTIONS = (
                  help="Hub id (id@revision), folder or package:NAME; several times for several."),
     click.option("--dataset", "datasets", multiple=True, required=True, metavar="DATASET[=NAME]",
                  help="glue/<task>, a file, a folder, a Hub id, or sample; may be repeated."),
+    click.option("--base", metavar="NAME",
+                 help="Model of the store that these were trained from, for drift."),
     _SPLIT,
     click.option("--limit", type=int, metavar="N", help="A random sample of N examples."),
     _SEED,

@@ -89,20 +89,21 @@ class Checkpoint:
     max_positions: int | None
     """The longest input, in tokens; None when config.json sets no limit."""
     base: str | None
-    """The model that a Trainer checkpoint was tuned from, where its config still says so."""
+    """The model that it was trained from, where its config says so."""
     step: int | None
     """`global_step` of a Trainer checkpoint."""
 
 
-def resolve(spec: str, name: str | None = None) -> Checkpoint:
+def resolve(spec: str, name: str | None = None, *, stepped: bool = False) -> Checkpoint:
     """The checkpoint that `spec` (`MODEL` or `MODEL=name`) means, downloaded if it is on the Hub.
 
+    stepped: its step is known without trainer_state.json, which may be missing then.
     Reads every weight file once, for the fingerprint. Raises ModelError when the model cannot be
     found, is not complete, or has no attention heads; UsageError when the name is not one.
     """
     source, given = split_spec(spec)
     folder, revision, derived = _locate(source)
-    config, weights, tokenizer, step = _inspect(folder)
+    config, weights, tokenizer, step = _inspect(folder, stepped)
     lasting = {key: value for key, value in config.items() if key not in _VOLATILE}
     return Checkpoint(
         name=check_name(name or given or slug(derived)),
@@ -113,7 +114,7 @@ def resolve(spec: str, name: str | None = None) -> Checkpoint:
         tokenizer_fingerprint=_digest(tokenizer),
         architecture=config["model_type"],
         max_positions=_max_positions(config),
-        base=None if step is None else next((config[k] for k in _BASE if config.get(k)), None),
+        base=_base(config, folder, trained=step is not None),
         step=step,
         **_shape(folder, config),
     )
@@ -145,10 +146,13 @@ def n_labels(checkpoint: Checkpoint) -> int | None:
     return len(config.get("id2label") or (0, 1))  # transformers leaves its default of two out
 
 
-def readiness(folder: Path) -> str | None:
-    """None when `folder` holds a complete checkpoint, else one sentence: what is missing."""
+def readiness(folder: Path, *, stepped: bool = False) -> str | None:
+    """None when `folder` holds a complete checkpoint, else one sentence: what is missing.
+
+    stepped: as `resolve` takes it.
+    """
     try:
-        _inspect(folder)
+        _inspect(folder, stepped)
     except ModelError as error:
         return str(error)
     return None
@@ -168,10 +172,17 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _inspect(folder: Path) -> tuple[dict[str, Any], list[Path], list[Path], int | None]:
+def _inspect(
+    folder: Path, stepped: bool
+) -> tuple[dict[str, Any], list[Path], list[Path], int | None]:
     """Config, weight files, tokenizer files and Trainer step of a checkpoint that is complete."""
     try:
-        return _config(folder), weight_files(folder), _tokenizer_files(folder), _step(folder)
+        return (
+            _config(folder),
+            weight_files(folder),
+            _tokenizer_files(folder),
+            _step(folder, stepped),
+        )
     except OSError as error:  # the Trainer deletes old checkpoints while others look at them
         raise ModelError(f"{folder} cannot be read: {error}") from error
 
@@ -343,13 +354,25 @@ def _tokenizer_files(folder: Path) -> list[Path]:
     return [folder / name for name in names if (folder / name).is_file()]
 
 
-def _step(folder: Path) -> int | None:
+def _base(config: dict[str, Any], folder: Path, trained: bool) -> str | None:
+    """The model that a checkpoint was trained from, where its config names another than itself.
+
+    trained: by a Trainer. Elsewhere `_name_or_path` only says where a model was read from, which may
+    be this very model.
+    """
+    keys = _BASE if trained else _BASE[:1]
+    named = next((str(config[key]) for key in keys if config.get(key)), None)
+    itself = named is not None and os.path.abspath(os.path.expanduser(named)) == str(folder)
+    return None if itself else named
+
+
+def _step(folder: Path, stepped: bool) -> int | None:
     """The step of a Trainer checkpoint; the Trainer writes trainer_state.json last."""
     path = folder / "trainer_state.json"
     if path.is_file():
         step = _read_json(path).get("global_step")
         return step if isinstance(step, int) else None
-    if re.fullmatch(r"checkpoint-\d+", folder.name):
+    if re.fullmatch(r"checkpoint-\d+", folder.name) and not stepped:
         raise ModelError(
             f"{folder} has no trainer_state.json: the Trainer is still writing it, or was stopped;"
             " wait, or give another checkpoint"

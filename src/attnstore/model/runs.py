@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
@@ -259,9 +260,26 @@ def _register(
 
 def keep_model(root: Path, checkpoint: Checkpoint) -> str:
     """Describe a model in the store, under the registry's lock; returns its name there."""
-    name = owner(root, "models", checkpoint.name, checkpoint.fingerprint)
+    name = _model_owner(root, checkpoint)
     _write_once(root, "models", name, checkpoint.fingerprint, _model_row(name, checkpoint))
     return name
+
+
+def _model_owner(root: Path, checkpoint: Checkpoint) -> str:
+    """The name under which a model is kept; one with another tokenizer is another model."""
+    held = {f.owner: f for f in fragments.listing(root, "models")}
+    for name in _revisions(checkpoint.name):
+        fragment = held.get(name)
+        if fragment is None:
+            return name
+        if fragment.part == checkpoint.fingerprint[:16]:
+            try:
+                record = fragments.read(root, fragment)
+            except DamageError:  # it is written anew
+                return name
+            if record["tokenizer_fingerprint"].to_list() == [checkpoint.tokenizer_fingerprint]:
+                return name
+    raise AssertionError("revisions never end")
 
 
 def keep_dataset(root: Path, dataset: Dataset) -> str:
@@ -275,12 +293,14 @@ def keep_dataset(root: Path, dataset: Dataset) -> str:
 def owner(root: Path, table: str, name: str, content: str) -> str:
     """The name under which some content is kept: `name`, or its next free revision `name@2`."""
     held = {f.owner: f.part for f in fragments.listing(root, table)}
-    number = 1
-    while True:
-        candidate = name if number == 1 else f"{name}@{number}"
-        if held.get(candidate, content[:16]) == content[:16]:
-            return candidate
-        number += 1
+    free = (n for n in _revisions(name) if held.get(n, content[:16]) == content[:16])
+    return next(free)
+
+
+def _revisions(name: str) -> Iterator[str]:
+    """`name`, then name@2, name@3, …"""
+    yield name
+    yield from (f"{name}@{number}" for number in itertools.count(2))
 
 
 def _write_once(root: Path, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:

@@ -8,6 +8,7 @@ the line and the key.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -57,8 +58,8 @@ class Models(_Table):
     """One model, or the checkpoints of a training. Exactly one of id, folder, package, glob.
 
     base: name of the [[models]] that it was trained from, or the id that stands in its config;
-    step: a regular expression over a folder's name whose group is the step, where no
-    trainer_state.json tells it.
+    step: a regular expression over a folder's name whose group is the step, where there is no
+    trainer_state.json; such a folder is complete without one.
     """
 
     name: Name
@@ -195,7 +196,12 @@ class Declaration(_Table):
 
     def path(self, written: str) -> Path:
         """A path of the file, absolute."""
-        return (self._folder / Path(written).expanduser()).absolute()
+        return (self._folder / os.path.expanduser(written)).absolute()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file, where its relative paths begin."""
+        return self._folder
 
     @property
     def root(self) -> Path:
@@ -214,7 +220,7 @@ def read(path: str | Path = FILE) -> Declaration:
     """Read and validate a file. Raises UsageError."""
     file = Path(path).expanduser()
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")  # Windows' editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UsageError(
@@ -223,10 +229,14 @@ def read(path: str | Path = FILE) -> Declaration:
     try:
         declared = Declaration(**tomllib.loads(text))
         declared._folder = file.absolute().parent
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file} is no TOML: {error}.") from error
     except ValidationError as error:
         raise UsageError(_sentence(file, text, error.errors())) from error
+    except RecursionError as error:
+        raise UsageError(
+            f"{file} is nested too deeply; `attnstore init` shows its form."
+        ) from error
+    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+        raise UsageError(f"{file} is no TOML: {error}.") from error
     _refuse_unknown_names(file, text, declared)
     _refuse_no_network(file, text, declared)
     return declared
@@ -254,6 +264,8 @@ def _what(error: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         known = _keys(error["loc"])
         return f"there is no such key{near(str(key), known) or '; there are ' + ', '.join(known)}"
+    if kind == "tuple_type" and key in _TABLES and isinstance(error["input"], dict):
+        return f"there may be several of it: write [[{key}]], in two pairs of brackets"
     if kind == "model_type" and isinstance(key, str):
         return f"it is a table: write [{key}] on a line of its own, and its keys below it"
     if kind in ("missing", "too_short"):
