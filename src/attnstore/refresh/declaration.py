@@ -53,6 +53,14 @@ def _pattern(text: str) -> str:
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_zero(cls, given: Any) -> Any:
+        for key, value in given.items() if isinstance(given, dict) else ():
+            if isinstance(value, str) and "\0" in value:
+                raise ValueError(f"{key} holds the character \\u0000, which no name or path has")
+        return given
+
 
 class Models(_Table):
     """One model, or the checkpoints of a training. Exactly one of id, folder, package, glob.

@@ -146,7 +146,7 @@ class Training:
             return
         try:
             held = dict(json.loads((self.folder / _RECORD).read_text()))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UsageError(
                 f"{self.folder} is not empty and holds no training of attnstore; give another --out."
             ) from error
