@@ -9,6 +9,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+import polars as pl
+
 from attnstore.errors import DatasetError
 from attnstore.readable import size
 
@@ -16,6 +18,9 @@ SHARE = 4
 """Texts may take a quarter of the memory: they are copied while they become a table."""
 ROW_BYTES = 256
 """What a row costs beside its texts: its places in every column, its number, its plan."""
+CHARACTERS = 1_000_000
+"""The longest text. A model reads at most 32,768 tokens of it, and a tokenizer needs about a
+kilobyte for each character of the whole; spaCy has the same limit."""
 _UNKNOWN = 8 << 30
 """Memory of a machine that does not say how much it has, in bytes."""
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -44,4 +49,15 @@ def refuse(source: str, n_bytes: int, what: str = "its texts take") -> None:
             f"{source} is too large for this machine: {what} {size(n_bytes)} in memory, and at most "
             f"{size(most)} are read (a quarter of the memory); write a part of its rows to another "
             "file, or use a machine with more memory"
+        )
+
+
+def refuse_long(source: str, column: str | None, texts: pl.Series) -> None:
+    """Raise DatasetError, with the row, for a text that no tokenizer should be given."""
+    row = texts.str.len_chars().fill_null(0).arg_max()
+    if row is not None and (characters := len(texts[row] or "")) > CHARACTERS:
+        raise DatasetError(
+            f"row {row} of {source} holds a text of {characters:,} characters in column {column!r}, "
+            f"and one may have {CHARACTERS:,}; if line ends are missing put them back, else split it "
+            "into passages"
         )

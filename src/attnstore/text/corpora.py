@@ -22,7 +22,7 @@ from attnstore import resources
 from attnstore.errors import DatasetError, UsageError
 from attnstore.names import near, slug
 from attnstore.specs import split_spec
-from attnstore.text import columns, framenet, hub, readers
+from attnstore.text import bounds, columns, framenet, hub, readers
 from attnstore.text.columns import Table
 
 SAMPLE = "sample"
@@ -116,7 +116,9 @@ def load(
     rows = table.read([column for column, _ in asked if column is not None])
     if not rows.height:
         raise _no_rows(place)
-    strings = (_strings(rows, column) for column, _ in asked)
+    strings = [_strings(rows, column) for column, _ in asked]
+    for (column, _), texts in zip(asked[:2], strings[:2], strict=True):
+        bounds.refuse_long(place, column, texts)
     frame = pl.DataFrame(
         {
             "example": pl.int_range(rows.height, dtype=pl.Int64, eager=True),
