@@ -17,6 +17,9 @@ import pyarrow as pa
 from attnstore.errors import DatasetError
 from attnstore.text import bounds
 
+_MOST, _LONGEST = 50, 80
+"""Names in a sentence, and characters of each."""
+
 Kind = pl.DataType | str
 """What a column holds: a type of Polars, or the name of one that Polars lacks."""
 
@@ -68,6 +71,12 @@ def textual(kind: Kind) -> bool:
 def printable(name: str) -> str:
     """A column's name without lone surrogates, which can be neither compared nor printed."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names of columns on one line, the first of many."""
+    short = [" ".join(name[:_LONGEST].splitlines()) for name in names[:_MOST]]
+    return ", ".join(short) + (", …" if len(names) > _MOST else "")
 
 
 def arrow_kind(type_: Any) -> Kind:
@@ -134,7 +143,13 @@ def of_arrow(source: str, schema: Any, chunks: Callable[[Sequence[str]], Any]) -
     """A table that Arrow holds. chunks: some of its columns, as a pyarrow Table."""
 
     def load(names: Sequence[str]) -> pl.DataFrame:
-        rows = chunks(names)
+        try:
+            rows = chunks(names)
+        except (pa.ArrowException, OverflowError, NotImplementedError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise DatasetError(
+                f"{source} is damaged in {listed(names)} ({reason}); write it again from its source"
+            ) from error
         return pl.DataFrame([_series(rows.column(name), source, name) for name in names])
 
     return Table(

@@ -205,7 +205,7 @@ def _columns(
     """The text, pair and label columns: those asked for, else those that are recognised."""
     if not table.columns:
         raise _no_rows(source)
-    listed = ", ".join(table.columns)
+    listed = columns.listed(table.columns)
     for wanted in (text, pair, label):
         if wanted is not None and wanted not in table.columns:
             raise DatasetError(
@@ -239,7 +239,7 @@ def _refuse_kind(table: Table, column: str | None, source: str, option: str) -> 
         raise DatasetError(
             f"column {column!r} of {source} holds {kind}, not "
             f"{'labels' if option == '--label' else 'text'}; choose another of "
-            f"{', '.join(table.columns)} with {option}"
+            f"{columns.listed(table.columns)} with {option}"
         )
 
 
