@@ -33,7 +33,7 @@ from attnstore.commands.sentences import Command
 from attnstore.errors import BusyError, UsageError
 from attnstore.model.ingestion import AT_ONCE
 from attnstore.refresh import declaration, making
-from attnstore.refresh.making import Outcome
+from attnstore.refresh.outcome import Outcome
 from flows import only_sentences, runners
 from flows.ingest import as_shared_tasks, as_tasks
 

@@ -415,7 +415,11 @@ def test_an_unknown_place_says_what_a_place_is(tmp_path: Path) -> None:
         ("x.jsonl", b'{"text": "a"}\n\n{"text": \n', "line 3: not valid JSON"),
         ("x.jsonl", b'{"text": "a"}\n["b"]\n', "must hold records"),
         ("x.jsonl", b'{"text": "\\ud800"}\n', "line 1: the field 'text' holds \\ud800"),
-        ("x.jsonl", b'{"text": "a"}\n{"text": {"b": 1}}\n', "line 2: the field 'text' holds a record"),
+        (
+            "x.jsonl",
+            b'{"text": "a"}\n{"text": {"b": 1}}\n',
+            "line 2: the field 'text' holds a record",
+        ),
         ("x.json", b'[\n{"text": "a"},\n{]', "line 3: not valid JSON"),
         ("x.json", b'{"text": "a"}', "must hold records"),
         ("x.parquet", b"", "not a whole Parquet file"),

@@ -20,7 +20,7 @@ from attnstore.disk import fragments
 from attnstore.model import checkpoints
 from attnstore.refresh import making, planning, readiness
 from attnstore.refresh.declaration import read
-from attnstore.refresh.making import Outcome
+from attnstore.refresh.outcome import Outcome
 
 FILE = """\
 store = "storage"

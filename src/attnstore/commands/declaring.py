@@ -17,7 +17,7 @@ from attnstore.errors import UsageError
 from attnstore.readable import duration, size
 
 if TYPE_CHECKING:
-    from attnstore.refresh.making import Outcome
+    from attnstore.refresh.outcome import Outcome
 
 DECLARED = "attnstore.toml"
 

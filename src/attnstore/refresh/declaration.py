@@ -23,7 +23,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from attnstore import store as stores
 from attnstore.errors import UsageError
@@ -32,7 +31,7 @@ from attnstore.model.runs import Settings
 from attnstore.names import near
 from attnstore.patterns import classified
 from attnstore.query import analyses
-from attnstore.refresh import lines
+from attnstore.refresh import lines, mistakes
 from attnstore.specs import check_name
 
 FILE = "attnstore.toml"
@@ -238,7 +237,7 @@ def read(path: str | Path = FILE) -> Declaration:
         declared = Declaration(**tomllib.loads(text))
         declared._folder = file.absolute().parent
     except ValidationError as error:
-        raise UsageError(_sentence(file, text, error.errors())) from error
+        raise UsageError(mistakes.sentence(file, text, error.errors(), _keys)) from error
     except RecursionError as error:
         raise UsageError(
             f"{file} is nested too deeply; `attnstore init` shows its form."
@@ -248,40 +247,6 @@ def read(path: str | Path = FILE) -> Declaration:
     _refuse_unknown_names(file, text, declared)
     _refuse_no_network(file, text, declared)
     return declared
-
-
-def _sentence(file: Path, text: str, found: list[ErrorDetails]) -> str:
-    """The mistake that stands first in the file."""
-    deeper = {e["loc"][:1] for e in found if len(e["loc"]) > 1}  # makes its list too short as well
-    found = [e for e in found if e["type"] != "too_short" or e["loc"] not in deeper]
-    absent = [e["type"] == "missing" and len(e["loc"]) == 1 for e in found]  # told last
-    located = ((absent[i], lines.line_of(text, e["loc"]), i) for i, e in enumerate(found))
-    _, line, first = min(located)
-    error = found[first]
-    more = f" ({len(found) - 1} more to mend)" if len(found) > 1 else ""
-    return f"{_where(file, line, error['loc'])} {_what(error)}{more}."
-
-
-def _where(file: Path, line: int, place: tuple[str | int, ...]) -> str:
-    return f"{file}, line {line}, {lines.named(place)}:"
-
-
-def _what(error: ErrorDetails) -> str:
-    """What pydantic found, in words that say what to do."""
-    kind, key = error["type"], error["loc"][-1]
-    if kind == "extra_forbidden":
-        known = _keys(error["loc"])
-        return f"there is no such key{near(str(key), known) or '; there are ' + ', '.join(known)}"
-    if kind == "tuple_type" and key in _TABLES and isinstance(error["input"], dict):
-        return f"there may be several of it: write [[{key}]], in two pairs of brackets"
-    if kind == "model_type" and isinstance(key, str):
-        return f"it is a table: write [{key}] on a line of its own, and its keys below it"
-    if kind in ("missing", "too_short"):
-        return "it is missing; give it"
-    if kind == "value_error":
-        return str(error["ctx"]["error"]).rstrip(".")
-    given = error["input"]
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, and it is {given!r}"
 
 
 _TABLES: dict[str, type[_Table]] = {
@@ -300,7 +265,7 @@ def _refuse_unknown_names(file: Path, text: str, declared: Declaration) -> None:
     """Names must be there once, and what refers to one must mean one that is there."""
 
     def refuse(what: str, *place: str | int) -> None:
-        raise UsageError(f"{_where(file, lines.line_of(text, place), place)} {what}.")
+        raise UsageError(f"{mistakes.where(file, lines.line_of(text, place), place)} {what}.")
 
     known: dict[str, list[str]] = {}
     for table in ("models", "datasets"):
@@ -329,5 +294,5 @@ def _refuse_no_network(file: Path, text: str, declared: Declaration) -> None:
     try:
         classified.fingerprint(declared.network)
     except UsageError as error:
-        where = _where(file, lines.line_of(text, place), place)
+        where = mistakes.where(file, lines.line_of(text, place), place)
         raise UsageError(f"{where} {error}") from error

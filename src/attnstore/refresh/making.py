@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,13 @@ from attnstore import store as stores
 from attnstore.disk import buckets, fragments, locks
 from attnstore.errors import AttnstoreError, BusyError, CaptureError, ModelError
 from attnstore.model import bases, ingestion
-from attnstore.model.ingestion import Progress, RunBlocks, Summary, store_blocks
+from attnstore.model.ingestion import Progress, RunBlocks, store_blocks
 from attnstore.model.runs import Run
 from attnstore.query import analyses
 from attnstore.refresh import currency, movement, planning
 from attnstore.refresh.declaration import Declaration, read
-from attnstore.refresh.planning import Pair, Plan
+from attnstore.refresh.outcome import Outcome
+from attnstore.refresh.plans import Pair, Plan
 from attnstore.refresh.seen import Seen, signature
 from attnstore.show import report
 from attnstore.store import Store
@@ -40,32 +41,6 @@ _log = logging.getLogger(__name__)
 
 Step = Callable[[str, Callable[[], object]], object]
 """Runs a named piece of work and returns what it returns; a flow does so in a task."""
-
-
-@dataclass
-class Outcome:
-    """What a refresh did. ingested, annotated, classified, analysed: what it made; moved: drift of the heads of runs that were new to it; alerts: of these,
-    the heads below the file's thresholds; said: a line about each thing that was made; waiting,
-    refused (before, and not tried again), problems: a sentence each; page: the report."""
-
-    ingested: list[Summary] = field(default_factory=list)
-    annotated: list[str] = field(default_factory=list)
-    classified: list[str] = field(default_factory=list)
-    analysed: list[str] = field(default_factory=list)
-    moved: pl.DataFrame = field(default_factory=pl.DataFrame)
-    most: pl.DataFrame = field(default_factory=pl.DataFrame)
-    alerts: pl.DataFrame = field(default_factory=pl.DataFrame)
-    said: list[str] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    page: Path | None = None
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was made."""
-        made = (self.ingested, self.annotated, self.classified, self.analysed, self.moved)
-        return any(len(found) for found in made)
 
 
 def refresh(
