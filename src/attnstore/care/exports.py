@@ -218,7 +218,7 @@ def _to_bertviz(maps: _Maps, path: Path) -> None:
             sentence_b_start=second or 0, layers=maps.layers, heads=maps.heads,
         )  # fmt: skip
     first = f"example-{maps.inputs['example'][0]}.npz"
-    (path / "README.md").write_text(_BERTVIZ.format(run=maps.run, first=first))
+    (path / "README.md").write_text(_BERTVIZ.format(run=maps.run, first=first), "utf-8")
 
 
 FORMATS: dict[str, tuple[Callable[[_Maps, Path], None], str]] = {

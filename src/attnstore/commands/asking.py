@@ -11,7 +11,7 @@ import click
 import polars as pl
 
 from attnstore.commands import cli_output
-from attnstore.commands.options import format_option, param_option
+from attnstore.commands.options import format_option, param_option, said
 from attnstore.commands.questions import answer, reading
 from attnstore.errors import UsageError
 from attnstore.query import analyses
@@ -35,16 +35,17 @@ def sql(store: str, text: str, params: dict[str, Any], form: str | None, out: st
 
 
 def _text(text: str) -> str:
-    if text == "-":
-        return sys.stdin.read()
-    if not text.startswith("@"):
-        return text
+    """The question itself, or what the file or stdin holds, as UTF-8."""
+    if text != "-" and not text.startswith("@"):
+        return said(text)
+    name = "Standard input" if text == "-" else f"The file {text[1:]}"
     try:
-        return Path(text[1:]).expanduser().read_text()
+        data = sys.stdin.buffer.read() if text == "-" else Path(text[1:]).expanduser().read_bytes()
+        return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UsageError(
-            f"The file {text[1:]} cannot be read ({reason}); TEXT is @FILE."
+            f"{name} cannot be read ({reason}); TEXT is SQL, @FILE, or - for stdin."
         ) from error
 
 

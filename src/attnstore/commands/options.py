@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -115,8 +116,16 @@ def parameters(
             raise UsageError(f"--param {text} names no value; write --param name=value.")
         if name in found:
             raise UsageError(f"--param {name} is given twice; give it once.")
-        found[name] = _value(value)
+        found[name] = _value(said(value))
     return found
+
+
+def said(text: str) -> str:
+    """An argument as UTF-8, where the locale took its bytes for something else."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _value(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -13,6 +14,13 @@ from attnstore.errors import AttnstoreError
 
 class _Sentences(click.Command):
     """A click command that ends so. Ctrl-C is exit code 130, a closed pipe is quiet."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run from the command line: what is printed is UTF-8 in every locale."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError):  # another's stream
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+        return super().main(*arguments, **options)
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command."""

@@ -73,7 +73,7 @@ def bucket(root: Path) -> Bucket | None:
     Whoever has used it goes on with it, also when the local side is deleted meanwhile.
     """
     if root not in _used and (root / MARK).exists():
-        about = json.loads((root / MARK).read_text())
+        about = json.loads((root / MARK).read_text("utf-8"))
         _used[root] = Bucket(about["address"], root, about["endpoint"], about["side"])
     return _used.get(root)
 
@@ -309,7 +309,7 @@ class Bucket:
 def _boot() -> str:
     """What tells this start of this machine from others, where the system has it."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     return ""
 
 

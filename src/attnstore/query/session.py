@@ -59,7 +59,7 @@ class Session:
         for (name,) in views:
             self.con.execute(f'CREATE VIEW "{name}" AS FROM idx.main."{name}"')
         for path in resources.sql_files("schema/session").values():
-            self.con.execute(path.read_text())
+            self.con.execute(path.read_text("utf-8"))
 
     def _confine(self) -> None:
         file = str(self.root / index.FILE)
@@ -95,6 +95,7 @@ class Session:
 
         rows: compute no more than that many. Raises QueryError (it cannot be run), UnknownNameError (it names a run that is not there).
         """
+        _require_text(text, *(v for v in (params or {}).values() if isinstance(v, str)))
         with self.attached() as con, self.explained():
             statement = self._statement(text)
             used = {k: v for k, v in (params or {}).items() if k in statement.named_parameters}
@@ -176,6 +177,16 @@ class Connection:
         """Give the index free and end the session."""
         self._held.close()
         self._session.close()
+
+
+def _require_text(*texts: str) -> None:
+    """Raise QueryError for half a character, which no query can hold."""
+    for text in texts:
+        if (half := re.search("[\ud800-\udfff]", text)) is not None:
+            raise QueryError(
+                f"The query or a parameter holds half a character ({half[0]!r}) at position "
+                f"{half.start()}, which is no text; write it whole, in UTF-8."
+            )
 
 
 def _listed(known: list[str]) -> str:

@@ -66,7 +66,7 @@ class Seen:
         self._file = root / SEEN
         self._kept: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError):
-            self._kept = json.loads(self._file.read_text())
+            self._kept = json.loads(self._file.read_text("utf-8"))
 
     def resolve(self, folder: Path, now: Signature) -> Checkpoint:
         """The checkpoint in a folder; its weights are read only if something has changed."""
@@ -122,7 +122,7 @@ def _step(entry: Models, folder: Path) -> int:
         match = re.search(entry.step, folder.name)
         return int(match[1]) if match and match[1].isdecimal() else -1
     try:
-        step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
+        step = json.loads((folder / "trainer_state.json").read_text("utf-8"))["global_step"]
         return int(step)
     except (OSError, ValueError, KeyError, TypeError):
         match = re.search(r"(\d+)$", folder.name)

@@ -69,7 +69,7 @@ def _bound(memory: int, file: int) -> None:
     `file`; what asks for more fails."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (file, file))
     with contextlib.suppress(OSError, ValueError, IndexError):
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text("utf-8")
         held = int(status.split("VmData:")[1].split()[0]) * 1024
         resource.setrlimit(resource.RLIMIT_DATA, (held + memory, held + memory))
 
