@@ -11,7 +11,7 @@ import click
 import polars as pl
 
 from attnstore.commands import cli_output
-from attnstore.commands.options import format_option, param_option, said
+from attnstore.commands.options import format_option, param_option, rows_out_option, said
 from attnstore.commands.questions import answer, reading
 from attnstore.errors import UsageError
 from attnstore.query import analyses
@@ -21,7 +21,7 @@ from attnstore.query import analyses
 @click.argument("text")
 @param_option
 @format_option
-@click.option("--out", metavar="FILE", help="Write the rows there; its ending names the format.")
+@rows_out_option
 @click.pass_obj
 def sql(store: str, text: str, params: dict[str, Any], form: str | None, out: str | None) -> None:
     """Ask a question in SQL. TEXT may be @FILE, or - for stdin.
@@ -29,6 +29,7 @@ def sql(store: str, text: str, params: dict[str, Any], form: str | None, out: st
     \b
     Example: attnstore sql 'FROM map_stats WHERE run = $run LIMIT 5' --param run=minilm/sample
     """
+    form = cli_output.format_of(form, out)
     asked = _text(text)
     with reading(store) as opened:
         cli_output.emit(answer(lambda: opened.sql(asked, **params)), form, out)
@@ -53,18 +54,22 @@ def _text(text: str) -> str:
 @click.argument("name", required=False)
 @param_option
 @format_option
+@rows_out_option
 @click.pass_obj
-def query(store: str, name: str | None, params: dict[str, Any], form: str | None) -> None:
+def query(
+    store: str, name: str | None, params: dict[str, Any], form: str | None, out: str | None
+) -> None:
     """Run an analysis of sql/analysis; without NAME, list them.
 
     \b
     Example: attnstore query special_tokens --param run=minilm/sample
     """
+    form = cli_output.format_of(form, out)
     if name is None:
-        cli_output.emit(_analyses(), form, None)
+        cli_output.emit(_analyses(), form, out)
         return
     with reading(store) as opened:
-        cli_output.emit(answer(lambda: analyses.run(opened, name, **params)), form, None)
+        cli_output.emit(answer(lambda: analyses.run(opened, name, **params)), form, out)
 
 
 def _analyses() -> pl.DataFrame:

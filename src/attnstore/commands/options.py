@@ -144,3 +144,5 @@ param_option = click.option("--param", "params", multiple=True, callback=paramet
                             help="Value of $K in the SQL; several times for several.")  # fmt: skip
 format_option = click.option("--format", "form", type=click.Choice(cli_output.FORMATS),
                              help="How to show the rows.  [default: table]")  # fmt: skip
+rows_out_option = click.option("--out", metavar="FILE",
+                              help="Write the rows there; its ending names the format.")  # fmt: skip
