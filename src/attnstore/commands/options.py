@@ -131,7 +131,7 @@ def said(text: str) -> str:
 def _value(text: str) -> Any:
     try:
         value = json.loads(text, parse_constant=_no_number)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return text if isinstance(value, dict) else value
 
