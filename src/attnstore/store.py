@@ -37,13 +37,15 @@ VERSION = 1
 class Store:
     """A folder (or a bucket) with attention of one or more runs, ready to be asked.
 
-    root: its folder, of a bucket the local side; answers: those of named analyses that are kept.
+    root: its folder, of a bucket the local side; answers: those of named analyses that are kept;
+    settings: of DuckDB, such as memory_limit, for questions; set before the first one.
     Opening brings the index up to date; `behind` tells why, where that was not possible.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.behind: str | None = None
+        self.settings: dict[str, str] = {}
         self.answers = Answers(root)
         try:
             damaged = index.catch_up(root).damaged
@@ -66,7 +68,7 @@ class Store:
 
     @cached_property
     def _session(self) -> Session:
-        session = Session(self.root)
+        session = Session(self.root, settings=self.settings)
         weakref.finalize(self, session.close)
         return session
 

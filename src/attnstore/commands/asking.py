@@ -11,8 +11,14 @@ import click
 import polars as pl
 
 from attnstore.commands import cli_output
-from attnstore.commands.options import format_option, param_option, rows_out_option, said
-from attnstore.commands.questions import answer, reading
+from attnstore.commands.options import (
+    format_option,
+    memory_option,
+    param_option,
+    rows_out_option,
+    said,
+)
+from attnstore.commands.questions import bounded, reading
 from attnstore.errors import UsageError
 from attnstore.query import analyses
 
@@ -22,8 +28,11 @@ from attnstore.query import analyses
 @param_option
 @format_option
 @rows_out_option
+@memory_option
 @click.pass_obj
-def sql(store: str, text: str, params: dict[str, Any], form: str | None, out: str | None) -> None:
+def sql(
+    store: str, text: str, params: dict[str, Any], form: str | None, out: str | None, memory: float
+) -> None:
     """Ask a question in SQL. TEXT may be @FILE, or - for stdin.
 
     \b
@@ -32,7 +41,7 @@ def sql(store: str, text: str, params: dict[str, Any], form: str | None, out: st
     form = cli_output.format_of(form, out)
     asked = _text(text)
     with reading(store) as opened:
-        cli_output.emit(answer(lambda: opened.sql(asked, **params)), form, out)
+        cli_output.emit(bounded(opened, memory, lambda: opened.sql(asked, **params)), form, out)
 
 
 def _text(text: str) -> str:
@@ -55,10 +64,12 @@ def _text(text: str) -> str:
 @param_option
 @format_option
 @rows_out_option
+@memory_option
 @click.pass_obj
 def query(
-    store: str, name: str | None, params: dict[str, Any], form: str | None, out: str | None
-) -> None:
+    store: str, name: str | None, params: dict[str, Any], form: str | None, out: str | None,
+    memory: float,
+) -> None:  # fmt: skip
     """Run an analysis of sql/analysis; without NAME, list them.
 
     \b
@@ -69,7 +80,9 @@ def query(
         cli_output.emit(_analyses(), form, out)
         return
     with reading(store) as opened:
-        cli_output.emit(answer(lambda: analyses.run(opened, name, **params)), form, out)
+        cli_output.emit(
+            bounded(opened, memory, lambda: analyses.run(opened, name, **params)), form, out
+        )
 
 
 def _analyses() -> pl.DataFrame:
