@@ -34,15 +34,8 @@ def test_a_missing_package_is_named_with_its_command(
     data = "sample"
     if name == "datasets":
         data = "glue/rte"
-    arguments = [
-        "--store",
-        str(tmp_path / "s"),
-        "ingest",
-        "--model",
-        str(tiny_bert),
-        "--dataset",
-        data,
-    ]
+    options = ["--model", str(tiny_bert), "--dataset", data, "--max-length", "64"]
+    arguments = ["--store", str(tmp_path / "s"), "ingest", *options]
     done = python("-c", WITHOUT.format(name=name, arguments=arguments))
     assert done.returncode == 2, done.stderr
     assert f"The package {name}, which this needs, is not installed" in done.stderr
