@@ -34,7 +34,7 @@ from attnstore.errors import BusyError, UsageError
 from attnstore.model.ingestion import AT_ONCE
 from attnstore.refresh import declaration, making
 from attnstore.refresh.outcome import Outcome
-from flows import only_sentences, runners
+from flows import only_sentences, require_server, runners
 from flows.ingest import as_shared_tasks, as_tasks
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def _serve(file: str, runner: str | None, every: float) -> None:
             "A schedule needs a Prefect server: run `prefect server start`, and set PREFECT_API_URL "
             "to its address, as in PREFECT_API_URL=http://127.0.0.1:4200/api."
         )
+    require_server()
     scheduled.serve(
         name="attnstore", parameters={"file": file, "runner": runner},
         interval=timedelta(seconds=every), limit=1,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import weakref
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from attnstore.disk import arrays, buckets, fragments, index, locks
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 from attnstore.names import near, require_held
 from attnstore.query.answers import Answers
+from attnstore.query.scans import Frames
 from attnstore.query.session import Connection, Session
 from attnstore.show import inputs, standalone
 from attnstore.show.notebook import store_html
@@ -36,13 +37,15 @@ VERSION = 1
 class Store:
     """A folder (or a bucket) with attention of one or more runs, ready to be asked.
 
-    root: its folder, of a bucket the local side; answers: those of named analyses that are kept.
+    root: its folder, of a bucket the local side; answers: those of named analyses that are kept;
+    settings: of DuckDB, such as memory_limit, for questions; set before the first one.
     Opening brings the index up to date; `behind` tells why, where that was not possible.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.behind: str | None = None
+        self.settings: dict[str, str] = {}
         self.answers = Answers(root)
         try:
             damaged = index.catch_up(root).damaged
@@ -65,7 +68,7 @@ class Store:
 
     @cached_property
     def _session(self) -> Session:
-        session = Session(self.root)
+        session = Session(self.root, settings=self.settings)
         weakref.finalize(self, session.close)
         return session
 
@@ -89,25 +92,7 @@ class Store:
         self._known_view(view)
         schema = self.sql(f'FROM "{view}" LIMIT 0').schema
 
-        def source(
-            columns: list[str] | None,
-            predicate: pl.Expr | None,
-            n_rows: int | None,
-            size: int | None,
-        ) -> Iterator[pl.DataFrame]:
-            # A session of its own: Polars may resume this generator in another thread.
-            session = Session(self.root)
-            with contextlib.closing(session), session.attached() as con, session.explained():
-                frame = con.sql(f'FROM "{view}"').pl(lazy=True)
-                if predicate is not None:
-                    frame = frame.filter(predicate)
-                if columns is not None:
-                    frame = frame.select(columns)
-                if n_rows is not None:
-                    frame = frame.head(n_rows)
-                yield from frame.collect_batches(maintain_order=True)
-
-        return register_io_source(source, schema=schema)
+        return register_io_source(partial(Frames, self.root, view), schema=schema)
 
     def maps(self, run: str, example: int) -> npt.NDArray[np.float32]:
         """Every map of one input: (layer, head, L, L) float32, rows attend to columns.

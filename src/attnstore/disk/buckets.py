@@ -310,7 +310,7 @@ class Bucket:
 def _boot() -> str:
     """What tells this start of this machine from others, where the system has it."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     return ""
 
 

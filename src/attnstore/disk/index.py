@@ -108,7 +108,9 @@ def _pending(root: Path) -> _Pending | None:
 
 
 def _schema() -> str:
-    return "\n".join(path.read_text() for path in resources.sql_files("schema/index").values())
+    return "\n".join(
+        path.read_text("utf-8") for path in resources.sql_files("schema/index").values()
+    )
 
 
 def _version() -> str:

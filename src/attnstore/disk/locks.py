@@ -85,7 +85,7 @@ def held(path: Path) -> bool:
 
 def _locks(inode: int) -> list[list[str]]:
     """The lines of /proc/locks about one file (Linux), in fields."""
-    lines = Path("/proc/locks").read_text().splitlines()
+    lines = Path("/proc/locks").read_text("utf-8").splitlines()
     fields = [line.split() for line in lines if "FLOCK" in line and "->" not in line]
     return [f for f in fields if f[5].rsplit(":", 1)[-1] == str(inode)]
 

@@ -21,9 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from duckdb.func import PythonUDFType
 
-from attnstore.disk import arrays
+from attnstore.disk import arrays, fragments
 from attnstore.disk.arrays import Floats, Ints
-from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
+from attnstore.errors import AttnstoreError, QueryError, StoreError, UnknownNameError
 from attnstore.query import reductions
 
 MAX_CELLS = 1 << 28
@@ -186,8 +186,21 @@ class Functions:
     def _gather(
         self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> Floats:
-        run, rows = self._run(run_key)
-        return run.gather(array, rows[layer, head], start, count)
+        try:
+            run, rows = self._run(run_key)
+            return run.gather(array, rows[layer, head], start, count)
+        except StoreError as error:
+            raise (self._dropped(run_key) or error) from error
+
+    def _dropped(self, run_key: int) -> UnknownNameError | None:
+        """What to say where a run that cannot be read was dropped in the meantime."""
+        name = self._run_of(run_key)
+        if name is None or fragments.listing(self._root, "runs", name):
+            return None
+        return UnknownNameError(
+            f"Run {name} was dropped while the query read it; `attnstore runs` lists those that are "
+            "left."
+        )
 
     def _run(self, run_key: int) -> tuple[arrays.RunArrays, Ints]:
         """The open arrays of a run, and the row of each (layer, head) number in them."""

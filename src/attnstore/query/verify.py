@@ -276,7 +276,7 @@ class _Verification:
         """Every file of `sql/check` gives no rows, but for what is known to be damaged."""
         for name, path in sql_files("check").items():
             with self.findings.step(f"sql/check/{name}.sql"):
-                for run, block, what in store.sql(path.read_text()).iter_rows():
+                for run, block, what in store.sql(path.read_text("utf-8")).iter_rows():
                     if not self.findings.known(run, block):
                         self.findings.add(f"{what} (sql/check/{name}.sql); {DROP}.", run, block)
             self._count.update(checks=1)

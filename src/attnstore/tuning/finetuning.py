@@ -145,7 +145,7 @@ class Training:
         if not self.trains or not there:
             return
         try:
-            held = dict(json.loads((self.folder / _RECORD).read_text()))
+            held = dict(json.loads((self.folder / _RECORD).read_text("utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UsageError(
                 f"{self.folder} is not empty and holds no training of attnstore; give another --out."
