@@ -12,6 +12,8 @@ from attnstore.refresh import lines
 
 Place = tuple[str | int, ...]
 Keys = Callable[[Place], list[str]]
+_SHOWN = 200
+"""Characters of a value in a sentence."""
 
 
 def sentence(file: Path, text: str, found: list[ErrorDetails], keys: Keys) -> str:
@@ -45,5 +47,6 @@ def _what(error: ErrorDetails, keys: Keys) -> str:
         return "it is missing; give it"
     if kind == "value_error":
         return str(error["ctx"]["error"]).rstrip(".")
-    given = error["input"]
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, and it is {given!r}"
+    given = repr(error["input"])
+    shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}…"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, and it is {shown}"
