@@ -14,8 +14,10 @@ from click.testing import CliRunner
 
 import attnstore
 from attnstore.commands.cli import main
+from attnstore.disk import arrays, fragments
 from attnstore.disk.arrays import RunArrays
 from attnstore.errors import DamageError, QueryError, UnknownNameError
+from attnstore.web.reader import Reader
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +176,27 @@ def test_a_run_that_is_dropped_during_a_query_is_named_so(
         monkeypatch.setattr(RunArrays, "gather", gather)
         with pytest.raises(UnknownNameError, match="tiny/sample was dropped while"):
             store.sql("SELECT sum(weight) FROM attention")
+
+
+def test_a_map_of_a_run_that_is_dropped_meanwhile_is_named_so(
+    sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The maps of an input, and a page of the explorer, say that the run was dropped; damage stays damage."""
+    shutil.copytree(sample_store, tmp_path / "s")
+    reader = Reader(tmp_path / "s")
+    with attnstore.open(tmp_path / "s") as store:
+        example = store.sql("SELECT min(example) FROM inputs").item()
+        reader.place("tiny/sample", example)
+
+        def unreadable(*_: Any) -> Any:
+            raise DamageError("Run tiny/sample cannot be read; ingest it again.")
+
+        monkeypatch.setattr(arrays, "open_run", unreadable)
+        with pytest.raises(DamageError):
+            store.maps("tiny/sample", example)
+        for fragment in fragments.listing(tmp_path / "s", "runs"):
+            (tmp_path / "s" / fragment.path).unlink()
+        for ask in (store.maps, reader.maps):
+            with pytest.raises(UnknownNameError, match="tiny/sample was dropped while"):
+                ask("tiny/sample", example)
+    reader.close()

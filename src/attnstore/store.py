@@ -22,6 +22,7 @@ from attnstore.disk import arrays, buckets, fragments, index, locks
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 from attnstore.names import near, require_held
 from attnstore.query.answers import Answers
+from attnstore.query.functions import unless_dropped
 from attnstore.query.scans import Frames
 from attnstore.query.session import Connection, Session
 from attnstore.show import inputs, standalone
@@ -109,7 +110,8 @@ class Store:
         if found.is_empty():
             raise self._no_example(run, example)
         cell, length = found.row(0)
-        return arrays.open_run(self.root, run).example(cell, length)
+        with unless_dropped(self.root, run):
+            return arrays.open_run(self.root, run).example(cell, length)
 
     def map(self, run: str, example: int, layer: int, head: int) -> Map:
         """One map with its tokens. Raises UnknownNameError for what the store does not hold."""

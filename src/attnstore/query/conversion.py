@@ -31,7 +31,7 @@ def frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
     names, types = relation.columns, relation.types
     wanted = [_shown(kind) for kind in types]
     try:
-        found = _cast(relation, names, wanted).pl()
+        found: pl.DataFrame = _cast(relation, names, wanted).pl()
     except pl.exceptions.PolarsError as error:
         raise _no_frame(names, types, error) from error
     except BaseException as error:  # a panic of Polars is no Exception
@@ -54,7 +54,9 @@ def _cast(
         for i, (name, kind) in enumerate(zip(names, wanted, strict=True))
     )
     aliases = ", ".join(f"c{i}" for i in range(len(names)))
-    return relation.query("answer", f"SELECT {columns} FROM answer AS t({aliases})")
+    found = relation.query("answer", f"SELECT {columns} FROM answer AS t({aliases})")
+    assert found is not None  # a SELECT has rows
+    return found
 
 
 def _shown(kind: Any) -> str | None:

@@ -10,6 +10,7 @@ What each takes and gives stands in sql/schema/session/1-weights.sql.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -186,21 +187,9 @@ class Functions:
     def _gather(
         self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> Floats:
-        try:
+        with unless_dropped(self._root, self._run_of(run_key)):
             run, rows = self._run(run_key)
             return run.gather(array, rows[layer, head], start, count)
-        except StoreError as error:
-            raise (self._dropped(run_key) or error) from error
-
-    def _dropped(self, run_key: int) -> UnknownNameError | None:
-        """What to say where a run that cannot be read was dropped in the meantime."""
-        name = self._run_of(run_key)
-        if name is None or fragments.listing(self._root, "runs", name):
-            return None
-        return UnknownNameError(
-            f"Run {name} was dropped while the query read it; `attnstore runs` lists those that are "
-            "left."
-        )
 
     def _run(self, run_key: int) -> tuple[arrays.RunArrays, Ints]:
         """The open arrays of a run, and the row of each (layer, head) number in them."""
@@ -217,6 +206,22 @@ class Functions:
             ).reshape(len(run.layers), -1)
             self._open[run_key] = run, rows
         return self._open[run_key]
+
+
+@contextlib.contextmanager
+def unless_dropped(root: Path, run: str | None) -> Iterator[None]:
+    """Where a run cannot be read because it was dropped in the meantime, say that instead.
+
+    Raises UnknownNameError then.
+    """
+    try:
+        yield
+    except StoreError as error:
+        if run is None or fragments.listing(root, "runs", run):
+            raise
+        raise UnknownNameError(
+            f"Run {run} was dropped while it was read; `attnstore runs` lists those that are left."
+        ) from error
 
 
 def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, others: Ints) -> None:

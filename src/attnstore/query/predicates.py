@@ -112,4 +112,4 @@ def _value(tree: Tree) -> duckdb.Expression | None:
     (kind, value), *_ = scalar.items()
     if kind not in _TYPES or not isinstance(value, str | int | float) or isinstance(value, bool):
         return None
-    return duckdb.ConstantExpression(value).cast(_TYPES[kind])  # type: ignore[arg-type]
+    return duckdb.ConstantExpression(value).cast(_TYPES[kind])
