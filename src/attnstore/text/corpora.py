@@ -22,7 +22,8 @@ from attnstore import resources
 from attnstore.errors import DatasetError, UsageError
 from attnstore.names import near, slug
 from attnstore.specs import split_spec
-from attnstore.text import framenet, hub, readers
+from attnstore.text import classes, framenet, hub, readers
+from attnstore.text.classes import Names
 
 SAMPLE = "sample"
 SAMPLES = {
@@ -60,6 +61,8 @@ class Dataset:
     text_column: str
     pair_column: str | None
     label_column: str | None
+    label_names: tuple[str, ...] | None = None
+    """Names of the classes in the order of the numbers in `label`, where the source keeps them."""
 
     @property
     def empty(self) -> int:
@@ -104,7 +107,7 @@ def load(
     single sentences. Raises DatasetError or UsageError.
     """
     place, name = split_spec(spec)
-    rows, found = _read(place, split)
+    rows, found, names = _read(place, split)
     if not rows.height:
         raise DatasetError(f"{place} holds no rows; give a source with at least one text")
     text, pair, label = _columns(rows, place, text, pair, label)
@@ -117,8 +120,9 @@ def load(
         }
     )
     return Dataset(
-        name or _name(place), place, found, frame, _fingerprint(frame), text, pair, label
-    )
+        name or _name(place), place, found, frame, _fingerprint(frame), text, pair, label,
+        None if label is None else names.get(label),
+    )  # fmt: skip
 
 
 def _name(place: str) -> str:
@@ -134,20 +138,25 @@ def _name(place: str) -> str:
 # Where the rows come from ------------------------------------------------------------------------
 
 
-def _read(place: str, split: str | None) -> tuple[pl.DataFrame, str | None]:
-    """The rows with the source's own columns, and the split they are."""
+def _read(place: str, split: str | None) -> tuple[pl.DataFrame, str | None, Names]:
+    """The rows with the source's own columns, the split they are, and the names of classes."""
     given = os.path.expanduser(place)  # not Path: '' would be the current folder
     path = Path(given)
     kind, _, argument = place.partition(":")
     if os.path.isdir(given) and place not in SAMPLES:
         saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
-        return (hub.read_saved if saved else readers.read_folder)(path, split)
+        if saved:
+            return hub.read_saved(path, split)
+        rows, found = readers.read_folder(path, split)
+        return rows, found, classes.of_place(path, found)
     if place in SAMPLES or os.path.isfile(given) or (kind in framenet.RULES and argument):
         if split is not None:
             raise UsageError(f"{place} has no splits, so leave out the split ({split!r})")
         if place in SAMPLES:
-            return _sample(place), None
-        return readers.read_file(path) if os.path.isfile(given) else _framenet(kind, argument), None
+            return _sample(place), None, {}
+        if os.path.isfile(given):
+            return readers.read_file(path), None, classes.of_place(path, None)
+        return _framenet(kind, argument), None, {}
     if place.startswith("glue/"):
         task = place.removeprefix("glue/")
         if task not in GLUE:

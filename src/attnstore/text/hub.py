@@ -10,11 +10,13 @@ from typing import Any
 import polars as pl
 
 from attnstore.errors import DatasetError
+from attnstore.text import classes
+from attnstore.text.classes import Names
 from attnstore.text.readers import brief, choose
 
 
-def read_saved(folder: Path, split: str | None) -> tuple[pl.DataFrame, str]:
-    """A split of a folder that `save_to_disk` wrote, and its name."""
+def read_saved(folder: Path, split: str | None) -> tuple[pl.DataFrame, str, Names]:
+    """A split of a folder that `save_to_disk` wrote, its name, and the names of its classes."""
     datasets: Any = import_module("datasets")  # a second to import, and only needed here
     try:
         loaded = datasets.load_from_disk(str(folder))
@@ -26,17 +28,18 @@ def read_saved(folder: Path, split: str | None) -> tuple[pl.DataFrame, str]:
     return _split(loaded, split, f"folder {folder}")
 
 
-def _split(loaded: Any, split: str | None, source: str) -> tuple[pl.DataFrame, str]:
+def _split(loaded: Any, split: str | None, source: str) -> tuple[pl.DataFrame, str, Names]:
     # datasets itself calls rows without a split "train"
     splits = loaded if isinstance(loaded, Mapping) else {str(loaded.split or "train"): loaded}
     chosen = choose(splits, split, source)
-    return splits[chosen].to_polars(), chosen
+    rows = splits[chosen]
+    return rows.to_polars(), chosen, classes.of_features(rows.features)
 
 
 def read_hub(
     place: str, repository: str, config: str | None, split: str | None
-) -> tuple[pl.DataFrame, str]:
-    """A split of a data set on the Hub, from its cache when the Hub cannot be reached."""
+) -> tuple[pl.DataFrame, str, Names]:
+    """A split of a data set on the Hub, as `read_saved` gives it, from its cache when the Hub cannot be reached."""
     datasets: Any = import_module("datasets")
     hub: Any = import_module("huggingface_hub.utils")
     failures = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)

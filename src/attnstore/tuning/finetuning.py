@@ -216,7 +216,8 @@ class Training:
         asked, settings = self.asked, self.asked.settings
         if self.trains:
             folder = self.folder / f"checkpoint-{step}"
-            evaluated, model = checkpoints.resolve(str(folder)), classifiers.load(folder)
+            evaluated = checkpoints.resolve(str(folder))
+            model = classifiers.load(evaluated)
         else:
             evaluated = asked.checkpoint
             model = classifiers.make(evaluated, asked.task, asked.init, self.seed)
