@@ -120,10 +120,12 @@ def find(
         )
     targets = _targets(read, chosen, checkpoint, outputs)
     sampled = len(chosen) < len(read.frame) - read.empty
-    given = (len(chosen), seed) if sampled else (None, None)
+    sample, given_seed = (len(chosen), seed) if sampled else (None, None)
     order = classes.order(_class_names(read) or (), outputs) or tuple(range(len(outputs)))
     metrics = _metrics(read, len(outputs))
-    return Subject(checkpoint, read, chosen, targets, metrics, max_length, *given, order)
+    return Subject(
+        checkpoint, read, chosen, targets, metrics, max_length, sample, given_seed, order
+    )
 
 
 def _metrics(dataset: Dataset, n_labels: int) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ Texts become tokens exactly as in an ingestion, so what is trained is what is an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ from attnstore.disk import layout
 from attnstore.errors import ModelError
 from attnstore.model import loading, models
 from attnstore.model.checkpoints import Checkpoint, output_names
-from attnstore.text import classes, tokenise
+from attnstore.text import tokenise
+from attnstore.tuning.recipes import other_order
 from attnstore.tuning.tasks import Examples, Task
 
 Inputs = list[dict[str, Any]]
@@ -62,36 +62,30 @@ def _fill(model: Any, checkpoint: Checkpoint, task: Task, head: bool) -> None:
     own = model.base_model.state_dict()
     found = {name: tensor for name, tensor in encoder.state_dict().items() if name in own}
     model.base_model.load_state_dict(found, strict=False)
-    if head and (outputs := output_names(checkpoint)) is not None:
+    if head and output_names(checkpoint) is not None:
         trained = models.load_classifier(checkpoint)
-        model.load_state_dict(_in_order(checkpoint, trained, task.labels, outputs))
+        model.load_state_dict(_in_order(checkpoint, trained, task))
 
 
-def _in_order(
-    checkpoint: Checkpoint, trained: Any, labels: Sequence[str], outputs: list[str]
-) -> dict[str, torch.Tensor]:
+def _in_order(checkpoint: Checkpoint, trained: Any, task: Task) -> dict[str, torch.Tensor]:
     """The tensors of a model with a head, its outputs brought into the order of a task's labels.
 
-    Raises ModelError where the names of both differ, or it is not plain which tensors of the head
-    have a row per output.
+    Raises ModelError where it is not plain which tensors of the head have a row per output.
     """
     tensors: dict[str, torch.Tensor] = trained.state_dict()
-    if not labels or not classes.has_names(outputs):
-        return tensors
-    order = classes.order(outputs, labels)
-    if order == tuple(range(len(outputs))):
+    order = other_order(checkpoint, task)
+    if order is None:
         return tensors
     prefix = f"{trained.base_model_prefix}."
     rows = [
         name
         for name, tensor in tensors.items()
-        if not name.startswith(prefix) and tensor.ndim and len(tensor) == len(outputs)
+        if not name.startswith(prefix) and tensor.ndim and len(tensor) == len(order)
     ]
-    last = {name.rpartition(".")[0] for name in rows}
-    if order is None or len(last) != 1:
+    if len({name.rpartition(".")[0] for name in rows}) != 1:
         raise ModelError(
-            f"The head of {checkpoint.name} has the outputs {', '.join(outputs)} and cannot be "
-            f"brought into the order {', '.join(labels)}; train from --init none or normal."
+            f"The head of {checkpoint.name} cannot be brought into the order of the labels "
+            f"{', '.join(task.labels)}; train from --init none or normal."
         )
     return tensors | {name: tensors[name][list(order)] for name in rows}
 

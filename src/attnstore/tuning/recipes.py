@@ -121,3 +121,12 @@ def _refuse_other_head(checkpoint: Checkpoint, task: Task) -> None:
             f"The head of {checkpoint.name} calls its outputs {', '.join(outputs)}, and the labels "
             f"of task {task.name} are {', '.join(task.labels)}: their names do not match; {remedy}"
         )
+
+
+def other_order(checkpoint: Checkpoint, task: Task) -> tuple[int, ...] | None:
+    """The output of the checkpoint's head for each label of a task, where it counts them otherwise."""
+    outputs = checkpoints.output_names(checkpoint)
+    if not outputs or not task.labels or not classes.has_names(outputs):
+        return None
+    found = classes.order(outputs, task.labels)
+    return None if found == tuple(range(len(task.labels))) else found
