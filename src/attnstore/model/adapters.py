@@ -75,6 +75,7 @@ def find(folder: Path) -> Adapter | None:
         raise ModelError(
             f"{folder} has {CONFIG} and no {FILE}; copy or download it, or save the adapter again"
         )
+    weights.read_header(file)
     revision = config.get("revision")
     if isinstance(revision, str) and "/" in base and not Path(base).expanduser().is_dir():
         base = f"{base}@{revision}"

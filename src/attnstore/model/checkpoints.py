@@ -154,6 +154,14 @@ def read_parts(folder: Path) -> Parts:
         raise ModelError(f"{folder} cannot be read: {error}") from error
 
 
+def files_elsewhere(folder: Path) -> list[Path]:
+    """Files of a model that are not in its folder itself: an encoder's in a subfolder, a base's."""
+    try:
+        return [path for path in read_parts(folder).files if path.parent != folder]
+    except ModelError:  # what is missing is said when it is asked for
+        return []
+
+
 def _adapted(adapter: Adapter) -> Parts:
     """The parts of an adapter's base with the adapter, and with its tokenizer where it has one."""
     try:

@@ -51,9 +51,10 @@ class Candidate:
 
 
 def signature(folder: Path) -> Signature:
-    """What changes whenever a file of a folder does; ModelError where it is gone."""
+    """What changes whenever a file of a folder or of its model does; ModelError where it is gone."""
     try:
         found = [(entry.name, entry.stat()) for entry in os.scandir(folder) if entry.is_file()]
+        found += [(str(path), path.stat()) for path in checkpoints.files_elsewhere(folder)]
     except OSError as error:  # deleted while it is looked at
         raise ModelError(f"{folder} cannot be read: {error.strerror}") from error
     return sorted([name, s.st_size, s.st_ino, s.st_ctime_ns] for name, s in found)
@@ -124,7 +125,7 @@ def _step(entry: Models, folder: Path) -> int:
     try:
         step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
         return int(step)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         match = re.search(r"(\d+)$", folder.name)
         return int(match[1]) if match else -1
 
