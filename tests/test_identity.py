@@ -20,9 +20,10 @@ from transformers.models.auto.tokenization_auto import (
     tokenizer_class_from_name,
 )
 
+import attnstore
 from attnstore import store as stores
 from attnstore.disk import fragments
-from attnstore.errors import ModelError
+from attnstore.errors import ModelError, UsageError
 from attnstore.model import checkpoints, identity, ingestion, loading, models
 from attnstore.model.checkpoints import readiness, resolve
 from attnstore.model.models import load_model, load_tokenizer
@@ -158,6 +159,28 @@ def test_the_identity_of_a_model_is_of_weights_and_tokenizer(folder: Path) -> No
     edit(folder / "config.json", layer_norm_eps=1e-6)
     assert len({before.identity, other_tokens.identity, resolve(str(folder)).identity}) == 3
     assert resolve(f"{folder}=named").identity == resolve(str(folder)).identity
+
+
+def test_the_same_weights_with_another_tokenizer_are_another_model_of_a_store(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Its run names a model whose tokenizer is the one that made its tokens; asking again finds both."""
+    data = str(write_rows(tmp_path / "t.jsonl", [{"text": text} for text in sentences(3)]))
+    second = Path(shutil.copytree(folder, tmp_path / "second" / "bert"))
+    (second / "special_tokens_map.json").write_text("{}")
+    for _ in range(2):
+        for model in (folder, second):
+            attnstore.ingest(tmp_path / "s", str(model), data, max_length=64)
+    with attnstore.open(tmp_path / "s") as store:
+        found = store.sql(
+            "SELECT model, tokenizer_fingerprint FROM runs JOIN models USING (model) ORDER BY run"
+        )
+    assert found.rows() == [
+        ("bert", resolve(str(folder)).tokenizer_fingerprint),
+        ("bert@2", resolve(str(second)).tokenizer_fingerprint),
+    ]
+    with pytest.raises(UsageError, match="would both be called 'bert'"):
+        attnstore.ingest(tmp_path / "s", [str(folder), str(second)], data, max_length=64)
 
 
 # Changes after the files were hashed

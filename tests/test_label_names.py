@@ -79,9 +79,7 @@ def test_a_saved_dataset_keeps_the_names_of_its_classes(tmp_path: Path) -> None:
     assert found.frame["label"].to_list() == ["2", "0", "1"]
 
 
-@pytest.mark.parametrize(
-    "content", [b"[" * 5000, b'{"info": 3}', b'{"info": {"features": 1}}']
-)
+@pytest.mark.parametrize("content", [b"[" * 5000, b'{"info": 3}', b'{"info": {"features": 1}}'])
 def test_metadata_that_does_not_read_has_no_names(tmp_path: Path, content: bytes) -> None:
     """What another program wrote there is no reason to refuse the texts."""
     table = pa.table({"text": ["a"], "label": [0]}).replace_schema_metadata(

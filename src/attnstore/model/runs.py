@@ -8,9 +8,11 @@ pass; the run's record is written last.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
@@ -259,7 +261,8 @@ def _register(
 
 def keep_model(root: Path, checkpoint: Checkpoint) -> str:
     """Describe a model in the store, under the registry's lock; returns its name there."""
-    name = owner(root, "models", checkpoint.name, checkpoint.fingerprint)
+    others = _of_other_tokenizers(root, checkpoint)
+    name = owner(root, "models", checkpoint.name, checkpoint.fingerprint, others)
     _write_once(root, "models", name, checkpoint.fingerprint, _model_row(name, checkpoint))
     return name
 
@@ -272,13 +275,30 @@ def keep_dataset(root: Path, dataset: Dataset) -> str:
     return name
 
 
-def owner(root: Path, table: str, name: str, content: str) -> str:
-    """The name under which some content is kept: `name`, or its next free revision `name@2`."""
+def _of_other_tokenizers(root: Path, checkpoint: Checkpoint) -> set[str]:
+    """Models of the store with these weights and another tokenizer: they are other models."""
+    found = set()
+    for fragment in fragments.listing(root, "models"):
+        if fragment.part == checkpoint.fingerprint[:16]:
+            with contextlib.suppress(DamageError):  # it is written anew
+                held = fragments.read(root, fragment)["tokenizer_fingerprint"][0]
+                if held != checkpoint.tokenizer_fingerprint:
+                    found.add(fragment.owner)
+    return found
+
+
+def owner(
+    root: Path, table: str, name: str, content: str, others: Collection[str] = frozenset()
+) -> str:
+    """The name under which some content is kept: `name`, or its next free revision `name@2`.
+
+    others: names that are of other content though their fragments look the same.
+    """
     held = {f.owner: f.part for f in fragments.listing(root, table)}
     number = 1
     while True:
         candidate = name if number == 1 else f"{name}@{number}"
-        if held.get(candidate, content[:16]) == content[:16]:
+        if candidate not in others and held.get(candidate, content[:16]) == content[:16]:
             return candidate
         number += 1
 
