@@ -28,6 +28,8 @@ from attnstore.model import checkpoints, identity, ingestion, loading, models
 from attnstore.model.checkpoints import readiness, resolve
 from attnstore.model.models import load_model, load_tokenizer
 from attnstore.model.runs import Settings
+from attnstore.refresh import declaration
+from attnstore.refresh.readiness import candidates
 from attnstore.text import corpora
 
 
@@ -301,6 +303,30 @@ def test_json_that_no_model_has_is_one_sentence(
     assert "\n" not in said
     assert file in said
     assert said == refusal(folder)
+
+
+def test_a_checkpoint_that_no_model_has_does_not_end_a_refresh(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Its neighbors are found, and what is wrong with it is said."""
+    runs = tmp_path / "runs"
+    for step in (1, 2, 3):
+        shutil.copytree(folder, runs / f"checkpoint-{step}")
+        (runs / f"checkpoint-{step}" / "trainer_state.json").write_text(
+            json.dumps({"global_step": step})
+        )
+    deep(runs / "checkpoint-2" / "config.json")
+    deep(runs / "checkpoint-3" / "trainer_state.json")
+    write_rows(tmp_path / "t.jsonl", [{"text": "a text"}])
+    file = tmp_path / "attnstore.toml"
+    file.write_text(
+        'store = "s"\nsettle = 0\n[[models]]\nname = "run"\nglob = "runs/checkpoint-*"\n'
+        '[[datasets]]\nname = "t"\nsource = "t.jsonl"\n[[ingest]]\n'
+    )
+    found = {c.name: c for c in candidates(declaration.read(file))}
+    assert [name for name, c in found.items() if c.checkpoint is not None] == ["run-1"]
+    assert "config.json is nested" in str(found["run-2"].why)
+    assert "trainer_state.json is nested" in str(found["run-3"].why)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ def resolve(spec: str, name: str | None = None) -> Checkpoint:
     folder, revision, derived = locations.locate(source, readiness)
     parts = read_parts(folder)
     config = parts.config
-    base = None if parts.step is None else next((config[k] for k in BASE if config.get(k)), None)
+    named = (config.get(key) for key in BASE)
+    base = next((name for name in named if name and isinstance(name, str)), None)
     sizes = _shape(parts.folder, config)
     _refuse_absurd(parts, sizes)
     return Checkpoint(
@@ -133,7 +134,7 @@ def resolve(spec: str, name: str | None = None) -> Checkpoint:
         tokenizer_fingerprint=parts.tokenizer_fingerprint,
         architecture=config["model_type"],
         max_positions=_max_positions(config),
-        base=base if parts.adapter is None else parts.adapter.base,
+        base=parts.adapter.base if parts.adapter else base if parts.step is not None else None,
         step=parts.step,
         **sizes,
     )
@@ -149,7 +150,7 @@ def read_parts(folder: Path) -> Parts:
         config = read_config(encoder)
         found = weights.find(encoder, config)
         tokenizer = tuple(identity.tokenizer_files(encoder))
-        return Parts(encoder, config, found, tokenizer, None, _step(encoder))
+        return Parts(encoder, config, found, tokenizer, None, _step(folder))
     except OSError as error:  # the Trainer deletes old checkpoints while others look at them
         raise ModelError(f"{folder} cannot be read: {error}") from error
 
@@ -243,7 +244,7 @@ def _step(folder: Path) -> int | None:
     path = folder / "trainer_state.json"
     if path.is_file():
         step = configs.read_json(path).get("global_step")
-        return step if isinstance(step, int) else None
+        return step if isinstance(step, int) and 0 <= step < 1 << 63 else None
     if re.fullmatch(r"checkpoint-\d+", folder.name):
         raise ModelError(
             f"{folder} has no trainer_state.json: the Trainer is still writing it, or was stopped;"

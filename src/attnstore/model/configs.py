@@ -106,8 +106,10 @@ def output_names(folder: Path, config: dict[str, Any]) -> list[str] | None:
 
     A head without names of its own has transformers' LABEL_0, LABEL_1, …; one of a score has one.
     """
-    classes = config.get("architectures") or ()
-    if not any(str(name).endswith("ForSequenceClassification") for name in classes):
+    classes = config.get("architectures")
+    if not isinstance(classes, list) or not any(
+        str(name).endswith("ForSequenceClassification") for name in classes
+    ):
         return None
     names = config.get("id2label")
     if not names:

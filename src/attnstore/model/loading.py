@@ -9,6 +9,7 @@ only through torch's `weights_only` unpickler.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import tempfile
@@ -84,9 +85,16 @@ def opened(checkpoint: Checkpoint) -> Iterator[tuple[Path, Parts]]:
     """
     parts = checkpoints.read_parts(checkpoint.folder)
     before = identity.stamps(parts.files)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name:
-        _link(parts, Path(name))
-        yield Path(name), parts
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX)))
+            _link(parts, folder)
+        except OSError as error:
+            raise ModelError(
+                f"the files of {checkpoint.folder} cannot be linked to from a temporary folder "
+                f"({error.strerror or error}); make room, or set TMPDIR to a folder with some"
+            ) from error
+        yield folder, parts
     if identity.stamps(parts.files) != before:
         raise _changed(checkpoint)
 
@@ -128,12 +136,14 @@ def refuse_larger_than_weights(
 
     transformers would fill what is missing at random first, which can take all memory.
     """
-    if getattr(config, "quantization_config", None) is not None:  # numbers are packed
+    try:
+        with torch.device("meta"):
+            skeleton = kind.from_config(config, trust_remote_code=False)
+    except Exception:  # it cannot be built without memory, so loading says what is wrong with it
         return
-    with torch.device("meta"):
-        skeleton = kind.from_config(config, trust_remote_code=False)
+    packed = 16 if getattr(config, "quantization_config", None) else 2
     described = sum(t.numel() for t in (*skeleton.parameters(), *skeleton.buffers()))
-    if described > 2 * parts.weights.elements + _SPARE:
+    if described > packed * parts.weights.elements + _SPARE:
         raise ModelError(
             f"config.json of model {checkpoint.name!r} describes {described} numbers, and its weights "
             f"hold at most {parts.weights.elements}: they do not belong together; restore the pair "
@@ -148,14 +158,17 @@ def explained(checkpoint: Checkpoint, part: str) -> Iterator[None]:
         yield
     except AttnstoreError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"  # of Rust, which is no Exception
+        if not panic and not isinstance(error, Exception):
+            raise
         raise ModelError(
             f"the {part} of {checkpoint.name!r} cannot be loaded; mend the files in"
             f" {checkpoint.folder} or give another model ({_reason(error, checkpoint.folder)})"
         ) from error
 
 
-def _reason(error: Exception, folder: Path) -> str:
+def _reason(error: BaseException, folder: Path) -> str:
     """What another library says, without its advice to run what stands in the files."""
     text = str(error).strip()
     if "weights_only" in text or "weights only" in text.lower():

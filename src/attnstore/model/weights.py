@@ -64,7 +64,8 @@ def find(folder: Path, config: dict[str, Any]) -> Weights:
         if file.suffix == ".safetensors":
             tensors = read_header(file)
             _refuse_unmerged(file, tensors)
-            elements += sum(math.prod(t["shape"]) for t in tensors.values())
+            most = 8 * file.stat().st_size  # of packed numbers; the shapes are the file's own word
+            elements += min(sum(math.prod(t["shape"]) for t in tensors.values()), most)
             wrapped |= any(map(_WRAPPED.search, tensors))
         else:
             _check_pickle(file)
