@@ -136,6 +136,19 @@ def test_a_path_in_the_tokenizers_settings_is_not_followed(folder: Path, tmp_pat
     assert load_tokenizer(resolve(str(folder)))("the fox")["input_ids"] == before
 
 
+@pytest.mark.parametrize(
+    "key", ["attn_implementation", "_attn_implementation", "experts_implementation"]
+)
+def test_a_configuration_cannot_name_a_program(tmp_path: Path, key: str) -> None:
+    """transformers would compute with a kernel that it fetches from the Hub; also for a classifier."""
+    folder = tiny.make_classifier(tmp_path / "m", "bert", 2)
+    expected = models.load_classifier(resolve(str(folder))).config._attn_implementation
+    edit(folder / "config.json", **{key: "kernels-community/some-kernel"})
+    found = resolve(str(folder))
+    assert models.load_classifier(found).config._attn_implementation == expected
+    assert load_model(found).config._attn_implementation == "eager"
+
+
 def test_a_tokenizer_can_be_saved_again(folder: Path, tmp_path: Path) -> None:
     """It remembers the checkpoint's folder, and gives the same tokens from where it is saved."""
     found = load_tokenizer(resolve(str(folder)))

@@ -33,6 +33,13 @@ _PREFIX = "attnstore-checkpoint-"
 _LINKS = re.compile(rf"[^\s'\"]*{_PREFIX}\w+")
 _UNWRAPPED = {r"^(?:module\.|_orig_mod\.)+": "", r"\._orig_mod\.": "."}
 """What torch.compile and DataParallel put before the names of tensors, and what stands instead."""
+_CUT = {
+    "config.json": re.compile(r"_?(attn|experts)_implementation|fusion_config"),
+    "tokenizer_config.json": re.compile(r"\w+_file"),
+}
+"""Keys that transformers would follow to programs of the Hub (attention by a kernel) or to other
+files; a run says itself by what its attention is computed."""
+_NOTHING = re.compile(r"(?!)")
 _SPARE = 1 << 26
 """Numbers that a model may have beyond its weights: a new head, tables that are computed."""
 
@@ -114,19 +121,26 @@ def _changed(checkpoint: Checkpoint) -> ModelError:
 
 
 def _link(parts: Parts, folder: Path) -> None:
-    """Fill a folder with links to the files of a model; paths outside are cut from their settings."""
+    """Fill a folder with links to the files of a model; what must not stand in one is cut from it."""
     weights = [*parts.weights.files, *([parts.weights.index] if parts.weights.index else [])]
     named = {path.relative_to(parts.folder): path for path in weights}
     named |= {Path(path.name): path for path in (parts.folder / "config.json", *parts.tokenizer)}
     for name, path in named.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if path.name != "tokenizer_config.json":
+        settings = read_json(path) if name.name in _CUT else {}
+        kept = _without(settings, _CUT.get(name.name, _NOTHING))
+        if kept == settings:
             target.symlink_to(path.absolute())
-            continue
-        settings = read_json(path)
-        kept = {key: value for key, value in settings.items() if not key.endswith("_file")}
-        target.write_text(json.dumps(kept), encoding="utf-8")
+        else:
+            target.write_text(json.dumps(kept), encoding="utf-8")
+
+
+def _without(content: Any, cut: re.Pattern[str]) -> Any:
+    """The content of a JSON file without the keys of that pattern, at any depth."""
+    if isinstance(content, dict):
+        return {k: _without(v, cut) for k, v in content.items() if not cut.fullmatch(k)}
+    return [_without(item, cut) for item in content] if isinstance(content, list) else content
 
 
 def refuse_larger_than_weights(
