@@ -14,7 +14,7 @@ from typing import Any
 
 from attnstore.errors import ModelError
 from attnstore.model import weights
-from attnstore.model.configs import read_json
+from attnstore.model.json_files import read_json
 
 CONFIG = "adapter_config.json"
 FILE = "adapter_model.safetensors"

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from attnstore.errors import ModelError
-from attnstore.model import adapters, configs, identity, locations, weights
+from attnstore.model import adapters, identity, json_files, locations, weights
 from attnstore.model.adapters import Adapter
-from attnstore.model.configs import read_config
 from attnstore.model.identity import BASE
+from attnstore.model.json_files import read_config
 from attnstore.model.weights import Weights
 from attnstore.names import slug
 from attnstore.specs import check_name, split_spec
@@ -203,7 +203,7 @@ def shape(folder: Path) -> dict[str, Any]:
 def output_names(checkpoint: Checkpoint) -> list[str] | None:
     """What a head for sequence classification calls its outputs; None where there is no such head."""
     parts = read_parts(checkpoint.folder)
-    return configs.output_names(parts.folder, parts.config)
+    return json_files.output_names(parts.folder, parts.config)
 
 
 def readiness(folder: Path) -> str | None:
@@ -243,7 +243,7 @@ def _step(folder: Path) -> int | None:
     """The step of a Trainer checkpoint; the Trainer writes trainer_state.json last."""
     path = folder / "trainer_state.json"
     if path.is_file():
-        step = configs.read_json(path).get("global_step")
+        step = json_files.read_json(path).get("global_step")
         return step if isinstance(step, int) and 0 <= step < 1 << 63 else None
     if re.fullmatch(r"checkpoint-\d+", folder.name):
         raise ModelError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnstore.errors import ModelError
-from attnstore.model.configs import read_json
+from attnstore.model.json_files import read_json
 
 BASE = ("base_model_name_or_path", "_name_or_path")
 """Keys of config.json that may name the base model: that of our trainings, and the one that

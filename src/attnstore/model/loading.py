@@ -26,7 +26,7 @@ from transformers.utils import logging
 from attnstore.errors import AttnstoreError, ModelError
 from attnstore.model import checkpoints, identity
 from attnstore.model.checkpoints import Checkpoint, Parts
-from attnstore.model.configs import read_json
+from attnstore.model.json_files import read_json
 from attnstore.model.merging import merge
 
 _PREFIX = "attnstore-checkpoint-"
@@ -172,6 +172,12 @@ def explained(checkpoint: Checkpoint, part: str) -> Iterator[None]:
         yield
     except AttnstoreError:
         raise
+    except ImportError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"the {part} of {checkpoint.name!r} needs a Python package that is not installed"
+            f" ({reason}); install it, then run the same command again"
+        ) from error
     except BaseException as error:
         panic = type(error).__name__ == "PanicException"  # of Rust, which is no Exception
         if not panic and not isinstance(error, Exception):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from attnstore.errors import ModelError
 from attnstore.model import adapters, weights
-from attnstore.model.configs import read_any, read_json
 from attnstore.model.identity import TOKENIZER_SETTINGS, VOCABULARIES
+from attnstore.model.json_files import read_any, read_json
 from attnstore.names import near
 
 PACKAGE = "package:"

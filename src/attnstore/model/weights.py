@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from attnstore.errors import ModelError
-from attnstore.model.configs import read_json
+from attnstore.model.json_files import read_json
 
 SAFETENSORS = ["model.safetensors", "model.safetensors.index.json"]
 PICKLES = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
