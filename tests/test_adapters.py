@@ -189,6 +189,10 @@ def base_is_an_adapter(folder: Path, base: Path) -> None:
     write(folder, folder.parent / "first", pair(QUERY))
 
 
+def base_is_itself(folder: Path, base: Path) -> None:
+    write(folder, folder, pair(QUERY))
+
+
 def no_weights(folder: Path, base: Path) -> None:
     (folder / "adapter_model.safetensors").unlink()
 
@@ -233,6 +237,7 @@ def nothing_of_the_encoder(folder: Path, base: Path) -> None:
         (no_base, "does not name its base"),
         (base_not_there, "the base of the adapter in .*there is no folder /no/such/folder"),
         (base_is_an_adapter, "is itself an adapter"),
+        (base_is_itself, "is itself an adapter"),
         (no_weights, "no adapter_model.safetensors"),
         (cut_off, "is not whole"),
         (other_kind, "'IA3'.*merge_and_unload"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -166,21 +167,26 @@ def files_elsewhere(folder: Path) -> list[Path]:
 def _adapted(adapter: Adapter) -> Parts:
     """The parts of an adapter's base with the adapter, and with its tokenizer where it has one."""
     try:
-        folder, _, _ = locations.locate(adapter.base, readiness)
-        base = read_parts(folder)
+        folder, _, _ = locations.locate(adapter.base, lambda f: _missing(f, _read_base))
+        base = _read_base(folder)
     except ModelError as error:
         raise ModelError(f"the base of the adapter in {adapter.folder}: {error}") from error
-    if base.adapter is not None:
-        raise ModelError(
-            f"the base of the adapter in {adapter.folder} is itself an adapter ({adapter.base}); "
-            "merge that one with peft's merge_and_unload() and save it"
-        )
     try:
         tokenizer = tuple(identity.tokenizer_files(adapter.folder))
     except ModelError:
         tokenizer = base.tokenizer
     step = _step(adapter.folder)
     return Parts(base.folder, base.config, base.weights, tokenizer, adapter, step)
+
+
+def _read_base(folder: Path) -> Parts:
+    """The parts of a model that an adapter belongs to; ModelError where it is an adapter itself."""
+    if adapters.find(locations.encoder_folder(folder)) is not None:
+        raise ModelError(
+            f"{folder} is itself an adapter; merge it with peft's merge_and_unload(), save the model,"
+            " and name that folder as base_model_name_or_path"
+        )
+    return read_parts(folder)
 
 
 def _refuse_absurd(parts: Parts, sizes: dict[str, int]) -> None:
@@ -208,8 +214,12 @@ def output_names(checkpoint: Checkpoint) -> list[str] | None:
 
 def readiness(folder: Path) -> str | None:
     """None when `folder` holds a complete checkpoint, else one sentence: what is missing."""
+    return _missing(folder, read_parts)
+
+
+def _missing(folder: Path, read: Callable[[Path], Parts]) -> str | None:
     try:
-        read_parts(folder)
+        read(folder)
     except ModelError as error:
         return str(error)
     return None
