@@ -393,6 +393,16 @@ def test_names_of_a_compiled_or_parallel_model_are_understood(
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+def test_names_that_are_not_understood_are_shown(folder: Path) -> None:
+    """A wrapper of someone's own: the refusal says what the file calls its tensors."""
+    path = folder / "model.safetensors"
+    named = {f"my_net.{name}": tensor for name, tensor in load_file(path).items()}
+    save_file(named, path, {"format": "pt"})
+    said = refusal(folder)
+    assert "first embeddings.LayerNorm.bias" in said
+    assert "others are, first my_net.embeddings" in said
+
+
 def test_a_part_that_was_compiled_alone_is_understood(tmp_path: Path) -> None:
     """Only the encoder of a classifier, say; its head keeps its place."""
     folder = tiny.make_classifier(tmp_path / "m", "bert", 2)

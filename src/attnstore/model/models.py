@@ -23,7 +23,10 @@ from attnstore.errors import ModelError, UsageError
 from attnstore.model import loading
 from attnstore.model.checkpoints import Checkpoint, Parts
 
-_COMPUTED = re.compile(r"inv_freq$|masked_bias$|(attn|attention)\.bias$|position_ids$|quant|scale")
+_COMPUTED = re.compile(
+    r"inv_freq$|masked_bias$|(attn|attention)\.bias$|position_ids$|"
+    r"(weight|input|output|[kv])_scale(_inv)?$|\.(absmax|SCB|qweight|qzeros|scales|g_idx)$|quant_"
+)
 """Tensors in files of older versions that are computed now, and those of quantized weights."""
 
 
@@ -121,6 +124,8 @@ def _refuse_foreign_weights(
         finding = f"{key} is {list(found)} in the weights, {list(expected)} by config.json"
     elif missing:
         finding = f"{len(missing)} tensors are not in the weights, first {missing[0]}"
+        if unexpected:
+            finding += f" (others are, first {next(iter(unexpected))})"
     elif surplus:
         finding = f"{len(surplus)} tensors are not in the config's model, first {surplus[0]}"
     else:
