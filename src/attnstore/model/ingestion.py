@@ -102,9 +102,7 @@ class Share:
                 from attnstore.model.blocks import BlockWorker
 
                 _shared.clear()
-                worker = BlockWorker(run, self.checkpoint, self.device)
-                checkpoints.refuse_changed(self.checkpoint)
-                _shared[identity] = worker
+                _shared[identity] = BlockWorker(run, self.checkpoint, self.device)
             return _shared[identity]
 
 
@@ -289,7 +287,7 @@ def request(
         raise UsageError("Give at least one model (--model) and one dataset (--dataset).")
     for checkpoint in found:
         runs.disabled(checkpoint, chosen)
-    _refuse_same_name("model", [(c.name, c.fingerprint, c.source) for c in found])
+    _refuse_same_name("model", [(c.name, c.identity, c.source) for c in found])
     _refuse_same_name("dataset", [(d.name, d.fingerprint, d.source) for d in loaded])
     return Request([(c, d) for c in found for d in loaded], chosen, device, base)
 

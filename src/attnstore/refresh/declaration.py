@@ -26,7 +26,7 @@ from pydantic import (
 
 from attnstore import store as stores
 from attnstore.errors import UsageError
-from attnstore.model.checkpoints import PACKAGE
+from attnstore.model.locations import PACKAGE
 from attnstore.model.runs import Settings
 from attnstore.names import near
 from attnstore.patterns import classified

@@ -32,9 +32,10 @@ Signature = list[list[Any]]
 
 
 def signature(folder: Path) -> Signature:
-    """What changes whenever a file of a folder does; ModelError where it is gone."""
+    """What changes whenever a file of a folder or of its model does; ModelError where it is gone."""
     try:
         found = [(entry.name, entry.stat()) for entry in os.scandir(folder) if entry.is_file()]
+        found += [(str(path), path.stat()) for path in checkpoints.files_elsewhere(folder)]
     except OSError as error:  # deleted while it is looked at
         raise ModelError(f"{folder} cannot be read: {error.strerror}") from error
     return sorted([name, s.st_size, s.st_ino, s.st_ctime_ns] for name, s in found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from attnstore.errors import DatasetError
 from attnstore.text import bounds
+from attnstore.text.classes import Names
 
 _MOST, _LONGEST = 50, 80
 """Names in a sentence, and characters of each."""
@@ -27,12 +28,14 @@ Kind = pl.DataType | str
 @dataclass(frozen=True)
 class Table:
     """A source whose columns are known. source: what errors call it; columns: names in its order;
-    kind: of one column; load: the rows of some columns, in the order asked for."""
+    kind: of one column; load: the rows of some columns, in the order asked for; classes: by column,
+    the names of its classes in the order of their numbers, where the source keeps them."""
 
     source: str
     columns: tuple[str, ...]
     kind: Callable[[str], Kind]
     load: Callable[[Sequence[str]], pl.DataFrame]
+    classes: Names = field(default_factory=dict)
 
     def read(self, names: Sequence[str]) -> pl.DataFrame:
         """Some columns, each once. Raises DatasetError, also for a name that two columns have."""

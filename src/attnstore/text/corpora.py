@@ -11,7 +11,7 @@ import hashlib
 import os
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from attnstore import resources
 from attnstore.errors import DatasetError, UsageError
 from attnstore.names import near, slug
 from attnstore.specs import split_spec
-from attnstore.text import bounds, columns, framenet, hub, readers
+from attnstore.text import bounds, classes, columns, framenet, hub, readers
 from attnstore.text.columns import Table
 
 SAMPLE = "sample"
@@ -63,6 +63,8 @@ class Dataset:
     text_column: str
     pair_column: str | None
     label_column: str | None
+    label_names: tuple[str, ...] | None = None
+    """Names of the classes in the order of the numbers in `label`, where the source keeps them."""
 
     @property
     def empty(self) -> int:
@@ -126,8 +128,9 @@ def load(
         }
     )
     return Dataset(
-        given or _name(place), place, found, frame, _fingerprint(frame), text, pair, label
-    )
+        given or _name(place), place, found, frame, _fingerprint(frame), text, pair, label,
+        None if label is None else table.classes.get(label),
+    )  # fmt: skip
 
 
 def _no_rows(place: str) -> DatasetError:
@@ -154,13 +157,18 @@ def _read(place: str, split: str | None) -> tuple[Table, str | None]:
     kind, _, argument = place.partition(":")
     if os.path.isdir(given) and place not in SAMPLES:
         saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
-        return (hub.read_saved if saved else readers.open_folder)(path, split)
+        if saved:
+            return hub.read_saved(path, split)
+        table, found = readers.open_folder(path, split)
+        return replace(table, classes=classes.of_place(path, found)), found
     if place in SAMPLES or os.path.isfile(given) or (kind in framenet.RULES and argument):
         if split is not None:
             raise UsageError(f"{place} has no splits, so leave out the split ({split!r})")
         if place in SAMPLES:
             return _sample(place), None
-        return readers.open_file(path) if os.path.isfile(given) else _framenet(kind, argument), None
+        if not os.path.isfile(given):
+            return _framenet(kind, argument), None
+        return replace(readers.open_file(path), classes=classes.of_place(path, None)), None
     if place.startswith("glue/"):
         task = place.removeprefix("glue/")
         if task not in GLUE:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from attnstore.errors import DatasetError
-from attnstore.text import columns
+from attnstore.text import classes, columns
 from attnstore.text.columns import Table
 from attnstore.text.readers import brief, choose
 
@@ -37,7 +38,8 @@ def _split(loaded: Any, split: str | None, source: str) -> tuple[Table, str]:
         rows.data.table.select(list(names)).validate(full=True)
         return rows.select_columns(list(names)).with_format("arrow")[:]
 
-    return columns.of_arrow(source, rows.data.schema, chunks), chosen
+    table = columns.of_arrow(source, rows.data.schema, chunks)
+    return replace(table, classes=classes.of_features(rows.features)), chosen
 
 
 def read_hub(

@@ -29,7 +29,7 @@ from attnstore.disk import files, index, locks
 from attnstore.errors import BusyError, ModelError, StoreError, UsageError
 from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint
-from attnstore.tuning import evaluations, metrics
+from attnstore.tuning import evaluations, metrics, recipes
 from attnstore.tuning.recipes import Request, request
 from attnstore.tuning.tasks import Examples
 
@@ -106,6 +106,8 @@ class Training:
             "seed": self.seed,
             "labels": task.labels,
         }
+        if (order := recipes.other_order(model, task)) and self.asked.init == "pretrained":
+            always["head"] = order
         if not self.trains:
             return {**always, "max_length": settings.max_length}
         train = [task.train.dataset.fingerprint, _digest(task.train.chosen.tobytes())]
@@ -216,7 +218,8 @@ class Training:
         asked, settings = self.asked, self.asked.settings
         if self.trains:
             folder = self.folder / f"checkpoint-{step}"
-            evaluated, model = checkpoints.resolve(str(folder)), classifiers.load(folder)
+            evaluated = checkpoints.resolve(str(folder))
+            model = classifiers.load(evaluated)
         else:
             evaluated = asked.checkpoint
             model = classifiers.make(evaluated, asked.task, asked.init, self.seed)
