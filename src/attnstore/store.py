@@ -252,7 +252,9 @@ class Store:
     def drop(self, run: str) -> None:
         """Delete a run: its record first, so that it is gone at once, then its data.
 
-        Raises UnknownNameError (no such run), BusyError (it is being ingested).
+        Stopped or refused in between, it leaves files that count for nothing: `gc` moves them aside.
+        Raises UnknownNameError (no such run), BusyError (it is being ingested), StoreError (the
+        system refuses to delete a file, or the index cannot be written).
         """
         known = {f.owner for f in fragments.listing(self.root, "runs")}
         if run not in known:
@@ -260,12 +262,31 @@ class Store:
                 f"The store holds no run {run!r}{near(run, known) or '; `attnstore runs` lists them'}"
             )
         with locks.hold(run_lock(self.root, run), what=f"Run {run}"):
-            for table in ("runs", *index.OF_RUNS):
-                fragments.remove(self.root, table, run)
-            arrays.remove(self.root, run)
-        run_lock(self.root, run).unlink(missing_ok=True)
-        with contextlib.suppress(BusyError):
+            try:
+                for table in ("runs", *index.OF_RUNS):
+                    fragments.remove(self.root, table, run)
+                arrays.remove(self.root, run)
+            except StoreError as error:
+                raise StoreError(self._not_deleted(run, error)) from error
+            with contextlib.suppress(OSError):  # while it is held: nobody waits for another file
+                run_lock(self.root, run).unlink(missing_ok=True)
+        try:
             index.catch_up(self.root)
+        except BusyError:  # it catches up when the store is next opened
+            return
+        except StoreError as error:
+            raise StoreError(
+                f"Run {run} is deleted, but the index still lists it: {error}"
+            ) from error
+
+    def _not_deleted(self, run: str, error: StoreError) -> str:
+        """Say how far a deletion came that the system refused."""
+        if fragments.listing(self.root, "runs", run):
+            return f"Nothing of run {run} was deleted: {error}"
+        return (
+            f"Run {run} is no longer in the store, but some of its files are left: {error} "
+            "`attnstore gc` moves them aside."
+        )
 
     def close(self) -> None:
         """End the session; a store needs no closing otherwise."""
