@@ -312,6 +312,11 @@ def run_lock(root: Path, run: str) -> Path:
     return root / locks.FOLDER / f"{run.replace('/', '--')}.lock"
 
 
+def copy_lock(root: Path) -> Path:
+    """The lock file of whoever copies into a store, or moves files in it aside."""
+    return root / locks.FOLDER / "copy.lock"
+
+
 def locate(path: str | Path) -> Path:
     """The absolute path of a store that may not be there yet; of a bucket, its local side."""
     if isinstance(path, str) and "://" in path:

@@ -282,6 +282,11 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
         entries = list(os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be listed: {error.strerror or error}; make it readable, and run the "
+            "same command again."
+        ) from error
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path))
