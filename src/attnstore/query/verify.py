@@ -278,5 +278,6 @@ class _Verification:
             with self.findings.step(f"sql/check/{name}.sql"):
                 for run, block, what in store.sql(path.read_text()).iter_rows():
                     if not self.findings.known(run, block):
-                        self.findings.add(f"{what} (sql/check/{name}.sql); {DROP}.", run, block)
+                        next_step = f"; {DROP}" if run else ""  # else the check says it
+                        self.findings.add(f"{what} (sql/check/{name}.sql){next_step}.", run, block)
             self._count.update(checks=1)
