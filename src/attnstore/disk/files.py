@@ -278,17 +278,22 @@ def _unless_gone(_call: object, _path: str, failure: Any) -> None:
 
 
 def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be listed: {error.strerror or error}; make it readable, and run the "
-            "same command again."
-        ) from error
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-        elif not entry.name.startswith(".") and entry.is_file():  # not a link to a folder
-            yield entry
+    """Every file below a folder but hidden ones; links to folders are not followed."""
+    folders = [str(folder)]
+    while folders:
+        at = folders.pop()
+        try:
+            with os.scandir(at) as listed:
+                entries = list(listed)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"{at} cannot be listed: {error.strerror or error}; make it readable, and run the "
+                "same command again."
+            ) from error
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif not entry.name.startswith(".") and entry.is_file():  # not a link to a folder
+                yield entry
