@@ -124,6 +124,14 @@ class Halves:
         return found
 
 
+def annotate(root: Path, version: int) -> None:
+    """Annotate the dataset `texts` of a store."""
+    annotator = Halves(version)
+    record, texts = annotating._dataset(root, "texts")
+    identity = annotating._identity(annotator, record, texts)
+    annotating.Request(root, "texts", annotator, texts, identity).store()
+
+
 class Material:
     """What every example of the property starts from, made once."""
 
@@ -138,9 +146,12 @@ class Material:
             torch.manual_seed(seed)
             write(Network().eval(), path)
         self.starts: list[Path | None] = [None]
-        for name, content in (("one", 0), ("two", 0), ("one", 1)):
-            self.starts.append(folder / f"{name}-{content}")
-            self.ingest(folder / f"{name}-{content}", name, content)
+        for name, content, version in (("one", 0, 1), ("one", 0, 2), ("two", 0, 1), ("one", 1, 1)):
+            root = folder / f"start-{len(self.starts)}"
+            self.ingest(root, name, content)
+            classification.classify(root, f"{name}/texts", network=self.networks[version])
+            annotate(root, version)
+            self.starts.append(root)
         self.truth = self._truth(folder / "reference")
 
     def ingest(self, root: Path, name: str, content: int) -> Any:
@@ -174,7 +185,7 @@ class TwoStores(RuleBasedStateMachine):
         self.harmed: set[str] = set()
         self.touched: set[str] = set()
 
-    @initialize(starts=st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    @initialize(starts=st.tuples(st.integers(0, 4), st.integers(0, 4)))
     def begin(self, starts: tuple[int, int]) -> None:
         for side, start in zip("ab", starts, strict=True):
             held = self.material.starts[start]
@@ -248,15 +259,8 @@ class TwoStores(RuleBasedStateMachine):
     @rule(side=sides, version=networks, stop=stops)
     def annotate(self, side: str, version: int, stop: int | None) -> None:
         root = self.roots[side]
-
-        def change() -> None:
-            annotator = Halves(version)
-            record, texts = annotating._dataset(root, "texts")
-            identity = annotating._identity(annotator, record, texts)
-            annotating.Request(root, "texts", annotator, texts, identity).store()
-
         if any(f.owner.endswith("/texts") for f in fragments.listing(root, "runs")):
-            self.do(stop, change, side)
+            self.do(stop, lambda: annotate(root, version), side)
 
     @rule(side=sides, which=st.integers(0, 5), head=st.integers(0, 3))
     def label(self, side: str, which: int, head: int) -> None:

@@ -19,6 +19,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from attnstore.disk import arrays, buckets, fragments, index, locks
+from attnstore.disk.files import remedy
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 from attnstore.names import near, require_held
 from attnstore.query.answers import Answers
@@ -333,14 +334,21 @@ def create(path: str | Path) -> Path:
     place = buckets.of(root)
     if exists(root):
         return root
-    others = place.others()
+    try:
+        others = place.others()
+    except OSError as error:
+        raise StoreError(
+            f"{place.name} cannot be looked into: {error.strerror or error}; {remedy(error)}, then run "
+            "the same command again."
+        ) from error
     if others:
         raise StoreError(
             f"{place.name} holds other files ({', '.join(sorted(others)[:3])}) and is no attention "
             "store; give an empty or a new folder."
         )
     place.write(MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
-    (root / locks.FOLDER).mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):  # else whoever takes a lock makes it, or says why not
+        (root / locks.FOLDER).mkdir(exist_ok=True)
     return root
 
 

@@ -259,6 +259,8 @@ _REMEDIES = {
     errno.EMFILE: "close some files or raise the limit on open files (`ulimit -n`)",
     errno.ENFILE: "close some programs: the system has too many files open",
     errno.ENAMETOOLONG: "choose a shorter name or folder",
+    errno.EEXIST: "choose another folder: a file stands in its way",
+    errno.ENOTDIR: "choose another folder: a file stands in its way",
     errno.EIO: "check that disk, which reports an error",
     errno.ENOMEM: "free some memory",
 }
