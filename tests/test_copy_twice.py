@@ -167,7 +167,9 @@ def test_the_same_run_under_another_name_is_not_copied(
     assert "holds the same run as other/texts" in result.stderr
     with attnstore.open(tmp_path / "b") as store:
         assert store.runs()["run"].to_list() == ["other/texts"]
-        sums = store.sql("SELECT sum(weight) FROM attention GROUP BY example, layer, head, from_pos")
+        sums = store.sql(
+            "SELECT sum(weight) FROM attention GROUP BY example, layer, head, from_pos"
+        )
         assert sums.to_series().is_between(0.99, 1.01).all()
         assert store.sql("SELECT count(*) FROM maps").item() == MAPS
     assert_sound(tmp_path / "b")

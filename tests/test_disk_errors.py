@@ -134,7 +134,15 @@ def test_a_full_disk_is_a_sentence_for_every_command(
     texts = write_texts(tmp_path / "texts.jsonl", 2)
     fill(disk)
     commands: tuple[tuple[str, ...], ...] = (
-        ("--store", str(disk / "new"), "ingest", "--model", str(tiny_bert), "--dataset", str(texts)),
+        (
+            "--store",
+            str(disk / "new"),
+            "ingest",
+            "--model",
+            str(tiny_bert),
+            "--dataset",
+            str(texts),
+        ),
         ("copy", str(sample_store), str(disk / "copy")),
         ("--store", str(root), "reindex"),
     )
@@ -171,7 +179,9 @@ def test_a_copy_to_a_full_disk_goes_on_when_there_is_room(sample_store: Path, di
     "error",
     [
         RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
-        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
         OSError(errno.ENOSPC, "No space left on device"),
     ],
 )

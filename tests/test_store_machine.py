@@ -72,7 +72,7 @@ sides = st.sampled_from("ab")
 contents = st.sampled_from(range(len(CONTENTS)))
 names = st.sampled_from(("one", "two"))
 networks = st.sampled_from((1, 2))
-stops = st.one_of(st.none(), st.integers(1, 20))
+stops = st.one_of(st.none(), st.none(), st.integers(1, 20))
 """After how many changes of files the process ends; None: it does not."""
 
 
@@ -185,7 +185,7 @@ class TwoStores(RuleBasedStateMachine):
         self.harmed: set[str] = set()
         self.touched: set[str] = set()
 
-    @initialize(starts=st.tuples(st.integers(0, 4), st.integers(0, 4)))
+    @initialize(starts=st.sampled_from([(1, 2), (1, 3), (4, 1), (0, 1), (3, 2)]))
     def begin(self, starts: tuple[int, int]) -> None:
         for side, start in zip("ab", starts, strict=True):
             held = self.material.starts[start]
@@ -208,9 +208,10 @@ class TwoStores(RuleBasedStateMachine):
             try:
                 change()
                 ended = True
-            except AttnstoreError as error:
-                assert "\n" not in str(error)
-                if not self.harmed & set(sides) and not isinstance(error, UsageError):
+            except UsageError:  # the target has other content under a name
+                pass
+            except AttnstoreError:
+                if not self.harmed & set(sides):
                     raise
         return ended
 
@@ -240,12 +241,19 @@ class TwoStores(RuleBasedStateMachine):
             assert self.counts(side) == before
 
     @rule(source=sides, stop=stops)
+    def copy_some(self, source: str, stop: int | None) -> None:
+        self.copy(source, stop)
+
     def copy(self, source: str, stop: int | None) -> None:
         target = "b" if source == "a" else "a"
         roots = self.roots[source], self.roots[target]
         self.do(stop, lambda: copying.copy(*roots), source, target)
         if source in self.harmed:
             self.harmed.add(target)  # what is copied of a harmed store may miss something
+
+    @rule(source=sides)
+    def copy_all(self, source: str) -> None:
+        self.copy(source, None)
 
     @rule(side=sides, which=st.integers(0, 5), network=networks, stop=stops)
     def classify(self, side: str, which: int, network: int, stop: int | None) -> None:
@@ -358,11 +366,11 @@ class TwoStores(RuleBasedStateMachine):
 
     def _right(self, side: str, store: stores.Store | None) -> None:
         """The maps of every input are those of its text."""
-        text = (
+        question = (
             "SELECT text, layer, head, weights FROM maps JOIN inputs USING (run, example) "
             "JOIN examples USING (dataset, example)"
         )
-        for text, layer, head, weights in self.ask(side, store, text) or ():
+        for text, layer, head, weights in self.ask(side, store, question) or ():
             expected = self.material.truth[text][layer, head].ravel()
             np.testing.assert_allclose(weights, expected, atol=2e-3)
 

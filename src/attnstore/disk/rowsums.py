@@ -11,7 +11,6 @@ import polars as pl
 from attnstore.disk.arrays import Ints, RunArrays
 from attnstore.names import ROW_OFF
 
-
 _CELLS_AT_ONCE = 1 << 20
 """Weights that are read and summed together (4 MiB)."""
 
