@@ -270,9 +270,10 @@ def _stopping_after(n: int, source: Path, target: Path, runs: list[str] | None) 
         write(place, path, data)
 
     shutil.rmtree(target, ignore_errors=True)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(StoreError, match="stopped"):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Folder, "write", counted)
-        copying.copy(source, target, runs)
+        with pytest.raises(StoreError, match="stopped"):
+            copying.copy(source, target, runs)
 
 
 def test_gc_waits_for_a_copy(made: Path, tmp_path: Path) -> None:
