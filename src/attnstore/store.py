@@ -19,6 +19,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from attnstore.disk import arrays, buckets, fragments, index, locks
+from attnstore.disk.files import remedy
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 from attnstore.names import near, require_held
 from attnstore.query.answers import Answers
@@ -239,7 +240,9 @@ class Store:
     def drop(self, run: str) -> None:
         """Delete a run: its record first, so that it is gone at once, then its data.
 
-        Raises UnknownNameError (no such run), BusyError (it is being ingested).
+        Stopped or refused in between, it leaves files that count for nothing: `gc` moves them aside.
+        Raises UnknownNameError (no such run), BusyError (it is being ingested), StoreError (the
+        system refuses to delete a file, or the index cannot be written).
         """
         known = {f.owner for f in fragments.listing(self.root, "runs")}
         if run not in known:
@@ -247,12 +250,31 @@ class Store:
                 f"The store holds no run {run!r}{near(run, known) or '; `attnstore runs` lists them'}"
             )
         with locks.hold(run_lock(self.root, run), what=f"Run {run}"):
-            for table in ("runs", *index.OF_RUNS):
-                fragments.remove(self.root, table, run)
-            arrays.remove(self.root, run)
-        run_lock(self.root, run).unlink(missing_ok=True)
-        with contextlib.suppress(BusyError):
+            try:
+                for table in ("runs", *index.OF_RUNS):
+                    fragments.remove(self.root, table, run)
+                arrays.remove(self.root, run)
+            except StoreError as error:
+                raise StoreError(self._not_deleted(run, error)) from error
+            with contextlib.suppress(OSError):  # while it is held: nobody waits for another file
+                run_lock(self.root, run).unlink(missing_ok=True)
+        try:
             index.catch_up(self.root)
+        except BusyError:  # it catches up when the store is next opened
+            return
+        except StoreError as error:
+            raise StoreError(
+                f"Run {run} is deleted, but the index still lists it: {error}"
+            ) from error
+
+    def _not_deleted(self, run: str, error: StoreError) -> str:
+        """Say how far a deletion came that the system refused."""
+        if fragments.listing(self.root, "runs", run):
+            return f"Nothing of run {run} was deleted: {error}"
+        return (
+            f"Run {run} is no longer in the store, but some of its files are left: {error} "
+            "`attnstore gc` moves them aside."
+        )
 
     def close(self) -> None:
         """End the session; a store needs no closing otherwise."""
@@ -278,6 +300,11 @@ def run_lock(root: Path, run: str) -> Path:
     return root / locks.FOLDER / f"{run.replace('/', '--')}.lock"
 
 
+def copy_lock(root: Path) -> Path:
+    """The lock file of whoever copies into a store, or moves files in it aside."""
+    return root / locks.FOLDER / "copy.lock"
+
+
 def locate(path: str | Path) -> Path:
     """The absolute path of a store that may not be there yet; of a bucket, its local side."""
     if isinstance(path, str) and "://" in path:
@@ -294,14 +321,21 @@ def create(path: str | Path) -> Path:
     place = buckets.of(root)
     if exists(root):
         return root
-    others = place.others()
+    try:
+        others = place.others()
+    except OSError as error:
+        raise StoreError(
+            f"{place.name} cannot be looked into: {error.strerror or error}; {remedy(error)}, then run "
+            "the same command again."
+        ) from error
     if others:
         raise StoreError(
             f"{place.name} holds other files ({', '.join(sorted(others)[:3])}) and is no attention "
             "store; give an empty or a new folder."
         )
     place.write(MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
-    (root / locks.FOLDER).mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):  # else whoever takes a lock makes it, or says why not
+        (root / locks.FOLDER).mkdir(exist_ok=True)
     return root
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attnstore.disk import buckets
+from attnstore.disk.files import remedy
 from attnstore.errors import BusyError, StoreError
 
 FOLDER = "locks"
@@ -27,24 +28,42 @@ def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") ->
     and the process that has it. Where the file cannot be made (a read-only folder) nobody can
     write either, and a shared lock is granted without it.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = _locked(path, kind, wait, what)
+    except BusyError:
+        raise
     except OSError as error:
         if shared:
             yield
             return
         raise StoreError(
-            f"Cannot write {path}: {error.strerror}; make the folder writable or give a copy of it, "
+            f"Cannot write {path}: {error.strerror}; {remedy(error)} or give a copy of the store, "
             "then run the same command again."
         ) from error
     try:
-        _acquire(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, wait, what)
         with contextlib.ExitStack() as held:
             if bucket := _bucket(path):
                 held.enter_context(bucket.leased(f"{FOLDER}/{path.name}", wait, what))
             yield
     finally:
+        os.close(handle)
+
+
+def _locked(path: Path, kind: int, wait: float, what: str) -> int:
+    """Open and lock a file that stands under `path` once it is locked: its last holder may delete it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _acquire(handle, kind, path, wait, what)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
 
 

@@ -220,7 +220,9 @@ def _committed(run: Run, only: str | None = None) -> Iterator[tuple[int, dict[st
     fragments.fetch(run.root, (*found.values(), *stats.values()))
     for part, f in found.items():
         if part in stats and all(fragments.whole(run.root, x) for x in (f, stats[part])):
-            yield f.modified, fragments.read(run.root, f).row(0, named=True)
+            row = fragments.read(run.root, f).row(0, named=True)
+            if row["run_key"] == run.key:  # a run that had the name before may have left it
+                yield f.modified, row
 
 
 def _bytes(run: Run) -> tuple[int, int]:
@@ -243,6 +245,8 @@ def planned(
     """
     run = runs.prepare(root, checkpoint, dataset, settings)
     with locks.hold(store.run_lock(root, run.run), what=f"Run {run.run}"):
+        if runs.find(root, run.record["identity"]) is None:
+            raise BusyError(f"Run {run.run} has just been dropped; run the same command again.")
         fragments.remove_damaged(root, "ingests", run.run)
         yield Ingestion(run, checkpoint, device)
 

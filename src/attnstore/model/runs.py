@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from attnstore import store
+from attnstore.care import leftovers
 from attnstore.disk import description, fragments, layout, locks
 from attnstore.errors import DamageError, ModelError, UsageError
 from attnstore.headsets import UNIFORM, VALUES, heads_text, parse_heads
@@ -180,7 +182,12 @@ def prepare(root: Path, checkpoint: Checkpoint, dataset: Dataset, settings: Sett
     inputs = _plan_inputs(checkpoint, dataset, chosen, settings)
     with locks.registry(root):
         found = find(root, wanted)
-        return _register(root, checkpoint, dataset, settings, wanted, inputs, found)
+        run = found.run if found else _name(root, f"{checkpoint.name}/{dataset.name}", wanted)
+        with contextlib.ExitStack() as held:
+            if found is None:  # a drop or a copy may be at work under that name
+                held.enter_context(locks.hold(store.run_lock(root, run), what=f"Run {run}"))
+            leftovers.discard(root, run, _key(wanted))
+            return _register(root, checkpoint, dataset, settings, run, wanted, inputs, found)
 
 
 def _sound(root: Path, run: Run) -> bool:
@@ -225,14 +232,14 @@ def _register(
     checkpoint: Checkpoint,
     dataset: Dataset,
     settings: Settings,
+    run: str,
     wanted: str,
     inputs: pl.DataFrame,
     found: Run | None,
 ) -> Run:
     """Write what describes a run, its record last, under the registry's lock."""
     model, name = keep_model(root, checkpoint), keep_dataset(root, dataset)
-    run = found.run if found else owner(root, "runs", f"{checkpoint.name}/{dataset.name}", wanted)
-    key = np.uint32(int(wanted[:8], 16))
+    key = np.uint32(_key(wanted))
     inputs = inputs.with_columns(pl.lit(key, pl.UInt32).alias("run_key"))
     layers = kept(settings.layers, checkpoint.n_layers, "layer")
     heads = kept(settings.heads, checkpoint.n_heads, "head")
@@ -257,6 +264,17 @@ def _register(
     _write_once(root, "runs", run, wanted, pl.DataFrame([record]))
     planned = Run(root, run, record)
     return planned if found is None else Run(root, run, found.record)
+
+
+def _key(run_identity: str) -> int:
+    """The key inside the index of a run of that identity."""
+    return int(run_identity[:8], 16)
+
+
+def _name(root: Path, name: str, wanted: str) -> str:
+    """The name of a run to register: that of a damaged record of the same content, else a free one."""
+    same = [f.owner for f in fragments.listing(root, "runs") if f.part == wanted[:16]]
+    return same[0] if same else owner(root, "runs", name, wanted)
 
 
 def keep_model(root: Path, checkpoint: Checkpoint) -> str:
@@ -305,7 +323,7 @@ def owner(
 
 def _write_once(root: Path, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:
     """Write a fragment unless it is there and whole."""
-    found = fragments.listing(root, table, owner)
+    found = [f for f in fragments.listing(root, table, owner) if f.part == content[:16]]
     if not any(fragments.whole(root, f) for f in found):
         fragments.write(root, table, owner, content[:16], rows)
 

@@ -95,7 +95,9 @@ class Session:
                 path = str(self.root / index.FILE).replace("'", "''")
                 self.con.execute(f"ATTACH '{path}' AS idx (READ_ONLY)")
             try:
-                runs = dict(self.con.execute("SELECT run_key, run FROM idx.core.runs").fetchall())
+                with index.opening(self.root):
+                    known = self.con.execute("SELECT run_key, run FROM idx.core.runs").fetchall()
+                runs = dict(known)
                 if runs != self._runs:
                     self._functions.forget()
                     self._runs.clear()
@@ -182,6 +184,8 @@ class Session:
             yield
         except duckdb.Error as error:
             failure: AttnstoreError | None = self._functions.failure
+            if index.CORRUPT in str(error):
+                failure = index.explained(self.root, error)
             raise (failure or QueryError(_sentence(str(error)))) from error
 
     def close(self) -> None:

@@ -6,8 +6,9 @@ block, and the checks that do not need it go on. Ingesting again mends what this
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from attnstore.store import MARK, VERSION, Store, locate
 Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
 
+_RUNS_AT_ONCE = 256
+"""Runs whose plans and blocks are read together."""
 _MEND = {
     "ingests": "ingest the run again, which removes it: only the record of one ingestion is lost",
     "spans": "annotate again",
@@ -70,8 +73,8 @@ def _in_part(place: Place) -> bool:
 class _Verification:
     """One pass over a store; each method is one kind of check, in the order that `verify` has.
 
-    _whole: the newest whole fragment of each (table, owner, part); _expected: files of the arrays
-    that something refers to.
+    _whole: the newest whole fragment of each (table, owner, part), _of: the same by table and owner;
+    _expected: files of the arrays that something refers to.
     """
 
     def __init__(self, root: Path, progress: Progress) -> None:
@@ -79,6 +82,8 @@ class _Verification:
         self.findings = Findings()
         self._runs: list[str] = []
         self._whole: dict[tuple[str, str, str], Fragment] = {}
+        self._of: dict[tuple[str, str], dict[str, Fragment]] = defaultdict(dict)
+        self._ahead: dict[str, pl.DataFrame] = {}
         self._expected: set[str] = set()
         self._count: Counter[str] = Counter()
 
@@ -134,13 +139,26 @@ class _Verification:
         if older := self._whole.get(key):
             self.findings.note(f"{older.path} is superseded and can be deleted.")
         self._whole[key] = fragment
+        self._of[key[:2]][fragment.part] = fragment
         return None
 
     def runs(self) -> None:
         """Each run's arrays are described as its record says, and its blocks are whole."""
-        for run in self._runs:
-            with self.findings.step("The run", run):
-                self._run(run)
+        for at in range(0, len(self._runs), _RUNS_AT_ONCE):
+            batch = self._runs[at : at + _RUNS_AT_ONCE]
+            self._ahead = self._read_ahead(batch)
+            for run in batch:
+                with self.findings.step("The run", run):
+                    self._run(run)
+
+    def _read_ahead(self, runs: list[str]) -> dict[str, pl.DataFrame]:
+        """The rows of these runs' fragments by path, as far as they can be read together."""
+        found: dict[str, pl.DataFrame] = {}
+        for table in ("runs", "inputs", "blocks"):
+            mine = [f for run in runs for f in self._of.get((table, run), {}).values()]
+            with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # then one by one
+                found |= fragments.read_together(self.root, mine)
+        return found
 
     def _run(self, run: str) -> None:
         records, inputs, blocks = (self._rows(t, run) for t in ("runs", "inputs", "blocks"))
@@ -170,8 +188,11 @@ class _Verification:
 
     def _rows(self, table: str, run: str) -> pl.DataFrame | None:
         """All whole rows of a run in a table."""
-        mine = [f for (t, owner, _), f in self._whole.items() if (t, owner) == (table, run)]
-        frames = [fragments.read(self.root, f) for f in mine]
+        mine = self._of.get((table, run), {}).values()
+        frames = [
+            self._ahead[f.path] if f.path in self._ahead else fragments.read(self.root, f)
+            for f in mine
+        ]
         return pl.concat(frames, how="vertical_relaxed") if frames else None
 
     def _plan(self, run: str, record: dict[str, Any], inputs: pl.DataFrame) -> bool:
@@ -263,10 +284,9 @@ class _Verification:
             "USING (fragment) GROUP BY path"
         )
         held = dict(found.iter_rows())
+        counted = fragments.counts(self.root, wanted)
         for path in wanted:
-            file = self._place.local(path)
-            rows = pl.scan_parquet(file, glob=False).select(pl.len()).collect().item()
-            if held.get(path) != rows:
+            if held.get(path) != (rows := counted[path]):
                 self.findings.add(
                     f"{index.FILE} holds {held.get(path, 0)} rows of {path}, which has {rows}; "
                     "`attnstore reindex` makes it anew."
@@ -278,5 +298,6 @@ class _Verification:
             with self.findings.step(f"sql/check/{name}.sql"):
                 for run, block, what in store.sql(path.read_text("utf-8")).iter_rows():
                     if not self.findings.known(run, block):
-                        self.findings.add(f"{what} (sql/check/{name}.sql); {DROP}.", run, block)
+                        next_step = f"; {DROP}" if run else ""  # else the check says it
+                        self.findings.add(f"{what} (sql/check/{name}.sql){next_step}.", run, block)
             self._count.update(checks=1)

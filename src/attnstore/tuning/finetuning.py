@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from attnstore import store
 from attnstore.disk import files, index, locks
@@ -36,6 +37,15 @@ from attnstore.tuning.tasks import Examples
 _RECORD = "training.json"
 _VERSION = 1
 """Raised when the same training would end with other weights or scores."""
+
+
+_WRITER = "inline_container"
+"""What torch names, and nothing of the cause, where the disk takes no more of a file."""
+
+
+def _reason(error: Exception) -> str:
+    """What the system said."""
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
 Progress = Callable[[int, int], None]
@@ -204,9 +214,13 @@ class Training:
                 batch_size=settings.batch_size, learning_rate=settings.learning_rate,
                 bf16=settings.bf16, device=device, progress=progress,
             )  # fmt: skip
-        except OSError as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, RuntimeError) and _WRITER not in str(error):
+                raise
+            half = "torch could not write a file to its end"
+            reason = half if _WRITER in str(error) else _reason(error)
             raise StoreError(
-                f"The checkpoints cannot be written to {self.folder} ({error.strerror or error}); "
+                f"The checkpoints cannot be written to {self.folder} ({reason}); "
                 "make room or give another --out, and run the same command again."
             ) from error
 
