@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnstore.query import bounds
+from attnstore.query import process_memory
 
 
 def asked(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -53,6 +53,6 @@ def test_the_bound_can_be_raised(sample_store: Path) -> None:
 def test_the_bound_ends_with_the_question() -> None:
     """What the process may take afterwards is what it could take before."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    with bounds.bound(1 << 30):
+    with process_memory.bound(1 << 30):
         assert resource.getrlimit(resource.RLIMIT_DATA)[0] != before[0]
     assert resource.getrlimit(resource.RLIMIT_DATA) == before

@@ -13,7 +13,7 @@ import click
 
 from attnstore import store as stores
 from attnstore.errors import QueryError
-from attnstore.query import bounds
+from attnstore.query import process_memory
 from attnstore.store import Store
 
 _MEMORY = re.compile("out of memory|bad.alloc|allocat|MemoryError", re.IGNORECASE)
@@ -32,9 +32,9 @@ def reading(path: str) -> Iterator[Store]:
 def bounded(store: Store, memory: float, ask: Callable[[], _T]) -> _T:
     """`answer`, where the question may take so many GiB of memory. Raises QueryError beyond."""
     most = int(memory * 2**30)
-    store.settings |= bounds.settings(most)
+    store.settings |= process_memory.settings(most)
     try:
-        with bounds.bound(most):
+        with process_memory.bound(most):
             return answer(ask)
     except (MemoryError, QueryError) as error:
         if not (isinstance(error, MemoryError) or _MEMORY.search(str(error))):

@@ -27,7 +27,7 @@ from attnstore.errors import AttnstoreError, ModelError
 from attnstore.model import checkpoints, identity
 from attnstore.model.checkpoints import Checkpoint, Parts
 from attnstore.model.json_files import read_json
-from attnstore.model.merging import merge
+from attnstore.model.lora import merge
 
 _PREFIX = "attnstore-checkpoint-"
 _LINKS = re.compile(rf"[^\s'\"]*{_PREFIX}\w+")

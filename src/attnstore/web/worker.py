@@ -23,7 +23,7 @@ import polars as pl
 
 from attnstore.commands.cli_output import flat
 from attnstore.errors import AttnstoreError, QueryError
-from attnstore.query import analyses, bounds
+from attnstore.query import analyses, process_memory
 from attnstore.query.session import Session
 from attnstore.readable import cell
 
@@ -40,7 +40,7 @@ def main(root: str, memory: int, file: int) -> None:
     """Answer jobs until stdin ends."""
     answers = sys.stdout
     sys.stdout = sys.stderr  # nothing else may speak between the lines
-    settings = bounds.settings(memory) | {
+    settings = process_memory.settings(memory) | {
         "enable_progress_bar": "true",
         "enable_progress_bar_print": "false",
     }
@@ -49,7 +49,7 @@ def main(root: str, memory: int, file: int) -> None:
     except AttnstoreError as error:
         _tell(answers, {"failed": str(error)})
         return
-    bounds.bind(memory)
+    process_memory.bind(memory)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file, file))
     for line in sys.stdin:
         job = json.loads(line)
