@@ -23,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore import resources, store
-from attnstore.disk import fragments, layout, loading, shapes
+from attnstore.disk import fragments, indexing, layout, shapes
 from attnstore.names import KINDS, STATISTICS
 
 LAYERS = HEADS = 12
@@ -104,7 +104,7 @@ def _run(
     tokens, texts = _tokens(plan.length, draw)
     truncated = plan.length == LONGEST
     record = {
-        "run": run, "run_key": loading.run_key(run), "identity": identity, "model": model,
+        "run": run, "run_key": indexing.run_key(run, identity), "identity": identity, "model": model,
         "dataset": DATASET, "precision": "float16", "max_length": LONGEST,
         "layers": list(range(LAYERS)), "heads": list(range(HEADS)), "planned": len(lengths),
         "n_tokens": int(plan.length.sum()), "n_cells": int((plan.length**2).sum()),

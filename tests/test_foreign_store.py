@@ -13,7 +13,7 @@ import pytest
 from helpers import flip
 
 import attnstore
-from attnstore.disk import arrays, fragments, index, loading, schema, seals
+from attnstore.disk import arrays, fragments, index, indexing, schema, seals
 from attnstore.errors import AttnstoreError, DamageError
 from attnstore.query.verify import verify
 
@@ -181,7 +181,7 @@ def test_a_record_that_names_another_run_is_damage(root: Path, name: str) -> Non
 @pytest.mark.parametrize("name", ["../secret", "/etc", "a/../../b", ".", "", "a//b", "a\0b"])
 def test_arrays_outside_the_store_are_never_opened(root: Path, name: str) -> None:
     """Even where somebody asks for them by name."""
-    shape = loading.shapes.planned("float32", [0], [0], 1, 64)
+    shape = indexing.shapes.planned("float32", [0], [0], 1, 64)
     with pytest.raises(DamageError, match="is no name of a run"):
         arrays.open_run(root, name, shape)
 

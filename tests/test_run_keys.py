@@ -11,7 +11,7 @@ import pytest
 from helpers import write_texts
 
 import attnstore
-from attnstore.disk import fragments, index, loading
+from attnstore.disk import fragments, index, indexing
 from attnstore.model import runs
 from attnstore.query.verify import verify
 
@@ -63,7 +63,7 @@ def test_the_index_gives_a_key_once(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where two names have the same: the later run takes the next."""
-    monkeypatch.setattr(loading, "run_key", lambda _: 2**64 - 1)
+    monkeypatch.setattr(indexing, "run_key", lambda *_: 2**64 - 1)
     root = tmp_path / "store"
     ingest(root, tiny_bert, 5, 9)
     require_apart(root, {"tiny/t5": 5, "tiny/t9": 9})
@@ -96,12 +96,12 @@ def test_a_store_with_keys_of_32_bits_is_indexed_with_keys_of_its_own(
 
 
 def test_a_key_is_the_same_after_a_rebuild(tiny_bert: Path, tmp_path: Path) -> None:
-    """And in the fragments that plain Parquet readers join: 64 bits of a SHA-256 over the name."""
+    """And in the fragments that plain Parquet readers join: 64 bits of a SHA-256."""
     root = tmp_path / "store"
     ingest(root, tiny_bert, 5)
-    digest = hashlib.sha256(b"tiny/t5").digest()
-    key = int.from_bytes(digest[:8], "big")
     with attnstore.open(root) as store:
+        identity = store.runs()["identity"].item()
+        key = int.from_bytes(hashlib.sha256(f"tiny/t5\n{identity}".encode()).digest()[:8], "big")
         assert store.runs()["run_key"].to_list() == [key]
         index.rebuild(root)
         assert store.runs()["run_key"].to_list() == [key]

@@ -92,8 +92,9 @@ def export(
     """
     if to not in FORMATS:
         raise UsageError(f"Nothing exports to {to!r}; give one of {', '.join(FORMATS)}.")
-    maps = _maps(store, run, examples, progress)
     write, ending = FORMATS[to]
+    _require_ending(to, ending, out)
+    maps = _maps(store, run, examples, progress)
     path = Path(out or run.replace("/", "-") + ending).expanduser().absolute()
     if path.exists():
         raise UsageError(f"{path} exists; give another place with --out, or move it away.")
@@ -109,6 +110,21 @@ def export(
         _remove(unfinished)
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     return Exported(path, len(maps.inputs), sum(p.stat().st_size for p in files))
+
+
+_FILES = (
+    ".zarr", ".parquet", ".npz", ".npy", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".md", ".tex",
+    ".html", ".xlsx", ".h5", ".hdf5", ".zip", ".pt", ".safetensors", ".png", ".svg", ".pdf",
+)  # fmt: skip
+"""Endings that name a form of files, of which an export has one or none."""
+
+
+def _require_ending(to: str, ending: str, out: str | Path | None) -> None:
+    """Raise UsageError where `out` ends as another form of files does."""
+    named = Path(out or "").suffix.lower()
+    if named in _FILES and named != ending:
+        wanted = f"end --out in {ending}" if ending in _FILES else "give --out the name of a folder"
+        raise UsageError(f"An export --to {to} is no {named}; {wanted}.")
 
 
 def _remove(path: Path) -> None:
@@ -218,7 +234,7 @@ def _to_bertviz(maps: _Maps, path: Path) -> None:
             sentence_b_start=second or 0, layers=maps.layers, heads=maps.heads,
         )  # fmt: skip
     first = f"example-{maps.inputs['example'][0]}.npz"
-    (path / "README.md").write_text(_BERTVIZ.format(run=maps.run, first=first))
+    (path / "README.md").write_text(_BERTVIZ.format(run=maps.run, first=first), "utf-8")
 
 
 FORMATS: dict[str, tuple[Callable[[_Maps, Path], None], str]] = {

@@ -146,6 +146,12 @@ class RunArrays:
         stored = self._read(self.maps[:, :, cell : cell + length * length])
         return codecs.decode(stored).reshape(len(self.layers), len(self.heads), length, length)
 
+    def stretch(self, array: str, start: int, stop: int) -> Floats:
+        """Cells (or tokens) start to stop of every head: (layers x heads, stop - start) float32."""
+        source = self.maps if array == "maps" else self.received
+        stored = self._read(source[:, :, start:stop])
+        return codecs.decode(stored).reshape(-1, stop - start)
+
     def gather(self, array: str, row: Ints, start: Ints, count: Ints) -> Floats:
         """Slices along the last axis, one after another, as float32.
 

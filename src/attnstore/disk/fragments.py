@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from attnstore.errors import DamageError
 FOLDER = "fragments"
 _FETCHED_AT_ONCE = 16
 _CRC = re.compile("[0-9a-f]{8}")
+_COUNTED_AT_ONCE = 1024
+_FILE = "the file of a row"
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,39 @@ def read(root: Path, fragment: Fragment) -> pl.DataFrame:
             f"({str(error).splitlines()[0][:160]}): another program wrote it; move it away and make "
             "it again (`attnstore verify` says how)."
         ) from error
+
+
+def read_together(root: Path, wanted: Sequence[Fragment]) -> dict[str, pl.DataFrame]:
+    """The rows of fragments of one table by path; what a single one costs is paid once for all.
+
+    Of a file with rows; their checksums are the caller's business. Raises PolarsError where one
+    of them has other columns.
+    """
+    if not wanted:
+        return {}
+    local = {str(buckets.of(root).local(f.path)): f.path for f in wanted}
+    read = pl.read_parquet(
+        list(local), glob=False, hive_partitioning=False, include_file_paths=_FILE
+    )
+    parts = read.partition_by(_FILE, as_dict=True, include_key=False)
+    return {local[str(file)]: rows for (file,), rows in parts.items()}
+
+
+def counts(root: Path, paths: Sequence[str]) -> dict[str, int]:
+    """How many rows each of some fragments has, by path; only the ends of the files are read."""
+    place, found = buckets.of(root), dict.fromkeys(paths, 0)
+    for _, group in itertools.groupby(sorted(paths), key=lambda path: path.split("/")[1]):
+        of_table = list(group)
+        for at in range(0, len(of_table), _COUNTED_AT_ONCE):
+            batch = of_table[at : at + _COUNTED_AT_ONCE]
+            local = {str(place.local(path)): path for path in batch}
+            scan = pl.scan_parquet(
+                list(local), glob=False, hive_partitioning=False, include_file_paths=_FILE,
+                missing_columns="insert", extra_columns="ignore",
+            )  # fmt: skip
+            rows = scan.select(_FILE).group_by(_FILE).len().collect()
+            found |= {local[file]: n for file, n in rows.iter_rows()}
+    return found
 
 
 def read_one(root: Path, table: str, owner: str) -> pl.DataFrame | None:

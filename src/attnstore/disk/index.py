@@ -13,6 +13,7 @@ views and nothing else; see `accept`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import shutil
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import duckdb
 
-from attnstore.disk import loading, locks, schema, seals
+from attnstore.disk import files, indexing, locks, schema, seals
 from attnstore.disk.commits import OF_RUNS, TABLES, committed, counting, missing
 from attnstore.disk.fragments import Fragment
 from attnstore.disk.schema import CONFINED
@@ -205,9 +206,10 @@ def _writing(root: Path, wait: float) -> Iterator[None]:
     except StoreError:
         raise
     except (OSError, duckdb.Error) as error:
+        system = refused(error)
         raise StoreError(
             f"The index of {root} cannot be written: {str(error).splitlines()[0]}; "
-            "make room, or make the folder writable or give a copy of it."
+            f"{files.remedy(system) if system else 'run the same command again'}."
         ) from error
 
 
@@ -247,18 +249,58 @@ def opening(root: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        text = str(error).splitlines()[0]
-        if "Could not set lock" in text or "Conflicting lock" in text:
-            pid = re.search(r"PID (\d+)", text)
-            holder = f"process {pid[1]}" if pid else "another program"
-            raise BusyError(
-                f"The index {root / FILE} is open in {holder}; close it there, and run the same "
-                "command again."
-            ) from error
-        raise DamageError(
-            f"The index {root / FILE} cannot be read ({text[:200]}); no data is lost: "
-            f"`attnstore --store {root} reindex` makes it anew."
-        ) from error
+        raise explained(root, error) from error
+
+
+_SYSTEM = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "File too large": errno.EFBIG,
+    "Too many open files in system": errno.ENFILE,
+    "Too many open files": errno.EMFILE,
+    "Permission denied": errno.EACCES,
+    "Read-only file system": errno.EROFS,
+    "Input/output error": errno.EIO,
+}
+"""What DuckDB quotes of the system, with the error's number."""
+CORRUPT = "Corrupt database file"
+"""What DuckDB says where a block of the index does not match its checksum, in whatever class of error."""
+_ELSEWHERE = re.compile(
+    "Could not set lock on file|same database file with a different configuration"
+    "|Unique file handle conflict"
+)
+
+
+def refused(error: Exception) -> OSError | None:
+    """Find the refusal of the system behind an error of DuckDB's; None where there is none."""
+    if isinstance(error, OSError):
+        return error
+    known = (OSError(number, text) for text, number in _SYSTEM.items() if text in str(error))
+    return next(known, None)
+
+
+def explained(root: Path, error: duckdb.Error) -> StoreError:
+    """Make one sentence of an error of DuckDB's about the index file.
+
+    BusyError where another program has it, StoreError where the system refuses, else DamageError.
+    """
+    text = str(error).splitlines()[0]
+    if _ELSEWHERE.search(text):
+        pid = re.search(r"PID (\d+)", text)
+        holder = f"process {pid[1]}" if pid else "another program"
+        return BusyError(
+            f"The index {root / FILE} is open in {holder}; close it there, and run the same "
+            "command again."
+        )
+    if system := refused(error):
+        return StoreError(
+            f"The index {root / FILE} cannot be used: {system.strerror}; {files.remedy(system)}, "
+            "then run the same command again."
+        )
+    return DamageError(
+        f"The index {root / FILE} cannot be read ({text[:200]}); no data is lost: "
+        f"`attnstore --store {root} reindex` makes it anew."
+    )
 
 
 def _apply(con: duckdb.DuckDBPyConnection, root: Path, pending: _Pending) -> Change:
@@ -270,14 +312,14 @@ def _apply(con: duckdb.DuckDBPyConnection, root: Path, pending: _Pending) -> Cha
     highest = con.execute("SELECT coalesce(max(fragment), -1) FROM core.fragments").fetchall()
     number = int(highest[0][0]) + 1
     for table in TABLES:
-        loading.load(con, root, table, [f for f in new if f.table == table], number)
+        indexing.load(con, root, table, [f for f in new if f.table == table], number)
         number += sum(f.table == table for f in new)
     unreadable = {path for (path,) in con.execute("SELECT path FROM core.unreadable").fetchall()}
     count = {f.path for f in counting(pending.found, unreadable)}
     useless = [f.path for f in new if f.path not in count]  # without what turned out unreadable
     _drop(con, useless)
     if any(f.table in ("runs", "inputs") for f in new):
-        loading.complete(con)
+        indexing.complete(con)
     if pending.gone or any(f.table in ("runs", "inputs", "spans") for f in new):
         align(con)
     lacking = missing(con, root, pending.found)

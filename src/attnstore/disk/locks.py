@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attnstore.disk import buckets
+from attnstore.disk.files import remedy
 from attnstore.errors import BusyError, StoreError
 
 FOLDER = "locks"
@@ -40,31 +41,49 @@ def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") ->
     and the process that has it. Where the file cannot be made (a read-only folder) nobody can
     write either, and a shared lock is granted without it.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     inside = path.parent.name == FOLDER
     try:
         if inside:
             path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = _locked(path, kind, wait, what)
+    except BusyError:
+        raise
     except FileNotFoundError as error:
-        store = path.parent.parent if inside else path.parent
+        place = path.parent.parent if inside else path.parent
         raise StoreError(
-            f"The store {store} is gone: it was moved or deleted; open it where it lies now."
+            f"The store {place} is gone: it was moved or deleted; open it where it lies now."
         ) from error
     except OSError as error:
         if shared:
             yield
             return
         raise StoreError(
-            f"Cannot write {path}: {error.strerror}; make the folder writable or give a copy of it, "
+            f"Cannot write {path}: {error.strerror}; {remedy(error)} or give a copy of the store, "
             "then run the same command again."
         ) from error
     try:
-        _acquire(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, wait, what)
         with contextlib.ExitStack() as held:
             if bucket := _bucket(path):
                 held.enter_context(bucket.leased(f"{FOLDER}/{path.name}", wait, what))
             yield
     finally:
+        os.close(handle)
+
+
+def _locked(path: Path, kind: int, wait: float, what: str) -> int:
+    """Open and lock a file that stands under `path` once it is locked: its last holder may delete it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _acquire(handle, kind, path, wait, what)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
 
 
@@ -105,7 +124,7 @@ def held(path: Path) -> bool:
 
 def _locks(inode: int) -> list[list[str]]:
     """The lines of /proc/locks about one file (Linux), in fields."""
-    lines = Path("/proc/locks").read_text().splitlines()
+    lines = Path("/proc/locks").read_text("utf-8").splitlines()
     fields = [line.split() for line in lines if "FLOCK" in line and "->" not in line]
     return [f for f in fields if f[5].rsplit(":", 1)[-1] == str(inode)]
 

@@ -8,9 +8,11 @@ pass; the run's record is written last.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +23,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import description, fragments, layout, loading, locks, shapes
+from attnstore import store
+from attnstore.care import leftovers
+from attnstore.disk import description, fragments, indexing, layout, locks, shapes
 from attnstore.disk.fragments import Fragment
 from attnstore.disk.shapes import Shape
 from attnstore.errors import DamageError, ModelError, UsageError
@@ -88,8 +92,8 @@ class Run:
 
     @property
     def key(self) -> int:
-        """Its key inside the index, where no other run of the store has the same."""
-        return loading.run_key(self.run)
+        """The key that the rows of its fragments carry; the index gives keys of its own."""
+        return int(self.record["run_key"])
 
     @cached_property
     def shape(self) -> Shape:
@@ -193,7 +197,12 @@ def prepare(root: Path, checkpoint: Checkpoint, dataset: Dataset, settings: Sett
     inputs = _plan_inputs(checkpoint, dataset, chosen, settings)
     with locks.registry(root):
         found = find(root, wanted)
-        return _register(root, checkpoint, dataset, settings, wanted, inputs, found)
+        run = found.run if found else _name(root, f"{checkpoint.name}/{dataset.name}", wanted)
+        with contextlib.ExitStack() as held:
+            if found is None:  # a drop or a copy may be at work under that name
+                held.enter_context(locks.hold(store.run_lock(root, run), what=f"Run {run}"))
+            leftovers.discard(root, run, found.key if found else indexing.run_key(run, wanted))
+            return _register(root, checkpoint, dataset, settings, run, wanted, inputs, found)
 
 
 def _sound(root: Path, run: Run) -> bool:
@@ -238,14 +247,14 @@ def _register(
     checkpoint: Checkpoint,
     dataset: Dataset,
     settings: Settings,
+    run: str,
     wanted: str,
     inputs: pl.DataFrame,
     found: Run | None,
 ) -> Run:
     """Write what describes a run, its record last, under the registry's lock."""
     model, name = keep_model(root, checkpoint), keep_dataset(root, dataset)
-    run = found.run if found else owner(root, "runs", f"{checkpoint.name}/{dataset.name}", wanted)
-    key = loading.run_key(run)
+    key = found.key if found else indexing.run_key(run, wanted)
     inputs = inputs.with_columns(pl.lit(key, pl.UInt64).alias("run_key"))
     layers = kept(settings.layers, checkpoint.n_layers, "layer")
     heads = kept(settings.heads, checkpoint.n_heads, "head")
@@ -276,9 +285,16 @@ def _register(
     return planned if found is None else Run(root, run, found.record)
 
 
+def _name(root: Path, name: str, wanted: str) -> str:
+    """The name of a run to register: that of a damaged record of the same content, else a free one."""
+    same = [f.owner for f in fragments.listing(root, "runs") if _is_of(root, f, wanted)]
+    return same[0] if same else owner(root, "runs", name, wanted)
+
+
 def keep_model(root: Path, checkpoint: Checkpoint) -> str:
     """Describe a model in the store, under the registry's lock; returns its name there."""
-    name = owner(root, "models", checkpoint.name, checkpoint.fingerprint)
+    others = _of_other_tokenizers(root, checkpoint)
+    name = owner(root, "models", checkpoint.name, checkpoint.fingerprint, others)
     _write_once(root, "models", name, checkpoint.fingerprint, _model_row(name, checkpoint))
     return name
 
@@ -291,13 +307,31 @@ def keep_dataset(root: Path, dataset: Dataset) -> str:
     return name
 
 
-def owner(root: Path, table: str, name: str, content: str) -> str:
-    """The name under which some content is kept: `name`, or its next free revision `name@2`."""
+def _of_other_tokenizers(root: Path, checkpoint: Checkpoint) -> set[str]:
+    """Models of the store with these weights and another tokenizer: they are other models."""
+    found = set()
+    for fragment in fragments.listing(root, "models"):
+        if fragment.part == checkpoint.fingerprint[:16]:
+            with contextlib.suppress(DamageError):  # it is written anew
+                held = fragments.read(root, fragment)["tokenizer_fingerprint"][0]
+                if held != checkpoint.tokenizer_fingerprint:
+                    found.add(fragment.owner)
+    return found
+
+
+def owner(
+    root: Path, table: str, name: str, content: str, others: Collection[str] = frozenset()
+) -> str:
+    """The name under which some content is kept: `name`, or its next free revision `name@2`.
+
+    others: names that are of other content though their fragments look the same.
+    """
     held = {f.owner: f for f in fragments.listing(root, table)}
     number = 1
     while True:
         candidate = name if number == 1 else f"{name}@{number}"
-        if candidate not in held or _is_of(root, held[candidate], content):
+        free = candidate not in held or _is_of(root, held[candidate], content)
+        if candidate not in others and free:
             return candidate
         number += 1
 
@@ -315,7 +349,7 @@ def _is_of(root: Path, fragment: Fragment, content: str) -> bool:
 
 def _write_once(root: Path, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:
     """Write a fragment unless it is there and whole."""
-    found = fragments.listing(root, table, owner)
+    found = [f for f in fragments.listing(root, table, owner) if f.part == content[:16]]
     if not any(fragments.whole(root, f) for f in found):
         fragments.write(root, table, owner, content[:16], rows)
 

@@ -181,10 +181,11 @@ def planned(
     network), BusyError.
     """
     root = store.find(path)
-    found = _find(root, run)
+    _find(root, run)
     loaded = load(network)
     with locks.hold(store.run_lock(root, run), what=f"Run {run}"):
-        yield Classification(found, loaded)
+        # Looked at again: it may have been dropped meanwhile, and another run have its name.
+        yield Classification(_find(root, run), loaded)
 
 
 def _find(root: Path, run: str) -> Run:

@@ -135,5 +135,5 @@ def _question(text: str, params: Mapping[str, Any]) -> str:
 @cache
 def _asker() -> list[str]:
     """What beside the index decides an answer: this version, and its views over the weights."""
-    views = [path.read_text() for path in resources.sql_files("schema/session").values()]
+    views = [path.read_text("utf-8") for path in resources.sql_files("schema/session").values()]
     return [version("attnstore"), *views]

@@ -10,6 +10,7 @@ What each takes and gives stands in sql/schema/session/1-weights.sql.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -21,10 +22,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from duckdb.func import PythonUDFType
 
-from attnstore.disk import arrays
+from attnstore.disk import arrays, fragments
 from attnstore.disk.arrays import Floats, Ints
 from attnstore.disk.shapes import Shape
-from attnstore.errors import AttnstoreError, DamageError, QueryError, UnknownNameError
+from attnstore.errors import AttnstoreError, DamageError, QueryError, StoreError, UnknownNameError
 from attnstore.query import reductions
 from attnstore.query.opened import OpenRun
 
@@ -205,11 +206,12 @@ class Functions:
     def _gather(
         self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> Floats:
-        run = self._run(run_key)
-        rows = run.rows(layer, head)
-        run.require_inside(array, start, count)
-        self.read.add(run.arrays.run)
-        return run.arrays.gather(array, rows, start, count)
+        with unless_dropped(self._root, (self._run_of(run_key) or (None,))[0]):
+            run = self._run(run_key)
+            rows = run.rows(layer, head)
+            run.require_inside(array, start, count)
+            self.read.add(run.arrays.run)
+            return run.arrays.gather(array, rows, start, count)
 
     def _run(self, run_key: int) -> OpenRun:
         """The open arrays of a run."""
@@ -231,6 +233,22 @@ class Functions:
 def _refuse_negative(count: Ints, what: str) -> None:
     if (wrong := np.flatnonzero(count < 0)).size:
         raise QueryError(f"A function was given {what} = {count[wrong[0]]}; give 0 or more.")
+
+
+@contextlib.contextmanager
+def unless_dropped(root: Path, run: str | None) -> Iterator[None]:
+    """Where a run cannot be read because it was dropped in the meantime, say that instead.
+
+    Raises UnknownNameError then.
+    """
+    try:
+        yield
+    except StoreError as error:
+        if run is None or fragments.listing(root, "runs", run):
+            raise
+        raise UnknownNameError(
+            f"Run {run} was dropped while it was read; `attnstore runs` lists those that are left."
+        ) from error
 
 
 def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, others: Ints) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import polars as pl
-
-from attnstore.disk import buckets, index, seals
+from attnstore.disk import fragments, index, seals
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import DamageError, StoreError
 from attnstore.query.findings import DROP, Findings
@@ -91,10 +89,8 @@ class IndexChecks:
             "USING (fragment) GROUP BY path"
         )
         held = dict(found.iter_rows())
-        for path in (f.path for f in wanted):
-            file = buckets.of(self.root).local(path)
-            scan = pl.scan_parquet(file, glob=False, hive_partitioning=False)
-            rows = scan.select(pl.len()).collect().item()
+        counted = fragments.counts(self.root, [f.path for f in wanted])
+        for path, rows in counted.items():
             if held.get(path) != rows:
                 self.findings.add(
                     f"{index.FILE} holds {held.get(path, 0)} rows of {path}, which has {rows}; "
@@ -105,7 +101,8 @@ class IndexChecks:
         """Every file of `sql/check` gives no rows, but for what is known to be damaged."""
         for name, path in sql_files("check").items():
             with self.findings.step(f"sql/check/{name}.sql"):
-                for run, block, what in store.sql(path.read_text()).iter_rows():
+                for run, block, what in store.sql(path.read_text("utf-8")).iter_rows():
                     if not self.findings.known(run, block):
-                        self.findings.add(f"{what} (sql/check/{name}.sql); {DROP}.", run, block)
+                        next_step = f"; {DROP}" if run else ""  # else the check says it
+                        self.findings.add(f"{what} (sql/check/{name}.sql){next_step}.", run, block)
                 self.done += 1

@@ -23,9 +23,25 @@ from attnstore.disk import index, schema, shapes
 from attnstore.disk.shapes import Shape
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
 from attnstore.names import near
+from attnstore.query import conversion
 from attnstore.query.functions import Functions
 
 _EXPLAIN = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+
+
+_ONLY_READS = (
+    "A {kind} statement cannot run here: a query only reads. Use SELECT, or "
+    "`store.connect()` in Python for a database of your own."
+)
+_NOT_HERE = {
+    "MULTI": (
+        "A PIVOT that finds its columns itself runs only alone and without parameters; name them, as "
+        "in PIVOT (…) ON head IN (0, 1, 2, 3) USING avg(entropy)."
+    ),
+}
+"""What is said about kinds of statements that are refused for a reason of their own."""
+LONGEST = 1_000_000
+"""Characters that the text of a query may have: parsing takes up to 500 bytes for each."""
 
 
 class Session:
@@ -122,13 +138,23 @@ class Session:
 
         rows: compute no more than that many. Raises QueryError (it cannot be run), UnknownNameError (it names a run that is not there).
         """
+        if len(text) > LONGEST:
+            raise QueryError(
+                f"The query has {len(text):,} characters; at most {LONGEST:,}: give long lists as "
+                "parameters, or load them beside the views with `store.connect()`."
+            )
+        _require_text(text, *(v for v in (params or {}).values() if isinstance(v, str)))
         with self.attached() as con, self.explained():
             self._functions.read.clear()
             statement = self._statement(text)
             used = {k: v for k, v in (params or {}).items() if k in statement.named_parameters}
             self._check(text, statement, params or {})
             relation = con.sql(statement.query, params=used)
-            found: pl.DataFrame = (relation if rows is None else relation.limit(rows)).pl()
+            if relation is None:
+                raise QueryError("The statement gives no rows; a query is a SELECT.")
+            found = conversion.frame(relation if rows is None else relation.limit(rows))
+            if _kind(statement) == "MULTI":
+                self._drop_types()
             return found
 
     def _statement(self, text: str) -> Any:
@@ -138,15 +164,22 @@ class Session:
                 f"The text holds {len(statements)} SQL statements; give one at a time."
             )
         inner = statements
-        if statements[0].type == duckdb.StatementType.EXPLAIN:  # EXPLAIN ANALYZE runs what follows
+        if _kind(statements[0]) == "EXPLAIN":  # EXPLAIN ANALYZE runs what follows
             inner = self.con.extract_statements(_EXPLAIN.sub("", text)) or statements
-        if self._confined and inner[0].type != duckdb.StatementType.SELECT:
-            kind = inner[0].type.name.replace("_", " ")
-            raise QueryError(
-                f"A {kind} statement cannot run here: a query only reads. Use SELECT, or "
-                "`store.connect()` in Python for a database of your own."
-            )
+        if self._confined and (kind := _kind(inner[0])) != "SELECT":
+            if kind != "MULTI" or _first_word(inner[0].query) not in ("PIVOT", "PIVOT_WIDER"):
+                raise QueryError(_NOT_HERE.get(kind, _ONLY_READS.format(kind=kind)))
+            if inner[0].named_parameters:
+                raise QueryError(_NOT_HERE["MULTI"])
         return statements[0]
+
+    def _drop_types(self) -> None:
+        """Delete the types that a PIVOT without IN leaves behind."""
+        left = self.con.execute(
+            "SELECT type_name FROM duckdb_types() WHERE starts_with(type_name, '__pivot_enum_')"
+        ).fetchall()
+        for (name,) in left:
+            self.con.execute(f'DROP TYPE IF EXISTS "{name}"')
 
     def _check(self, text: str, statement: Any, params: dict[str, Any]) -> None:
         """Refuse parameters that do not fit the text, and runs that the store does not hold."""
@@ -158,8 +191,12 @@ class Session:
         if extra := sorted(set(params) - wanted):
             raise QueryError(f"The query has no parameter ${extra[0]}{near(extra[0], wanted)}")
         tree = self.con.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchall()
-        for run in _named_runs(json.loads(tree[0][0]), params):
-            known = sorted(name for name, _ in self._runs.values())
+        known = sorted(name for name, _ in self._runs.values())
+        try:
+            runs = list(_named_runs(json.loads(tree[0][0]), params))
+        except RecursionError:
+            raise QueryError("The query is nested too deeply; write it flatter.") from None
+        for run in runs:
             if run not in known:
                 raise UnknownNameError(
                     f"The store holds no run {run!r}{near(run, known) or _listed(known)}"
@@ -173,6 +210,8 @@ class Session:
             yield
         except duckdb.Error as error:
             failure: AttnstoreError | None = self._functions.failure
+            if index.CORRUPT in str(error):
+                failure = index.explained(self.root, error)
             raise (failure or QueryError(_sentence(str(error)))) from error
 
     def close(self) -> None:
@@ -204,6 +243,31 @@ class Connection:
         """Give the index free and end the session."""
         self._held.close()
         self._session.close()
+
+
+def _kind(statement: Any) -> str:
+    """The kind of a statement in DuckDB's words."""
+    try:
+        return str(statement.type.name).replace("_", " ")
+    except ValueError:  # a kind that DuckDB's Python does not know, such as UPDATE EXTENSIONS
+        return _first_word(statement.query)
+
+
+def _first_word(text: str) -> str:
+    """The first word of a SQL text after comments, in capitals."""
+    starts = [at for at, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment]
+    found = re.match(r"\w+", text.encode()[starts[0] :].decode()) if starts else None
+    return found[0].upper() if found else ""
+
+
+def _require_text(*texts: str) -> None:
+    """Raise QueryError for half a character, which no query can hold."""
+    for text in texts:
+        if (half := re.search("[\ud800-\udfff]", text)) is not None:
+            raise QueryError(
+                f"The query or a parameter holds half a character ({half[0]!r}) at position "
+                f"{half.start()}, which is no text; write it whole, in UTF-8."
+            )
 
 
 def _listed(known: list[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from attnstore.store import MARK, VERSION, exists, locate
 Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
 
+_RUNS_AT_ONCE = 256
+"""Runs whose plans and blocks are read together."""
 _MEND = {
     "ingests": "ingest the run again, which removes it: only the record of one ingestion is lost",
     "spans": "annotate again",
@@ -74,8 +76,8 @@ def _in_part(place: Place) -> bool:
 class _Verification:
     """One pass over a store; each method is one kind of check, in the order that `verify` has.
 
-    _whole: the newest whole fragment of each (table, owner, part); _owners: the (table, owner) that
-    have any; _expected: files of the arrays that something refers to.
+    _whole: the newest whole fragment of each (table, owner, part), _of: the same by table and owner;
+    _owners: the (table, owner) that have any; _expected: files of the arrays that something refers to.
     """
 
     def __init__(self, root: Path, progress: Progress) -> None:
@@ -84,6 +86,8 @@ class _Verification:
         self._runs: list[str] = []
         self._whole: dict[tuple[str, str, str], Fragment] = {}
         self._owners: set[tuple[str, str]] = set()
+        self._of: dict[tuple[str, str], dict[str, Fragment]] = defaultdict(dict)
+        self._ahead: dict[str, pl.DataFrame] = {}
         self._expected: set[str] = set()
         self._count: Counter[str] = Counter()
 
@@ -151,13 +155,26 @@ class _Verification:
         if older := self._whole.get(key):
             self.findings.note(f"{older.path} is superseded and can be deleted.")
         self._whole[key] = fragment
+        self._of[key[:2]][fragment.part] = fragment
         return None
 
     def runs(self) -> None:
         """Each run's arrays are described as its record says, and its blocks are whole."""
-        for run in self._runs:
-            with self.findings.step("The run", run):
-                self._run(run)
+        for at in range(0, len(self._runs), _RUNS_AT_ONCE):
+            batch = self._runs[at : at + _RUNS_AT_ONCE]
+            self._ahead = self._read_ahead(batch)
+            for run in batch:
+                with self.findings.step("The run", run):
+                    self._run(run)
+
+    def _read_ahead(self, runs: list[str]) -> dict[str, pl.DataFrame]:
+        """The rows of these runs' fragments by path, as far as they can be read together."""
+        found: dict[str, pl.DataFrame] = {}
+        for table in ("runs", "inputs", "blocks"):
+            mine = [f for run in runs for f in self._of.get((table, run), {}).values()]
+            with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # then one by one
+                found |= fragments.read_together(self.root, mine)
+        return found
 
     def _run(self, run: str) -> None:
         records, inputs, blocks = (self._rows(t, run) for t in ("runs", "inputs", "blocks"))
@@ -199,8 +216,11 @@ class _Verification:
 
     def _rows(self, table: str, run: str) -> pl.DataFrame | None:
         """All whole rows of a run in a table."""
-        mine = [f for (t, owner, _), f in self._whole.items() if (t, owner) == (table, run)]
-        frames = [fragments.read(self.root, f) for f in mine]
+        mine = self._of.get((table, run), {}).values()
+        frames = [
+            self._ahead[f.path] if f.path in self._ahead else fragments.read(self.root, f)
+            for f in mine
+        ]
         return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
     def _plan(self, run: str, record: dict[str, Any], inputs: pl.DataFrame) -> bool:

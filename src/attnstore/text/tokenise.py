@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -21,6 +21,8 @@ from attnstore.names import KINDS
 
 _CLS, _SEP, _SPECIAL, _PUNCTUATION, _WORD, _PAD = range(len(KINDS))
 _AT_ONCE = 10_000
+_CHARACTERS_AT_ONCE = 2_000_000
+"""Of a batch of rows, unless one row has more: a tokenizer takes up to a kilobyte for each."""
 
 
 def tokenise(
@@ -32,11 +34,22 @@ def tokenise(
     token_ids, type_ids (NULL if the model takes none), words, segments, starts, ends, kinds.
     pad_to: fill every input up to that many tokens with [PAD] (kind pad), as some notebooks do.
     """
-    parts = [
-        _tokenise(frame[at : at + _AT_ONCE], tokenizer, max_length, pad_to)
-        for at in range(0, len(frame), _AT_ONCE)
-    ]
+    parts = [_tokenise(part, tokenizer, max_length, pad_to) for part in _batches(frame)]
     return pl.concat(parts) if parts else _tokenise(frame, tokenizer, max_length, pad_to)
+
+
+def _batches(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows in order, in parts that fit into memory while they are tokenised."""
+    both = (frame[column].str.len_chars().fill_null(0) for column in ("text", "text_pair"))
+    before = np.concatenate(
+        ([0], np.cumsum(sum(lengths.to_numpy().astype(np.int64) for lengths in both)))
+    )
+    at = 0
+    while at < len(frame):
+        fits = int(np.searchsorted(before, before[at] + _CHARACTERS_AT_ONCE, side="right")) - 1
+        end = min(max(fits, at + 1), at + _AT_ONCE)
+        yield frame[at:end]
+        at = end
 
 
 def _tokenise(

@@ -27,6 +27,7 @@ from attnstore.disk.shapes import Shape
 from attnstore.errors import DamageError, StoreError, UnknownNameError
 from attnstore.names import require_held
 from attnstore.query import analyses
+from attnstore.query.functions import unless_dropped
 from attnstore.query.session import Session
 
 FRESH_SECONDS = 2.0
@@ -186,14 +187,15 @@ class Reader:
         Raises UnknownNameError for what the run does not hold, DamageError.
         """
         cell, length = self.place(run, example)
-        opened = self._run(run)
-        if layer is None or head is None:
-            return opened.example(cell, length)
-        require_held(run, "layer", layer, opened.layers)
-        require_held(run, "head", head, opened.heads)
-        row = opened.layers.index(layer) * len(opened.heads) + opened.heads.index(head)
-        flat = opened.gather("maps", *(np.array([n]) for n in (row, cell, length * length)))
-        return flat.reshape(1, 1, length, length)
+        with unless_dropped(self.root, run):
+            opened = self._run(run)
+            if layer is None or head is None:
+                return opened.example(cell, length)
+            require_held(run, "layer", layer, opened.layers)
+            require_held(run, "head", head, opened.heads)
+            row = opened.layers.index(layer) * len(opened.heads) + opened.heads.index(head)
+            flat = opened.gather("maps", *(np.array([n]) for n in (row, cell, length * length)))
+            return flat.reshape(1, 1, length, length)
 
     def place(self, run: str, example: int) -> tuple[int, int]:
         """Offset and length of an input in its run. Raises UnknownNameError."""

@@ -95,9 +95,9 @@ class _Keys:
         self.of = dict(con.execute("SELECT run, run_key FROM core.runs").fetchall())
         self._given = set(self.of.values())
 
-    def give(self, run: str) -> int:
+    def give(self, run: str, identity: str) -> int:
         """A key for a run that is not there yet."""
-        key = run_key(run)
+        key = run_key(run, identity)
         while key in self._given:
             key = (key + 1) % 2**64
         self.of[run] = key
@@ -158,15 +158,15 @@ def _recorded(fragment: Fragment, record: pl.DataFrame, keys: _Keys) -> int:
         )
     row = record.row(0, named=True)
     shapes.of_record(fragment.owner, row, 1)  # of an earlier version: `complete` fills in the rest
-    return keys.give(fragment.owner)
+    return keys.give(fragment.owner, row["identity"] or "")
 
 
-def run_key(run: str) -> int:
-    """The key of a run: the first 64 bits of a SHA-256 over its name, which a store holds once.
+def run_key(run: str, identity: str) -> int:
+    """The key of a run: the first 64 bits of a SHA-256 over its name and its identity.
 
-    The index gives each key once, too: of two runs that had the same, the later one takes the next.
+    The index gives each key once: of two runs that had the same, the later one takes the next.
     """
-    return int.from_bytes(hashlib.sha256(run.encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(f"{run}\n{identity}".encode()).digest()[:8], "big")
 
 
 def complete(con: duckdb.DuckDBPyConnection) -> None:
