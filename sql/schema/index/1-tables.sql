@@ -28,7 +28,7 @@ CREATE TABLE core.runs (
 
 CREATE TABLE core.inputs (
     fragment INTEGER, run_key UINTEGER, block INTEGER, example BIGINT, length INTEGER, truncated BOOLEAN,
-    cell BIGINT, token_cell BIGINT, tokens VARCHAR[], token_ids INTEGER[], type_ids TINYINT[],
+    cell BIGINT, token_cell BIGINT, tokens VARCHAR[], texts VARCHAR[], token_ids INTEGER[], type_ids TINYINT[],
     words INTEGER[], segments TINYINT[], starts INTEGER[], ends INTEGER[], kinds VARCHAR[]
 );
 
@@ -41,7 +41,7 @@ CREATE TABLE core.blocks (
 CREATE TABLE core.map_stats (
     fragment INTEGER, run_key UINTEGER, block INTEGER, layer SMALLINT, head SMALLINT, example BIGINT,
     entropy FLOAT, self FLOAT, previous FLOAT, next FLOAT, cls FLOAT, sep FLOAT, punctuation FLOAT,
-    same_segment FLOAT, mean_distance FLOAT, max FLOAT
+    same_segment FLOAT, mean_distance FLOAT, max FLOAT, first FLOAT
 );
 
 CREATE TABLE core.ingests (

@@ -32,6 +32,7 @@ _PICKLES = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
 _VOCABULARIES = ["tokenizer.json", "vocab.txt", "vocab.json"]
 _VOCABULARIES += ["spiece.model", "sentencepiece.bpe.model", "tokenizer.model"]
 _TOKENIZER_SETTINGS = ["added_tokens.json", "merges.txt", "special_tokens_map.json"]
+_TOKENIZER_SETTINGS += ["bpe.codes"]  # the merges of BERTweet and PhoBERT
 _TOKENIZER_SETTINGS += ["tokenizer_config.json"]
 _MAX_HEADER = 100_000_000  # bytes; the safetensors format's own limit
 
