@@ -13,9 +13,10 @@ WITH first_tokens AS (
     WHERE run = $run AND position = 0 AND kind NOT IN ('cls', 'sep', 'punctuation')
 ), per_input AS (
     SELECT layer, example, avg(cls) AS cls, avg(sep) AS sep, avg(punctuation) AS punctuation,
-           avg(CASE WHEN cls IS NULL AND f.example IS NOT NULL THEN first END) AS first,
-           1 - coalesce(avg(cls), 0) - coalesce(avg(sep), 0) - avg(punctuation) - coalesce(first, 0) AS other
-    FROM map_stats LEFT JOIN first_tokens f USING (example)
+           avg(CASE WHEN s.cls IS NULL AND f.example IS NOT NULL THEN s.first END) AS first,
+           avg(1 - coalesce(s.cls, 0) - coalesce(s.sep, 0) - s.punctuation
+               - CASE WHEN s.cls IS NULL AND f.example IS NOT NULL THEN coalesce(s.first, 0) ELSE 0 END) AS other
+    FROM map_stats s LEFT JOIN first_tokens f USING (example)
     WHERE run = $run
     GROUP BY layer, example
 )
