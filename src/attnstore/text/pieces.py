@@ -2,7 +2,7 @@
 
 A piece's place follows if all pieces before it, or all after it, are the text's own characters one
 after the other, white space between them: then it cannot be elsewhere. Where a tokenizer has
-changed the text (BERTweet writes @USER for a name), the pieces in between have no place.
+changed the text (BERTweet writes @USER for a name), the words in between have no place.
 """
 
 from __future__ import annotations
@@ -71,14 +71,18 @@ def spans(
     n, m = len(front), len(back)
     if n + m > len(plain):  # they contradict each other: a letter may have been left out
         return [NOWHERE] * len(plain)
-    middle = [NOWHERE] * (len(plain) - n - m)
-    if len(middle) == 1 and plain[n] is None:
-        first = front[-1][1] if front else 0
-        gap = text[first : back[0][0] if back else len(text)]
-        if gap.strip() and not any(c.isspace() for c in gap.strip()):
-            start = first + len(gap) - len(gap.lstrip())
-            middle = [(start, start + len(gap.strip()))]
-    return [*front, *middle, *back]
+    first = front[-1][1] if front else 0
+    gap = text[first : back[0][0] if back else len(text)]
+    if n + m + 1 == len(plain) and plain[n] is None and len(gap.split()) == 1:
+        start = first + len(gap) - len(gap.lstrip())
+        return [*front, (start, start + len(gap.strip())), *back]
+    # What fits a changed word's beginning or end may do so by chance: its whole words have no place.
+    word = words([pieces], by)
+    while n and n < len(word) and word[n - 1] == word[n]:
+        n -= 1
+    while m and m < len(word) and word[-m] == word[-m - 1]:
+        m -= 1
+    return [*front[:n], *[NOWHERE] * (len(plain) - n - m), *back[len(back) - m :]]
 
 
 def _forward(text: str, plain: Sequence[str | None]) -> list[tuple[int, int]]:
