@@ -43,7 +43,9 @@ class Index:
 
     def fill(self, inputs: pl.DataFrame, annotation: Annotation) -> None:
         spans, links = annotation.tables("d", "s")
-        rows = inputs.drop("empty").with_columns(run_key=pl.lit(1, pl.UInt32), block=pl.lit(0, pl.Int32))
+        rows = inputs.drop("empty").with_columns(
+            run_key=pl.lit(1, pl.UInt32), block=pl.lit(0, pl.Int32)
+        )
         for number, (table, frame) in enumerate(
             {"inputs": rows, "spans": spans, "links": links}.items(), start=self.next
         ):

@@ -339,7 +339,15 @@ def test_top_links_equals_the_models_output(
     tokens as in the vocabulary and as the text has them."""
     one = inputs[5]
     links = [
-        (*at[:3], one.tokens[at[2]], one.texts[at[2]], at[3], one.tokens[at[3]], one.texts[at[3]], weight)
+        (
+            *at[:3],
+            one.tokens[at[2]],
+            one.texts[at[2]],
+            at[3],
+            one.tokens[at[3]],
+            one.texts[at[3]],
+            weight,
+        )
         for at, weight in np.ndenumerate(one.maps)
         if layer in (None, at[0]) and head in (None, at[1])
         if special or not {one.kinds[at[2]], one.kinds[at[3]]} & {"cls", "sep"}

@@ -56,9 +56,7 @@ def test_parquet_has_one_row_per_map(store: attnstore.Store, tmp_path: Path) -> 
     export(store, RUN, "parquet", tmp_path / "maps.parquet")
     kept = pl.read_parquet(tmp_path / "maps.parquet").sort("example", "layer", "head")
     wanted = store.sql("FROM maps ORDER BY example, layer, head")
-    assert kept.drop("tokens", "texts").equals(
-        wanted.select(kept.drop("tokens", "texts").columns)
-    )
+    assert kept.drop("tokens", "texts").equals(wanted.select(kept.drop("tokens", "texts").columns))
     assert kept["tokens"][0].to_list() == tokens(store, 0)
     assert kept["texts"][0].to_list() == tokens(store, 0, "texts")
 

@@ -52,7 +52,10 @@ def by_hand(
     means = {name: value / length for name, value in sums.items()}
     for name in ("previous", "next"):  # only tokens that have a neighbour count
         means[name] = sums[name] / (length - 1) if length > 1 else math.nan
-    for name, tokens in (("cls", cls), ("sep", sep)):  # without such a token there is no weight to it
+    for name, tokens in (
+        ("cls", cls),
+        ("sep", sep),
+    ):  # without such a token there is no weight to it
         means[name] = means[name] if tokens.any() else math.nan
     return means | {"max": float(weights.max())}
 

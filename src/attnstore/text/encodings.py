@@ -152,9 +152,7 @@ def _failing(
     return None
 
 
-def _fast(
-    tokenizer: Any, first: list[str], second: list[str] | None, max_length: int
-) -> list[Any]:
+def _fast(tokenizer: Any, first: list[str], second: list[str] | None, max_length: int) -> list[Any]:
     """The tokenizers library's own encodings."""
     batch = tokenizer(
         first, second, truncation=True, max_length=max_length, return_attention_mask=False
@@ -162,9 +160,7 @@ def _fast(
     return list(batch.encodings)
 
 
-def _slow(
-    tokenizer: Any, first: list[str], second: list[str] | None, max_length: int
-) -> list[Any]:
+def _slow(tokenizer: Any, first: list[str], second: list[str] | None, max_length: int) -> list[Any]:
     """The same from a tokenizer without encodings.
 
     It is given numbers below 0 in place of tokens, so that what it cuts, orders and adds shows.
@@ -184,7 +180,9 @@ def _one(
     split = [tokenizer.tokenize(t) for t in texts]
     own = list(chain.from_iterable(split))
     numbers = tokenizer.convert_tokens_to_ids(own)
-    spans = [pieces.spans(t, s, marker, tokenizer.unk_token) for t, s in zip(texts, split, strict=True)]
+    spans = [
+        pieces.spans(t, s, marker, tokenizer.unk_token) for t, s in zip(texts, split, strict=True)
+    ]
     places, words = list(chain.from_iterable(spans)), pieces.words(split, marker)
     sides = [side for side, s in enumerate(split) for _ in s]
     first = list(range(-1, -1 - len(split[0]), -1))

@@ -54,7 +54,9 @@ def _tokenise(
     white = _white(encoded, texts)
     blank = ~special & (vocabulary.blank | white)
     places = words.Places.of(encoded, texts, blank)
-    number = words.numbers(encoded, texts, places, special, blank, vocabulary.blank & vocabulary.space)
+    number = words.numbers(
+        encoded, texts, places, special, blank, vocabulary.blank & vocabulary.space
+    )
     under = _under(texts, places, ~special)
     readable = np.where((under != "") & ~vocabulary.unknown, under, vocabulary.readable)
     readable[special] = vocabulary.pieces[special]
@@ -144,7 +146,9 @@ def special_ids(tokenizer: Any) -> frozenset[int]:
     named = {str(t) for r in roles for t in (r if isinstance(r, list) else [r])}
     named |= set(tokenizer.all_special_tokens) - {unknown}
     known = {t: tokenizer.convert_tokens_to_ids(t) for t in named}
-    found = {n for t, n in known.items() if n is not None and tokenizer.convert_ids_to_tokens(n) == t}
+    found = {
+        n for t, n in known.items() if n is not None and tokenizer.convert_ids_to_tokens(n) == t
+    }
     added = tokenizer.added_tokens_decoder.items()
     return frozenset(found | {n for n, t in added if t.special and str(t) != unknown})
 
@@ -184,9 +188,7 @@ def _segments(encoded: Encoded) -> Ints:
     return np.where(last >= start, encoded.sequence[last], 0)
 
 
-def _kinds(
-    encoded: Encoded, special: Bools, under: Strings, vocabulary: _Vocabulary
-) -> list[str]:
+def _kinds(encoded: Encoded, special: Bools, under: Strings, vocabulary: _Vocabulary) -> list[str]:
     """The kind of each token: by its number, else by the text under it."""
     said = np.where(under != "", under, vocabulary.readable)
     known = {text: is_punctuation(text) for text in set(said[~special].tolist())}
