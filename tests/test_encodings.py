@@ -25,16 +25,14 @@ from transformers import (
     EsmTokenizer,
     GPT2Config,
     GPT2Model,
-    LlamaConfig,
-    LlamaModel,
     PreTrainedTokenizerFast,
 )
 
 import attnstore
-from attnstore.errors import AttnstoreError, ModelError, UsageError
+from attnstore.errors import AttnstoreError, DatasetError, ModelError, UsageError
 from attnstore.query.verify import verify
 from attnstore.text import pieces
-from attnstore.text.tokenise import tokenise
+from attnstore.text.tokenise import refuse_tokenless, tokenise
 
 ESM = (
     "<cls> <pad> <eos> <unk> L A G V S E R T I D P K Q N F Y M H W C X B U Z O . - <null_1> <mask>"
@@ -58,7 +56,7 @@ def bertweet(folder: Path, **options: Any) -> BertweetTokenizer:
 
 
 def japanese(folder: Path) -> BertJapaneseTokenizer:
-    entries = "[PAD] [UNK] [CLS] [SEP] [MASK] 猫 が 好 ##き です 。".split()
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "猫", "が", "好", "##き", "です", "。"]
     (folder / "japanese.txt").write_text("\n".join(entries) + "\n")
     return BertJapaneseTokenizer(str(folder / "japanese.txt"), word_tokenizer_type="basic")
 
@@ -126,10 +124,18 @@ def test_texts_of_no_token_at_all_are_one_sentence(tmp_path: Path) -> None:
     """And nothing is registered."""
     rows = write_rows(tmp_path / "t.jsonl", [{"text": "\x01"}, {"text": "\x02"}])
     folder = tiny.make(tmp_path / "bert", "bert")
-    with pytest.raises(UsageError, match="No text of .* gives a token"):
+    with pytest.raises(UsageError, match=r"No text of .* gives a token"):
         attnstore.ingest(tmp_path / "s", str(folder), str(rows), max_length=16)
     with attnstore.open(tmp_path / "s") as store:
         assert store.runs().is_empty()
+
+
+def test_a_text_to_train_on_needs_a_token() -> None:
+    """A model without special tokens cannot run on nothing: the row is named."""
+    inputs = tokenise(frame("dog", "\x01"), unigram("dog"), 16)
+    with pytest.raises(DatasetError, match="text of example 1 gives no token"):
+        refuse_tokenless(inputs)
+    assert refuse_tokenless(inputs[:1]).equals(inputs[:1])
 
 
 # Tokenizers that fail ----------------------------------------------------------------------------
@@ -147,7 +153,7 @@ def test_a_regex_that_gives_up_is_a_sentence_with_the_row() -> None:
     tokenizer = Tokenizer(kinds.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"(a+)+$"), "isolated")
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
-    with pytest.raises(ModelError, match="fails on the text of example 1 .*retry-limit"):
+    with pytest.raises(ModelError, match=r"fails on the text of example 1 .*retry-limit"):
         tokenise(frame("a", "a" * 40 + "b", "a"), fast, 16)
 
 
@@ -293,6 +299,6 @@ def test_a_missing_package_of_a_tokenizer_is_a_sentence(tmp_path: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     rows = write_rows(tmp_path / "t.jsonl", [{"text": "猫"}])
     with pytest.raises(
-        AttnstoreError, match="needs a Python package that is not installed .*fugashi"
+        AttnstoreError, match=r"needs a Python package that is not installed .*fugashi"
     ):
         attnstore.ingest(tmp_path / "s", str(folder), str(rows), max_length=16)

@@ -223,10 +223,10 @@ def _refuse_foreign_tokens(checkpoint: Checkpoint, inputs: pl.DataFrame) -> None
     from attnstore.model import models
 
     highest = int(inputs["token_ids"].explode().to_numpy().max())
-    segment = inputs["type_ids"].list.max().max()
+    segment = int(inputs["type_ids"].list.max().fill_null(0).max())  # type: ignore[arg-type]
     if highest >= checkpoint.vocab_size:
         finding = f"gives token {highest} and the model has {checkpoint.vocab_size}"
-    elif segment is not None and segment >= 2 and segment >= models.segments(checkpoint):  # type: ignore[operator]
+    elif segment > 1 and segment >= models.segments(checkpoint):
         finding = f"gives segment {segment} and the model has {models.segments(checkpoint)}"
     else:
         return

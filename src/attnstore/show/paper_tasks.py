@@ -231,8 +231,8 @@ def _preferred(frame: pl.DataFrame) -> str:
     """Which layers attend more to [CLS], and which to [SEP]; to the first token without these."""
     if not {"cls", "sep"} <= set(frame["kind"]):
         kind = next((k for k in ("cls", "sep", "first") if k in frame["kind"]), "other")
-        share = frame.filter(kind=kind)["mean"].mean()
-        return f"{SPECIAL.get(kind, kind)}: {share:.2f} over all layers"
+        shares = frame.filter(kind=kind)["mean"].to_list()
+        return f"{SPECIAL.get(kind, kind)}: {sum(shares) / len(shares):.2f} over all layers"
     wide = frame.pivot("kind", index="layer", values="mean").sort("layer")
     first = (wide["cls"] > wide["sep"]).to_list()
     runs = [

@@ -88,7 +88,8 @@ def encode(frame: pl.DataFrame, tokenizer: Any, max_length: int, pad_to: int | N
     def flat(name: str) -> Ints:
         """One number per token, -1 for None."""
         values = list(chain.from_iterable(getattr(e, name) for e in encodings))
-        return pa.array(values, pa.int64()).fill_null(-1).to_numpy()
+        found: Ints = pa.array(values, pa.int64()).fill_null(-1).to_numpy()
+        return found
 
     spans = np.array(list(chain.from_iterable(e.offsets for e in encodings)), np.int64)
     return Encoded(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from attnstore.errors import DatasetError
 from attnstore.names import KINDS
 from attnstore.text import words
 from attnstore.text.encodings import Bools, Encoded, Ints, encode
@@ -42,6 +43,17 @@ def tokenise(
         for at in range(0, len(frame), _AT_ONCE)
     ]
     return pl.concat(parts) if parts else _tokenise(frame, tokenizer, max_length, pad_to)
+
+
+def refuse_tokenless(inputs: pl.DataFrame) -> pl.DataFrame:
+    """The inputs, if each has a token to run a model on; DatasetError otherwise."""
+    without = inputs.filter(pl.col("length") == 0)["example"]
+    if len(without):
+        raise DatasetError(
+            f"The text of example {without[0]} gives no token with the model's tokenizer; leave "
+            "that row out of the data."
+        )
+    return inputs
 
 
 def _tokenise(
@@ -167,7 +179,8 @@ def _white(encoded: Encoded, texts: words.Texts) -> Bools:
     """Tokens whose characters are all white space, though the vocabulary does not say so."""
     places = words.Places.of(encoded, texts, np.zeros(len(encoded.ids), bool))
     given = encoded.spans[:, 1] > encoded.spans[:, 0]
-    return places.known & given & (places.first == places.last)
+    white: Bools = places.known & given & (places.first == places.last)
+    return white
 
 
 def _under(texts: words.Texts, places: words.Places, wanted: Bools) -> Strings:
@@ -198,7 +211,7 @@ def _kinds(encoded: Encoded, special: Bools, under: Strings, vocabulary: _Vocabu
     kind[vocabulary.sep] = _SEP
     kind[vocabulary.cls] = _CLS
     kind[encoded.padding] = _PAD
-    return np.array(KINDS, object)[kind].tolist()
+    return [KINDS[k] for k in kind.tolist()]
 
 
 def is_punctuation(text: str) -> bool:
