@@ -6,8 +6,8 @@
 -- param sentence VARCHAR = NULL: Part of its text, in any case; NULL with an example
 -- column example BIGINT: Example (row number in the source split, from 0)
 -- column link VARCHAR: Frame/Element
--- column element VARCHAR: Tokens of the frame element
--- column target VARCHAR: Tokens of the target
+-- column element VARCHAR: Tokens of the frame element as people read them
+-- column target VARCHAR: Tokens of the target as people read them
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column element_to_target FLOAT: Largest weight from a token of the element to one of the target (share of attention)
