@@ -21,6 +21,7 @@ STATISTICS = (
     "same_segment",
     "mean_distance",
     "max",
+    "first",
 )
 """Columns of `map_stats`, in storage order; `statistics` computes them at capture."""
 
@@ -48,7 +49,7 @@ def near(word: str, known: Iterable[str], n: int = 3) -> str:
     return f"; did you mean {' or '.join(lowered[f] for f in found)}?" if found else ""
 
 
-CAPTURE_VERSION = 1
+CAPTURE_VERSION = 2
 """Raised when weights, statistics or tokens of the same input would be stored differently; a run
 of another version is another run."""
 

@@ -116,7 +116,7 @@ class Store:
     def map(self, run: str, example: int, layer: int, head: int) -> Map:
         """One map with its tokens. Raises UnknownNameError for what the store does not hold."""
         found = self.sql(
-            "SELECT i.tokens, m.weights FROM maps m JOIN inputs i USING (run, example) WHERE "
+            "SELECT i.tokens, i.texts, m.weights FROM maps m JOIN inputs i USING (run, example) WHERE "
             "m.run = $run AND m.example = $example AND m.layer = $layer AND m.head = $head",
             run=run, example=int(example), layer=int(layer), head=int(head),
         )  # fmt: skip
@@ -125,9 +125,9 @@ class Store:
             require_held(run, "layer", layer, record["layers"])
             require_held(run, "head", head, record["heads"])
             raise self._no_example(run, example)
-        tokens = found["tokens"][0].to_list()
+        tokens, texts = (found[name][0].to_list() for name in ("tokens", "texts"))
         weights = found["weights"][0].to_numpy().reshape(len(tokens), len(tokens))
-        return Map(run, int(example), int(layer), int(head), tuple(tokens), weights)
+        return Map(run, int(example), int(layer), int(head), tuple(tokens), weights, tuple(texts))
 
     def view(
         self,
@@ -169,7 +169,7 @@ class Store:
         record, maps = self._restricted(run, example, layers, heads)
         segments = record["segments"]
         second = segments.index(1) if 1 in segments else None
-        return bertviz_view.show(maps, record["tokens"], second, view, **options)
+        return bertviz_view.show(maps, record["texts"], second, view, **options)
 
     def _restricted(
         self, run: str, example: int, layers: Sequence[int] | None, heads: Sequence[int] | None

@@ -34,7 +34,7 @@ CREATE TABLE core.runs (
 
 CREATE TABLE core.inputs (
     fragment INTEGER, run_key UBIGINT, block INTEGER NOT NULL, example BIGINT NOT NULL, length INTEGER NOT NULL, truncated BOOLEAN,
-    cell BIGINT NOT NULL, token_cell BIGINT NOT NULL, tokens VARCHAR[], token_ids INTEGER[], type_ids TINYINT[],
+    cell BIGINT NOT NULL, token_cell BIGINT NOT NULL, tokens VARCHAR[], texts VARCHAR[], token_ids INTEGER[], type_ids TINYINT[],
     words INTEGER[], segments TINYINT[], starts INTEGER[], ends INTEGER[], kinds VARCHAR[]
 );
 
@@ -47,7 +47,7 @@ CREATE TABLE core.blocks (
 CREATE TABLE core.map_stats (
     fragment INTEGER, run_key UBIGINT, block INTEGER NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL,
     example BIGINT NOT NULL, entropy FLOAT, self FLOAT, previous FLOAT, next FLOAT, cls FLOAT, sep FLOAT, punctuation FLOAT,
-    same_segment FLOAT, mean_distance FLOAT, max FLOAT
+    same_segment FLOAT, mean_distance FLOAT, max FLOAT, first FLOAT
 );
 
 CREATE TABLE core.ingests (

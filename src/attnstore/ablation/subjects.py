@@ -185,6 +185,7 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
     model = models.load_classifier(checkpoint).to(place)
     tokenizer = models.load_tokenizer(checkpoint)
     rows = tokenise.tokenise(subject.dataset.frame[subject.chosen], tokenizer, subject.max_length)
+    rows = tokenise.refuse_tokenless(rows)
     order = np.argsort(rows["length"].to_numpy(), kind="stable")
     rows = rows[order]
     capturer = Capturer(model, checkpoint.n_layers, checkpoint.n_heads)

@@ -53,13 +53,13 @@ def show(store: str, run: str, example: int, layer: int, head: int, out: str | N
         found = opened.map(run, example, layer, head)
     if out:
         click.echo(
-            figures.save(figures.attention_map(found.weights, found.tokens, found.title), out)
+            figures.save(figures.attention_map(found.weights, found.texts, found.title), out)
         )
         return
     console = Console()
     colour = console.color_system in ("256", "truecolor")
     console.print(found.title, markup=False, highlight=False, style="bold")
-    console.print(terminal.picture(found.weights, found.tokens, console.width, colour))
+    console.print(terminal.picture(found.weights, found.texts, console.width, colour))
 
 
 @click.command()

@@ -16,7 +16,7 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PreTrainedTokenizerFast,
+    PreTrainedTokenizerBase,
 )
 
 from attnstore.errors import ModelError, UsageError
@@ -64,26 +64,57 @@ def load_classifier(checkpoint: Checkpoint) -> Any:
     return model
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
-    """The fast tokenizer; only these give each token's place in the text."""
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """The tokenizer, fast where there is one; it gives token_type_ids where the model takes them.
+
+    What a tokenizer says of that itself cannot be believed: transformers 5 names token_type_ids
+    no longer by default. Raises ModelError for one that cannot be loaded or used.
+    """
     with loading.quiet(), loading.explained(checkpoint, "tokenizer"):
         with loading.opened(checkpoint) as (folder, parts):
-            tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer: Any = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
             loading.refuse_changed(checkpoint, "tokenizer_fingerprint")
         _point_to(checkpoint, parts, tokenizer, folder)
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    if not (tokenizer.is_fast or hasattr(tokenizer, "build_inputs_with_special_tokens")):
         raise ModelError(
-            f"the tokenizer of model {checkpoint.name!r} ({type(tokenizer).__name__}) gives no"
-            " character offsets; add a tokenizer.json to its folder"
+            f"the tokenizer of model {checkpoint.name!r} ({type(tokenizer).__name__}) does not say"
+            " which tokens it adds to a text; add a tokenizer.json to its folder"
         )
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes do without a file
         raise ModelError(
             f"the tokenizer of model {checkpoint.name!r} has no vocabulary; add its"
             f" tokenizer.json or vocab.txt to {checkpoint.folder}"
         )
-    return tokenizer
+    names = [n for n in tokenizer.model_input_names if n != "token_type_ids"]
+    types = ["token_type_ids"] if segments(checkpoint) > 1 else []
+    tokenizer.model_input_names = [*names[:1], *types, *names[1:]]
+    loaded: PreTrainedTokenizerBase = tokenizer
+    return loaded
+
+
+def segments(checkpoint: Checkpoint) -> int:
+    """How many segments (texts of a pair) the model tells apart; 0 or 1 if it does not.
+
+    The rows of its table `token_type_embeddings`, or 2 for the `seg_embed` of XLNet and Funnel.
+    Not whether its forward pass takes token_type_ids: GPT-2 and XLM take them for words.
+    """
+    with (
+        loading.quiet(),
+        loading.explained(checkpoint, "config"),
+        loading.opened(checkpoint) as (folder, _),
+        torch.device("meta"),  # its shapes, no weights
+    ):
+        model = AutoModel.from_config(loading.read_config(folder), trust_remote_code=False)
+    tables = [
+        module.num_embeddings
+        for name, module in model.named_modules()
+        if name.rpartition(".")[2] == "token_type_embeddings"
+        and isinstance(module, torch.nn.Embedding)
+    ]
+    relative = any(name.endswith("seg_embed") for name, _ in model.named_parameters())
+    return max(tables, default=2 if relative else 0)
 
 
 def _point_to(checkpoint: Checkpoint, parts: Parts, tokenizer: Any, folder: Path) -> None:

@@ -227,18 +227,36 @@ def _plan_inputs(
     rows = dataset.frame[chosen]
     tokenizer = models.load_tokenizer(checkpoint)
     inputs = tokenise.tokenise(rows, tokenizer, settings.max_length, settings.pad_to)
-    highest = int(inputs["token_ids"].explode().to_numpy().max())
-    if highest >= checkpoint.vocab_size:
-        raise ModelError(
-            f"The tokenizer of {checkpoint.name} gives token {highest} and the model has "
-            f"{checkpoint.vocab_size}: they do not belong together; copy the tokenizer files from "
-            "the model's own checkpoint."
+    inputs = inputs.filter(~pl.col("empty")).drop("empty")
+    if inputs.is_empty():
+        raise UsageError(
+            f"No text of {dataset.source} gives a token with the tokenizer of {checkpoint.name}: "
+            "nothing to ingest."
         )
+    _refuse_foreign_tokens(checkpoint, inputs)
     plan = layout.plan(inputs["length"].to_numpy())
     return inputs[plan.order].with_columns(
         block=pl.Series(plan.block, dtype=pl.Int32),
         cell=pl.Series(plan.cell, dtype=pl.Int64),
         token_cell=pl.Series(plan.token, dtype=pl.Int64),
+    )
+
+
+def _refuse_foreign_tokens(checkpoint: Checkpoint, inputs: pl.DataFrame) -> None:
+    """ModelError for tokens or segments that the model has no row for."""
+    from attnstore.model import models
+
+    highest = int(inputs["token_ids"].explode().to_numpy().max())
+    segment = int(inputs["type_ids"].list.max().fill_null(0).max())  # type: ignore[arg-type]
+    if highest >= checkpoint.vocab_size:
+        finding = f"gives token {highest} and the model has {checkpoint.vocab_size}"
+    elif segment > 1 and segment >= models.segments(checkpoint):
+        finding = f"gives segment {segment} and the model has {models.segments(checkpoint)}"
+    else:
+        return
+    raise ModelError(
+        f"The tokenizer of {checkpoint.name} {finding}: they do not belong together; copy the "
+        "tokenizer files from the model's own checkpoint."
     )
 
 
@@ -259,7 +277,10 @@ def _register(
     layers = kept(settings.layers, checkpoint.n_layers, "layer")
     heads = kept(settings.heads, checkpoint.n_heads, "head")
     length = inputs["length"].cast(pl.Int64)
-    sampled = len(inputs) < len(dataset.frame) - dataset.empty
+    usable = len(dataset.frame) - dataset.empty
+    sampled = settings.limit is not None and settings.limit < usable
+    chosen = settings.limit if sampled and settings.limit else usable
+    tokenless = chosen - len(inputs)
     plan = layout.plan(length.to_numpy())
     record = {
         "run": run, "run_key": key, "identity": wanted, "model": model, "dataset": name,
@@ -269,7 +290,7 @@ def _register(
         "disabled_value": settings.disable_value if changed else None,
         "sample": settings.limit if sampled else None, "seed": settings.seed if sampled else None,
         "planned": len(inputs), "n_tokens": int(length.sum()), "n_cells": int((length**2).sum()),
-        "n_blocks": plan.n_blocks, "n_empty": dataset.empty,
+        "n_blocks": plan.n_blocks, "n_empty": dataset.empty + tokenless,
         "n_truncated": int(inputs["truncated"].sum()), "capture_version": CAPTURE_VERSION,
         "attnstore_version": version("attnstore"),
         "created": datetime.now(UTC).replace(tzinfo=None, microsecond=0),

@@ -19,7 +19,8 @@ class Marks:
     """What `measure` has to know of the tokens of n inputs of one length L: made once for all layers.
 
     by_segment: (n, 2, L) 1 where a token is of the first, of the second text; columns: (n, 2 L, 4)
-    turns column sums by text into attention to [CLS], to [SEP], to punctuation, within a text;
+    turns column sums by text into attention to [CLS], to [SEP], to punctuation, within a text, NaN
+    to [CLS] or [SEP] where an input has none;
     cells: (4, L²) turn a map into attention to the token itself, to the previous, to the next,
     and the mean distance.
     """
@@ -35,7 +36,8 @@ class Marks:
         """segments: (n, L) 0 or 1; then 1 where a token is [CLS], [SEP], punctuation; float32."""
         length = segments.shape[1]
         by_segment = torch.stack((1 - segments, segments), dim=1)
-        kinds = torch.stack((to_cls, sep, stop), dim=-1).repeat(1, 2, 1)
+        nothing = torch.where(torch.stack((to_cls, sep)).any(-1), 0.0, torch.nan).unsqueeze(-1)
+        kinds = torch.stack((to_cls + nothing[0], sep + nothing[1], stop), dim=-1).repeat(1, 2, 1)
         columns = torch.cat((kinds, by_segment.flatten(1).unsqueeze(-1)), dim=-1) / length
         at = torch.arange(length, device=segments.device)
         ahead = at - at[:, None]
@@ -68,10 +70,12 @@ def measure(weights: torch.Tensor, marks: Marks) -> Measured:
     cells = linear(flat, marks.cells).view(n, heads, 4)
     entropy = _entropy(flat).view(n, heads, 1) / length
     largest = flat.amax(1).view(n, heads, 1)
+    received = sums.sum(2) / length
     # In the order of names.STATISTICS.
-    statistics = torch.cat((entropy, cells[..., :3], columns, cells[..., 3:], largest), dim=-1)
+    parts = (entropy, cells[..., :3], columns, cells[..., 3:], largest, received[..., :1])
+    statistics = torch.cat(parts, dim=-1)
     off = (weights.sum(-1) - 1).abs_().amax(-1)
-    return Measured(statistics, sums.sum(2) / length, off)
+    return Measured(statistics, received, off)
 
 
 def _entropy(flat: torch.Tensor) -> torch.Tensor:

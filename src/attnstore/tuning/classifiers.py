@@ -97,7 +97,7 @@ def load(checkpoint: Checkpoint) -> Any:
 
 def inputs(examples: Examples, tokenizer: Any, max_length: int) -> Inputs:
     """The token numbers of each example, as the model takes them, with its target as `labels`."""
-    found = tokenise.tokenise(examples.frame, tokenizer, max_length)
+    found = tokenise.refuse_tokenless(tokenise.tokenise(examples.frame, tokenizer, max_length))
     types = found["type_ids"].to_list()
     return [
         {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}

@@ -92,12 +92,12 @@ def _parts(text: str) -> list[str]:
 
 
 def _shown(site: Site, place: Place) -> dict[str, Any]:
-    tokens = site.reader.ask(
-        "SELECT tokens FROM inputs WHERE run = $run AND example = $example",
+    shown = site.reader.ask(
+        "SELECT texts FROM inputs WHERE run = $run AND example = $example",
         run=place.run, example=place.example,
     )  # fmt: skip
     return place._asdict() | {
-        "tokens": tokens["tokens"][0].to_list(),
+        "tokens": shown["texts"][0].to_list(),
         "weights": charts.link("maps", place.run, place.example, place.layer, place.head),
     }
 
