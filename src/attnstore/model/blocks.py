@@ -22,17 +22,14 @@ import torch
 
 from attnstore.disk import arrays, fragments, layout
 from attnstore.errors import CaptureError
-from attnstore.headsets import parse_heads
-from attnstore.model import models
+from attnstore.model import examining, models
 from attnstore.model.capture import Capturer
 from attnstore.model.checkpoints import Checkpoint
-from attnstore.model.disabled_heads import disabling
 from attnstore.model.runs import Run
 from attnstore.model.sink import Buffer, Sink
 from attnstore.names import ROW_OFF, STATISTICS
 
 _BUFFERS = 2  # one being filled, one being written
-_GPU_BATCH_TOKENS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -69,21 +66,20 @@ def _give_back() -> None:
 class BlockWorker:
     """Computes and commits blocks of one run; its methods may be called from two threads."""
 
-    def __init__(self, run: Run, checkpoint: Checkpoint, device: str = "auto") -> None:
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        capturer: Capturer | None = None,
+    ) -> None:
+        """capturer: the model as the run's planning has loaded and examined it; else it is loaded."""
         self.run = run
         self.device = models.pick_device(device)
-        model = models.load_model(checkpoint, "eager", self.device)
-        shape = checkpoint.n_layers, checkpoint.n_heads
-        disabled = run.record.get("disabled")  # a run planned by an earlier version has none
-        change = (
-            disabling(parse_heads(disabled, *shape), run.record["disabled_value"])
-            if disabled
-            else None
-        )
-        self.capturer = Capturer(model, *shape, change)
+        self.capturer = capturer or examining.recall(run.record, run.plan, checkpoint, self.device)
         self._layers = {layer: i for i, layer in enumerate(run.record["layers"])}
         self._heads = torch.tensor(run.record["heads"], device=self.device)
-        self._all_heads = len(run.record["heads"]) == checkpoint.n_heads
+        self._all_heads = len(run.record["heads"]) == self.capturer.n_heads
         self._arrays = arrays.open_run(run.root, run.run, write=True)
         self._free: queue.Queue[Buffer | None] = queue.Queue()
         for _ in range(_BUFFERS):
@@ -125,10 +121,11 @@ class BlockWorker:
     def _compute(self, number: int, rows: pl.DataFrame, buffer: Buffer) -> _Computed:
         began = time.perf_counter()
         length = rows["length"].cast(pl.Int64).to_numpy()
-        sink = Sink(rows, buffer, self._layers, None if self._all_heads else self._heads)
-        tokens = layout.BATCH_TOKENS if self.device.type == "cpu" else _GPU_BATCH_TOKENS
+        heads, way = None if self._all_heads else self._heads, self.capturer.way
+        sink = Sink(rows, buffer, self._layers, heads, way.sinks)
+        tokens = examining.batch_tokens(self.device)
         real = (length - rows["kinds"].list.count_matches("pad").to_numpy()).tolist()
-        for batch in layout.batches(length, tokens):
+        for batch in layout.batches(length, tokens, way.batching):
             sink.begin(batch)
             ids = rows["token_ids"][batch].to_list()
             types = rows["type_ids"][batch].to_list()

@@ -69,7 +69,8 @@ class _Stretch:
 class Sink:
     """Takes the layers of one block, batch by batch.
 
-    layers: which to keep, and where they go in the buffer; heads: which to keep (None: all).
+    layers: which to keep, and where they go in the buffer; heads: which to keep (None: all); sinks:
+    whether rows may sum to less than 1.
     statistics: (inputs, layers, heads, len(STATISTICS)); off: (inputs, layers, heads), see
     `statistics.Measured`; seconds: time spent here.
     """
@@ -80,8 +81,10 @@ class Sink:
         buffer: Buffer,
         layers: dict[int, int],
         heads: torch.Tensor | None,
+        sinks: bool = False,
     ) -> None:
         self._buffer, self._layers, self._heads = buffer, layers, heads
+        self._sinks = sinks
         device = buffer.maps.device
         self._length = rows["length"].cast(pl.Int64).to_numpy()
         self._cell = rows["cell"].to_numpy() - rows["cell"][0]
@@ -127,7 +130,7 @@ class Sink:
     def _keep(self, at: int, stretch: _Stretch, weights: torch.Tensor) -> None:
         """weights: (n, heads, L, L), without padding; `at`: the layer's place in the buffer."""
         n, heads, length, _ = weights.shape
-        measured = measure(weights, stretch.marks)
+        measured = measure(weights, stretch.marks, self._sinks)
         stored = self._buffer.maps[at, :, stretch.cell : stretch.cell + n * length * length]
         stored.view(heads, n, length, length).copy_(_encoded(weights, stored.dtype).transpose(0, 1))
         received = self._buffer.received[at, :, stretch.token : stretch.token + n * length]

@@ -51,7 +51,8 @@ class Measured:
     """Of n inputs of one length L, over H heads.
 
     statistics: (n, H, len(STATISTICS)) float32; received: (n, H, L) float32, the mean of each
-    column; off: (n, H) float32, the largest distance of a row's sum from 1 (NaN if any is NaN).
+    column; off: (n, H) float32, the largest distance of a row's sum from 1, or with sinks from the
+    range 0 to 1 (NaN if any is NaN).
     """
 
     statistics: torch.Tensor
@@ -59,8 +60,12 @@ class Measured:
     off: torch.Tensor
 
 
-def measure(weights: torch.Tensor, marks: Marks) -> Measured:
-    """Measure maps of one length, (n, H, L, L) float32, contiguous."""
+def measure(weights: torch.Tensor, marks: Marks, sinks: bool = False) -> Measured:
+    """Measure maps of one length, (n, H, L, L) float32, contiguous.
+
+    sinks: whether rows may sum to less than 1, what is missing being the share of attention sinks;
+    without them that share is no number (NaN).
+    """
     n, heads, length, _ = weights.shape
     flat = weights.view(n * heads, length * length)
     sums = torch.matmul(marks.by_segment.unsqueeze(1), weights)  # (n, H, 2, L)
@@ -69,9 +74,11 @@ def measure(weights: torch.Tensor, marks: Marks) -> Measured:
     entropy = _entropy(flat).view(n, heads, 1) / length
     largest = flat.amax(1).view(n, heads, 1)
     # In the order of names.STATISTICS.
-    statistics = torch.cat((entropy, cells[..., :3], columns, cells[..., 3:], largest), dim=-1)
-    off = (weights.sum(-1) - 1).abs_().amax(-1)
-    return Measured(statistics, sums.sum(2) / length, off)
+    missing = 1 - weights.sum(-1)
+    sink = missing.sum(-1, keepdim=True) / length if sinks else torch.full_like(largest, torch.nan)
+    measures = (entropy, cells[..., :3], columns, cells[..., 3:], largest, sink)
+    off = torch.maximum(-missing, missing - 1).clamp_min_(0) if sinks else missing.abs_()
+    return Measured(torch.cat(measures, dim=-1), sums.sum(2) / length, off.amax(-1))
 
 
 def _entropy(flat: torch.Tensor) -> torch.Tensor:
