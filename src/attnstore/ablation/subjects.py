@@ -172,8 +172,7 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
     Raises ModelError where the weights lack the head or do not belong to the configuration.
     """
     from attnstore.ablation.disabled_passes import Inputs
-    from attnstore.model import models
-    from attnstore.model import architectures, probe
+    from attnstore.model import architectures, models, probe
     from attnstore.text import tokenise
 
     checkpoint = subject.checkpoint

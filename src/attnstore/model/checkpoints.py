@@ -94,6 +94,7 @@ def resolve(spec: str, name: str | None = None) -> Checkpoint:
     source, given = split_spec(spec)
     folder, revision, derived = _locate(source)
     config, weights, tokenizer, step = _inspect(folder)
+    shaped = _shape(folder, config)
     lasting = {key: value for key, value in config.items() if key not in _VOLATILE}
     return Checkpoint(
         name=check_name(name or given or slug(derived)),
@@ -106,7 +107,7 @@ def resolve(spec: str, name: str | None = None) -> Checkpoint:
         max_positions=configs.max_positions(config),
         base=None if step is None else next((config[k] for k in _BASE if config.get(k)), None),
         step=step,
-        **_shape(folder, config),
+        **shaped,
     )
 
 

@@ -8,6 +8,7 @@ rule makes right is refused, before anything of the run is registered.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -181,7 +182,7 @@ class _Examination:
                 if "attention" in str(kind) and "linear" not in str(kind)
             ]  # fmt: skip
         told = [i for i in numbers if i in every]
-        rising = all(a < b for a, b in zip(told, told[1:], strict=False))
+        rising = all(a < b for a, b in itertools.pairwise(told))
         return tuple(told) if len(told) == len(numbers) == n and rising else None
 
     def _refusal(self, shapes: Sequence[tuple[int, ...]], length: int) -> ModelError:
@@ -260,17 +261,19 @@ class _Examination:
         together = [item for item in self._items if 2 * len(item) <= self._tokens]
         while together and len(together) * len(together[-1]) > self._tokens:
             del together[len(together) // 2]
-        singles = [[item] for item in [*self._items[:-1], self._items[-1], self._items[0]]]
-        if len(self._items) == 1:
-            singles = singles[:1]
-        return ([together] if len(together) > 1 else []) + singles
+        return ([together] if len(together) > 1 else []) + self._one_by_one()
+
+    def _one_by_one(self) -> list[list[Item]]:
+        """Each input alone, longest first and last: a model may keep something of what it has run."""
+        several = len(self._items) > 1
+        return [[item] for item in (*reversed(self._items), *self._items[-1:] * several)]
 
     def _equal(self) -> list[list[Item]]:
         """Batches of equal length, for one copy of the model."""
         short, long = self._items[0], self._items[-1]
         fits = 2 * len(long) <= self._tokens
         twice = [long, long.turned()] if fits else [long]
-        return [[short, short.turned()], twice, [short.turned(), short]]
+        return [[short, short.turned()], twice, *self._one_by_one(), [short.turned(), short]]
 
     def _keeps(self, batches: Iterable[Sequence[Item]]) -> bool:
         """Whether one copy of the model gives, batch after batch, what each input alone gives."""
