@@ -257,7 +257,7 @@ def _explained(
                 f"There is too little memory to run {kind} over {n} inputs of {length} tokens "
                 f"({type(error).__name__}); give a smaller --max-length, or another device."
             ) from error
-        if isinstance(error, IndexError):
+        if isinstance(error, IndexError) or "out of bounds" in reason:
             limit = architectures.position_limit(model)
             serves = "" if limit is None else f" Its table of positions serves {limit} tokens."
             raise ModelError(
