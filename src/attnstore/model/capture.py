@@ -9,11 +9,13 @@ eager attention and `output_attentions` instead.
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -21,8 +23,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from attnstore.errors import ModelError
+from attnstore.model import head_turns
+from attnstore.model.head_turns import OnHeads
 
 NAME = "attnstore"
+_LOG = logging.getLogger(__name__)
+_SAME = 1e-6  # largest difference of two computations of one map
 
 OnLayer = Callable[[int, torch.Tensor], None]
 """Called with the layer (0-based) and its weights (batch, heads, L, L), padding included."""
@@ -38,23 +44,30 @@ _current = threading.local()
 
 @dataclass
 class _Pass:
-    """One forward pass. calls: of attention so far: their order is the order of the layers.
+    """One forward pass. on_heads: called instead of on_layer, for at_once heads of a layer after
+    another; calls: of attention so far: their order is the order of the layers.
 
     DistilBERT does not tell its layers' numbers, and ALBERT shares one layer.
     """
 
     on_layer: OnLayer | None
     change: Change | None
+    on_heads: OnHeads | None = None
+    at_once: int = 0
     calls: int = 0
 
 
 def _attention(
     module: torch.nn.Module, *args: Any, **kwargs: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The architecture's own eager attention, its weights changed and handed on as the pass wants."""
     eager = sys.modules[type(module).__module__].eager_attention_forward
-    output, weights = eager(module, *args, **kwargs)
     current: _Pass | None = getattr(_current, "forward", None)
+    if current is not None and current.on_heads is not None:
+        layer, current.calls = current.calls, current.calls + 1
+        on_heads = partial(current.on_heads, layer)
+        return head_turns.attention(eager, module, args, kwargs, current.at_once, on_heads), None
+    output, weights = eager(module, *args, **kwargs)
     if current is not None:
         layer, current.calls = current.calls, current.calls + 1
         if current.change is not None:
@@ -69,9 +82,14 @@ AttentionMaskInterface.register(NAME, eager_mask)
 
 
 @contextmanager
-def passing(on_layer: OnLayer | None = None, change: Change | None = None) -> Iterator[_Pass]:
+def passing(
+    on_layer: OnLayer | None = None,
+    change: Change | None = None,
+    on_heads: OnHeads | None = None,
+    at_once: int = 0,
+) -> Iterator[_Pass]:
     """For the length of one forward pass of a model set to `NAME`: hear of its layers, change them."""
-    _current.forward = _Pass(on_layer, change)
+    _current.forward = _Pass(on_layer, change, on_heads, at_once)
     try:
         yield _current.forward
     finally:
@@ -159,12 +177,62 @@ class Capturer:
             return output
         with passing(on_layer, self._change) as current:
             output = self.model(**batch)
+        self._require_every_layer(current)
+        return output
+
+    @torch.inference_mode()
+    def forward_by_heads(
+        self,
+        ids: Sequence[int],
+        types: Sequence[int] | None,
+        on_heads: OnHeads,
+        real: int,
+        at_once: int,
+    ) -> None:
+        """One forward pass over one long input, its layers' heads in turns where the model allows.
+
+        ids, types, real: as of `forward`, of this input; on_heads: called for each turn; at_once:
+        heads in one. Where heads cannot be taken apart, a turn is a whole layer.
+        """
+        given = None if types is None else [types]
+        if at_once >= self.n_heads or not self.by_heads:
+            self.forward([ids], given, lambda layer, w: on_heads(layer, 0, w), [real])
+            return
+        batch = self.batch([ids], given, [real])
+        with passing(on_heads=on_heads, at_once=at_once) as current:
+            self.model(**batch)
+        self._require_every_layer(current)
+
+    @cached_property
+    def by_heads(self) -> bool:
+        """Whether the heads of a layer can be computed in turns: tried on a few tokens."""
+        if not self.through_interface or self._change is not None:
+            return False
+        ids = [self.pad, *range(min(7, self.model.config.get_text_config().vocab_size - 1))]
+        whole: list[torch.Tensor] = []
+        self.forward([ids], None, lambda _, w: whole.append(w.clone()))
+        parts: list[list[torch.Tensor]] = [[] for _ in whole]
+        batch = self.batch([ids], None)
+        try:
+            with (
+                torch.inference_mode(),
+                passing(on_heads=lambda layer, _, w: parts[layer].append(w), at_once=1),
+            ):
+                self.model(**batch)
+            turns = [torch.cat(maps, dim=1) for maps in parts]
+            return all(
+                torch.allclose(a, b, rtol=0, atol=_SAME) for a, b in zip(whole, turns, strict=True)
+            )
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+            _LOG.info("%s needs all heads of a layer: %s", type(self.model).__name__, error)
+            return False
+
+    def _require_every_layer(self, current: _Pass) -> None:
         if current.calls != self.n_layers:
             raise ModelError(
                 f"{type(self.model).__name__} called attention {current.calls} times in one pass and has "
                 f"{self.n_layers} layers: its attention cannot be captured."
             )
-        return output
 
     def batch(
         self,
