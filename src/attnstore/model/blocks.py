@@ -13,6 +13,7 @@ import ctypes
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,11 +74,24 @@ def _give_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-class BlockWorker:
-    """Computes and commits blocks of one run; its methods may be called from two threads."""
+OnBatch = Callable[[int, float], None]
+"""Called after a forward pass, or a part of one: inputs that are done with it, and cells per head."""
 
-    def __init__(self, run: Run, checkpoint: Checkpoint, device: str = "auto") -> None:
-        self.run = run
+
+class BlockWorker:
+    """Computes and commits blocks of one run; its methods may be called from two threads.
+
+    on_batch: called as forward passes go, from the thread that computes.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        on_batch: OnBatch = lambda *_: None,
+    ) -> None:
+        self.run, self._on_batch = run, on_batch
         self.device = models.pick_device(device)
         model = models.load_model(checkpoint, "eager", self.device)
         shape = checkpoint.n_layers, checkpoint.n_heads
@@ -141,11 +155,18 @@ class BlockWorker:
         ):
             began = time.perf_counter()
             sink = LongSink(rows, self._layers, heads, record["precision"], self.device, writer.add)
+            share = length**2 / (self.capturer.n_layers * self.capturer.n_heads)
+
+            def take(layer: int, head: int, weights: torch.Tensor) -> None:
+                sink.take(layer, head, weights)
+                self._on_batch(0, share * weights.shape[1])
+
             ids, types = rows["token_ids"][0].to_list(), rows["type_ids"][0]
             self.capturer.forward_by_heads(
-                ids, None if types is None else types.to_list(), sink.take,
+                ids, None if types is None else types.to_list(), take,
                 _real(rows)[0], head_turns.heads_at_once(length),
             )  # fmt: skip
+            self._on_batch(1, 0.0)
             forward = time.perf_counter() - began - sink.seconds
             self._refuse_unsound(rows, sink.off.numpy())
             with self._committing:
@@ -170,6 +191,7 @@ class BlockWorker:
             ids = rows["token_ids"][batch].to_list()
             types = rows["type_ids"][batch].to_list()
             self.capturer.forward(ids, None if types[0] is None else types, sink.take, real[batch])
+            self._on_batch(len(ids), float((length[batch] ** 2).sum()))
         sink.finish()
         self._refuse_unsound(rows, sink.off.cpu().numpy())
         seconds = time.perf_counter() - began - sink.seconds
