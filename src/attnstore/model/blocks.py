@@ -24,17 +24,14 @@ import torch
 from attnstore.disk import arrays, fragments, layout
 from attnstore.disk.shard_writer import ShardWriter
 from attnstore.errors import CaptureError
-from attnstore.headsets import parse_heads
-from attnstore.model import head_turns, models
+from attnstore.model import examining, models
 from attnstore.model.capture import Capturer
 from attnstore.model.checkpoints import Checkpoint
-from attnstore.model.disabled_heads import disabling
 from attnstore.model.runs import Run
 from attnstore.model.sink import Buffer, LongSink, Sink
 from attnstore.names import ROW_OFF, STATISTICS
 
 _BUFFERS = 2  # one being filled, one being written
-_GPU_BATCH_TOKENS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -79,32 +76,24 @@ OnBatch = Callable[[int, float], None]
 
 
 class BlockWorker:
-    """Computes and commits blocks of one run; its methods may be called from two threads.
-
-    on_batch: called as forward passes go, from the thread that computes.
-    """
+    """Computes and commits blocks of one run; its methods may be called from two threads."""
 
     def __init__(
         self,
         run: Run,
         checkpoint: Checkpoint,
         device: str = "auto",
+        capturer: Capturer | None = None,
         on_batch: OnBatch = lambda *_: None,
     ) -> None:
+        """capturer: the model as the run's planning has loaded and examined it; else it is loaded;
+        on_batch: called as forward passes go, from the thread that computes."""
         self.run, self._on_batch = run, on_batch
         self.device = models.pick_device(device)
-        model = models.load_model(checkpoint, "eager", self.device)
-        shape = checkpoint.n_layers, checkpoint.n_heads
-        disabled = run.record.get("disabled")  # a run planned by an earlier version has none
-        change = (
-            disabling(parse_heads(disabled, *shape), run.record["disabled_value"])
-            if disabled
-            else None
-        )
-        self.capturer = Capturer(model, *shape, change)
+        self.capturer = capturer or examining.recall(run.record, run.plan, checkpoint, self.device)
         self._layers = {layer: i for i, layer in enumerate(run.record["layers"])}
         self._heads = torch.tensor(run.record["heads"], device=self.device)
-        self._all_heads = len(run.record["heads"]) == checkpoint.n_heads
+        self._all_heads = len(run.record["heads"]) == self.capturer.n_heads
         self._arrays = arrays.open_run(run.root, run.run, write=True)
         self._free: queue.Queue[Buffer | None] = queue.Queue()
         for _ in range(_BUFFERS):
@@ -154,8 +143,11 @@ class BlockWorker:
             ) as writer,
         ):
             began = time.perf_counter()
-            sink = LongSink(rows, self._layers, heads, record["precision"], self.device, writer.add)
-            share = length**2 / (self.capturer.n_layers * self.capturer.n_heads)
+            way = self.capturer.way
+            sink = LongSink(
+                rows, self._layers, heads, record["precision"], self.device, writer.add, way.sinks
+            )
+            share = length**2 / (len(way.layers) * way.n_heads)
 
             def take(layer: int, head: int, weights: torch.Tensor) -> None:
                 sink.take(layer, head, weights)
@@ -163,9 +155,8 @@ class BlockWorker:
 
             ids, types = rows["token_ids"][0].to_list(), rows["type_ids"][0]
             self.capturer.forward_by_heads(
-                ids, None if types is None else types.to_list(), take,
-                _real(rows)[0], head_turns.heads_at_once(length),
-            )  # fmt: skip
+                ids, None if types is None else types.to_list(), _real(rows)[0], take
+            )
             self._on_batch(1, 0.0)
             forward = time.perf_counter() - began - sink.seconds
             self._refuse_unsound(rows, sink.off.numpy())
@@ -183,10 +174,11 @@ class BlockWorker:
     def _compute(self, rows: pl.DataFrame, buffer: Buffer) -> _Computed:
         began = time.perf_counter()
         length = rows["length"].cast(pl.Int64).to_numpy()
-        sink = Sink(rows, buffer, self._layers, None if self._all_heads else self._heads)
-        tokens = layout.BATCH_TOKENS if self.device.type == "cpu" else _GPU_BATCH_TOKENS
+        heads, way = None if self._all_heads else self._heads, self.capturer.way
+        sink = Sink(rows, buffer, self._layers, heads, way.sinks)
+        tokens = examining.batch_tokens(self.device)
         real = _real(rows)
-        for batch in layout.batches(length, tokens):
+        for batch in layout.batches(length, tokens, way.batching):
             sink.begin(batch)
             ids = rows["token_ids"][batch].to_list()
             types = rows["type_ids"][batch].to_list()

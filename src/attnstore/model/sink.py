@@ -74,7 +74,8 @@ class _Stretch:
 class Sink:
     """Takes the layers of one block, batch by batch.
 
-    layers: which to keep, and where they go in the buffer; heads: which to keep (None: all).
+    layers: which to keep, and where they go in the buffer; heads: which to keep (None: all); sinks:
+    whether rows may sum to less than 1.
     statistics: (inputs, layers, heads, len(STATISTICS)); off: (inputs, layers, heads), see
     `statistics.Measured`; seconds: time spent here.
     """
@@ -85,8 +86,10 @@ class Sink:
         buffer: Buffer,
         layers: dict[int, int],
         heads: torch.Tensor | None,
+        sinks: bool = False,
     ) -> None:
         self._buffer, self._layers, self._heads = buffer, layers, heads
+        self._sinks = sinks
         device = buffer.maps.device
         self._length = rows["length"].cast(pl.Int64).to_numpy()
         self._cell = rows["cell"].to_numpy() - rows["cell"][0]
@@ -132,7 +135,7 @@ class Sink:
     def _keep(self, at: int, stretch: _Stretch, weights: torch.Tensor) -> None:
         """weights: (n, heads, L, L), without padding; `at`: the layer's place in the buffer."""
         n, heads, length, _ = weights.shape
-        measured = measure(weights, stretch.marks)
+        measured = measure(weights, stretch.marks, self._sinks)
         stored = self._buffer.maps[at, :, stretch.cell : stretch.cell + n * length * length]
         stored.view(heads, n, length, length).copy_(_encoded(weights, stored.dtype).transpose(0, 1))
         received = self._buffer.received[at, :, stretch.token : stretch.token + n * length]
@@ -163,8 +166,10 @@ class LongSink:
         precision: str,
         device: torch.device,
         keep: Callable[[int, int, npt.NDArray[Any]], None],
+        sinks: bool = False,
     ) -> None:
         self._layers, self._heads, self._keep_map = layers, heads, keep
+        self._sinks = sinks
         self._type, self._length = _TYPES[precision], int(rows["length"][0])
         self._marks = [mark.view(1, -1) for mark in _marks(rows, device)]
         shape = (len(layers), len(heads))
@@ -191,7 +196,8 @@ class LongSink:
         for start in range(0, self._length, step):
             rows = slice(start, start + step)
             stripe = weights[rows].contiguous()
-            parts.append(measure(stripe[None, None], Marks.of(*self._marks, rows=rows)))
+            marks = Marks.of(*self._marks, rows=rows)
+            parts.append(measure(stripe[None, None], marks, self._sinks))
             stored[rows] = _encoded(stripe, self._type)
         measured = joined(parts)
         self.statistics[0, layer, head] = measured.statistics[0, 0].cpu()

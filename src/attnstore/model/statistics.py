@@ -50,13 +50,7 @@ class Marks:
         by_segment = torch.stack((1 - segments, segments), dim=1)
         kinds = torch.stack((to_cls, sep, stop), dim=-1).repeat(1, 2, 1)
         columns = torch.cat((kinds, by_segment.flatten(1).unsqueeze(-1)), dim=-1) / length
-        at = torch.arange(length, device=segments.device)
-        ahead = at - at[rows, None]
-        cells = [
-            (ahead == 0) / length, (ahead == -1) / (length - 1), (ahead == 1) / (length - 1),
-            ahead.abs() / length,
-        ]  # fmt: skip
-        return cls(by_segment[:, :, rows], columns, torch.stack(cells).view(4, -1))
+        return cls(by_segment[:, :, rows], columns, _cells(length, rows, segments.device))
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,8 @@ class Measured:
     """Of n inputs of one length L, over H heads.
 
     statistics: (n, H, len(STATISTICS)) float32; received: (n, H, L) float32, the mean of each
-    column; off: (n, H) float32, the largest distance of a row's sum from 1 (NaN if any is NaN).
+    column; off: (n, H) float32, the largest distance of a row's sum from 1, or with sinks from the
+    range 0 to 1 (NaN if any is NaN).
     """
 
     statistics: torch.Tensor
@@ -72,11 +67,28 @@ class Measured:
     off: torch.Tensor
 
 
-def measure(weights: torch.Tensor, marks: Marks) -> Measured:
+def _cells(length: int, rows: slice, device: torch.device) -> torch.Tensor:
+    """The `cells` of `Marks`, for some rows of maps of one length."""
+    at = torch.arange(length, dtype=torch.float32, device=device)
+    distance = (at - at[rows, None]).abs_().div_(length)
+    cells = torch.zeros((3, *distance.shape), device=device)
+    first = rows.start or 0
+    for cell, (to, count) in zip(
+        cells, ((0, length), (-1, length - 1), (1, length - 1)), strict=True
+    ):
+        if count:
+            cell.diagonal(first + to).fill_(1 / count)
+        else:
+            cell.fill_(torch.nan)  # a single token has no neighbour
+    return torch.cat((cells, distance[None])).view(4, -1)
+
+
+def measure(weights: torch.Tensor, marks: Marks, sinks: bool = False) -> Measured:
     """Measure maps of one length, (n, H, L, L) float32, contiguous, or the rows of `marks` of them.
 
-    Every measure is a sum over rows with its divisor in it, but for the largest weight, so that the
-    measures of all rows can be joined.
+    sinks: whether rows may sum to less than 1, what is missing being the share of attention sinks;
+    without them that share is no number (NaN). Every measure is a sum over rows with its divisor in
+    it, but for the largest weight, so that `joined` can put those of some rows together.
     """
     n, heads, _, length = weights.shape
     flat = weights.view(n * heads, -1)
@@ -86,9 +98,11 @@ def measure(weights: torch.Tensor, marks: Marks) -> Measured:
     entropy = _entropy(flat).view(n, heads, 1) / length
     largest = flat.amax(1).view(n, heads, 1)
     # In the order of names.STATISTICS.
-    statistics = torch.cat((entropy, cells[..., :3], columns, cells[..., 3:], largest), dim=-1)
-    off = (weights.sum(-1) - 1).abs_().amax(-1)
-    return Measured(statistics, sums.sum(2) / length, off)
+    missing = 1 - weights.sum(-1)
+    sink = missing.sum(-1, keepdim=True) / length if sinks else torch.full_like(largest, torch.nan)
+    measures = (entropy, cells[..., :3], columns, cells[..., 3:], largest, sink)
+    off = torch.maximum(-missing, missing - 1).clamp_min_(0) if sinks else missing.abs_()
+    return Measured(torch.cat(measures, dim=-1), sums.sum(2) / length, off.amax(-1))
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
