@@ -10,11 +10,13 @@ share a pass, is what `probe` finds out.
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -22,10 +24,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from attnstore.errors import AttnstoreError, MemoryShortError, ModelError
-from attnstore.model import architectures, models
+from attnstore.model import architectures, head_turns, models
+from attnstore.model.head_turns import OnHeads
 from attnstore.names import EAGER, INTERFACE, SINGLE
 
 NAME = "attnstore"
+_LOG = logging.getLogger(__name__)
+_SAME = 1e-6  # largest difference of two computations of one map
 
 OnLayer = Callable[[int, torch.Tensor], None]
 """Called with the layer (0-based) and its weights (batch, heads, L, L), padding included."""
@@ -61,7 +66,8 @@ class _Pass:
 
     calls: of attention so far: their order is the order of the layers, since DistilBERT does not tell
     its layers' numbers, and ALBERT shares one layer; told: the numbers that modules tell; raised:
-    what was raised by whom the layers were handed to.
+    what was raised by whom the layers were handed to; on_heads: called instead of on_layer, for
+    at_once heads of a layer after another.
     """
 
     on_layer: OnLayer | None
@@ -70,6 +76,8 @@ class _Pass:
     calls: int = 0
     told: list[int | None] = field(default_factory=list)
     raised: Exception | None = None
+    on_heads: OnHeads | None = None
+    at_once: int = 0
 
     def number(self, call: int) -> int:
         """The layer that a call belongs to."""
@@ -77,10 +85,17 @@ class _Pass:
 
     def hand_on(self, call: int, weights: torch.Tensor) -> None:
         """Hand a call's weights on."""
-        if self.on_layer is None:
-            return
+        if self.on_layer is not None:
+            self._call(self.on_layer, self.number(call), weights)
+
+    def hand_on_heads(self, call: int, first: int, weights: torch.Tensor) -> None:
+        """Hand some heads' weights of a call on."""
+        if self.on_heads is not None:
+            self._call(self.on_heads, self.number(call), first, weights)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         try:
-            self.on_layer(self.number(call), weights)
+            function(*arguments)
         except Exception as error:
             self.raised = error
             raise
@@ -97,16 +112,21 @@ def _eager(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.T
 
 def _attention(
     module: torch.nn.Module, *args: Any, **kwargs: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The architecture's own eager attention, its weights changed and handed on as the pass wants."""
-    output, weights = _eager(module)(module, *args, **kwargs)
+    eager = _eager(module)
     current: _Pass | None = getattr(_current, "forward", None)
-    if current is not None:
-        call, current.calls = current.calls, current.calls + 1
-        current.told.append(getattr(module, "layer_idx", None))
-        if current.change is not None:
-            output, weights = current.change(current.number(call), args, output, weights)
-        current.hand_on(call, weights)
+    if current is None:
+        return eager(module, *args, **kwargs)
+    call, current.calls = current.calls, current.calls + 1
+    current.told.append(getattr(module, "layer_idx", None))
+    if current.on_heads is not None:
+        on_heads = partial(current.hand_on_heads, call)
+        return head_turns.attention(eager, module, args, kwargs, current.at_once, on_heads), None
+    output, weights = eager(module, *args, **kwargs)
+    if current.change is not None:
+        output, weights = current.change(current.number(call), args, output, weights)
+    current.hand_on(call, weights)
     return output, weights
 
 
@@ -119,12 +139,15 @@ def passing(
     on_layer: OnLayer | None = None,
     change: Change | None = None,
     layers: Sequence[int] | None = None,
+    on_heads: OnHeads | None = None,
+    at_once: int = 0,
 ) -> Iterator[_Pass]:
     """For the length of one forward pass of a model set to `NAME`: hear of its layers, change them.
 
-    layers: the numbers under which they are handed on, by call (None: counted from 0).
+    layers: the numbers under which they are handed on, by call (None: counted from 0); on_heads,
+    at_once: to hear of so many heads of a layer after another instead.
     """
-    _current.forward = _Pass(on_layer, change, layers)
+    _current.forward = _Pass(on_layer, change, layers, on_heads=on_heads, at_once=at_once)
     try:
         yield _current.forward
     finally:
@@ -186,8 +209,12 @@ class Capturer:
         architectures.settle(model, batch["input_ids"].shape[1])
         if not self.through_interface:
             return eager_pass(model, batch, on_layer)
+        return self._passed(model, batch, on_layer=on_layer, change=self._change)
+
+    def _passed(self, model: Any, batch: dict[str, Any], **wanted: Any) -> Any:
+        """One pass through the interface. wanted: of `passing`."""
         layers = self.way.layers or None
-        with passing(on_layer, self._change, layers) as current, _explained(model, batch, current):
+        with passing(layers=layers, **wanted) as current, _explained(model, batch, current):
             output = model(**batch)
         if layers is not None and current.calls != len(layers):
             raise ModelError(
@@ -196,6 +223,49 @@ class Capturer:
             )
         self.told = current.told
         return output
+
+    @torch.inference_mode()
+    def forward_by_heads(
+        self, ids: Sequence[int], types: Sequence[int] | None, real: int, on_heads: OnHeads
+    ) -> None:
+        """One forward pass over one long input, its layers' heads in turns where the model allows.
+
+        ids, types, real: as of `forward`, of this input; on_heads: called for each turn.
+        """
+        model = self.twin() if self.way.batching == SINGLE else self.model
+        batch = self.batch([ids], None if types is None else [types], [real])
+        self.run_by_heads(model, batch, on_heads)
+
+    def run_by_heads(self, model: Any, batch: dict[str, Any], on_heads: OnHeads) -> Any:
+        """As `run`, for a batch of one input; where heads need each other, a turn is a whole layer."""
+        length = batch["input_ids"].shape[1]
+        if not self.by_heads:
+            return self.run(model, batch, lambda layer, weights: on_heads(layer, 0, weights))
+        architectures.settle(model, length)
+        at_once = head_turns.heads_at_once(length)
+        return self._passed(model, batch, on_heads=on_heads, at_once=at_once)
+
+    @cached_property
+    def by_heads(self) -> bool:
+        """Whether the heads of a layer can be computed in turns: tried on a few tokens."""
+        if not self.through_interface or self._change is not None:
+            return False
+        batch = self.batch([[self.pad, *range(7)]], None)
+        whole: list[torch.Tensor] = []
+        turns: dict[int, list[torch.Tensor]] = {}
+        try:
+            with torch.inference_mode():
+                self.run(self.twin(), batch, lambda _, weights: whole.append(weights.clone()))
+                self._passed(
+                    self.twin(), batch, at_once=1,
+                    on_heads=lambda layer, _, weights: turns.setdefault(layer, []).append(weights),
+                )  # fmt: skip
+            joined = [torch.cat(parts, dim=1) for parts in turns.values()]
+            pairs = list(zip(whole, joined, strict=True))
+            return all(a.shape == b.shape and torch.allclose(a, b, 0, _SAME) for a, b in pairs)
+        except (ModelError, RuntimeError, ValueError) as error:
+            _LOG.info("%s needs all heads of a layer: %s", type(self.model).__name__, error)
+            return False
 
     def batch(
         self,

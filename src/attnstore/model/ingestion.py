@@ -34,14 +34,15 @@ from attnstore.errors import (
     ModelError,
     UsageError,
 )
-from attnstore.model import checkpoints, runs
+from attnstore.model import checkpoints, forecast, runs
 from attnstore.model.checkpoints import Checkpoint
+from attnstore.model.forecast import Forecast
 from attnstore.model.runs import Run, Settings
 from attnstore.text import corpora
 from attnstore.text.corpora import Dataset
 
 if TYPE_CHECKING:
-    from attnstore.model.blocks import BlockWorker, Stored
+    from attnstore.model.blocks import BlockWorker, OnBatch, Stored
     from attnstore.model.capture import Capturer
 
 AT_ONCE = 2
@@ -122,7 +123,10 @@ _sharing = threading.Lock()
 
 
 class Ingestion:
-    """One run being ingested; made by `planned`, which holds the run's lock."""
+    """One run being ingested; made by `planned`, which holds the run's lock.
+
+    on_batch: called as forward passes go in this process; see `blocks.OnBatch`.
+    """
 
     def __init__(
         self, run: Run, checkpoint: Checkpoint, device: str, capturer: Capturer | None = None
@@ -133,6 +137,7 @@ class Ingestion:
         self._done = stored_blocks(run)
         self._reports: list[Stored] = []
         self._making = threading.Lock()
+        self.on_batch: OnBatch = lambda *_: None
         self._started = datetime.now(UTC).replace(tzinfo=None)
         self._began = time.perf_counter()
 
@@ -141,11 +146,14 @@ class Ingestion:
         """Blocks that are not committed, or damaged."""
         return [b for b in range(self.run.record["n_blocks"]) if b not in self._done]
 
-    @property
-    def cells_left(self) -> int:
-        """Cells per layer and head in the missing blocks: what the remaining time grows with."""
+    @cached_property
+    def left(self) -> Forecast:
+        """What the missing blocks will take."""
         missing = pl.col("block").is_in(self.missing)
-        return int((self.run.plan.filter(missing)["length"].cast(pl.Int64) ** 2).sum())
+        length = self.run.plan.filter(missing)["length"].to_numpy()
+        record = self.run.record
+        n_maps = len(record["layers"]) * len(record["heads"])
+        return forecast.of(self.run.root, self.run.run, length, n_maps, record["precision"])
 
     @cached_property
     def worker(self) -> BlockWorker:
@@ -153,7 +161,10 @@ class Ingestion:
         # A finished run needs no torch, whose import takes longer than everything else then.
         from attnstore.model.blocks import BlockWorker
 
-        return BlockWorker(self.run, self._checkpoint, self._device, self._capturer)
+        return BlockWorker(
+            self.run, self._checkpoint, self._device, self._capturer,
+            lambda *done: self.on_batch(*done),
+        )  # fmt: skip
 
     def store(self, block: int) -> Stored:
         """Compute and commit one block."""

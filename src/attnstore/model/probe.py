@@ -37,6 +37,7 @@ _ROUNDING = 1e-4
 """The same where one input twice in a batch already differs by a quarter of the difference."""
 _KEPT_BYTES = 16 << 20
 """Of each input's maps, so much is compared: all rows of short inputs, some of long ones."""
+_HEAD_BYTES = 4 * 12  # of a cell in all heads of a layer, as many as BERT has
 _ITEMS = 4
 
 
@@ -104,8 +105,20 @@ class _Maps:
             mine = own[:, :n, :n]
             sums = mine.sum(-1)
             self.sums.append((layer, torch.stack((sums.amin(-1), sums.amax(-1))).cpu()))
-            step = -(-self.n_layers * mine.numel() * 4 // _KEPT_BYTES)
+            step = -(-self.n_layers * n * n * _HEAD_BYTES // _KEPT_BYTES)
             kept.append(mine[:, ::step].clone())
+
+    def take_heads(self, layer: int, first: int, weights: torch.Tensor) -> None:
+        """The same of one input's layer that comes some heads after another, from head 0 on."""
+        if first == 0:
+            self.take(layer, weights)
+            return
+        turn = _Maps(self.lengths, self.n_layers)
+        turn.take(layer, weights)
+        batch, heads, *cells = self.shapes[-1]
+        self.shapes[-1] = (batch, heads + weights.shape[1], *cells)
+        self.rows[0][-1] = torch.cat((self.rows[0][-1], turn.rows[0][-1]))
+        self.sums[-1] = (layer, torch.cat((self.sums[-1][1], turn.sums[-1][1]), dim=1))
 
     def off(self, number: int, other: list[torch.Tensor]) -> float:
         """Largest difference of the number-th input's rows from another pass's rows."""
@@ -151,8 +164,12 @@ class _Examination:
         types = None if asked[0].types is None else [item.types or () for item in asked]
         maps = _Maps([len(item) for item in asked], self._n_layers)
         ids, real = [item.ids for item in asked], [item.real for item in asked]
+        batch = self._capturer.batch(ids, types, real)
         with torch.inference_mode():
-            self._capturer.run(model, self._capturer.batch(ids, types, real), maps.take)
+            if len(asked[0]) ** 2 > layout.SHARD_CELLS and len(asked) == 1:
+                self._capturer.run_by_heads(model, batch, maps.take_heads)
+            else:
+                self._capturer.run(model, batch, maps.take)
         return maps
 
     def _layers(self) -> tuple[tuple[int, ...], int]:
