@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from attnstore.errors import ModelError
-from attnstore.model import probe
+from attnstore.model import probe, samples
 from attnstore.model.capture import Capturer
 from attnstore.model.checkpoints import resolve
 from attnstore.model.models import load_model
@@ -56,7 +56,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     return made.__getitem__
 
 
-ITEMS = [probe.Item(tuple(range(5, 5 + n)), None, n) for n in (4, 9, 12)]
+ITEMS = [samples.Item(tuple(range(5, 5 + n)), None, n) for n in (4, 9, 12)]
 """Inputs to examine a model with."""
 
 

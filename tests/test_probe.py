@@ -40,7 +40,7 @@ import attnstore
 from attnstore.disk import fragments
 from attnstore.errors import AttnstoreError, MemoryShortError, ModelError, UsageError
 from attnstore.model import architectures, probe
-from attnstore.model.probe import Item
+from attnstore.model.samples import Item
 from attnstore.names import EAGER, EQUAL, INTERFACE, MIXED, SINGLE
 
 SIZES = {

@@ -172,7 +172,7 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
     Raises ModelError where the weights lack the head or do not belong to the configuration.
     """
     from attnstore.ablation.disabled_passes import Inputs
-    from attnstore.model import architectures, models, probe
+    from attnstore.model import architectures, models, probe, samples
     from attnstore.text import tokenise
 
     checkpoint = subject.checkpoint
@@ -187,7 +187,7 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
             f"Model {checkpoint.name!r} is a {type(model).__name__}, whose encoder is only a part of "
             "it: its heads cannot be disabled; use a BERT-like encoder."
         )
-    capturer = probe.examine(model, probe.items(rows), checkpoint.n_layers)
+    capturer = probe.examine(model, samples.items(rows), checkpoint.n_layers)
     rule = capturer.way.batching
     if rule == SINGLE:
         raise ModelError(

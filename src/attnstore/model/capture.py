@@ -23,9 +23,10 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-from attnstore.errors import AttnstoreError, MemoryShortError, ModelError
+from attnstore.errors import ModelError
 from attnstore.model import architectures, head_turns, models
 from attnstore.model.head_turns import OnHeads
+from attnstore.model.mishaps import explained
 from attnstore.names import EAGER, INTERFACE, SINGLE
 
 NAME = "attnstore"
@@ -165,7 +166,7 @@ class Capturer:
     def __init__(self, model: Any, way: Way, change: Change | None = None) -> None:
         self._pristine = architectures.text_part(model).eval()
         self.way, self._change = way, change
-        with models.quiet(), _explained(self._pristine):
+        with models.quiet(), explained(self._pristine):
             self._pristine.set_attn_implementation(NAME if self.through_interface else EAGER)
         self._takes = set(inspect.signature(self._pristine.forward).parameters)
         self._segments = architectures.takes_segments(self._pristine)
@@ -214,7 +215,10 @@ class Capturer:
     def _passed(self, model: Any, batch: dict[str, Any], **wanted: Any) -> Any:
         """One pass through the interface. wanted: of `passing`."""
         layers = self.way.layers or None
-        with passing(layers=layers, **wanted) as current, _explained(model, batch, current):
+        with (
+            passing(layers=layers, **wanted) as current,
+            explained(model, batch, lambda: current.raised),
+        ):
             output = model(**batch)
         if layers is not None and current.calls != len(layers):
             raise ModelError(
@@ -290,7 +294,7 @@ class Capturer:
 
 def eager_pass(model: Any, batch: dict[str, Any], on_layer: OnLayer) -> Any:
     """One pass with eager attention; the maps that the model returns go to `on_layer` after it."""
-    with _explained(model, batch):
+    with explained(model, batch):
         output = model(**batch, output_attentions=True)
     length, windows = batch["input_ids"].shape[1], architectures.has_windows(model)
     for layer, weights in enumerate(getattr(output, "attentions", None) or ()):
@@ -305,51 +309,3 @@ def eager_pass(model: Any, batch: dict[str, Any], on_layer: OnLayer) -> Any:
         # BigBird fills an input up to whole blocks; rows sum to 1 without them, which is checked.
         on_layer(layer, maps[..., :length, :length])
     return output
-
-
-@contextmanager
-def _explained(
-    model: Any, batch: dict[str, Any] | None = None, current: _Pass | None = None
-) -> Iterator[None]:
-    """Whatever a forward pass raises, as one ModelError; what takes the layers raises its own."""
-    try:
-        yield
-    except AttnstoreError:
-        raise
-    except Exception as error:
-        if current is not None and error is current.raised and not _is_memory(error):
-            raise
-        kind = type(model).__name__
-        n, length = (0, 0) if batch is None else batch["input_ids"].shape
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
-        if _is_memory(error):
-            raise MemoryShortError(
-                f"There is too little memory to run {kind} over {n} inputs of {length} tokens "
-                f"({type(error).__name__}); give a smaller --max-length, or another device."
-            ) from error
-        if isinstance(error, IndexError) or "out of bounds" in reason:
-            limit = architectures.position_limit(model)
-            serves = "" if limit is None else f" Its table of positions serves {limit} tokens."
-            raise ModelError(
-                f"{kind} cannot be run over {length} tokens: a token, its position or its segment "
-                f"is beyond the model's tables ({reason}).{serves} Give a smaller --max-length, or "
-                "the tokenizer that belongs to the model."
-            ) from error
-        raise ModelError(
-            f"{kind} cannot be run over {length} tokens with attention maps ({type(error).__name__}: "
-            f"{reason}); use a BERT-like encoder or a GPT-2-like decoder."
-        ) from error
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Whether memory ran out: torch says so in several ways, on a CPU in a plain RuntimeError."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and bool(
-        {"can't allocate memory", "not enough memory", "out of memory"} & _phrases(str(error))
-    )
-
-
-def _phrases(text: str) -> set[str]:
-    known = ("can't allocate memory", "not enough memory", "out of memory")
-    return {phrase for phrase in known if phrase in text.lower()}

@@ -14,9 +14,9 @@ import polars as pl
 import torch
 
 from attnstore.errors import ModelError
-from attnstore.model import architectures, checkpoints, models, probe
+from attnstore.model import architectures, checkpoints, models, probe, samples
 from attnstore.model.capture import Capturer, eager_pass
-from attnstore.model.probe import Item
+from attnstore.model.samples import Item
 from attnstore.names import EQUAL, MIXED, ROW_OFF, SINGLE
 from attnstore.text import tokenise
 
@@ -73,7 +73,7 @@ def _inputs(checkpoint: checkpoints.Checkpoint) -> list[Item]:
     )
     longest = min(checkpoint.max_positions or _LONGEST, _LONGEST)
     rows = tokenise.tokenise(frame, models.load_tokenizer(checkpoint), longest)
-    return probe.items(rows)
+    return samples.items(rows)
 
 
 def _maps(capturer: Capturer, inputs: list[Item]) -> list[torch.Tensor]:

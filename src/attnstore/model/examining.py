@@ -15,7 +15,7 @@ import torch
 from attnstore.disk import layout
 from attnstore.errors import UsageError
 from attnstore.headsets import UNIFORM, parse_heads
-from attnstore.model import architectures, checkpoints, models, probe
+from attnstore.model import architectures, checkpoints, models, probe, samples
 from attnstore.model.capture import Capturer, Change, Way
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.model.disabled_heads import disabling
@@ -53,7 +53,7 @@ def examine(checkpoint: Checkpoint, inputs: pl.DataFrame, settings: Any, device:
     checkpoints.require_length(checkpoint, longest, "pad-to" if settings.pad_to else "max-length")
     change = _change(settings.disable, settings.disable_value, checkpoint)
     capturer = probe.examine(
-        model, probe.items(inputs), checkpoint.n_layers, change, batch_tokens(place)
+        model, samples.items(inputs), checkpoint.n_layers, change, batch_tokens(place)
     )
     if settings.disable is not None:
         heads = parse_heads(settings.disable, checkpoint.n_layers, checkpoint.n_heads)
@@ -73,7 +73,7 @@ def recall(
     model = models.load_model(checkpoint, "eager", device)
     change = _change(record["disabled"], record["disabled_value"], checkpoint)
     way = Way(record["captured"], record["batching"], sinks=bool(record["sinks"]))
-    return probe.recall(model, probe.items(plan)[:1], checkpoint.n_layers, way, change)
+    return probe.recall(model, samples.items(plan)[:1], checkpoint.n_layers, way, change)
 
 
 def _measured(checkpoint: Checkpoint, model: Any) -> Checkpoint:

@@ -11,10 +11,8 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
 import torch
 from torch import nn
 
@@ -22,6 +20,7 @@ from attnstore.disk import layout
 from attnstore.errors import MemoryShortError, ModelError
 from attnstore.model import architectures, models
 from attnstore.model.capture import Capturer, Change, Way, eager_pass
+from attnstore.model.samples import KEPT_BYTES, Item, Maps
 from attnstore.names import EAGER, EQUAL, INTERFACE, MIXED, ROW_OFF, SINGLE
 
 _LOG = logging.getLogger(__name__)
@@ -35,98 +34,6 @@ CLOSE = 1e-5
 """Largest difference of two weights that is taken for rounding."""
 _ROUNDING = 1e-4
 """The same where one input twice in a batch already differs by a quarter of the difference."""
-_KEPT_BYTES = 16 << 20
-"""Of each input's maps, so much is compared: all rows of short inputs, some of long ones."""
-_HEAD_BYTES = 4 * 12  # of a cell in all heads of a layer, as many as BERT has
-_ITEMS = 4
-
-
-@dataclass(frozen=True)
-class Item:
-    """One input. types: segment numbers, or None; real: how many of its tokens are no padding."""
-
-    ids: tuple[int, ...]
-    types: tuple[int, ...] | None
-    real: int
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def turned(self) -> Item:
-        """Another input of the same length: its inner tokens moved on by one."""
-        first, inner, last = self.ids[:1], self.ids[1 : self.real - 1], self.ids[self.real - 1 :]
-        return Item((*first, *inner[1:], *inner[:1], *last), self.types, self.real)
-
-
-def items(inputs: pl.DataFrame) -> list[Item]:
-    """Inputs of a run to ask its model with: the shortest, the longest, and two in between.
-
-    inputs: columns length, token_ids, type_ids, kinds.
-    """
-    lengths = inputs["length"].unique().sort()
-    last = len(lengths) - 1
-    chosen = {lengths[at] for at in (0, last // 2, max(last - 1, 0), last)}
-    first = inputs.unique("length", keep="first", maintain_order=True).filter(
-        pl.col("length").is_in(list(chosen))
-    )
-    if len(first) < 2:
-        first = inputs.unique("token_ids", maintain_order=True)[:2]
-    rows = first.sort("length", maintain_order=True).select("token_ids", "type_ids", "kinds")
-    return [
-        Item(tuple(ids), None if types is None else tuple(types), len(ids) - kinds.count("pad"))
-        for ids, types, kinds in rows.iter_rows()
-    ]
-
-
-@dataclass
-class _Maps:
-    """What is kept of one pass over some inputs, to compare it with another.
-
-    rows: per input and layer, the compared rows (heads, rows, L); sums: per layer and input, the
-    least and the largest sum of a row of each head (2, heads).
-    """
-
-    lengths: list[int]
-    n_layers: int
-    layers: list[int] = field(default_factory=list)
-    shapes: list[tuple[int, ...]] = field(default_factory=list)
-    rows: list[list[torch.Tensor]] = field(default_factory=list)
-    sums: list[tuple[int, torch.Tensor]] = field(default_factory=list)
-
-    def take(self, layer: int, weights: torch.Tensor) -> None:
-        """Keep of one layer what is compared."""
-        self.layers.append(layer)
-        self.shapes.append(tuple(weights.shape))
-        self.rows = self.rows or [[] for _ in self.lengths]
-        longest = max(self.lengths)
-        if weights.ndim != 4 or weights.shape[::2] != (len(self.lengths), longest):
-            return
-        for n, kept, own in zip(self.lengths, self.rows, weights, strict=True):
-            mine = own[:, :n, :n]
-            sums = mine.sum(-1)
-            self.sums.append((layer, torch.stack((sums.amin(-1), sums.amax(-1))).cpu()))
-            step = -(-self.n_layers * n * n * _HEAD_BYTES // _KEPT_BYTES)
-            kept.append(mine[:, ::step].clone())
-
-    def take_heads(self, layer: int, first: int, weights: torch.Tensor) -> None:
-        """The same of one input's layer that comes some heads after another, from head 0 on."""
-        if first == 0:
-            self.take(layer, weights)
-            return
-        turn = _Maps(self.lengths, self.n_layers)
-        turn.take(layer, weights)
-        batch, heads, *cells = self.shapes[-1]
-        self.shapes[-1] = (batch, heads + weights.shape[1], *cells)
-        self.rows[0][-1] = torch.cat((self.rows[0][-1], turn.rows[0][-1]))
-        self.sums[-1] = (layer, torch.cat((self.sums[-1][1], turn.sums[-1][1]), dim=1))
-
-    def off(self, number: int, other: list[torch.Tensor]) -> float:
-        """Largest difference of the number-th input's rows from another pass's rows."""
-        own = self.rows[number] if self.rows else []
-        if [r.shape for r in own] != [r.shape for r in other]:
-            return float("inf")
-        found = [float((a - b).abs().max()) for a, b in zip(own, other, strict=True)]
-        return max(found) if all(x == x for x in found) else float("inf")
 
 
 class _Examination:
@@ -159,10 +66,10 @@ class _Examination:
         layers, n_heads = self._layers()
         return Way(self._captured, MIXED, layers, n_heads)
 
-    def _run(self, model: Any, asked: Sequence[Item]) -> _Maps:
+    def _run(self, model: Any, asked: Sequence[Item]) -> Maps:
         """One pass of a copy of the model over some inputs together."""
         types = None if asked[0].types is None else [item.types or () for item in asked]
-        maps = _Maps([len(item) for item in asked], self._n_layers)
+        maps = Maps([len(item) for item in asked], self._n_layers)
         ids, real = [item.ids for item in asked], [item.real for item in asked]
         batch = self._capturer.batch(ids, types, real)
         with torch.inference_mode():
@@ -182,7 +89,7 @@ class _Examination:
             raise self._refusal(maps.shapes, length)
         return layers, n_heads
 
-    def _numbered(self, maps: _Maps) -> tuple[int, ...] | None:
+    def _numbered(self, maps: Maps) -> tuple[int, ...] | None:
         """Which layer each map belongs to; None where that cannot be told."""
         n, every = len(maps.layers), range(self._n_layers)
         if n == self._n_layers:
@@ -233,9 +140,10 @@ class _Examination:
 
     def _compare_with_eager(self) -> None:
         """ModelError where the model's own eager pass gives other maps than the interface."""
-        for maps, item in zip(self._alone[:: len(self._alone) - 1 or 1], self._items[:: len(self._items) - 1 or 1], strict=True):  # fmt: skip
-            if len(item) ** 2 * maps.shapes[0][1] * self._n_layers * 4 > 4 * _KEPT_BYTES:
-                continue
+        for at in {0, len(self._items) - 1}:
+            maps, item = self._alone[at], self._items[at]
+            if len(item) ** 2 * maps.shapes[0][1] * self._n_layers * 4 > 4 * KEPT_BYTES:
+                continue  # the model would return them all at once
             own = self._own_eager(item)
             if own is not None and own.shapes == maps.shapes and own.off(0, maps.rows[0]) > CLOSE:
                 raise ModelError(
@@ -243,12 +151,12 @@ class _Examination:
                     "attention."
                 )
 
-    def _own_eager(self, item: Item) -> _Maps | None:
+    def _own_eager(self, item: Item) -> Maps | None:
         """The maps that the model returns with eager attention; None if it returns none."""
         model = self._capturer.twin()
         with models.quiet():
             model.set_attn_implementation(EAGER)
-        maps = _Maps([len(item)], self._n_layers)
+        maps = Maps([len(item)], self._n_layers)
         types = None if item.types is None else [item.types]
         try:
             with torch.inference_mode():
@@ -315,7 +223,7 @@ class _Examination:
         return self._off(self._run(self._capturer.twin(), [item, item]), [alone, alone])
 
     @staticmethod
-    def _off(maps: _Maps, alone: Sequence[_Maps]) -> float:
+    def _off(maps: Maps, alone: Sequence[Maps]) -> float:
         return max(maps.off(i, one.rows[0] if one.rows else []) for i, one in enumerate(alone))
 
 

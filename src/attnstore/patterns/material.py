@@ -16,7 +16,7 @@ import torch
 
 from attnstore import store
 from attnstore.errors import DatasetError, UsageError
-from attnstore.model import checkpoints, models, probe
+from attnstore.model import checkpoints, models, probe, samples
 from attnstore.model.capture import Capturer
 from attnstore.names import CLASSES
 from attnstore.patterns.labels import annotators
@@ -77,7 +77,7 @@ class _Runner:
         """(layers x heads, L, L) float32 of each row of a dataset's frame."""
         inputs = tokenise.tokenise(rows, self._tokenizer, MAX_LENGTH)
         if self._capturer is None:
-            self._capturer = probe.examine(self._loaded, probe.items(inputs), self._n_layers)
+            self._capturer = probe.examine(self._loaded, samples.items(inputs), self._n_layers)
         for ids, types in inputs.select("token_ids", "type_ids").iter_rows():
             layers: list[torch.Tensor] = []
 
