@@ -19,10 +19,10 @@ from attnstore.disk import arrays, codecs, description, shard_writer
 from attnstore.disk.shard_writer import ShardWriter
 from attnstore.errors import CaptureError, StoreError
 from attnstore.model import head_turns, sink
-from attnstore.model.capture import Capturer
+from attnstore.model.capture import Capturer, Way
 from attnstore.model.forecast import Forecast
 from attnstore.model.statistics import Marks, joined, measure
-from attnstore.names import PRECISIONS, STATISTICS
+from attnstore.names import INTERFACE, MIXED, PRECISIONS, STATISTICS
 
 WORDS = "the quick brown fox jumps over the lazy dog and nobody believed her at home "
 TEXTS = [
@@ -133,10 +133,10 @@ def test_heads_that_need_each_other_are_computed_together(tmp_path: Path) -> Non
         output, weights = eager(*args, **kwargs)
         return output, weights.mean(1, keepdim=True).expand_as(weights)
 
-    assert Capturer(model, 2, 4).by_heads
+    assert Capturer(model, Way(INTERFACE, MIXED)).by_heads
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(modeling_bert, "eager_attention_forward", mixed)
-        assert not Capturer(model, 2, 4).by_heads
+        assert not Capturer(model, Way(INTERFACE, MIXED)).by_heads
 
 
 @pytest.mark.parametrize("rows", [1, 3, 50])
@@ -218,7 +218,13 @@ def test_an_unsound_long_map_is_not_stored(tmp_path: Path, monkeypatch: pytest.M
 
         return turns(wrong, *args)
 
-    monkeypatch.setattr(head_turns, "attention", off)
+    store_long = BlockWorker._store_long
+
+    def storing(*arguments: Any) -> Any:
+        monkeypatch.setattr(head_turns, "attention", off)  # after the model was examined
+        return store_long(*arguments)
+
+    monkeypatch.setattr(BlockWorker, "_store_long", storing)
     with pytest.raises(CaptureError, match="layer 0, head 0"):
         stored(tmp_path / "store", tiny.make(tmp_path / "m", "bert"))
     store = attnstore.open(tmp_path / "store")
