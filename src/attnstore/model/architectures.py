@@ -86,6 +86,8 @@ def position_limit(model: Any) -> int | None:
         last = name.rpartition(".")[2]
         if not isinstance(table, nn.Embedding) or not _POSITIONS.fullmatch(last):
             continue
+        if _NO_TEXT.search(name):
+            continue
         first = getattr(table, "offset", None)
         if not isinstance(first, int):
             first = 0 if table.padding_idx is None else table.padding_idx + 1
@@ -95,21 +97,24 @@ def position_limit(model: Any) -> int | None:
 
 _POSITIONS = re.compile(r"(embed_positions|(absolute_)?positions?_(embeddings?|embed)|wpe)")
 """Names of tables of absolute positions; relative ones are called otherwise."""
+_NO_TEXT = re.compile(r"vision|visual|image|pixel|audio|speech")
+"""In the names of parts that read something else."""
 
 
-def takes_segments(model: Any) -> bool:
-    """Whether the model has an embedding for the second text of a pair.
+def segment_columns(model: Any) -> int:
+    """Columns of `token_type_ids` that tell the second text of a pair from the first; 0 if none do.
 
-    Some (GPT-2, XLM) take `token_type_ids` as further words, and some (RoBERTa) have a single row:
-    these get none.
+    Some models (GPT-2, XLM) take `token_type_ids` as further words, and some (RoBERTa) have a single
+    row: these get none. TAPAS has seven columns, the segment in the first.
     """
     if "token_type_ids" not in inspect.signature(model.forward).parameters:
-        return False
-    for name, module in model.named_modules():
-        last = name.rpartition(".")[2]
-        if last == "token_type_embeddings" and isinstance(module, nn.Embedding):
-            return module.num_embeddings > 1
-    return any(name.endswith("seg_embed") for name, _ in model.named_parameters())
+        return 0
+    for name, weight in model.named_parameters():
+        if name.endswith("token_type_embeddings.weight"):
+            return int(len(weight) > 1)
+        if name.endswith("token_type_embeddings_0.weight"):
+            return len(model.config.type_vocab_sizes)
+    return int(any(name.endswith("seg_embed") for name, _ in model.named_parameters()))
 
 
 def padding(model: Any) -> int:

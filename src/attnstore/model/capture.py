@@ -169,7 +169,7 @@ class Capturer:
         with models.quiet(), explained(self._pristine):
             self._pristine.set_attn_implementation(NAME if self.through_interface else EAGER)
         self._takes = set(inspect.signature(self._pristine.forward).parameters)
-        self._segments = architectures.takes_segments(self._pristine)
+        self._segments = architectures.segment_columns(self._pristine)
         self.pad = architectures.padding(self._pristine)
         self.model = self._pristine if way.batching == SINGLE else self.twin()
         self.told: list[int | None] = []
@@ -286,7 +286,10 @@ class Capturer:
         batch["attention_mask"] = torch.tensor(mask).to(device)
         if types is not None and self._segments:
             padded = [[*x, *[0] * (longest - len(x))] for x in types]
-            batch["token_type_ids"] = torch.tensor(padded).to(device)
+            kinds = torch.tensor(padded).to(device)
+            if self._segments > 1:
+                kinds = torch.nn.functional.pad(kinds[..., None], (0, self._segments - 1))
+            batch["token_type_ids"] = kinds
         if "use_cache" in self._takes:
             batch["use_cache"] = False
         return batch
