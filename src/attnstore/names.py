@@ -22,11 +22,18 @@ STATISTICS = (
     "mean_distance",
     "max",
     "first",
+    "sink",
 )
 """Columns of `map_stats`, in storage order; `statistics` computes them at capture."""
 
 KINDS = ("cls", "sep", "special", "punctuation", "word", "pad")
 """Values of `tokens.kind`."""
+
+INTERFACE, EAGER = "interface", "eager"
+"""Values of `runs.captured`."""
+
+BATCHINGS = (MIXED, EQUAL, SINGLE) = ("mixed", "equal length", "single")
+"""Values of `runs.batching`: which inputs may share a forward pass."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """What a model's or a dataset's name may look like."""

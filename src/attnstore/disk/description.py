@@ -63,10 +63,11 @@ def _describe(store: zarr.Group, run: str, shape: Shape) -> None:
     group = store.require_group(run)
     group.attrs.update({"run": run, "precision": shape.precision, "layers": layers, "heads": heads})
     sizes = {
-        "maps": (shape.shard_cells, shape.chunk_cells, codecs.DTYPES[shape.precision], "cell"),
-        "received": (shape.shard_tokens, shape.chunk_tokens, np.dtype(np.float32), "token"),
+        "maps": (shape.shard_cells, shape.chunk_cells, shape.precision, "cell"),
+        "received": (shape.shard_tokens, shape.chunk_tokens, "float32", "token"),
     }
-    for name, (shard, chunk, dtype, axis) in sizes.items():
+    for name, (shard, chunk, kind, axis) in sizes.items():
+        dtype = codecs.DTYPES[kind]
         array = group.create_array(
             name,
             shape=(len(layers), len(heads), shape.shards * shard),
@@ -75,7 +76,7 @@ def _describe(store: zarr.Group, run: str, shape: Shape) -> None:
             dtype=dtype,
             fill_value=0,
             filters=None,
-            compressors=[_compressor(dtype), Crc32cCodec()],
+            compressors=[_compressor(kind), Crc32cCodec()],
             dimension_names=("layer", "head", axis),
         )
         if dtype == np.uint8:
@@ -84,11 +85,10 @@ def _describe(store: zarr.Group, run: str, shape: Shape) -> None:
         group.create_array(axis, data=np.asarray(numbers, np.int32), dimension_names=(axis,))
 
 
-def _compressor(dtype: np.dtype[Any]) -> BloscCodec:
-    """lz4 over shuffled bits; for 8-bit weights zstd is 1.1 bits per weight smaller, and fast enough."""
-    if dtype == np.uint8:
-        return BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle", typesize=1)
-    return BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize)
+def _compressor(precision: str) -> BloscCodec:
+    settings = codecs.BLOSC[precision]
+    shuffle = {0: "noshuffle", 2: "bitshuffle"}[settings["shuffle"]]
+    return BloscCodec(**settings | {"shuffle": shuffle}, typesize=codecs.DTYPES[precision].itemsize)
 
 
 def recorded(root: Path, run: str) -> Shape:

@@ -18,8 +18,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from attnstore.errors import ModelError
-from attnstore.model import adapters, identity, json_files, locations, weights
+from attnstore.errors import ModelError, UsageError
+from attnstore.model import adapters, configs, identity, json_files, locations, weights
 from attnstore.model.adapters import Adapter
 from attnstore.model.identity import BASE
 from attnstore.model.json_files import read_config
@@ -29,16 +29,6 @@ from attnstore.specs import check_name, split_spec
 
 _MOST_LAYERS, _SPARE = 1000, 1 << 20
 """Bounds of what a config.json may say; what it describes in all is held against the weights later."""
-
-_SPELLINGS = {
-    "n_layers": ("num_hidden_layers", "n_layers", "n_layer"),
-    "n_heads": ("num_attention_heads", "n_heads", "n_head"),
-    "hidden_size": ("hidden_size", "dim", "n_embd"),
-    "vocab_size": ("vocab_size",),
-}
-_POSITIONS_AFTER_PAD = {"camembert", "data2vec-text", "longformer", "roberta"}
-_POSITIONS_AFTER_PAD |= {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"}
-"""Architectures whose first token has position `pad_token_id` + 1: 514 rows serve 512 tokens."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +124,7 @@ def resolve(spec: str, name: str | None = None, *, stepped: bool = False) -> Che
         fingerprint=parts.fingerprint,
         tokenizer_fingerprint=parts.tokenizer_fingerprint,
         architecture=config["model_type"],
-        max_positions=_max_positions(config),
+        max_positions=configs.max_positions(config),
         base=parts.adapter.base if parts.adapter else _base(parts),
         step=parts.step,
         **sizes,
@@ -203,6 +193,15 @@ def _refuse_absurd(parts: Parts, sizes: dict[str, int]) -> None:
             )
 
 
+def require_length(checkpoint: Checkpoint, length: int, option: str) -> None:
+    """UsageError where inputs of `length` tokens, which the option asks for, are beyond the model."""
+    if checkpoint.max_positions is not None and length > checkpoint.max_positions:
+        raise UsageError(
+            f"The {option} is {length} and {checkpoint.name} takes at most "
+            f"{checkpoint.max_positions} tokens; give --{option} {checkpoint.max_positions}."
+        )
+
+
 def shape(folder: Path) -> dict[str, Any]:
     """Architecture and sizes of a model, named as in Checkpoint, from its config.json alone."""
     config = read_config(folder)
@@ -233,26 +232,13 @@ def _missing(folder: Path, read: Callable[[Path], Parts]) -> str | None:
 
 def _shape(folder: Path, config: dict[str, Any]) -> dict[str, int]:
     """Numbers of layers, heads, …, whatever the architecture calls them in its config."""
-    shape = {
-        size: next((config[key] for key in keys if isinstance(config.get(key), int)), None)
-        for size, keys in _SPELLINGS.items()
-    }
-    missing = [_SPELLINGS[size][0] for size, value in shape.items() if value is None]
-    if missing or config.get("is_encoder_decoder"):
-        finding = f"config.json has no {missing[0]}" if missing else "it is an encoder-decoder"
+    try:
+        return configs.sizes(config)
+    except ModelError as error:
         raise ModelError(
-            f"the {config['model_type']} model in {folder} has no encoder self-attention maps that"
-            f" can be captured ({finding}); give a model like BERT, RoBERTa or GPT-2"
-        )
-    return {size: value for size, value in shape.items() if value is not None}
-
-
-def _max_positions(config: dict[str, Any]) -> int | None:
-    rows = config.get("max_position_embeddings", config.get("n_positions"))
-    if not isinstance(rows, int):
-        return None
-    after_pad = config["model_type"] in _POSITIONS_AFTER_PAD
-    return rows - int(config.get("pad_token_id") or 0) - 1 if after_pad else rows
+            f"the {config['model_type']} model in {folder} has no self-attention maps that can be"
+            f" captured ({error}); give a model like BERT, RoBERTa or GPT-2"
+        ) from error
 
 
 def _base(parts: Parts) -> str | None:

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from attnstore.errors import ModelError, UsageError
-from attnstore.model import loading
+from attnstore.model import architectures, loading
 from attnstore.model.checkpoints import Checkpoint, Parts
 
 _COMPUTED = re.compile(
@@ -40,7 +40,7 @@ def load_model(
     """
     model, report = loading.load(checkpoint, AutoModel, attention)
     _refuse_foreign_weights(checkpoint, model, report)
-    _refuse_not_finite(checkpoint, model)
+    _refuse_not_finite(checkpoint, architectures.text_part(model))
     loaded: torch.nn.Module = model.eval().to(device)
     return loaded
 
