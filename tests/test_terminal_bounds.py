@@ -32,21 +32,21 @@ def asked(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 )
 def test_an_absurd_question_is_a_sentence(sample_store: Path, text: str) -> None:
     """What lists, texts and weights would take beyond the bound is refused, and the bound named."""
-    done = asked(sample_store, "sql", text, "--memory", "0.5")
+    done = asked(sample_store, "sql", text, "--memory", "512")
     assert done.returncode == 2, done.stderr
-    assert "needs more than 0.5 GiB of memory" in done.stderr
-    assert "--memory 1" in done.stderr
+    assert "needs more than 512 MiB of memory" in done.stderr
+    assert "--memory 1024" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_the_bound_can_be_raised(sample_store: Path) -> None:
     """The same question runs with more memory, and a named analysis has the option too."""
     text = "SELECT len(list_transform(range(40000000), lambda x: x + 1)) AS n"
-    assert asked(sample_store, "sql", text, "--memory", "0.2").returncode == 2
-    done = asked(sample_store, "sql", text, "--memory", "3", "--format", "csv")
+    assert asked(sample_store, "sql", text, "--memory", "200").returncode == 2
+    done = asked(sample_store, "sql", text, "--memory", "3000", "--format", "csv")
     assert done.stdout == "n\n40000000\n", done.stderr
     named = ("query", "special_tokens", "--param", "run=tiny/sample")
-    assert asked(sample_store, *named, "--memory", "1").returncode == 0
+    assert asked(sample_store, *named, "--memory", "1000").returncode == 0
     assert "--memory" in asked(sample_store, *named, "--memory", "0").stderr
 
 

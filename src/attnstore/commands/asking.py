@@ -31,7 +31,7 @@ from attnstore.query import analyses
 @memory_option
 @click.pass_obj
 def sql(
-    store: str, text: str, params: dict[str, Any], form: str | None, out: str | None, memory: float
+    store: str, text: str, params: dict[str, Any], form: str | None, out: str | None, memory: int
 ) -> None:
     """Ask a question in SQL. TEXT may be @FILE, or - for stdin.
 
@@ -68,7 +68,7 @@ def _text(text: str) -> str:
 @click.pass_obj
 def query(
     store: str, name: str | None, params: dict[str, Any], form: str | None, out: str | None,
-    memory: float,
+    memory: int,
 ) -> None:  # fmt: skip
     """Run an analysis of sql/analysis; without NAME, list them.
 

@@ -149,5 +149,10 @@ format_option = click.option("--format", "form", type=click.Choice(cli_output.FO
                              help="How to show the rows.  [default: table]")  # fmt: skip
 rows_out_option = click.option("--out", metavar="FILE",
                               help="Write the rows there; its ending names the format.")  # fmt: skip
+<<<<<<< HEAD
 memory_option = click.option("--memory", type=click.FloatRange(0.1, 1 << 20), default=process_memory.MEMORY / 2**30,
                             show_default=True, metavar="GIB", help="Memory that the question may take.")  # fmt: skip
+=======
+memory_option = click.option("--memory", type=click.IntRange(64), default=bounds.MEMORY >> 20,
+                            show_default=True, metavar="MIB", help="Memory that the question may take.")  # fmt: skip
+>>>>>>> query

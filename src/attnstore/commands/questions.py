@@ -29,10 +29,17 @@ def reading(path: str) -> Iterator[Store]:
         yield store
 
 
+<<<<<<< HEAD
 def bounded(store: Store, memory: float, ask: Callable[[], _T]) -> _T:
     """`answer`, where the question may take so many GiB of memory. Raises QueryError beyond."""
     most = int(memory * 2**30)
     store.settings |= process_memory.settings(most)
+=======
+def bounded(store: Store, memory: int, ask: Callable[[], _T]) -> _T:
+    """`answer`, where the question may take so many MiB of memory. Raises QueryError beyond."""
+    most = memory << 20
+    store.settings |= bounds.settings(most)
+>>>>>>> query
     try:
         with process_memory.bound(most):
             return answer(ask)
@@ -40,8 +47,8 @@ def bounded(store: Store, memory: float, ask: Callable[[], _T]) -> _T:
         if not (isinstance(error, MemoryError) or _MEMORY.search(str(error))):
             raise
         raise QueryError(
-            f"The question needs more than {memory:g} GiB of memory; ask for less, or raise the "
-            f"bound with --memory {2 * memory:g}."
+            f"The question needs more than {memory:,} MiB of memory; ask for less, or raise the "
+            f"bound with --memory {2 * memory}."
         ) from error
 
 
