@@ -17,7 +17,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModel, PreTrainedTokenizerFast
 
 SPREAD = 0.25
-"""Standard deviation of every matrix: the inputs of attention have 32 entries of about 1."""
+"""Standard deviation of a matrix: what comes into attention has 32 entries of about 1."""
 
 _SMALL: dict[int, str] = {
     32: "hidden_size d_model n_embd dim emb_dim dim_model input_embedding_size output_embedding_size "
@@ -28,7 +28,7 @@ _SMALL: dict[int, str] = {
     4: "num_attention_heads n_heads n_head num_heads encoder_attention_heads "
     "decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads "
     "num_experts num_local_experts n_routed_experts moe_num_experts linear_num_value_heads",
-    8: "head_dim d_kv kv_channels attention_head_dim qk_nope_head_dim qk_rope_head_dim v_head_dim "
+    8: "query_pre_attn_scalar d_head head_dim d_kv kv_channels attention_head_dim qk_nope_head_dim qk_rope_head_dim v_head_dim "
     "hidden_size_per_layer_input patch_size linear_key_head_dim linear_value_head_dim",
     12: "sliding_window local_attention window_size attention_window_size attention_chunk_size",
     16: "embedding_size q_lora_rank kv_lora_rank image_size mamba_d_state",
@@ -47,12 +47,13 @@ class Architecture:
 
     name: `model_type`; tokenizer: an architecture of `tiny` whose tokenizer it gets; config: what
     its tiny config needs beside small sizes (for a nested config a dict, with `model_type` where
-    the class does not fix it).
+    the class does not fix it); spread: standard deviation of its matrices.
     """
 
     name: str
     tokenizer: str
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    spread: float = SPREAD
 
 
 def make(folder: Path, architecture: Architecture, seed: int = 0) -> Path:
@@ -62,7 +63,7 @@ def make(folder: Path, architecture: Architecture, seed: int = 0) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModel.from_config(config)
-        _spread(model)
+        _spread(model, architecture.spread)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -109,20 +110,25 @@ def _is_size(field: Any) -> bool:
     return is_number or (field.default is None and field.name in _MAY_BE_NONE)
 
 
-def _spread(model: torch.nn.Module) -> None:
-    """Draw every matrix anew, and move the vectors: biases, norms, sinks, relative positions."""
-    for parameter in model.parameters():
-        if not parameter.is_floating_point():
-            continue
+def _spread(model: torch.nn.Module, spread: float) -> None:
+    """Draw every matrix anew, words the widest, and move vectors: biases, norms, sinks, scales.
+
+    What is not trained (sines of positions) stays.
+    """
+    try:
+        words = model.get_input_embeddings().weight
+    except NotImplementedError:  # CANINE has none: it hashes characters
+        words = None
+    for parameter in (p for p in model.parameters() if p.requires_grad):
         with torch.no_grad():
             if parameter.ndim > 1:
-                parameter.normal_(0, SPREAD)
+                parameter.normal_(0, 4 * spread if parameter is words else spread)
             else:
-                parameter.nan_to_num_().add_(torch.randn_like(parameter) * 0.1)
+                parameter.nan_to_num_().add_(torch.randn_like(parameter) * spread / 2)
 
 
-def _a(name: str, tokenizer: str, **config: Any) -> Architecture:
-    return Architecture(name, tokenizer, config)
+def _a(name: str, tokenizer: str, spread: float = SPREAD, **config: Any) -> Architecture:
+    return Architecture(name, tokenizer, config, spread)
 
 
 ARCHITECTURES = [
@@ -144,7 +150,7 @@ ARCHITECTURES = [
     _a("esm", "bert"),
     _a("esmc", "bert", num_key_value_heads=4),
     _a("fnet", "bert"),
-    _a("funnel", "bert", block_sizes=[1, 1], block_repeats=[1, 1]),
+    _a("funnel", "bert", block_sizes=[1, 1], block_repeats=[1, 1], num_decoder_layers=1, architectures=["FunnelModel"]),
     _a("gte", "bert"),
     _a("ibert", "bert"),
     _a("layoutlm", "bert"),
@@ -152,7 +158,7 @@ ARCHITECTURES = [
     _a("lilt", "bert", hidden_size=48, channel_shrink_ratio=4),
     _a("luke", "bert", entity_vocab_size=10, entity_emb_size=16),
     _a("lxmert", "bert"),
-    _a("markuplm", "bert"),
+    _a("markuplm", "bert", max_depth=3, xpath_unit_hidden_size=4),
     _a("megatron-bert", "bert"),
     _a("mobilebert", "bert"),
     _a("modernbert", "bert", num_hidden_layers=3, global_attn_every_n_layers=2),
@@ -311,16 +317,15 @@ ARCHITECTURES = [
     _a("qwen3_moe", "gpt2"),
     _a("qwen3_next", "gpt2", layer_types=["linear_attention", "full_attention"] * 2, num_hidden_layers=4),
     _a("recurrent_gemma", "gpt2", num_hidden_layers=3, lru_width=32),
-    _a("reformer", "gpt2", axial_pos_embds=False, attn_layers=["local", "lsh"], hash_seed=1, num_hidden_layers=2),
+    _a("reformer", "gpt2", local_attn_chunk_length=16, lsh_attn_chunk_length=16, axial_pos_embds=False, attn_layers=["local", "lsh"], num_buckets=4, hash_seed=1, num_hidden_layers=2),
     _a("rwkv", "gpt2"),
     _a("seed_oss", "gpt2"),
     _a("smollm3", "gpt2"),
     _a("solar_open", "gpt2"),
     _a("stablelm", "gpt2"),
     _a("starcoder2", "gpt2"),
-    _a("xlstm", "gpt2"),
     _a("youtu", "gpt2", num_key_value_heads=4),
-    _a("zaya", "gpt2", num_experts_per_tok=1),
+    _a("zaya", "gpt2", 1.0, num_experts_per_tok=1),
     # decoders, Unigram
     _a("embedding_gemma2_text", "xlm-roberta"),
     _a("gemma", "xlm-roberta"),

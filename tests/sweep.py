@@ -131,11 +131,7 @@ def reference(folder: Path) -> tuple[str, list[Any]]:
     found: list[Any] = []
     kind = ""
     for texts in TEXTS:
-        model = AutoModel.from_pretrained(
-            folder, attn_implementation="eager", dtype=torch.float32
-        ).eval()
-        if getattr(model.config, "is_encoder_decoder", False):
-            model = model.get_encoder()
+        model = loaded(folder)
         kind = type(model).__name__
         encoding = tokenizer(*texts, truncation=True, max_length=MAX_LENGTH).encodings[0]
         inputs = {"input_ids": torch.tensor([encoding.ids])}
@@ -145,14 +141,48 @@ def reference(folder: Path) -> tuple[str, list[Any]]:
         if "token_type_ids" in takes and has_segments(model):
             inputs["token_type_ids"] = torch.tensor([encoding.type_ids])
         try:
-            with torch.no_grad():
-                attentions = model(**inputs, output_attentions=True).attentions
-            n = len(encoding.ids)
-            maps = [a[0] for a in attentions or () if a is not None and a.shape[-2:] == (n, n)]
-            found.append(torch.stack(maps).numpy() if maps else f"no maps of {n}×{n}")
+            found.append(eager_maps(model, inputs, folder))
         except Exception as error:
             found.append(f"{type(error).__name__}: {error}")
     return kind, found
+
+
+def loaded(folder: Path, **config: Any) -> Any:
+    """The model, or an encoder-decoder's encoder, as transformers loads it."""
+    model = AutoModel.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32, **config
+    ).eval()
+    return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+@torch.no_grad()
+def eager_maps(model: Any, inputs: dict[str, torch.Tensor], folder: Path) -> Any:
+    """The maps (layers, heads, L, L) of one input as the model returns them.
+
+    A model that changes its kind of attention in a pass (BigBird, for a short input) returns none;
+    the model loaded with that kind gives the same result, and the maps.
+    """
+    output = model(**inputs, output_attentions=True)
+    if not output.attentions and hasattr(model, "attention_type"):
+        first, changed = output, loaded(folder, attention_type=model.attention_type)
+        output = changed(**inputs, output_attentions=True)
+        assert torch.equal(first[0], output[0]), "a second pass gives another result"
+    n = inputs["input_ids"].shape[1]
+    window = getattr(getattr(model, "config", None), "attention_window", None)
+    maps = [spread_windows(a[0], n) if window else a[0] for a in output.attentions or ()]
+    maps = [m[:, :n, :n] for m in maps if m.shape[-1] >= n and not m[:, :n, n:].any()]
+    return torch.stack(maps).numpy() if maps else f"no maps of {n}×{n}"
+
+
+def spread_windows(weights: torch.Tensor, n: int) -> torch.Tensor:
+    """(heads, L, window + 1) to (heads, L, L): column k of row i is the weight to token i + k - window / 2."""
+    half = weights.shape[-1] // 2
+    full = torch.zeros(len(weights), n, n + 2 * half)
+    for i in range(n):
+        full[:, i, i : i + 2 * half + 1] = weights[:, i]
+    assert not full[..., :half].any()
+    assert not full[..., half + n :].any()
+    return full[..., half : half + n]
 
 
 def has_segments(model: torch.nn.Module) -> bool:
