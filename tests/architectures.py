@@ -461,11 +461,55 @@ ARCHITECTURES = [
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """A refusal that is right. phrase: part of the sentence; reason: why there is nothing to store."""
+    """A refusal that is right. phrase: part of the sentence; reason: why there is nothing to store.
+
+    of: which inputs are refused.
+    """
 
     phrase: str
     reason: str
+    of: tuple[str, ...] = ("singles", "pairs")
 
 
-REFUSED = {}
+_NO_HEADS = Refusal("its configuration has no num_attention_heads", "it has no attention")
+_SCORES = "it returns scores before the softmax, not weights"
+
+REFUSED = {
+    "bros": Refusal("You have to specify bbox", "it reads boxes on a page beside the text"),
+    "canine": Refusal(
+        "has no self-attention maps that can be captured",
+        "it pools characters, so that its layers have maps of several sizes",
+    ),
+    "cpmant": Refusal(
+        "has rows that sum to 0",
+        "it attends to a prompt before the text, whose columns are cut off",
+    ),
+    "fnet": _NO_HEADS,
+    "funnel": Refusal(
+        "gives 3 attention maps of shape",
+        "it pools tokens, so that its layers have maps of several sizes",
+    ),
+    "lxmert": Refusal(
+        "has no self-attention maps that can be captured", "it reads pictures beside the text"
+    ),
+    "mra": Refusal("gives 0 attention maps", "it approximates attention and returns none"),
+    "squeezebert": Refusal("not to 1", _SCORES),
+    "yoso": Refusal(
+        "attention maps of shape (1, ", "it samples attention by hashing: it has no maps"
+    ),
+    "big_bird": Refusal("up to 1, not to 1", "block 0 is attended to twice, and returned once"),
+    "bigbird_pegasus": Refusal(
+        "up to 1, not to 1", "block 0 is attended to twice, and returned once"
+    ),
+    "fsmt": Refusal("FSMTModel", "its encoder has no configuration"),
+    "longt5": Refusal("of shape (1, 1, 4,", "it attends in blocks and returns these"),
+    "pegasus_x": Refusal(
+        "returns its attention in parts", "it attends in blocks and to global tokens"
+    ),
+    "prophetnet": Refusal("not to 1", _SCORES),
+    "udop": Refusal("Bbox is required", "it reads boxes on a page beside the text"),
+    "mamba": _NO_HEADS,
+    "reformer": Refusal("of shape (1, 4, 2, 16,", "it attends in chunks and returns these"),
+    "rwkv": _NO_HEADS,
+}
 """By label, what is refused. A new refusal, or another reason for one, is a failure."""
