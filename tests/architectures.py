@@ -28,7 +28,7 @@ _SMALL: dict[int, str] = {
     4: "num_attention_heads n_heads n_head num_heads encoder_attention_heads "
     "decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads "
     "num_experts num_local_experts n_routed_experts moe_num_experts linear_num_value_heads",
-    8: "global_head_dim query_pre_attn_scalar d_head head_dim d_kv kv_channels attention_head_dim qk_nope_head_dim qk_rope_head_dim v_head_dim "
+    8: "query_pre_attn_scalar d_head head_dim d_kv kv_channels attention_head_dim qk_nope_head_dim qk_rope_head_dim v_head_dim "
     "hidden_size_per_layer_input patch_size linear_key_head_dim linear_value_head_dim",
     12: "sliding_window local_attention window_size attention_window_size attention_chunk_size",
     16: "embedding_size q_lora_rank kv_lora_rank image_size mamba_d_state",
@@ -363,7 +363,7 @@ ARCHITECTURES = [
     _a("starcoder2", "gpt2"),
     _a("zaya", "gpt2", 1.0, num_experts_per_tok=1),
     # decoders, Unigram
-    _a("embedding_gemma2_text", "xlm-roberta"),
+    _a("embedding_gemma2_text", "xlm-roberta", global_head_dim=8),
     _a("gemma", "xlm-roberta"),
     _a("gemma2", "xlm-roberta"),
     _a("gemma3_text", "xlm-roberta"),
@@ -373,7 +373,7 @@ ARCHITECTURES = [
         num_kv_shared_layers=0,
         layer_types=["sliding_attention", "full_attention"],
     ),
-    _a("gemma4_text", "xlm-roberta"),
+    _a("gemma4_text", "xlm-roberta", global_head_dim=8),
     _a("mistral", "xlm-roberta"),
     _a(
         "phi3",
@@ -394,7 +394,7 @@ ARCHITECTURES = [
         vision_config={"model_type": "siglip_vision_model"},
     ),
     _a("gemma3", "gpt2", vision_config={"model_type": "siglip_vision_model"}),
-    _a("gemma4", "gpt2"),
+    _a("gemma4", "gpt2", text_config={"global_head_dim": 8}),
     _a("idefics3", "gpt2", text_config={"model_type": "llama"}),
     _a(
         "internvl",
