@@ -40,7 +40,7 @@ def measure(place: Place) -> Group:
 def race(store: str, inputs: int, repeats: int) -> dict[str, list[float]]:
     """Seconds of the mean weight to [SEP] of every head, from the index and by running BERT."""
     checkpoint, dataset = checkpoints.resolve(MODEL), corpora.load(source("rte"))
-    run = runs.prepare(attnstore.open(store).root, checkpoint, dataset, runs.Settings(limit=inputs))
+    run, _ = runs.prepare(attnstore.open(store).root, checkpoint, dataset, runs.Settings(limit=inputs))
     model = models.load_model(checkpoint, "eager")
     prepared, marks = batches(run), separators(run)
     opened = attnstore.open(store)

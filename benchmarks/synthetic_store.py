@@ -109,7 +109,8 @@ def _run(
         "layers": list(range(LAYERS)), "heads": list(range(HEADS)), "planned": len(lengths),
         "n_tokens": int(plan.length.sum()), "n_cells": int((plan.length**2).sum()),
         "n_blocks": plan.n_blocks, "n_empty": 0, "n_truncated": int(truncated.sum()),
-        "capture_version": 1, "attnstore_version": "synthetic", "created": datetime(2026, 1, 1),
+        "capture_version": 2, "captured": "interface", "batching": "mixed", "sinks": False,
+        "attnstore_version": "synthetic", "created": datetime(2026, 1, 1),
     }  # fmt: skip
     described = {"model": model, "source": "drawn", "fingerprint": identity, "architecture": "bert",
                  "tokenizer_fingerprint": identity, "n_layers": LAYERS, "n_heads": HEADS, "hidden_size": 768,
@@ -161,6 +162,7 @@ def _statistics(length: Ints, draw: Draw) -> dict[str, npt.NDArray[np.float32]]:
     found = dict(zip(STATISTICS, drawn, strict=True))
     found["entropy"] *= np.log(length).astype(np.float32)
     found["mean_distance"] *= (length - 1).astype(np.float32)
+    found["sink"] *= 0
     least = (1 / length).astype(np.float32)
     found["max"] = least + found["max"] * (1 - least)
     return found

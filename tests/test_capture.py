@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from attnstore.errors import ModelError
+from attnstore.model import probe, samples
 from attnstore.model.capture import Capturer
 from attnstore.model.checkpoints import resolve
 from attnstore.model.models import load_model
@@ -55,10 +56,14 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
     return made.__getitem__
 
 
+ITEMS = [samples.Item(tuple(range(5, 5 + n)), None, n) for n in (4, 9, 12)]
+"""Inputs to examine a model with."""
+
+
 def capturer(folder: Path | str) -> Capturer:
     """As an ingest makes it."""
     checkpoint = resolve(str(folder))
-    return Capturer(load_model(checkpoint, "eager"), checkpoint.n_layers, checkpoint.n_heads)
+    return probe.examine(load_model(checkpoint, "eager"), ITEMS, checkpoint.n_layers)
 
 
 def captured(found: Capturer, encoded: list[dict[str, list[int]]]) -> list[torch.Tensor]:
@@ -92,7 +97,7 @@ def test_captured_maps_are_the_eager_ones_bit_for_bit(
     for name, batch in BATCHES.items():
         encoded = [dict(tokenizer(*texts)) for texts in batch]
         ours, theirs = captured(found, encoded), eager(folder, encoded)
-        assert len(ours) == len(theirs) == found.n_layers
+        assert len(ours) == len(theirs) == len(found.way.layers)
         assert all(map(torch.equal, ours, theirs)), name
 
 
@@ -147,7 +152,7 @@ def test_a_model_outside_the_interface_falls_back_to_eager(kind: Any, config: An
     """MPNet and DeBERTa-v2 call their attention themselves; their maps are still the eager ones."""
     torch.manual_seed(1)
     model = kind(config(**SIZES)).eval()
-    found = Capturer(model, 3, 4)
+    found = probe.examine(model, ITEMS, 3)
     assert not found.through_interface
     encoded = [{"input_ids": list(range(5, 5 + n)), "attention_mask": [1] * n} for n in (4, 9)]
     ours = captured(found, encoded)
@@ -164,17 +169,17 @@ def test_a_model_without_attention_is_refused() -> None:
         MambaConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, state_size=4)
     )
     with pytest.raises(ModelError, match=r"MambaModel gives 0 attention maps .*; use a BERT-like"):
-        Capturer(model, 2, 4)
+        probe.examine(model, ITEMS, 2)
 
 
-def test_a_model_with_other_heads_than_its_config_says_is_refused(
-    checkpoints: Callable[[str], Path],
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_model_with_other_layers_than_its_config_says_is_refused(
+    checkpoints: Callable[[str], Path], layers: int
 ) -> None:
     """What comes out is counted before anything is stored."""
     model = load_model(resolve(str(checkpoints("bert"))), "eager")
-    for layers, heads in ((3, 4), (2, 5)):
-        with pytest.raises(ModelError, match=f"says {layers} layers of {heads} heads"):
-            Capturer(model, layers, heads)
+    with pytest.raises(ModelError, match=f"gives 2 attention maps .* says {layers} layers"):
+        probe.examine(model, ITEMS, layers)
 
 
 def test_capturing_leaves_other_models_alone(checkpoints: Callable[[str], Path]) -> None:
@@ -194,7 +199,7 @@ def test_a_model_that_trains_is_captured_without_dropout(
 ) -> None:
     """The capturer puts it in eval mode: two passes give the same bits, rows sum to 1."""
     checkpoint = resolve(str(checkpoints("bert")))
-    found = Capturer(load_model(checkpoint, "eager").train(), 2, 4)
+    found = probe.examine(load_model(checkpoint, "eager").train(), ITEMS, 2)
     encoded = [{"input_ids": [1, 7, 8, 9, 2]}]
     first, second = captured(found, encoded), captured(found, encoded)
     assert all(map(torch.equal, first, second))

@@ -364,18 +364,19 @@ def test_a_package_holds_its_model_at_the_top_or_one_level_below(
 @pytest.mark.parametrize(
     ("change", "finding"),
     [
-        ({"is_encoder_decoder": True}, "it is an encoder-decoder"),
-        ({"num_attention_heads": None}, "config.json has no num_attention_heads"),
-        ({"vocab_size": None}, "config.json has no vocab_size"),
+        ({"model_type": "other", "is_encoder_decoder": True}, "knows no architecture 'other'"),
+        ({"model_type": "mamba", "num_attention_heads": None}, "has no num_attention_heads"),
+        ({"model_type": "canine", "vocab_size": None}, "has no vocab_size"),
+        ({"num_attention_heads": "many"}, "transformers refuses its configuration"),
     ],
 )
 def test_a_model_without_maps_to_capture_is_refused(
     folder: Path, change: dict[str, Any], finding: str
 ) -> None:
-    """Encoder-decoders, models without heads, and models of other things than text."""
-    edit_config(folder, model_type="other", **change)
+    """Unknown architectures, models without heads, and models without a vocabulary."""
+    edit_config(folder, **change)
     said = refusal(folder)
-    assert "no encoder self-attention maps that can be captured" in said
+    assert "no self-attention maps that can be captured" in said
     assert finding in said
 
 

@@ -51,7 +51,7 @@ def by_hand(
     means = {name: value / length for name, value in sums.items()}
     for name in ("previous", "next"):  # only tokens that have a neighbour count
         means[name] = sums[name] / (length - 1) if length > 1 else math.nan
-    return means | {"max": float(weights.max())}
+    return means | {"max": float(weights.max()), "sink": math.nan}
 
 
 def assert_as_by_hand(found: Measured, weights: torch.Tensor, marks: list[torch.Tensor]) -> None:
@@ -80,6 +80,7 @@ def test_one_token_has_no_neighbour() -> None:
     values = dict(zip(STATISTICS, found.tolist(), strict=True))
     assert math.isnan(values.pop("previous"))
     assert math.isnan(values.pop("next"))
+    assert math.isnan(values.pop("sink"))
     expected = {"self": 1, "cls": 1, "max": 1, "same_segment": 1}
     assert values == {name: expected.get(name, 0) for name in values}
 
@@ -116,6 +117,19 @@ def test_entropy_runs_from_one_token_to_all(map_: str, entropy: float) -> None:
         0, 0, STATISTICS.index("entropy")
     ]
     assert float(found) == pytest.approx(entropy, abs=1e-5)
+
+
+def test_attention_sinks_take_what_rows_lack() -> None:
+    """`sink` is the mean of 1 - a row's sum, and rows between 0 and 1 are right; others are not."""
+    weights, marks = random_maps(1, 2, 5, seed=3), Marks.of(*random_marks(1, 5, seed=3))
+    weights[0, 0, 1] *= 0.5
+    weights[0, 1, 2] *= 1.25
+    found = measure(weights, marks, sinks=True)
+    sink = found.statistics[0, :, STATISTICS.index("sink")]
+    assert sink.tolist() == pytest.approx([0.1, -0.05], abs=1e-6)
+    assert found.off[0].tolist() == pytest.approx([0, 0.25], abs=1e-6)
+    weights[0, 0, 0, 0] = math.nan
+    assert not float(measure(weights, marks, sinks=True).off[0, 0]) <= 0.5
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, 0.0])

@@ -6,12 +6,15 @@ store.sql("SELECT layer, head, avg(entropy) FROM map_stats GROUP BY ALL")
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from attnstore.store import Store, open
 
 if TYPE_CHECKING:
     from attnstore.model.ingestion import ingest
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # an application decides what is heard
 
 __all__ = ["Store", "ingest", "open"]
 

@@ -22,6 +22,10 @@ class ModelError(AttnstoreError, ValueError):
     """A model cannot be found, read, or captured."""
 
 
+class MemoryShortError(ModelError):
+    """A forward pass needs more memory than there is."""
+
+
 class DatasetError(AttnstoreError, ValueError):
     """A dataset cannot be found or read, or lacks a column."""
 

@@ -21,11 +21,18 @@ STATISTICS = (
     "same_segment",
     "mean_distance",
     "max",
+    "sink",
 )
 """Columns of `map_stats`, in storage order; `statistics` computes them at capture."""
 
 KINDS = ("cls", "sep", "special", "punctuation", "word", "pad")
 """Values of `tokens.kind`."""
+
+INTERFACE, EAGER = "interface", "eager"
+"""Values of `runs.captured`."""
+
+BATCHINGS = (MIXED, EQUAL, SINGLE) = ("mixed", "equal length", "single")
+"""Values of `runs.batching`: which inputs may share a forward pass."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """What a model's or a dataset's name may look like."""
@@ -43,7 +50,7 @@ def near(word: str, known: Iterable[str], n: int = 3) -> str:
     return f"; did you mean {' or '.join(lowered[f] for f in found)}?" if found else ""
 
 
-CAPTURE_VERSION = 1
+CAPTURE_VERSION = 2
 """Raised when weights, statistics or tokens of the same input would be stored differently; a run
 of another version is another run."""
 

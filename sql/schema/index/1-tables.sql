@@ -23,7 +23,8 @@ CREATE TABLE core.runs (
     fragment INTEGER, run VARCHAR, run_key UINTEGER, identity VARCHAR, model VARCHAR, dataset VARCHAR,
     precision VARCHAR, max_length INTEGER, pad_to INTEGER, layers INTEGER[], heads INTEGER[], disabled VARCHAR,
     disabled_value VARCHAR, sample BIGINT, seed BIGINT, planned BIGINT, n_tokens BIGINT, n_cells BIGINT, n_blocks INTEGER, n_empty BIGINT, n_truncated BIGINT,
-    capture_version INTEGER, attnstore_version VARCHAR, created TIMESTAMP
+    capture_version INTEGER, captured VARCHAR, batching VARCHAR, sinks BOOLEAN, attnstore_version VARCHAR,
+    torch_version VARCHAR, transformers_version VARCHAR, tokenizers_version VARCHAR, created TIMESTAMP
 );
 
 CREATE TABLE core.inputs (
@@ -41,7 +42,7 @@ CREATE TABLE core.blocks (
 CREATE TABLE core.map_stats (
     fragment INTEGER, run_key UINTEGER, block INTEGER, layer SMALLINT, head SMALLINT, example BIGINT,
     entropy FLOAT, self FLOAT, previous FLOAT, next FLOAT, cls FLOAT, sep FLOAT, punctuation FLOAT,
-    same_segment FLOAT, mean_distance FLOAT, max FLOAT
+    same_segment FLOAT, mean_distance FLOAT, max FLOAT, sink FLOAT
 );
 
 CREATE TABLE core.ingests (

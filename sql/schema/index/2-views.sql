@@ -12,7 +12,7 @@ COMMENT ON COLUMN models.fingerprint IS 'SHA-256 of the weights and the configur
 COMMENT ON COLUMN models.tokenizer_fingerprint IS 'SHA-256 of the tokenizer files';
 COMMENT ON COLUMN models.architecture IS 'Model type of the configuration, such as bert';
 COMMENT ON COLUMN models.n_layers IS 'Number of layers; layers are numbered from 0';
-COMMENT ON COLUMN models.n_heads IS 'Number of heads per layer; heads are numbered from 0';
+COMMENT ON COLUMN models.n_heads IS 'Number of heads per layer, as the loaded model has them; heads are numbered from 0';
 COMMENT ON COLUMN models.hidden_size IS 'Width of the hidden states';
 COMMENT ON COLUMN models.vocab_size IS 'Number of word pieces in the vocabulary';
 COMMENT ON COLUMN models.max_positions IS 'Longest input in tokens; NULL where the architecture sets none';
@@ -57,7 +57,8 @@ SELECT r.run, r.model, r.dataset,
        (r.n_cells * len(r.layers) * len(r.heads))::BIGINT AS n_weights,
        coalesce(b.bytes, 0)::BIGINT AS bytes, coalesce(b.bits, 0)::DOUBLE AS bits_per_weight,
        r.n_empty, r.n_truncated, r.n_blocks, coalesce(b.blocks, 0)::INTEGER AS stored_blocks,
-       r.identity, r.run_key, r.capture_version, r.attnstore_version, r.created
+       r.identity, r.run_key, r.capture_version, r.captured, r.batching, r.sinks, r.attnstore_version,
+       r.torch_version, r.transformers_version, r.tokenizers_version, r.created
 FROM core.runs r LEFT JOIN (
     SELECT run_key, sum(examples) AS stored, sum(maps_bytes + received_bytes) AS bytes, count(*) AS blocks,
            8.0 * sum(maps_bytes) / (sum(b.n_cells) * any_value(len(s.layers) * len(s.heads))) AS bits
@@ -72,7 +73,7 @@ COMMENT ON COLUMN runs.planned IS 'Examples that the run is to hold';
 COMMENT ON COLUMN runs.stored IS 'Examples whose maps are stored';
 COMMENT ON COLUMN runs.n_layers IS 'Number of stored layers';
 COMMENT ON COLUMN runs.n_heads IS 'Number of stored heads per layer';
-COMMENT ON COLUMN runs.layers IS 'Stored layers, 0-based';
+COMMENT ON COLUMN runs.layers IS 'Stored layers, 0-based; of a hybrid model those that have attention maps';
 COMMENT ON COLUMN runs.heads IS 'Stored heads, 0-based';
 COMMENT ON COLUMN runs.disabled IS 'Heads that were disabled in the model, as 0.3,2.11 (LAYER.HEAD) or 4.* (a layer); NULL for the model as it is';
 COMMENT ON COLUMN runs.disabled_value IS 'uniform: their maps are 1/L everywhere; zero: their maps are as computed, but nothing of them passed on';
@@ -92,7 +93,13 @@ COMMENT ON COLUMN runs.stored_blocks IS 'Committed blocks';
 COMMENT ON COLUMN runs.identity IS 'SHA-256 of weights, tokenizer, texts, selection and settings';
 COMMENT ON COLUMN runs.run_key IS 'First 32 bits of the identity: the key inside the index';
 COMMENT ON COLUMN runs.capture_version IS 'Version of the capture code; another version is another run';
+COMMENT ON COLUMN runs.captured IS 'How the maps were had: interface (transformers'' AttentionInterface) or eager (output_attentions)';
+COMMENT ON COLUMN runs.batching IS 'Which inputs shared a forward pass, so that each map is what the model alone gives: mixed, equal length or single';
+COMMENT ON COLUMN runs.sinks IS 'Whether the model has attention sinks: rows of its maps sum to at most 1, the rest is map_stats.sink';
 COMMENT ON COLUMN runs.attnstore_version IS 'Version of attnstore that planned the run';
+COMMENT ON COLUMN runs.torch_version IS 'Version of torch there; NULL for runs of earlier versions, as for the next two';
+COMMENT ON COLUMN runs.transformers_version IS 'Version of transformers there';
+COMMENT ON COLUMN runs.tokenizers_version IS 'Version of tokenizers there';
 COMMENT ON COLUMN runs.created IS 'When the run was planned (UTC)';
 
 CREATE VIEW inputs AS
@@ -132,7 +139,7 @@ COMMENT ON COLUMN tokens.kind IS 'cls, sep, special, punctuation, word, or pad i
 
 CREATE VIEW map_stats AS
 SELECT r.run, s.example, s.layer, s.head, s.entropy, s.self, s.previous, s.next, s.cls, s.sep, s.punctuation,
-       s.same_segment, s.mean_distance, s.max
+       s.same_segment, s.mean_distance, s.max, s.sink
 FROM core.map_stats s JOIN core.runs r USING (run_key);
 COMMENT ON VIEW map_stats IS 'One row per map: measures computed from the float32 weights at capture.';
 COMMENT ON COLUMN map_stats.run IS 'Run';
@@ -149,6 +156,7 @@ COMMENT ON COLUMN map_stats.punctuation IS 'Mean over from-tokens of the summed 
 COMMENT ON COLUMN map_stats.same_segment IS 'Mean over from-tokens of the summed weight to tokens of their own segment';
 COMMENT ON COLUMN map_stats.mean_distance IS 'Mean over from-tokens of the expected distance |from - to|, in tokens';
 COMMENT ON COLUMN map_stats.max IS 'Largest weight of the map';
+COMMENT ON COLUMN map_stats.sink IS 'Mean over from-tokens of the share that attention sinks take, which is in no weight; NULL for a model without them';
 
 CREATE VIEW blocks AS
 SELECT r.run, b.block, b.first_shard, b.n_shards, b.examples, b.n_tokens, b.n_cells, b.maps_crc32c, b.received_crc32c,

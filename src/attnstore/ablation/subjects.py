@@ -19,6 +19,7 @@ from attnstore.disk import layout, locks
 from attnstore.errors import DatasetError, ModelError, UsageError
 from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint
+from attnstore.names import SINGLE
 from attnstore.text import corpora
 from attnstore.text.corpora import Dataset
 from attnstore.tuning.tasks import GLUE
@@ -171,8 +172,7 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
     Raises ModelError where the weights lack the head or do not belong to the configuration.
     """
     from attnstore.ablation.disabled_passes import Inputs
-    from attnstore.model import models
-    from attnstore.model.capture import Capturer
+    from attnstore.model import architectures, models, probe, samples
     from attnstore.text import tokenise
 
     checkpoint = subject.checkpoint
@@ -182,9 +182,20 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
     rows = tokenise.tokenise(subject.dataset.frame[subject.chosen], tokenizer, subject.max_length)
     order = np.argsort(rows["length"].to_numpy(), kind="stable")
     rows = rows[order]
-    capturer = Capturer(model, checkpoint.n_layers, checkpoint.n_heads)
-    batches = []
-    for batch in layout.batches(rows["length"].cast(pl.Int64).to_numpy()):
+    if architectures.text_part(model) is not model:
+        raise ModelError(
+            f"Model {checkpoint.name!r} is a {type(model).__name__}, whose encoder is only a part of "
+            "it: its heads cannot be disabled; use a BERT-like encoder."
+        )
+    capturer = probe.examine(model, samples.items(rows), checkpoint.n_layers)
+    rule = capturer.way.batching
+    if rule == SINGLE:
+        raise ModelError(
+            f"What {type(model).__name__} computes of an input depends on what runs with it or ran "
+            "before it, so its heads cannot be compared; use a BERT-like encoder."
+        )
+    model, batches = capturer.model, []
+    for batch in layout.batches(rows["length"].cast(pl.Int64).to_numpy(), rule=rule):
         types = rows["type_ids"][batch].to_list()
         ids = rows["token_ids"][batch].to_list()
         batches.append((batch, capturer.batch(ids, None if types[0] is None else types)))

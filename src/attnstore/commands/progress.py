@@ -18,6 +18,7 @@ from attnstore.readable import duration, many, size
 
 if TYPE_CHECKING:
     from attnstore.model.blocks import Stored
+    from attnstore.model.forecast import Forecast
     from attnstore.model.ingestion import Ingestion, Summary
 
 EVERY = 10.0
@@ -29,6 +30,7 @@ class Advance:
     """How far a run is: of `total` examples and `n_cells` cells per head, since `began` (seconds).
 
     Cells tell the time left: what an input costs grows with the square of its length.
+    examples, cells: stored; ahead: examples and cells that are computed and not stored yet.
     """
 
     run: str
@@ -39,28 +41,45 @@ class Advance:
     cells: int = 0
     bytes: int = 0
     last: float = 0.0
+    ahead: tuple[int, float] = (0, 0.0)
+
+    def move(self, examples: int, cells: float, now: float) -> None:
+        """Count what forward passes have done by `now`."""
+        self.ahead = (self.ahead[0] + examples, self.ahead[1] + cells)
+        self.last = now
+
+    @property
+    def done(self) -> tuple[int, float]:
+        """Examples and cells that are computed, stored or not."""
+        return self.examples + self.ahead[0], self.cells + self.ahead[1]
 
     def add(self, stored: Stored, now: float) -> None:
         """Count a block that was stored at `now`."""
         self.examples += stored.examples
         self.cells += stored.n_cells
         self.bytes += stored.bytes
+        self.ahead = (
+            max(self.ahead[0] - stored.examples, 0),
+            max(self.ahead[1] - stored.n_cells, 0.0),
+        )
         self.last = now
 
     def left(self, now: float) -> float | None:
-        """Seconds left, None before the first block."""
-        if not self.cells:
+        """Seconds left, None before the first forward pass."""
+        cells = self.done[1]
+        if not cells:
             return None
-        whole = (self.last - self.began) * self.n_cells / self.cells
+        whole = (self.last - self.began) * self.n_cells / cells
         return max(self.began + whole - now, 0.0)
 
     def told(self, now: float) -> str:
         """Examples, examples/s, bytes and time left."""
-        done = f"{self.examples:,} of {self.total:,} examples"
+        examples = self.done[0]
+        done = f"{examples:,} of {self.total:,} examples"
         left = self.left(now)
         if left is None:
             return done
-        rate = self.examples / max(self.last - self.began, 1e-9)
+        rate = examples / max(self.last - self.began, 1e-9)
         end = f"{duration(left)} left" if self.examples < self.total else "done"
         return f"{done}, {rate:,.0f}/s, {size(self.bytes)}, {end}"
 
@@ -83,9 +102,17 @@ class Progress:
             self._begin(ingestion, now)
             return
         self._advance.add(stored, now)
-        ended = self._advance.examples >= self._advance.total
+        self._show(now, self._advance.examples >= self._advance.total)
+
+    def _moved(self, examples: int, cells: float) -> None:
+        """Take note of a forward pass."""
+        now = time.monotonic()
+        self._advance.move(examples, cells, now)
+        self._show(now)
+
+    def _show(self, now: float, ended: bool = False) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._advance.cells)
+            self._bar.update(self._task, completed=self._advance.done[1])
             if ended:
                 self._end()
         elif ended or now - self._said >= EVERY:
@@ -93,19 +120,19 @@ class Progress:
 
     def _begin(self, ingestion: Ingestion, now: float) -> None:
         self._end()
-        blocks = [ingestion.run.blocks[b] for b in ingestion.missing]
-        total = sum(rows.stop - rows.start for rows in blocks)
-        self._advance = Advance(ingestion.run.run, total, ingestion.cells_left, now)
-        if not total:
+        left = ingestion.left
+        self._advance = Advance(left.run, left.examples, left.cells, now)
+        ingestion.on_batch = self._moved
+        if not left.examples:
             self._say("every example is stored already", now)
-        elif self._console.is_terminal:
+            return
+        self._say(forecast_line(left), now)
+        if self._console.is_terminal:
             bar = BarColumn(bar_width=None, table_column=Column(ratio=1))
             name = TextColumn("{task.description}", markup=False)
             self._bar = Bar(name, bar, _Told(self._advance), console=self._console, expand=True)
             self._task = self._bar.add_task(self._advance.run, total=self._advance.n_cells)
             self._bar.start()
-        else:
-            self._say(f"{total:,} examples to store", now)
 
     def _say(self, what: str, now: float) -> None:
         self._console.print(Text(f"{self._advance.run}: {what}"), soft_wrap=True)
@@ -134,6 +161,15 @@ class _Told(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(self._advance.told(time.monotonic()))
+
+
+def forecast_line(left: Forecast) -> str:
+    """What is left of a run: examples, tokens, expected bytes, and room."""
+    told = f"{left.examples:,} examples to store, {left.tokens:,} tokens, about {size(left.bytes)}"
+    if left.free is None:
+        return told
+    short = " (not enough: free some, or store fewer layers, heads or examples)"
+    return f"{told}; {size(left.free)} free{short if left.short else ''}"
 
 
 def summary_table(summaries: Sequence[Summary]) -> Group:

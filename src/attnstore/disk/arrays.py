@@ -10,7 +10,9 @@ fsynced and renamed into place. What describes the arrays is `description`'s.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -104,35 +106,41 @@ class RunArrays:
     received: Any
 
     def write_block(
-        self, first_shard: int, maps: npt.NDArray[Any], received: Floats
+        self, first_shard: int, maps: npt.NDArray[Any] | None, received: Floats
     ) -> dict[str, tuple[list[int], int]]:
         """Write whole shards from `first_shard` on, atomically and fsynced.
 
-        maps: (layers, heads, shards x SHARD_CELLS) as stored; received: (layers, heads,
-        SHARD_TOKENS) float32. Returns, per array, the shards' CRC-32C and their bytes on disk.
+        maps: (layers, heads, shards x SHARD_CELLS) as stored, None where `shard_writer` writes
+        them; received: (layers, heads, SHARD_TOKENS) float32. Returns, per array, the shards' CRC-32C and their bytes on disk.
         """
         buckets.of(self.root).require_hold()
         cells, tokens = first_shard * layout.SHARD_CELLS, first_shard * layout.SHARD_TOKENS
+        with self._writing(first_shard):
+            pending = [
+                array[:, :, at : at + data.shape[2]].write(
+                    data, can_reference_source_data_indefinitely=True
+                )
+                for array, at, data in ((self.maps, cells, maps), (self.received, tokens, received))
+                if data is not None
+            ]
+            for future in pending:
+                future.result()
+        written = {"received": self._seal("received", range(first_shard, first_shard + 1))}
+        if maps is not None:
+            n = maps.shape[2] // layout.SHARD_CELLS
+            written["maps"] = self._seal("maps", range(first_shard, first_shard + n))
+        return written
+
+    @contextlib.contextmanager
+    def _writing(self, first_shard: int) -> Iterator[None]:
         try:
-            first = self.maps[:, :, cells : cells + maps.shape[2]].write(
-                maps, can_reference_source_data_indefinitely=True
-            )
-            second = self.received[:, :, tokens : tokens + received.shape[2]].write(
-                received, can_reference_source_data_indefinitely=True
-            )
-            first.result()
-            second.result()
+            yield
         except Exception as error:  # tensorstore raises its own kinds by status, not by class
             raise StoreError(
                 f"Cannot write shard {first_shard} of {self.run} in {buckets.of(self.root).name}: "
                 f"{_reason(error)}; make room or mend the rights to write there, then run the same "
                 "command again: finished blocks are kept."
             ) from error
-        n = maps.shape[2] // layout.SHARD_CELLS
-        return {
-            "maps": self._seal("maps", range(first_shard, first_shard + n)),
-            "received": self._seal("received", range(first_shard, first_shard + 1)),
-        }
 
     def _seal(self, array: str, shards: range) -> tuple[list[int], int]:
         """Checksums and total bytes of shards, as read back from where they lie."""

@@ -179,6 +179,17 @@ class Bucket:
                     obstore.put(self._store, path, data, mode={"e_tag": tag}, use_multipart=False)
         write_file(self._side / path, data)
 
+    def temporary(self, path: str) -> Path:
+        """In the local side."""
+        return Folder(self._side).temporary(path)
+
+    def adopt(self, file: Path, path: str) -> None:
+        """Put as one object; the file here goes."""
+        self.require_hold()
+        with self._explained():
+            obstore.put(self._store, path, file, use_multipart=False)
+        file.unlink(missing_ok=True)
+
     def crc32c(self, path: str) -> int | None:
         """Of the object itself; a copy of it here that differs is forgotten."""
         try:

@@ -55,10 +55,11 @@ def _describe(
     group.attrs.update(
         {"run": run, "precision": precision, "layers": list(layers), "heads": list(heads)}
     )
-    for name, (shard, chunk, dtype, axis) in {
-        "maps": (layout.SHARD_CELLS, layout.CHUNK_CELLS, codecs.DTYPES[precision], "cell"),
-        "received": (layout.SHARD_TOKENS, layout.CHUNK_TOKENS, np.dtype(np.float32), "token"),
+    for name, (shard, chunk, kind, axis) in {
+        "maps": (layout.SHARD_CELLS, layout.CHUNK_CELLS, precision, "cell"),
+        "received": (layout.SHARD_TOKENS, layout.CHUNK_TOKENS, "float32", "token"),
     }.items():
+        dtype = codecs.DTYPES[kind]
         array = group.create_array(
             name,
             shape=(len(layers), len(heads), n_shards * shard),
@@ -67,7 +68,7 @@ def _describe(
             dtype=dtype,
             fill_value=0,
             filters=None,
-            compressors=[_compressor(dtype), Crc32cCodec()],
+            compressors=[_compressor(kind), Crc32cCodec()],
             dimension_names=("layer", "head", axis),
         )
         if dtype == np.uint8:
@@ -76,11 +77,10 @@ def _describe(
         group.create_array(axis, data=np.asarray(numbers, np.int32), dimension_names=(axis,))
 
 
-def _compressor(dtype: np.dtype[Any]) -> BloscCodec:
-    """lz4 over shuffled bits; for 8-bit weights zstd is 1.1 bits per weight smaller, and fast enough."""
-    if dtype == np.uint8:
-        return BloscCodec(cname="zstd", clevel=1, shuffle="noshuffle", typesize=1)
-    return BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize)
+def _compressor(precision: str) -> BloscCodec:
+    settings = codecs.BLOSC[precision]
+    shuffle = {0: "noshuffle", 2: "bitshuffle"}[settings["shuffle"]]
+    return BloscCodec(**settings | {"shuffle": shuffle}, typesize=codecs.DTYPES[precision].itemsize)
 
 
 def files(root: Path, run: str) -> dict[str, bytes]:

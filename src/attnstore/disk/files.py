@@ -61,6 +61,12 @@ class Place(Protocol):
     def commit(self, path: str, data: bytes) -> None:
         """Write a file whose path names its content: who comes second finds it there."""
 
+    def temporary(self, path: str) -> Path:
+        """A file of this machine to write in pieces, for `adopt`; hidden, and not there yet."""
+
+    def adopt(self, file: Path, path: str) -> None:
+        """Put a `temporary` file, written and fsynced, in the place of what is at `path`."""
+
     def crc32c(self, path: str) -> int | None:
         """The CRC-32C of a file as it lies there; None where there is none."""
 
@@ -144,6 +150,16 @@ class Folder:
         """As `write`: renaming the same content over it changes nothing."""
         self.write(path, data)
 
+    def temporary(self, path: str) -> Path:
+        """Beside the path, so that renaming is all it takes."""
+        file = _temporary(self.root / path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+    def adopt(self, file: Path, path: str) -> None:
+        """Renamed; `settled` syncs the folder."""
+        file.rename(self.root / path)
+
     def crc32c(self, path: str) -> int | None:
         """Read back from the file system."""
         try:
@@ -219,9 +235,14 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def _temporary(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else takes."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file so that it exists whole or not at all, and survives a power cut."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:

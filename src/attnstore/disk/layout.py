@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from attnstore.names import EQUAL, MIXED, SINGLE
+
 Ints = npt.NDArray[np.int64]
 
 SHARD_CELLS = 1 << 19
@@ -96,14 +98,17 @@ def _fill(
     return block, cell, token, first, shards
 
 
-def batches(length: Ints, tokens: int = BATCH_TOKENS) -> list[slice]:
+def batches(length: Ints, tokens: int = BATCH_TOKENS, rule: str = MIXED) -> list[slice]:
     """Cut inputs in storage order (lengths ascending) into forward passes.
 
-    Each holds at most `tokens` tokens after padding to its longest, and at least one input.
+    Each holds at most `tokens` tokens after padding to its longest, and at least one input. rule:
+    one of names.BATCHINGS, which inputs may share a pass.
     """
     cuts = [0]
     for i, n in enumerate(length.tolist()):
-        if i > cuts[-1] and (i + 1 - cuts[-1]) * n > tokens:
+        full = (i + 1 - cuts[-1]) * n > tokens
+        apart = rule == SINGLE or (rule == EQUAL and n != length[i - 1])
+        if i > cuts[-1] and (full or apart):
             cuts.append(i)
     return [slice(a, b) for a, b in zip(cuts, [*cuts[1:], len(length)], strict=True) if b > a]
 

@@ -26,10 +26,11 @@ def tolerance(precision: str, length: Ints) -> npt.NDArray[np.floating[Any]]:
     return np.full(len(length), ROW_OFF)
 
 
-def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame) -> str | None:
+def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame, sinks: bool = False) -> str | None:
     """What is wrong with the sums of a block's maps and `received`, in words; None if nothing.
 
-    inputs: the block's rows of `inputs` in storage order.
+    inputs: the block's rows of `inputs` in storage order; sinks: whether attention sinks may take
+    any share of a row.
     """
     length = inputs["length"].cast(pl.Int64).to_numpy()
     per_row = np.repeat(length, length)  # one entry per token: its row of the map has L weights
@@ -42,11 +43,13 @@ def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame) -> str | None:
             at, count = np.array([first[array]]), np.array([parts.sum()])
             weights = run.gather(array, np.array([row]), at, count)
             sums = np.add.reduceat(weights, np.cumsum(parts) - parts)
-            off = np.flatnonzero(~(np.abs(sums - 1) <= near[array]))  # NaN is wrong too
+            above, below = sums - 1, -sums if sinks else 1 - sums
+            off = np.flatnonzero(~(np.maximum(above, below) <= near[array]))  # NaN is wrong too
             if len(off):
                 layer, head = divmod(row, len(run.heads))
+                wanted = "at most 1" if sinks else "1"
                 return (
-                    f"{array} of layer {run.layers[layer]}, head {run.heads[head]} do not sum to 1, "
+                    f"{array} of layer {run.layers[layer]}, head {run.heads[head]} do not sum to {wanted}, "
                     f"first in example {inputs['example'][int(owner[array][off[0]])]} "
                     f"({sums[off[0]]:.4g})"
                 )

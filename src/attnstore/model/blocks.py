@@ -13,6 +13,7 @@ import ctypes
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +22,16 @@ import polars as pl
 import torch
 
 from attnstore.disk import arrays, fragments, layout
+from attnstore.disk.shard_writer import ShardWriter
 from attnstore.errors import CaptureError
-from attnstore.headsets import parse_heads
-from attnstore.model import models
+from attnstore.model import examining, models
 from attnstore.model.capture import Capturer
 from attnstore.model.checkpoints import Checkpoint
-from attnstore.model.disabled_heads import disabling
 from attnstore.model.runs import Run
-from attnstore.model.sink import Buffer, Sink
+from attnstore.model.sink import Buffer, LongSink, Sink
 from attnstore.names import ROW_OFF, STATISTICS
 
 _BUFFERS = 2  # one being filled, one being written
-_GPU_BATCH_TOKENS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,21 @@ class Stored:
     device: str
 
 
+Statistics = np.ndarray[Any, np.dtype[np.float32]]
+
+
 @dataclass(frozen=True)
 class _Computed:
-    """A block in memory. statistics, off: (inputs, layers, heads, …) on the host."""
+    """A block whose maps are in its buffer. statistics: (inputs, layers, heads, len(STATISTICS));
+    seconds: in forward passes."""
 
-    number: int
-    buffer: Buffer
-    statistics: np.ndarray[Any, np.dtype[np.float32]]
+    statistics: Statistics
     seconds: float
-    forward_seconds: float
+
+
+def _real(rows: pl.DataFrame) -> list[int]:
+    """How many tokens of each input are no padding."""
+    return (rows["length"] - rows["kinds"].list.count_matches("pad")).to_list()
 
 
 def _give_back() -> None:
@@ -66,24 +71,29 @@ def _give_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+OnBatch = Callable[[int, float], None]
+"""Called after a forward pass, or a part of one: inputs that are done with it, and cells per head."""
+
+
 class BlockWorker:
     """Computes and commits blocks of one run; its methods may be called from two threads."""
 
-    def __init__(self, run: Run, checkpoint: Checkpoint, device: str = "auto") -> None:
-        self.run = run
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        capturer: Capturer | None = None,
+        on_batch: OnBatch = lambda *_: None,
+    ) -> None:
+        """capturer: the model as the run's planning has loaded and examined it; else it is loaded;
+        on_batch: called as forward passes go, from the thread that computes."""
+        self.run, self._on_batch = run, on_batch
         self.device = models.pick_device(device)
-        model = models.load_model(checkpoint, "eager", self.device)
-        shape = checkpoint.n_layers, checkpoint.n_heads
-        disabled = run.record.get("disabled")  # a run planned by an earlier version has none
-        change = (
-            disabling(parse_heads(disabled, *shape), run.record["disabled_value"])
-            if disabled
-            else None
-        )
-        self.capturer = Capturer(model, *shape, change)
+        self.capturer = capturer or examining.recall(run.record, run.plan, checkpoint, self.device)
         self._layers = {layer: i for i, layer in enumerate(run.record["layers"])}
         self._heads = torch.tensor(run.record["heads"], device=self.device)
-        self._all_heads = len(run.record["heads"]) == checkpoint.n_heads
+        self._all_heads = len(run.record["heads"]) == self.capturer.n_heads
         self._arrays = arrays.open_run(run.root, run.run, write=True)
         self._free: queue.Queue[Buffer | None] = queue.Queue()
         for _ in range(_BUFFERS):
@@ -98,46 +108,86 @@ class BlockWorker:
         """
         began = time.perf_counter()
         rows = self.run.plan[self.run.blocks[number]]
-        buffer = self._take(rows)
-        try:
-            with self._computing:
-                computed = self._compute(number, rows, buffer)
-            with self._committing:
-                n_bytes = self._commit(computed, rows)
-                _give_back()
-        finally:
-            self._free.put(buffer)
         cells = int((rows["length"].cast(pl.Int64) ** 2).sum())
+        store = self._store_long if cells > layout.SHARD_CELLS else self._store_at_once
+        n_bytes, forward = store(number, rows)
+        _give_back()
         seconds = time.perf_counter() - began
-        forward = computed.forward_seconds
         return Stored(number, len(rows), cells, n_bytes, seconds, forward, str(self.device))
 
-    def _take(self, rows: pl.DataFrame) -> Buffer:
-        """A buffer of the block's size; one that fits is used again."""
-        cells = int(rows["cell"][-1]) + int(rows["length"][-1]) ** 2 - int(rows["cell"][0])
-        size = -(-cells // layout.SHARD_CELLS) * layout.SHARD_CELLS
-        buffer = self._free.get()
-        if buffer is not None and buffer.maps.shape[2] == size:
-            return buffer
-        shape = (len(self._layers), len(self._heads), size)
-        return Buffer.make(shape, self.run.record["precision"], self.device)
+    def _store_at_once(self, number: int, rows: pl.DataFrame) -> tuple[int, float]:
+        """A block of one shard, through a buffer: its bytes, and the seconds of forward passes."""
+        buffer = self._take()
+        try:
+            with self._computing:
+                computed = self._compute(rows, buffer)
+            with self._committing:
+                first = int(rows["cell"][0]) // layout.SHARD_CELLS
+                written = self._arrays.write_block(
+                    first, buffer.host_maps.numpy(), buffer.host_received.numpy()
+                )
+                return self._commit(number, rows, computed.statistics, written), computed.seconds
+        finally:
+            self._free.put(buffer)
 
-    def _compute(self, number: int, rows: pl.DataFrame, buffer: Buffer) -> _Computed:
+    def _store_long(self, number: int, rows: pl.DataFrame) -> tuple[int, float]:
+        """A block of several shards, which holds one input: its maps go to disk head by head."""
+        record, first = self.run.record, int(rows["cell"][0]) // layout.SHARD_CELLS
+        length = int(rows["length"][0])
+        count, shape = -(-(length**2) // layout.SHARD_CELLS), (len(self._layers), len(self._heads))
+        heads = {head: place for place, head in enumerate(record["heads"])}
+        with (
+            self._computing,
+            ShardWriter(
+                self.run.root, self.run.run, first, count, shape, record["precision"]
+            ) as writer,
+        ):
+            began = time.perf_counter()
+            way = self.capturer.way
+            sink = LongSink(
+                rows, self._layers, heads, record["precision"], self.device, writer.add, way.sinks
+            )
+            share = length**2 / (len(way.layers) * way.n_heads)
+
+            def take(layer: int, head: int, weights: torch.Tensor) -> None:
+                sink.take(layer, head, weights)
+                self._on_batch(0, share * weights.shape[1])
+
+            ids, types = rows["token_ids"][0].to_list(), rows["type_ids"][0]
+            self.capturer.forward_by_heads(
+                ids, None if types is None else types.to_list(), _real(rows)[0], take
+            )
+            self._on_batch(1, 0.0)
+            forward = time.perf_counter() - began - sink.seconds
+            self._refuse_unsound(rows, sink.off.numpy())
+            with self._committing:
+                written = {"maps": writer.finish()}
+                written |= self._arrays.write_block(first, None, sink.received.numpy())
+                return self._commit(number, rows, sink.statistics.numpy(), written), forward
+
+    def _take(self) -> Buffer:
+        """A buffer for one shard, used again and again."""
+        shape = (len(self._layers), len(self._heads), layout.SHARD_CELLS)
+        buffer = self._free.get()
+        return buffer or Buffer.make(shape, self.run.record["precision"], self.device)
+
+    def _compute(self, rows: pl.DataFrame, buffer: Buffer) -> _Computed:
         began = time.perf_counter()
         length = rows["length"].cast(pl.Int64).to_numpy()
-        sink = Sink(rows, buffer, self._layers, None if self._all_heads else self._heads)
-        tokens = layout.BATCH_TOKENS if self.device.type == "cpu" else _GPU_BATCH_TOKENS
-        real = (length - rows["kinds"].list.count_matches("pad").to_numpy()).tolist()
-        for batch in layout.batches(length, tokens):
+        heads, way = None if self._all_heads else self._heads, self.capturer.way
+        sink = Sink(rows, buffer, self._layers, heads, way.sinks)
+        tokens = examining.batch_tokens(self.device)
+        real = _real(rows)
+        for batch in layout.batches(length, tokens, way.batching):
             sink.begin(batch)
             ids = rows["token_ids"][batch].to_list()
             types = rows["type_ids"][batch].to_list()
             self.capturer.forward(ids, None if types[0] is None else types, sink.take, real[batch])
+            self._on_batch(len(ids), float((length[batch] ** 2).sum()))
         sink.finish()
         self._refuse_unsound(rows, sink.off.cpu().numpy())
-        seconds = time.perf_counter() - began
-        statistics = sink.statistics.cpu().numpy()
-        return _Computed(number, buffer, statistics, seconds, seconds - sink.seconds)
+        seconds = time.perf_counter() - began - sink.seconds
+        return _Computed(sink.statistics.cpu().numpy(), seconds)
 
     def _refuse_unsound(self, rows: pl.DataFrame, off: np.ndarray[Any, Any]) -> None:
         wrong = np.argwhere(~(off <= ROW_OFF))  # NaN is wrong too
@@ -150,16 +200,20 @@ class BlockWorker:
                 "`attnstore doctor MODEL` tells what is wrong with the model."
             )
 
-    def _commit(self, computed: _Computed, rows: pl.DataFrame) -> int:
-        """Shards, statistics, then the mark; returns the bytes of the shards."""
-        run, number = self.run, computed.number
-        first = int(rows["cell"][0]) // layout.SHARD_CELLS
-        written = self._arrays.write_block(
-            first, computed.buffer.host_maps.numpy(), computed.buffer.host_received.numpy()
-        )
-        fragments.write(
-            run.root, "map_stats", run.run, f"{number:06d}", self._map_stats(computed, rows)
-        )
+    def _commit(
+        self,
+        number: int,
+        rows: pl.DataFrame,
+        statistics: Statistics,
+        written: dict[str, tuple[list[int], int]],
+    ) -> int:
+        """Once the shards are written: statistics, then the mark; returns the shards' bytes.
+
+        statistics: (inputs, layers, heads, len(STATISTICS)); written: as `write_block` gives it.
+        """
+        run, first = self.run, int(rows["cell"][0]) // layout.SHARD_CELLS
+        frame = self._map_stats(number, statistics, rows)
+        fragments.write(run.root, "map_stats", run.run, f"{number:06d}", frame)
         row = {
             "run_key": run.key, "block": number, "first_shard": first,
             "n_shards": len(written["maps"][0]), "examples": len(rows),
@@ -171,14 +225,14 @@ class BlockWorker:
         fragments.write(run.root, "blocks", run.run, f"{number:06d}", pl.DataFrame([row]))
         return written["maps"][1] + written["received"][1]
 
-    def _map_stats(self, computed: _Computed, rows: pl.DataFrame) -> pl.DataFrame:
+    def _map_stats(self, number: int, statistics: Statistics, rows: pl.DataFrame) -> pl.DataFrame:
         """One row per map, ordered as the maps lie: layer, head, input."""
         layers, heads = self.run.record["layers"], self.run.record["heads"]
         n = len(rows)
-        flat = computed.statistics.transpose(1, 2, 0, 3).reshape(-1, len(STATISTICS))
+        flat = statistics.transpose(1, 2, 0, 3).reshape(-1, len(STATISTICS))
         keys = {
             "run_key": pl.repeat(self.run.key, len(flat), dtype=pl.UInt32, eager=True),
-            "block": pl.repeat(computed.number, len(flat), dtype=pl.Int32, eager=True),
+            "block": pl.repeat(number, len(flat), dtype=pl.Int32, eager=True),
             "layer": np.repeat(np.array(layers, np.int16), len(heads) * n),
             "head": np.tile(np.repeat(np.array(heads, np.int16), n), len(layers)),
             "example": np.tile(rows["example"].to_numpy(), len(layers) * len(heads)),

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnstore.errors import ModelError
+from attnstore.errors import ModelError, UsageError
+from attnstore.model import configs
 from attnstore.names import near, slug
 from attnstore.specs import check_name, split_spec
 
@@ -40,16 +41,6 @@ _BASE = ("base_model_name_or_path", "_name_or_path")
 transformers wrote before version 5."""
 _VOLATILE = {*_BASE, "_commit_hash", "transformers_version", "torch_dtype", "dtype"}
 """Keys of config.json that do not change the maps; the model always runs in float32."""
-
-_SPELLINGS = {
-    "n_layers": ("num_hidden_layers", "n_layers", "n_layer"),
-    "n_heads": ("num_attention_heads", "n_heads", "n_head"),
-    "hidden_size": ("hidden_size", "dim", "n_embd"),
-    "vocab_size": ("vocab_size",),
-}
-_POSITIONS_AFTER_PAD = {"camembert", "data2vec-text", "longformer", "roberta"}
-_POSITIONS_AFTER_PAD |= {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"}
-"""Architectures whose first token has position `pad_token_id` + 1: 514 rows serve 512 tokens."""
 
 _NO_SUCH_MODEL = "is neither a local folder nor a model you can read on the Hugging Face Hub{near}"
 _OFFLINE = (
@@ -103,6 +94,7 @@ def resolve(spec: str, name: str | None = None) -> Checkpoint:
     source, given = split_spec(spec)
     folder, revision, derived = _locate(source)
     config, weights, tokenizer, step = _inspect(folder)
+    shaped = _shape(folder, config)
     lasting = {key: value for key, value in config.items() if key not in _VOLATILE}
     return Checkpoint(
         name=check_name(name or given or slug(derived)),
@@ -112,10 +104,10 @@ def resolve(spec: str, name: str | None = None) -> Checkpoint:
         fingerprint=_digest(weights, json.dumps(lasting, sort_keys=True)),
         tokenizer_fingerprint=_digest(tokenizer),
         architecture=config["model_type"],
-        max_positions=_max_positions(config),
+        max_positions=configs.max_positions(config),
         base=None if step is None else next((config[k] for k in _BASE if config.get(k)), None),
         step=step,
-        **_shape(folder, config),
+        **shaped,
     )
 
 
@@ -126,6 +118,15 @@ def refuse_changed(checkpoint: Checkpoint) -> None:
         raise ModelError(
             f"{checkpoint.folder} has changed since it was planned; nothing of it was stored here, "
             "so ask for it again"
+        )
+
+
+def require_length(checkpoint: Checkpoint, length: int, option: str) -> None:
+    """UsageError where inputs of `length` tokens, which the option asks for, are beyond the model."""
+    if checkpoint.max_positions is not None and length > checkpoint.max_positions:
+        raise UsageError(
+            f"The {option} is {length} and {checkpoint.name} takes at most "
+            f"{checkpoint.max_positions} tokens; give --{option} {checkpoint.max_positions}."
         )
 
 
@@ -266,26 +267,13 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def _shape(folder: Path, config: dict[str, Any]) -> dict[str, int]:
     """Numbers of layers, heads, …, whatever the architecture calls them in its config."""
-    shape = {
-        size: next((config[key] for key in keys if isinstance(config.get(key), int)), None)
-        for size, keys in _SPELLINGS.items()
-    }
-    missing = [_SPELLINGS[size][0] for size, value in shape.items() if value is None]
-    if missing or config.get("is_encoder_decoder"):
-        finding = f"config.json has no {missing[0]}" if missing else "it is an encoder-decoder"
+    try:
+        return configs.sizes(config)
+    except ModelError as error:
         raise ModelError(
-            f"the {config['model_type']} model in {folder} has no encoder self-attention maps that"
-            f" can be captured ({finding}); give a model like BERT, RoBERTa or GPT-2"
-        )
-    return {size: value for size, value in shape.items() if value is not None}
-
-
-def _max_positions(config: dict[str, Any]) -> int | None:
-    rows = config.get("max_position_embeddings", config.get("n_positions"))
-    if not isinstance(rows, int):
-        return None
-    after_pad = config["model_type"] in _POSITIONS_AFTER_PAD
-    return rows - int(config.get("pad_token_id") or 0) - 1 if after_pad else rows
+            f"the {config['model_type']} model in {folder} has no self-attention maps that can be"
+            f" captured ({error}); give a model like BERT, RoBERTa or GPT-2"
+        ) from error
 
 
 def _shards(index: Path) -> list[Path]:

@@ -26,15 +26,24 @@ import polars as pl
 
 from attnstore import store
 from attnstore.disk import arrays, buckets, fragments, index, locks
-from attnstore.errors import BusyError, UsageError
-from attnstore.model import checkpoints, runs
+from attnstore.errors import (
+    AttnstoreError,
+    BusyError,
+    CaptureError,
+    DatasetError,
+    ModelError,
+    UsageError,
+)
+from attnstore.model import checkpoints, forecast, runs
 from attnstore.model.checkpoints import Checkpoint
+from attnstore.model.forecast import Forecast
 from attnstore.model.runs import Run, Settings
 from attnstore.text import corpora
 from attnstore.text.corpora import Dataset
 
 if TYPE_CHECKING:
-    from attnstore.model.blocks import BlockWorker, Stored
+    from attnstore.model.blocks import BlockWorker, OnBatch, Stored
+    from attnstore.model.capture import Capturer
 
 AT_ONCE = 2
 """Blocks in work at the same time: one in its forward passes, one being written."""
@@ -114,14 +123,21 @@ _sharing = threading.Lock()
 
 
 class Ingestion:
-    """One run being ingested; made by `planned`, which holds the run's lock."""
+    """One run being ingested; made by `planned`, which holds the run's lock.
 
-    def __init__(self, run: Run, checkpoint: Checkpoint, device: str) -> None:
-        self.run = run
+    on_batch: called as forward passes go in this process; see `blocks.OnBatch`.
+    """
+
+    def __init__(
+        self, run: Run, checkpoint: Checkpoint, device: str, capturer: Capturer | None = None
+    ) -> None:
+        """capturer: the model, where planning the run has loaded it."""
+        self.run, self._capturer = run, capturer
         self._checkpoint, self._device = checkpoint, device
         self._done = stored_blocks(run)
         self._reports: list[Stored] = []
         self._making = threading.Lock()
+        self.on_batch: OnBatch = lambda *_: None
         self._started = datetime.now(UTC).replace(tzinfo=None)
         self._began = time.perf_counter()
 
@@ -130,11 +146,14 @@ class Ingestion:
         """Blocks that are not committed, or damaged."""
         return [b for b in range(self.run.record["n_blocks"]) if b not in self._done]
 
-    @property
-    def cells_left(self) -> int:
-        """Cells per layer and head in the missing blocks: what the remaining time grows with."""
+    @cached_property
+    def left(self) -> Forecast:
+        """What the missing blocks will take."""
         missing = pl.col("block").is_in(self.missing)
-        return int((self.run.plan.filter(missing)["length"].cast(pl.Int64) ** 2).sum())
+        length = self.run.plan.filter(missing)["length"].to_numpy()
+        record = self.run.record
+        n_maps = len(record["layers"]) * len(record["heads"])
+        return forecast.of(self.run.root, self.run.run, length, n_maps, record["precision"])
 
     @cached_property
     def worker(self) -> BlockWorker:
@@ -142,7 +161,10 @@ class Ingestion:
         # A finished run needs no torch, whose import takes longer than everything else then.
         from attnstore.model.blocks import BlockWorker
 
-        return BlockWorker(self.run, self._checkpoint, self._device)
+        return BlockWorker(
+            self.run, self._checkpoint, self._device, self._capturer,
+            lambda *done: self.on_batch(*done),
+        )  # fmt: skip
 
     def store(self, block: int) -> Stored:
         """Compute and commit one block."""
@@ -241,12 +263,12 @@ def planned(
     """Plan (or find) a run and hold it against a second ingestion of the same.
 
     A damaged record of an earlier ingestion is deleted. Raises BusyError where another process is
-    ingesting it.
+    ingesting it, ModelError for a model that cannot be captured: then nothing is registered.
     """
-    run = runs.prepare(root, checkpoint, dataset, settings)
+    run, capturer = runs.prepare(root, checkpoint, dataset, settings, device)
     with locks.hold(store.run_lock(root, run.run), what=f"Run {run.run}"):
         fragments.remove_damaged(root, "ingests", run.run)
-        yield Ingestion(run, checkpoint, device)
+        yield Ingestion(run, checkpoint, device, capturer)
 
 
 @dataclass(frozen=True)
@@ -332,13 +354,37 @@ def ingest(
     models, datasets: one or several, as on the command line (`PATH`, `PATH=name`); options: split,
     text, pair, label (columns), device, and the fields of `runs.Settings`: max_length, precision,
     limit, seed, layers, heads, disable, disable_value. What the store holds is not computed again. One Summary per run.
+    Where a model cannot be captured the others are run all the same, and the refusals are raised at
+    the end.
     """
     asked = request(models, datasets, **options)
     root = store.create(path)
-    summaries = []
+    summaries, refused = [], []
     for checkpoint, dataset in asked.pairs:
-        with planned(root, checkpoint, dataset, asked.settings, asked.device) as ingestion:
-            progress(ingestion, None)
-            run_blocks(ingestion, progress)
-            summaries.append(ingestion.finish())
+        try:
+            with planned(root, checkpoint, dataset, asked.settings, asked.device) as ingestion:
+                progress(ingestion, None)
+                run_blocks(ingestion, progress)
+                summaries.append(ingestion.finish())
+        except REFUSALS as error:
+            refused.append((f"{checkpoint.name}/{dataset.name}", error))
+    _raise(refused, len(summaries))
     return summaries
+
+
+REFUSALS = (ModelError, CaptureError, DatasetError, UsageError)
+"""What is wrong with one model or dataset, and not with another."""
+
+
+def _raise(refused: list[tuple[str, AttnstoreError]], n_done: int) -> None:
+    """Raise what refused a run: the error itself where there is one, else one that lists them all."""
+    if not refused:
+        return
+    if len(refused) == 1 and not n_done:
+        raise refused[0][1]
+    listed = "\n".join(f"  {run}: {error}" for run, error in refused)
+    raise ModelError(
+        f"{len(refused)} of {len(refused) + n_done} runs were refused, the others are stored:\n{listed}"
+        if n_done
+        else f"All {len(refused)} runs were refused:\n{listed}"
+    ) from refused[0][1]

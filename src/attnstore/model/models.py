@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from attnstore.errors import ModelError, UsageError
+from attnstore.model import architectures
 from attnstore.model.checkpoints import Checkpoint, weight_files
 
 
@@ -43,7 +44,7 @@ def load_model(
             output_loading_info=True,
         )
     _refuse_foreign_weights(checkpoint, model, report)
-    for name, tensor in model.state_dict().items():
+    for name, tensor in architectures.text_part(model).state_dict().items():
         if not torch.isfinite(tensor).all():
             raise ModelError(
                 f"model {checkpoint.name!r} has NaN or infinite weights, first in {name}; its"

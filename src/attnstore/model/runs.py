@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -24,10 +24,17 @@ import polars as pl
 from attnstore.disk import description, fragments, layout, locks
 from attnstore.errors import DamageError, ModelError, UsageError
 from attnstore.headsets import UNIFORM, VALUES, heads_text, parse_heads
+from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.names import CAPTURE_VERSION, PRECISIONS
 from attnstore.text.corpora import Dataset
 
+if TYPE_CHECKING:
+    from attnstore.model.capture import Capturer
+    from attnstore.model.examining import Examined
+
+_PACKAGES = ("torch", "transformers", "tokenizers")
+"""Packages whose version a run records."""
 _PLAN_COLUMNS = (
     "block", "example", "length", "token_ids", "type_ids", "segments", "kinds", "cell", "token_cell",
 )  # fmt: skip
@@ -157,28 +164,39 @@ def find(root: Path, run_identity: str) -> Run | None:
     return None
 
 
-def prepare(root: Path, checkpoint: Checkpoint, dataset: Dataset, settings: Settings) -> Run:
-    """Find or plan a run; whatever of its record is missing or damaged is written anew."""
+def prepare(
+    root: Path, checkpoint: Checkpoint, dataset: Dataset, settings: Settings, device: str = "auto"
+) -> tuple[Run, Capturer | None]:
+    """Find or plan a run; whatever of its record is missing or damaged is written anew.
+
+    The model of a new run is loaded and examined first, on `device`: a model that cannot be captured
+    leaves nothing behind. Returns the run and that model, ready to run, or None for a run that was
+    planned before. Raises ModelError, UsageError.
+    """
     chosen = dataset.select(settings.limit, settings.seed)
     if not len(chosen):
         raise UsageError(
             f"{dataset.source} has no row with text in {dataset.text_column!r}: nothing to ingest."
         )
     longest = settings.pad_to or settings.max_length
-    if checkpoint.max_positions is not None and longest > checkpoint.max_positions:
-        option = "pad-to" if settings.pad_to else "max-length"
-        raise UsageError(
-            f"The {option} is {longest} and {checkpoint.name} takes at most "
-            f"{checkpoint.max_positions} tokens; give --{option} {checkpoint.max_positions}."
-        )
+    checkpoints.require_length(checkpoint, longest, "pad-to" if settings.pad_to else "max-length")
     wanted = identity(checkpoint, dataset, chosen, settings)
     found = find(root, wanted)
     if found is not None and _sound(root, found):
-        return found
+        return found, None
+    # A run that exists already needs neither torch nor transformers, which take seconds to import.
+    from attnstore.model import examining
+
     inputs = _plan_inputs(checkpoint, dataset, chosen, settings)
+    if found is not None:  # something beside its record is missing
+        with locks.registry(root):
+            return _register(root, checkpoint, dataset, found.record, inputs, found), None
+    examined = examining.examine(checkpoint, inputs, settings, device)
+    record = _record(examined, dataset, settings, wanted, inputs)
     with locks.registry(root):
-        found = find(root, wanted)
-        return _register(root, checkpoint, dataset, settings, wanted, inputs, found)
+        found = find(root, wanted)  # another process may have planned it meanwhile
+        run = _register(root, examined.checkpoint, dataset, record, inputs, found)
+    return run, examined.capturer
 
 
 def _sound(root: Path, run: Run) -> bool:
@@ -196,7 +214,6 @@ def _plan_inputs(
     checkpoint: Checkpoint, dataset: Dataset, chosen: Any, settings: Settings
 ) -> pl.DataFrame:
     """Tokenise the chosen examples and lay them out."""
-    # A run that exists already needs neither torch nor transformers, which take seconds to import.
     from attnstore.model import models
     from attnstore.text import tokenise
 
@@ -218,43 +235,55 @@ def _plan_inputs(
     )
 
 
+def _record(
+    examined: Examined, dataset: Dataset, settings: Settings, wanted: str, inputs: pl.DataFrame
+) -> dict[str, Any]:
+    """The row of `runs`, but for the names under which the store keeps run, model and dataset."""
+    way, checkpoint = examined.capturer.way, examined.checkpoint
+    length = inputs["length"].cast(pl.Int64)
+    sampled = len(inputs) < len(dataset.frame) - dataset.empty
+    changed = disabled(checkpoint, settings)
+    return {
+        "run_key": int(wanted[:8], 16), "identity": wanted,
+        "precision": settings.precision, "max_length": settings.max_length,
+        "pad_to": settings.pad_to, "layers": sorted(set(settings.layers or way.layers)),
+        "heads": kept(settings.heads, way.n_heads, "head"),
+        "disabled": changed, "disabled_value": settings.disable_value if changed else None,
+        "sample": settings.limit if sampled else None, "seed": settings.seed if sampled else None,
+        "planned": len(inputs), "n_tokens": int(length.sum()), "n_cells": int((length**2).sum()),
+        "n_blocks": layout.plan(length.to_numpy()).n_blocks, "n_empty": dataset.empty,
+        "n_truncated": int(inputs["truncated"].sum()), "capture_version": CAPTURE_VERSION,
+        "captured": way.captured, "batching": way.batching, "sinks": way.sinks,
+        "attnstore_version": version("attnstore"),
+        **{f"{package}_version": version(package) for package in _PACKAGES},
+        "created": datetime.now(UTC).replace(tzinfo=None, microsecond=0),
+    }  # fmt: skip
+
+
 def _register(
     root: Path,
     checkpoint: Checkpoint,
     dataset: Dataset,
-    settings: Settings,
-    wanted: str,
+    record: dict[str, Any],
     inputs: pl.DataFrame,
     found: Run | None,
 ) -> Run:
-    """Write what describes a run, its record last, under the registry's lock."""
-    model, name = keep_model(root, checkpoint), keep_dataset(root, dataset)
+    """Write what describes a run, its record last, under the registry's lock.
+
+    found: the run, where the store has its record already and something else of it was missing.
+    """
+    wanted = record["identity"]
+    names = {"model": keep_model(root, checkpoint), "dataset": keep_dataset(root, dataset)}
     run = found.run if found else owner(root, "runs", f"{checkpoint.name}/{dataset.name}", wanted)
-    key = np.uint32(int(wanted[:8], 16))
-    inputs = inputs.with_columns(pl.lit(key, pl.UInt32).alias("run_key"))
-    layers = kept(settings.layers, checkpoint.n_layers, "layer")
-    heads = kept(settings.heads, checkpoint.n_heads, "head")
-    length = inputs["length"].cast(pl.Int64)
-    sampled = len(inputs) < len(dataset.frame) - dataset.empty
-    plan = layout.plan(length.to_numpy())
-    record = {
-        "run": run, "run_key": int(key), "identity": wanted, "model": model, "dataset": name,
-        "precision": settings.precision, "max_length": settings.max_length,
-        "pad_to": settings.pad_to, "layers": layers, "heads": heads,
-        "disabled": (changed := disabled(checkpoint, settings)),
-        "disabled_value": settings.disable_value if changed else None,
-        "sample": settings.limit if sampled else None, "seed": settings.seed if sampled else None,
-        "planned": len(inputs), "n_tokens": int(length.sum()), "n_cells": int((length**2).sum()),
-        "n_blocks": plan.n_blocks, "n_empty": dataset.empty,
-        "n_truncated": int(inputs["truncated"].sum()), "capture_version": CAPTURE_VERSION,
-        "attnstore_version": version("attnstore"),
-        "created": datetime.now(UTC).replace(tzinfo=None, microsecond=0),
-    }  # fmt: skip
-    description.describe(root, run, settings.precision, layers, heads, plan.n_shards)
+    record = found.record if found else {"run": run, **record, **names}
+    inputs = inputs.with_columns(pl.lit(record["run_key"], pl.UInt32).alias("run_key"))
+    n_shards = layout.plan(inputs["length"].to_numpy()).n_shards
+    description.describe(
+        root, run, record["precision"], record["layers"], record["heads"], n_shards
+    )
     _write_once(root, "inputs", run, wanted, inputs)
     _write_once(root, "runs", run, wanted, pl.DataFrame([record]))
-    planned = Run(root, run, record)
-    return planned if found is None else Run(root, run, found.record)
+    return Run(root, run, record)
 
 
 def keep_model(root: Path, checkpoint: Checkpoint) -> str:

@@ -7,16 +7,21 @@ so that a GPU does it in a few calls and a CPU finds the weights in its cache.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
 from attnstore.disk import layout
-from attnstore.model.statistics import Marks, measure
+from attnstore.model.statistics import Marks, joined, measure
 from attnstore.names import STATISTICS
 
+_STRIPE_CELLS = 1 << 20
+"""Weights of a long map that are measured at once."""
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "compact": torch.uint8}
 
 
@@ -69,7 +74,8 @@ class _Stretch:
 class Sink:
     """Takes the layers of one block, batch by batch.
 
-    layers: which to keep, and where they go in the buffer; heads: which to keep (None: all).
+    layers: which to keep, and where they go in the buffer; heads: which to keep (None: all); sinks:
+    whether rows may sum to less than 1.
     statistics: (inputs, layers, heads, len(STATISTICS)); off: (inputs, layers, heads), see
     `statistics.Measured`; seconds: time spent here.
     """
@@ -80,8 +86,10 @@ class Sink:
         buffer: Buffer,
         layers: dict[int, int],
         heads: torch.Tensor | None,
+        sinks: bool = False,
     ) -> None:
         self._buffer, self._layers, self._heads = buffer, layers, heads
+        self._sinks = sinks
         device = buffer.maps.device
         self._length = rows["length"].cast(pl.Int64).to_numpy()
         self._cell = rows["cell"].to_numpy() - rows["cell"][0]
@@ -127,7 +135,7 @@ class Sink:
     def _keep(self, at: int, stretch: _Stretch, weights: torch.Tensor) -> None:
         """weights: (n, heads, L, L), without padding; `at`: the layer's place in the buffer."""
         n, heads, length, _ = weights.shape
-        measured = measure(weights, stretch.marks)
+        measured = measure(weights, stretch.marks, self._sinks)
         stored = self._buffer.maps[at, :, stretch.cell : stretch.cell + n * length * length]
         stored.view(heads, n, length, length).copy_(_encoded(weights, stored.dtype).transpose(0, 1))
         received = self._buffer.received[at, :, stretch.token : stretch.token + n * length]
@@ -140,6 +148,62 @@ class Sink:
         self._buffer.maps[:, :, int((self._length**2).sum()) :] = 0
         self._buffer.received[:, :, int(self._length.sum()) :] = 0
         self._buffer.to_host()
+
+
+class LongSink:
+    """Takes the maps of one input longer than a shard, a few heads at a time, and passes them on.
+
+    keep: called with the layer's and the head's place in the run, and the map (L²,) as stored;
+    layers, heads: which to keep, and their places. statistics: (1, layers, heads, len(STATISTICS));
+    off: (1, layers, heads); received: (layers, heads, SHARD_TOKENS) float32, on the host.
+    """
+
+    def __init__(
+        self,
+        rows: pl.DataFrame,
+        layers: dict[int, int],
+        heads: dict[int, int],
+        precision: str,
+        device: torch.device,
+        keep: Callable[[int, int, npt.NDArray[Any]], None],
+        sinks: bool = False,
+    ) -> None:
+        self._layers, self._heads, self._keep_map = layers, heads, keep
+        self._sinks = sinks
+        self._type, self._length = _TYPES[precision], int(rows["length"][0])
+        self._marks = [mark.view(1, -1) for mark in _marks(rows, device)]
+        shape = (len(layers), len(heads))
+        self.statistics = torch.empty((1, *shape, len(STATISTICS)))
+        self.off = torch.zeros((1, *shape))
+        self.received = torch.zeros((*shape, layout.SHARD_TOKENS))
+        self.seconds = 0.0
+
+    def take(self, layer: int, first: int, weights: torch.Tensor) -> None:
+        """Keep some heads' weights (1, heads, L, L) of a layer, from head `first` on."""
+        if (at := self._layers.get(layer)) is None:
+            return
+        began = time.perf_counter()
+        for head, map_ in enumerate(weights[0], first):
+            if head in self._heads:
+                self._take(at, self._heads[head], map_)
+        self.seconds += time.perf_counter() - began
+
+    def _take(self, layer: int, head: int, weights: torch.Tensor) -> None:
+        """weights: (L, L); measured and encoded some rows at a time."""
+        stored = torch.empty(weights.shape, dtype=self._type, device=weights.device)
+        step = max(1, _STRIPE_CELLS // self._length)
+        parts = []
+        for start in range(0, self._length, step):
+            rows = slice(start, start + step)
+            stripe = weights[rows].contiguous()
+            marks = Marks.of(*self._marks, rows=rows)
+            parts.append(measure(stripe[None, None], marks, self._sinks))
+            stored[rows] = _encoded(stripe, self._type)
+        measured = joined(parts)
+        self.statistics[0, layer, head] = measured.statistics[0, 0].cpu()
+        self.off[0, layer, head] = measured.off[0, 0].cpu()
+        self.received[layer, head, : self._length] = measured.received[0, 0].cpu()
+        self._keep_map(layer, head, stored.view(-1).cpu().numpy())
 
 
 def _encoded(weights: torch.Tensor, kind: torch.dtype) -> torch.Tensor:

@@ -16,7 +16,7 @@ import torch
 
 from attnstore import store
 from attnstore.errors import DatasetError, UsageError
-from attnstore.model import checkpoints, models
+from attnstore.model import checkpoints, models, probe, samples
 from attnstore.model.capture import Capturer
 from attnstore.names import CLASSES
 from attnstore.patterns.labels import annotators
@@ -70,12 +70,14 @@ class _Runner:
         checkpoint = checkpoints.resolve(model)
         self.n_heads = checkpoint.n_heads
         self._tokenizer = models.load_tokenizer(checkpoint)
-        loaded = models.load_model(checkpoint)
-        self._capturer = Capturer(loaded, checkpoint.n_layers, checkpoint.n_heads)
+        self._loaded, self._n_layers = models.load_model(checkpoint), checkpoint.n_layers
+        self._capturer: Capturer | None = None
 
     def maps(self, rows: pl.DataFrame) -> Iterator[torch.Tensor]:
         """(layers x heads, L, L) float32 of each row of a dataset's frame."""
         inputs = tokenise.tokenise(rows, self._tokenizer, MAX_LENGTH)
+        if self._capturer is None:
+            self._capturer = probe.examine(self._loaded, samples.items(inputs), self._n_layers)
         for ids, types in inputs.select("token_ids", "type_ids").iter_rows():
             layers: list[torch.Tensor] = []
 

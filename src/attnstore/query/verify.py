@@ -162,7 +162,9 @@ class _Verification:
             with self.findings.step("The block", run, number):
                 if self._shards(run, row) and opened and inputs is not None:
                     mine = inputs.filter(pl.col("block") == number)
-                    if what := rowsums.wrong(opened, record["precision"], mine):
+                    if what := rowsums.wrong(
+                        opened, record["precision"], mine, bool(record.get("sinks"))
+                    ):
                         self.findings.add(f"{what}; {DROP}.", run, number)
                     maps = len(opened.layers) * len(opened.heads)
                     self._count.update(weights=row["n_cells"] * maps)
