@@ -31,8 +31,8 @@ def text_part(model: Any) -> Any:
         encoder = model.get_encoder()
         if not _reads_tokens(encoder):
             raise ModelError(
-                f"The encoder of {type(model).__name__} cannot be run by itself: its attention cannot "
-                "be captured; use an encoder like those of T5 or BART."
+                f"The encoder of {type(model).__name__} is no model of its own (it has no configuration):"
+                " its attention cannot be captured; use an encoder like those of T5 or BART."
             )
         return text_part(encoder)
     wanted = configs.inner_text_config(config)
@@ -79,12 +79,19 @@ def settle(model: Any, length: int) -> None:
 def position_limit(model: Any) -> int | None:
     """The longest input (tokens) that the model's table of absolute positions serves, or None.
 
-    A table with a padding index, or one that says its own offset, begins to count after it.
+    A table with a padding index, or one that says its own offset, begins to count after it. Tables of
+    a part that reads pictures (GIT) count patches.
     """
     limits = []
+    others = tuple(
+        f"{name}." for name, part in model.named_modules()
+        if getattr(part, "main_input_name", "input_ids") != "input_ids"
+    )  # fmt: skip
     for name, table in model.named_modules():
         last = name.rpartition(".")[2]
         if not isinstance(table, nn.Embedding) or not _POSITIONS.fullmatch(last):
+            continue
+        if others and name.startswith(others):
             continue
         first = getattr(table, "offset", None)
         if not isinstance(first, int):
@@ -105,11 +112,19 @@ def takes_segments(model: Any) -> bool:
     """
     if "token_type_ids" not in inspect.signature(model.forward).parameters:
         return False
-    for name, module in model.named_modules():
-        last = name.rpartition(".")[2]
-        if last == "token_type_embeddings" and isinstance(module, nn.Embedding):
-            return module.num_embeddings > 1
+    for name, weight in model.named_parameters():
+        if _SEGMENTS.search(name):
+            return len(weight) > 1
     return any(name.endswith("seg_embed") for name, _ in model.named_parameters())
+
+
+_SEGMENTS = re.compile(r"(^|\.)token_type_embeddings(_0)?\.weight$")
+"""The weight of the table of segments, whatever its class (I-BERT's is quantized); TAPAS has seven."""
+
+
+def segment_columns(model: Any) -> int:
+    """Numbers per token in `token_type_ids`: one; in TAPAS seven, the segment first."""
+    return len(getattr(model.config, "type_vocab_sizes", None) or (0,))
 
 
 def padding(model: Any) -> int:

@@ -286,7 +286,10 @@ class Capturer:
         batch["attention_mask"] = torch.tensor(mask).to(device)
         if types is not None and self._segments:
             padded = [[*x, *[0] * (longest - len(x))] for x in types]
-            batch["token_type_ids"] = torch.tensor(padded).to(device)
+            segments = torch.tensor(padded).to(device)
+            if (columns := architectures.segment_columns(self.model)) > 1:
+                segments = torch.nn.functional.pad(segments[..., None], (0, columns - 1))
+            batch["token_type_ids"] = segments
         if "use_cache" in self._takes:
             batch["use_cache"] = False
         return batch
