@@ -10,7 +10,7 @@ import tiny
 import torch
 from transformers import AutoModel
 
-from attnstore.model.architectures import position_limit, segment_columns, takes_segments
+from attnstore.model.architectures import position_limit, segment_columns
 
 
 def model(name: str) -> Any:
@@ -21,20 +21,13 @@ def model(name: str) -> Any:
         return AutoModel.from_config(tried.tiny_config(name, tokenizer, architecture.config))
 
 
-@pytest.mark.parametrize(
-    ("name", "takes"),
-    [("bert", True), ("ibert", True), ("tapas", True), ("xlnet", True)]
-    + [("roberta", False), ("gpt2", False), ("xlm", False), ("gte", False)],
-)
-def test_a_model_takes_segments_where_it_has_two_rows_for_them(name: str, takes: bool) -> None:
+COLUMNS = {"bert": 1, "ibert": 1, "tapas": 7, "xlnet": 1, "gte": 0, "gpt2": 0, "xlm": 0, "llama": 0}
+
+
+@pytest.mark.parametrize(("name", "columns"), COLUMNS.items())
+def test_a_model_takes_segments_where_it_has_two_rows_for_them(name: str, columns: int) -> None:
     """The table counts, whatever its class: I-BERT's is quantized, TAPAS has seven, GPT-2 takes words."""
-    assert takes_segments(model(name)) == takes
-
-
-def test_tapas_takes_the_segment_among_seven_numbers() -> None:
-    """Its segment is the first column; other models take one number per token."""
-    assert segment_columns(model("tapas")) == 7
-    assert segment_columns(model("bert")) == 1
+    assert segment_columns(model(name)) == columns
 
 
 @pytest.mark.parametrize(("name", "limit"), [("git", 130), ("bert", 130), ("llama", None)])
