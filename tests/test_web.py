@@ -218,7 +218,10 @@ def test_the_grid_has_the_means_of_map_stats(pages: Browser, store: Store, by: s
     rows = store.sql(
         f'SELECT layer, head, avg("{by}"), stddev_samp("{by}"), count("{by}") FROM map_stats GROUP BY ALL'
     )
-    assert len(grid.cells) == len(rows) == 8
+    assert len(rows) == 8
+    if by == "sink":  # of a model with attention sinks
+        rows = rows.drop_nulls()
+    assert len(grid.cells) == len(rows)
     for layer, head, mean, deviation, n in rows.iter_rows():
         cell = grid.cells[layer, head]
         assert cell.value == pytest.approx(mean)

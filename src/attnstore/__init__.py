@@ -14,7 +14,9 @@ from attnstore.store import Store, open
 if TYPE_CHECKING:
     from attnstore.model.ingestion import ingest
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # an application decides what is heard
+logging.getLogger(__name__).addHandler(
+    logging.NullHandler()
+)  # an application decides what is heard
 
 __all__ = ["Store", "ingest", "open"]
 

@@ -31,8 +31,8 @@ def text_part(model: Any) -> Any:
         encoder = model.get_encoder()
         if not _reads_tokens(encoder):
             raise ModelError(
-                f"The encoder of {type(model).__name__} is no model of its own (it has no configuration):"
-                " its attention cannot be captured; use an encoder like those of T5 or BART."
+                f"The encoder of {type(model).__name__} cannot be run by itself: its attention cannot "
+                "be captured; use an encoder like those of T5 or BART."
             )
         return text_part(encoder)
     wanted = configs.inner_text_config(config)
@@ -79,19 +79,14 @@ def settle(model: Any, length: int) -> None:
 def position_limit(model: Any) -> int | None:
     """The longest input (tokens) that the model's table of absolute positions serves, or None.
 
-    A table with a padding index, or one that says its own offset, begins to count after it. Tables of
-    a part that reads pictures (GIT) count patches.
+    A table with a padding index, or one that says its own offset, begins to count after it.
     """
     limits = []
-    others = tuple(
-        f"{name}." for name, part in model.named_modules()
-        if getattr(part, "main_input_name", "input_ids") != "input_ids"
-    )  # fmt: skip
     for name, table in model.named_modules():
         last = name.rpartition(".")[2]
         if not isinstance(table, nn.Embedding) or not _POSITIONS.fullmatch(last):
             continue
-        if others and name.startswith(others):
+        if _NO_TEXT.search(name):
             continue
         first = getattr(table, "offset", None)
         if not isinstance(first, int):
@@ -102,29 +97,24 @@ def position_limit(model: Any) -> int | None:
 
 _POSITIONS = re.compile(r"(embed_positions|(absolute_)?positions?_(embeddings?|embed)|wpe)")
 """Names of tables of absolute positions; relative ones are called otherwise."""
-
-
-def takes_segments(model: Any) -> bool:
-    """Whether the model has an embedding for the second text of a pair.
-
-    Some (GPT-2, XLM) take `token_type_ids` as further words, and some (RoBERTa) have a single row:
-    these get none.
-    """
-    if "token_type_ids" not in inspect.signature(model.forward).parameters:
-        return False
-    for name, weight in model.named_parameters():
-        if _SEGMENTS.search(name):
-            return len(weight) > 1
-    return any(name.endswith("seg_embed") for name, _ in model.named_parameters())
-
-
-_SEGMENTS = re.compile(r"(^|\.)token_type_embeddings(_0)?\.weight$")
-"""The weight of the table of segments, whatever its class (I-BERT's is quantized); TAPAS has seven."""
+_NO_TEXT = re.compile(r"vision|visual|image|pixel|audio|speech")
+"""In the names of parts that read something else."""
 
 
 def segment_columns(model: Any) -> int:
-    """Numbers per token in `token_type_ids`: one; in TAPAS seven, the segment first."""
-    return len(getattr(model.config, "type_vocab_sizes", None) or (0,))
+    """Columns of `token_type_ids` that tell the second text of a pair from the first; 0 if none do.
+
+    Some models (GPT-2, XLM) take `token_type_ids` as further words, and some (RoBERTa) have a single
+    row: these get none. TAPAS has seven columns, the segment in the first.
+    """
+    if "token_type_ids" not in inspect.signature(model.forward).parameters:
+        return 0
+    for name, weight in model.named_parameters():
+        if name.endswith("token_type_embeddings.weight"):
+            return int(len(weight) > 1)
+        if name.endswith("token_type_embeddings_0.weight"):
+            return len(model.config.type_vocab_sizes)
+    return int(any(name.endswith("seg_embed") for name, _ in model.named_parameters()))
 
 
 def padding(model: Any) -> int:

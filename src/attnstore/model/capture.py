@@ -24,7 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from attnstore.errors import ModelError
-from attnstore.model import architectures, head_turns, models
+from attnstore.model import architectures, head_turns, loading
 from attnstore.model.head_turns import OnHeads
 from attnstore.model.mishaps import explained
 from attnstore.names import EAGER, INTERFACE, SINGLE
@@ -166,10 +166,10 @@ class Capturer:
     def __init__(self, model: Any, way: Way, change: Change | None = None) -> None:
         self._pristine = architectures.text_part(model).eval()
         self.way, self._change = way, change
-        with models.quiet(), explained(self._pristine):
+        with loading.quiet(), explained(self._pristine):
             self._pristine.set_attn_implementation(NAME if self.through_interface else EAGER)
         self._takes = set(inspect.signature(self._pristine.forward).parameters)
-        self._segments = architectures.takes_segments(self._pristine)
+        self._segments = architectures.segment_columns(self._pristine)
         self.pad = architectures.padding(self._pristine)
         self.model = self._pristine if way.batching == SINGLE else self.twin()
         self.told: list[int | None] = []
@@ -286,10 +286,10 @@ class Capturer:
         batch["attention_mask"] = torch.tensor(mask).to(device)
         if types is not None and self._segments:
             padded = [[*x, *[0] * (longest - len(x))] for x in types]
-            segments = torch.tensor(padded).to(device)
-            if (columns := architectures.segment_columns(self.model)) > 1:
-                segments = torch.nn.functional.pad(segments[..., None], (0, columns - 1))
-            batch["token_type_ids"] = segments
+            kinds = torch.tensor(padded).to(device)
+            if self._segments > 1:
+                kinds = torch.nn.functional.pad(kinds[..., None], (0, self._segments - 1))
+            batch["token_type_ids"] = kinds
         if "use_cache" in self._takes:
             batch["use_cache"] = False
         return batch

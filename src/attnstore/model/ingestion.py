@@ -359,7 +359,8 @@ def ingest(
     """
     asked = request(models, datasets, **options)
     root = store.create(path)
-    summaries, refused = [], []
+    summaries: list[Summary] = []
+    refused: list[tuple[str, AttnstoreError]] = []
     for checkpoint, dataset in asked.pairs:
         try:
             with planned(root, checkpoint, dataset, asked.settings, asked.device) as ingestion:

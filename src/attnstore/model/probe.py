@@ -97,12 +97,12 @@ class _Examination:
         lists = (m for m in self._capturer.model.modules() if isinstance(m, nn.ModuleList))
         if not 0 < n < self._n_layers or not any(len(m) == self._n_layers for m in lists):
             return None
-        numbers = list(maps.layers) if self._captured == EAGER else self._told
+        numbers: list[Any] = list(maps.layers) if self._captured == EAGER else self._told
         if numbers == list(range(n)):  # a tuple without gaps: the configuration knows
             config = self._capturer.model.config
             kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", ())
             numbers = [
-                i for i, kind in enumerate(kinds)
+                i for i, kind in enumerate(kinds or ())
                 if "attention" in str(kind) and "linear" not in str(kind)
             ]  # fmt: skip
         told = [i for i in numbers if i in every]
