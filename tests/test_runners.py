@@ -98,6 +98,7 @@ def dask_workers(server: Server) -> Iterator[tuple[str, Any]]:
 
 def stored_by_this_worker() -> tuple[int, list[str]]:
     """This process, and the identity of the run that it stored blocks of last."""
+    from attnstore.model import sharing
 
     return os.getpid(), list(sharing._shared)
 
