@@ -20,7 +20,7 @@ from prefect.utilities.annotations import quote
 from rich.console import Console
 
 from attnstore.commands.options import ingest_options, store_option
-from attnstore.commands.progress import Progress, forecast_lines, summary_table
+from attnstore.commands.progress import Progress, forecast_lines, show_summary
 from attnstore.commands.sentences import Command
 from attnstore.errors import AttnstoreError
 from attnstore.model import ingestion, requests
@@ -80,8 +80,9 @@ def ingest(
     blocks = as_shared_tasks if shared else as_tasks
     with Progress() as progress:
         return ingestion.ingest(
-            store, models, datasets, progress=progress, run_blocks=blocks, **(options or {})
-        )
+            store, models, datasets, progress=progress, run_blocks=blocks, finished=show_summary,
+            **(options or {}),
+        )  # fmt: skip
 
 
 @click.command(cls=Command)
@@ -108,8 +109,7 @@ def main(
     requests.find(models, datasets, **options)  # a typing mistake need not wait for Prefect
     run = ingest if runner is None else ingest.with_options(task_runner=runners.find(runner))
     with only_sentences():
-        summaries = run(store, list(models), list(datasets), options, runner is not None)
-    Console(highlight=False).print(summary_table(summaries))
+        run(store, list(models), list(datasets), options, runner is not None)
 
 
 if __name__ == "__main__":

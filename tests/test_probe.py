@@ -38,10 +38,10 @@ from transformers.models.bert import modeling_bert
 
 import attnstore
 from attnstore.disk import fragments
-from attnstore.errors import AttnstoreError, MemoryShortError, ModelError, UsageError
+from attnstore.errors import AttnstoreError, CaptureError, MemoryShortError, ModelError, UsageError
 from attnstore.model import architectures, probe
 from attnstore.model.samples import Item
-from attnstore.names import EAGER, EQUAL, INTERFACE, MIXED, SINGLE
+from attnstore.names import EAGER, EQUAL, INTERFACE, MIXED, PRECISIONS, SINGLE
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -377,3 +377,25 @@ def test_errors_are_of_the_library() -> None:
     """A shortage of memory is caught with every other error of a model."""
     assert issubclass(MemoryShortError, ModelError)
     assert issubclass(ModelError, AttnstoreError)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_only_a_full_batch_changes_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """A model examined with few inputs that gives other maps to many, as experts with a limit would."""
+    model = tiny.make(tmp_path / "m", "bert")
+    rows = [{"text": f"the lazy dog jumps over fox {'and ' * (i % 5)}home"} for i in range(20)]
+    asked = str(model), str(write_rows(tmp_path / "t.jsonl", rows))
+    settings = {"max_length": 64, "precision": precision}
+    attnstore.ingest(tmp_path / "sound", *asked, **settings)
+    eager = modeling_bert.eager_attention_forward
+
+    def crowded(module: Any, query: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        output, weights = eager(module, query, *rest, **named)
+        return output, (weights.roll(1, 1) if len(query) > 8 else weights)
+
+    monkeypatch.setattr(modeling_bert, "eager_attention_forward", crowded)
+    with pytest.raises(CaptureError, match="in a batch of 20 inputs differ"):
+        attnstore.ingest(tmp_path / "store", *asked, **settings)
+    assert not fragments.listing(tmp_path / "store", "blocks")

@@ -178,6 +178,11 @@ def forecast_lines(runs: Sequence[Forecast]) -> Group:
     return Group(*(Text(f"{left.run}: {forecast_line(left)}") for left in runs))
 
 
+def show_summary(summary: Summary) -> None:
+    """Print what an ingestion of one run did, as soon as it has ended."""
+    Console(highlight=False).print(summary_table([summary]))
+
+
 def summary_table(summaries: Sequence[Summary]) -> Group:
     """What ingestions did, one paragraph per run."""
     return Group(*(line for summary in summaries for line in _paragraph(summary)))

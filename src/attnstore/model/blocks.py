@@ -28,7 +28,7 @@ from attnstore.model import examining, models
 from attnstore.model.capture import Capturer
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.model.runs import Run
-from attnstore.model.sink import Buffer, LongSink, Sink
+from attnstore.model.sink import Buffer, LongSink, Sink, distance
 from attnstore.names import ROW_OFF, STATISTICS
 
 _BUFFERS = 2  # one being filled, one being written
@@ -95,6 +95,7 @@ class BlockWorker:
         self._heads = torch.tensor(run.record["heads"], device=self.device)
         self._all_heads = len(run.record["heads"]) == self.capturer.n_heads
         self._arrays = arrays.open_run(run.root, run.run, run.shape, write=True)
+        self._compared = False
         self._free: queue.Queue[Buffer | None] = queue.Queue()
         for _ in range(_BUFFERS):
             self._free.put(None)  # made when first needed
@@ -178,7 +179,8 @@ class BlockWorker:
         sink = Sink(rows, buffer, self._layers, heads, way.sinks)
         tokens = examining.batch_tokens(self.device)
         real = _real(rows)
-        for batch in layout.batches(length, tokens, way.batching):
+        batches = layout.batches(length, tokens, way.batching)
+        for batch in batches:
             sink.begin(batch)
             ids = rows["token_ids"][batch].to_list()
             types = rows["type_ids"][batch].to_list()
@@ -186,8 +188,39 @@ class BlockWorker:
             self._on_batch(len(ids), float((length[batch] ** 2).sum()))
         sink.finish()
         self._refuse_unsound(rows, sink.off.cpu().numpy())
+        if not self._compared:
+            self._compare_one(
+                rows, max(batches, key=lambda batch: batch.stop - batch.start), buffer
+            )
+            self._compared = True
         seconds = time.perf_counter() - began - sink.seconds
         return _Computed(sink.statistics.cpu().numpy(), seconds)
+
+    def _compare_one(self, rows: pl.DataFrame, batch: slice, buffer: Buffer) -> None:
+        """CaptureError unless an input of a full batch has the maps that it has when run alone.
+
+        The model was examined with a few inputs; what it does only to many at once shows here.
+        """
+        at, n_inputs = (batch.start + batch.stop) // 2, batch.stop - batch.start
+        n, ids, types = (rows[column][at] for column in ("length", "token_ids", "type_ids"))
+        start = int(rows["cell"][at]) - int(rows["cell"][0])
+        off = 0.0
+
+        def compare(layer: int, weights: torch.Tensor) -> None:
+            nonlocal off
+            if (place := self._layers.get(layer)) is not None:
+                stored = buffer.maps[place, :, start : start + n * n].view(-1, n, n)
+                off = max(off, distance(stored, weights[0].index_select(0, self._heads)))
+
+        if n_inputs > 1:
+            given = None if types is None else [types.to_list()]
+            self.capturer.forward([ids.to_list()], given, compare, [_real(rows)[at]])
+        if not off <= ROW_OFF:  # NaN is wrong too
+            raise CaptureError(
+                f"The maps of example {rows['example'][at]} in a batch of {n_inputs} inputs differ by up "
+                f"to {off:.3g} from those of that input alone: what the model computes of an input "
+                "depends on the others in its batch, so nothing is stored; use another model."
+            )
 
     def _refuse_unsound(self, rows: pl.DataFrame, off: np.ndarray[Any, Any]) -> None:
         wrong = np.argwhere(~(off <= ROW_OFF))  # NaN is wrong too

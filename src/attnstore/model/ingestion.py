@@ -209,6 +209,7 @@ def ingest(
     *,
     progress: Progress = lambda *_: None,
     run_blocks: RunBlocks = store_blocks,
+    finished: Callable[[Summary], None] = lambda _: None,
     **options: Any,
 ) -> list[Summary]:
     """Run models over datasets into a store; by default in this process, without Prefect.
@@ -217,7 +218,7 @@ def ingest(
     text, pair, label (columns), device, base (name of the model that these were trained from), and the fields of `runs.Settings`: max_length, precision,
     limit, seed, layers, heads, disable, disable_value. What the store holds is not computed again. One Summary per run.
     Where a model cannot be captured the others are run all the same, and the refusals are raised at
-    the end.
+    the end; finished: called with the summary of each run as it ends.
     """
     asked = requests.find(models, datasets, **options)
     root = store.create(path)
@@ -228,7 +229,9 @@ def ingest(
             run_blocks(ingestion, progress)
             if asked.base is not None and checkpoint.base == asked.base:
                 bases.record(root, ingestion.run.record["model"], asked.base)
-            return ingestion.finish()
+            summary = ingestion.finish()
+        finished(summary)
+        return summary
 
     return _each(asked, run, "stored")
 

@@ -214,6 +214,17 @@ def _encoded(weights: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
     return weights.sqrt().mul_(255).round_() if kind == torch.uint8 else weights
 
 
+def distance(stored: torch.Tensor, weights: torch.Tensor) -> float:
+    """Largest distance of weights as they are stored from weights of the same shape.
+
+    Of `compact`, beyond what its 8 bits round off: √w/255 + 1/510².
+    """
+    if stored.dtype != torch.uint8:
+        return float((stored.float() - weights).abs().max())
+    off = stored.float().div_(255).square_().sub_(weights).abs_()
+    return float((off - weights.sqrt() / 255 - 1 / 510**2).clamp_min_(0).max())
+
+
 def _marks(rows: pl.DataFrame, device: torch.device) -> list[torch.Tensor]:
     """Per token of the block, 1 where it is: in the second text, [CLS], [SEP], punctuation."""
     kinds = rows["kinds"].explode().to_numpy()
