@@ -19,6 +19,7 @@ import polars as pl
 from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums, shapes
 from attnstore.disk.files import Place
 from attnstore.disk.fragments import Fragment
+from attnstore.disk.shapes import Shape
 from attnstore.errors import DamageError, StoreError
 from attnstore.query.findings import AGAIN, DROP, Findings, Report
 from attnstore.query.indexed import IndexChecks
@@ -183,8 +184,9 @@ class _Verification:
         opened = None
         if record and inputs is not None:
             with self.findings.step("The arrays", run):
-                if self._plan(run, record, inputs):
-                    opened = arrays.open_run(self.root, run, description.recorded(self.root, run))
+                shape = shapes.of_record(run, record, description.end_of(inputs))
+                if self._plan(run, shape, inputs):
+                    opened = arrays.open_run(self.root, run, shape)
         elif record and not self.findings.known(run, None):
             self.findings.add(f"the plan of its inputs is missing; {AGAIN}.", run)
         rows = [] if blocks is None else blocks.sort("block").to_dicts()
@@ -225,14 +227,13 @@ class _Verification:
         ]
         return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
-    def _plan(self, run: str, record: dict[str, Any], inputs: pl.DataFrame) -> bool:
+    def _plan(self, run: str, shape: Shape, inputs: pl.DataFrame) -> bool:
         """Whether the inputs lie where the plan puts them, and the arrays are described for it."""
         plan = layout.plan(inputs["length"].to_numpy())
         stored = inputs.select("block", "cell", "token_cell").to_numpy()
         if not np.array_equal(stored, np.stack((plan.block, plan.cell, plan.token), axis=1)):
             self.findings.add(f"its inputs do not lie where the plan puts them; {DROP}.", run)
-        end = description.end_of(inputs)
-        wanted = description.description(run, shapes.of_record(run, record, end))
+        wanted = description.description(run, shape)
         self._expected.update(wanted)
         for path, data in wanted.items():
             if self._read(path) != data:
