@@ -537,7 +537,9 @@ def test_closed_pipe_is_quiet(sample_store: Path) -> None:
 @pytest.mark.slow
 def test_ctrl_c_ends_a_query_at_once(sample_store: Path) -> None:
     """Exit code 130 while DuckDB is still computing."""
-    endless = "SELECT count(*) FROM range(2000000) a, range(2000000) b WHERE a.range * b.range % 7 = 5"
+    endless = (
+        "SELECT count(*) FROM range(2000000) a, range(2000000) b WHERE a.range * b.range % 7 = 5"
+    )
     process = started(sample_store, "sql", endless)
     time.sleep(4)
     process.send_signal(signal.SIGINT)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -30,8 +31,9 @@ from transformers import (
 
 import attnstore
 from attnstore.errors import AttnstoreError, DatasetError, ModelError, UsageError
+from attnstore.model import checkpoints, models
 from attnstore.query.verify import verify
-from attnstore.text import pieces
+from attnstore.text import encodings, pieces
 from attnstore.text.tokenise import refuse_tokenless, tokenise
 
 ESM = (
@@ -157,12 +159,29 @@ def test_a_regex_that_gives_up_is_a_sentence_with_the_row() -> None:
         tokenise(frame("a", "a" * 40 + "b", "a"), fast, 16)
 
 
-def test_a_token_number_beyond_32_bits_is_a_sentence() -> None:
-    """Whatever a tokenizer.json says."""
-    tokenizer = Tokenizer(kinds.WordLevel({"a": 3_000_000_000, "[UNK]": 1}, unk_token="[UNK]"))
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+@pytest.mark.parametrize("where", ["model", "added_tokens", "tokenizer_config.json"])
+def test_a_token_number_that_no_vocabulary_has_is_a_sentence(tmp_path: Path, where: str) -> None:
+    """Before transformers makes a table of that length, which takes gigabytes."""
+    folder, number = tiny.make(tmp_path / "m", "bert"), 3_000_000_000
+    file = folder / ("tokenizer.json" if where != "tokenizer_config.json" else where)
+    content = json.loads(file.read_text("utf-8"))
+    if where == "model":
+        content["model"]["vocab"]["the"] = number
+    elif where == "added_tokens":
+        content["added_tokens"].append(
+            {**content["added_tokens"][0], "content": "[E1]", "id": number}
+        )
+    else:
+        content["added_tokens_decoder"] = {str(number): {"content": "[E1]", "special": True}}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ModelError, match=f"gives token {number}, a number that no vocabulary has"):
+        models.load_tokenizer(checkpoints.resolve(str(folder)))
+
+
+def test_a_token_number_beyond_32_bits_is_not_stored() -> None:
+    """Whatever a tokenizer without such files gives."""
     with pytest.raises(ModelError, match="token 3000000000, a number that no vocabulary has"):
-        tokenise(frame("a"), fast, 16)
+        encodings._checked(np.array([5, 3_000_000_000]))
 
 
 # Tokenizers without offsets ----------------------------------------------------------------------

@@ -123,3 +123,21 @@ def output_names(folder: Path, config: dict[str, Any]) -> list[str] | None:
         raise ModelError(
             f"id2label of {folder / 'config.json'} does not number its labels 0, 1, 2, …; correct it"
         ) from None
+
+
+def highest_token(path: Path) -> int:
+    """The highest number that a file of a tokenizer gives a token; -1 where it numbers none."""
+    content = read_json(path)
+    model, added = content.get("model"), content.get("added_tokens")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    numbers: list[Any] = []
+    if path.name in ("vocab.json", "added_tokens.json"):
+        vocabulary = content
+    if isinstance(vocabulary, dict):
+        numbers += vocabulary.values()
+    if isinstance(added, list):
+        numbers += [token.get("id") for token in added if isinstance(token, dict)]
+    decoder = content.get("added_tokens_decoder")
+    if isinstance(decoder, dict):
+        numbers += [int(key) for key in decoder if key.isdecimal()]
+    return max((n for n in numbers if isinstance(n, int)), default=-1)

@@ -20,9 +20,11 @@ from transformers import (
 )
 
 from attnstore.errors import ModelError, UsageError
-from attnstore.model import architectures, loading
+from attnstore.model import architectures, json_files, loading
 from attnstore.model.checkpoints import Checkpoint, Parts
 
+_MOST_TOKENS = 1 << 24
+"""Numbers of tokens; the largest vocabularies have about a million."""
 _COMPUTED = re.compile(
     r"inv_freq$|masked_bias$|(attn|attention)\.bias$|position_ids$|"
     r"(weight|input|output|[kv])_scale(_inv)?$|\.(absmax|SCB|qweight|qzeros|scales|g_idx)$|quant_"
@@ -72,6 +74,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     """
     with loading.quiet(), loading.explained(checkpoint, "tokenizer"):
         with loading.opened(checkpoint) as (folder, parts):
+            _refuse_absurd_numbers(checkpoint, parts)
             tokenizer: Any = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
@@ -92,6 +95,16 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     tokenizer.model_input_names = [*names[:1], *types, *names[1:]]
     loaded: PreTrainedTokenizerBase = tokenizer
     return loaded
+
+
+def _refuse_absurd_numbers(checkpoint: Checkpoint, parts: Parts) -> None:
+    """ModelError for a token's number that would make transformers fill the memory with a table."""
+    for path in parts.tokenizer:
+        if path.suffix == ".json" and (n := json_files.highest_token(path)) > _MOST_TOKENS:
+            raise ModelError(
+                f"{path.name} of model {checkpoint.name!r} gives token {n}, a number that no vocabulary"
+                " has; copy the tokenizer files from the model's own checkpoint"
+            )
 
 
 def segments(checkpoint: Checkpoint) -> int:
