@@ -23,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore import resources, store
-from attnstore.disk import fragments, layout
+from attnstore.disk import fragments, indexing, layout, shapes
 from attnstore.names import KINDS, STATISTICS
 
 LAYERS = HEADS = 12
@@ -104,7 +104,7 @@ def _run(
     tokens, texts = _tokens(plan.length, draw)
     truncated = plan.length == LONGEST
     record = {
-        "run": run, "run_key": int(identity[:8], 16), "identity": identity, "model": model,
+        "run": run, "run_key": indexing.run_key(run, identity), "identity": identity, "model": model,
         "dataset": DATASET, "precision": "float16", "max_length": LONGEST,
         "layers": list(range(LAYERS)), "heads": list(range(HEADS)), "planned": len(lengths),
         "n_tokens": int(plan.length.sum()), "n_cells": int((plan.length**2).sum()),
@@ -112,17 +112,21 @@ def _run(
         "capture_version": 2, "captured": "interface", "batching": "mixed", "sinks": False,
         "attnstore_version": "synthetic", "created": datetime(2026, 1, 1),
     }  # fmt: skip
+    shape = shapes.planned("float16", record["layers"], record["heads"], plan.n_shards, LONGEST)
+    record["layout"] = shape.record
     described = {"model": model, "source": "drawn", "fingerprint": identity, "architecture": "bert",
                  "tokenizer_fingerprint": identity, "n_layers": LAYERS, "n_heads": HEADS, "hidden_size": 768,
                  "vocab_size": WORDS + 2, "max_positions": 512}  # fmt: skip
     inputs = tokens.with_columns(
-        run_key=pl.lit(record["run_key"]), block=pl.Series(plan.block),
+        run_key=pl.lit(record["run_key"], pl.UInt64), block=pl.Series(plan.block),
         example=pl.Series(plan.order), length=pl.Series(plan.length),
         cell=pl.Series(plan.cell), token_cell=pl.Series(plan.token), truncated=pl.Series(truncated),
     )  # fmt: skip
     _write(root, "models", model, identity, pl.DataFrame([described]))
     _write(root, "inputs", run, identity, inputs)
-    _write(root, "runs", run, identity, pl.DataFrame([record]))
+    _write(
+        root, "runs", run, identity, pl.DataFrame([record], schema_overrides={"run_key": pl.UInt64})
+    )
     edges = [*np.searchsorted(plan.block, range(plan.n_blocks)).tolist(), len(plan.block)]
     for number, (a, b) in enumerate(pairwise(edges)):
         _block(root, run, record["run_key"], number, plan, slice(a, b), draw)
@@ -135,7 +139,7 @@ def _block(
     """Write the statistics of a block, then its mark."""
     length, part = plan.length[inside], f"{number:06d}"
     keys = {
-        "run_key": pl.repeat(key, MAPS * len(length), eager=True),
+        "run_key": pl.repeat(key, MAPS * len(length), dtype=pl.UInt64, eager=True),
         "block": pl.repeat(number, MAPS * len(length), eager=True),
         "layer": np.repeat(np.arange(LAYERS), HEADS * len(length)),
         "head": np.tile(np.repeat(np.arange(HEADS), len(length)), LAYERS),
@@ -153,7 +157,7 @@ def _block(
         "maps_bytes": int(cells * MAPS * FLOAT16_BITS / 8),
         "received_bytes": int(length.sum() * MAPS * RECEIVED_BYTES),
     }  # fmt: skip
-    _write(root, "blocks", run, part, pl.DataFrame([row]))
+    _write(root, "blocks", run, part, pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64}))
 
 
 def _statistics(length: Ints, draw: Draw) -> dict[str, npt.NDArray[np.float32]]:

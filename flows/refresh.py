@@ -33,8 +33,8 @@ from attnstore.commands.sentences import Command
 from attnstore.errors import BusyError, UsageError
 from attnstore.model.ingestion import AT_ONCE
 from attnstore.refresh import declaration, making
-from attnstore.refresh.making import Outcome
-from flows import only_sentences, runners
+from attnstore.refresh.outcome import Outcome
+from flows import only_sentences, require_server, runners
 from flows.ingest import as_shared_tasks, as_tasks
 
 if TYPE_CHECKING:
@@ -68,17 +68,17 @@ def _as_task(name: str, work: Callable[[], object]) -> object:
     name="refresh", persist_result=False,
     task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE),  # type: ignore[arg-type]
 )  # fmt: skip
-def refresh(file: str = DECLARED, shared: bool = False) -> Outcome:
+def refresh(file: str = DECLARED, shared: bool = False, retry: bool = False) -> Outcome:
     """Make a store what a file says; the drift of heads becomes an artifact and lines of the log.
 
     Where another refresh has the store, this one leaves it the work. shared: the task runner has
-    processes of its own.
+    processes of its own; retry: also what was refused before.
     """
     logger = get_run_logger()
     with Progress() as progress:
         try:
             outcome = making.refresh(
-                file, progress=progress, run_blocks=as_shared_tasks if shared else as_tasks,
+                file, retry=retry, progress=progress, run_blocks=as_shared_tasks if shared else as_tasks,
                 classify_blocks=_classify_as_tasks, shared=shared, step=_as_task,
                 say=lambda line: (logger.warning if "ALERT" in line else logger.info)(line),
             )  # fmt: skip
@@ -87,6 +87,8 @@ def refresh(file: str = DECLARED, shared: bool = False) -> Outcome:
             return Outcome(waiting=[str(error)])
     for sentence in outcome.waiting:
         logger.info(f"waiting for {sentence}")
+    for sentence in outcome.refused:
+        logger.warning(f"refused before, not tried again: {sentence}")
     if len(outcome.most):
         about = "Heads that moved most, by mean cosine of their maps; layers and heads from 0."
         create_table_artifact(outcome.most.to_dicts(), key="drift", description=about)
@@ -107,7 +109,7 @@ def scheduled(file: str = DECLARED, runner: str | None = None) -> None:
         raise NotEverything("; ".join(problems))
 
 
-def _over(runner: str | None) -> Callable[[str], Outcome]:
+def _over(runner: str | None) -> Callable[..., Outcome]:
     """A refresh whose ingestions go over the workers of a runner, if one is named. UsageError."""
     if runner is None:
         return refresh
@@ -127,8 +129,10 @@ def _seconds(_context: click.Context, _option: click.Parameter, text: str | None
 @click.option("--file", default=DECLARED, show_default=True, metavar="FILE", help="What should be.")
 @click.option("--every", callback=_seconds, metavar="5m",
               help="Serve it on a schedule (30s, 5m, 2h, 1d); needs a Prefect server.")  # fmt: skip
+@click.option("--retry", is_flag=True,
+              help="Try again what was refused before, though its files are the same.")  # fmt: skip
 @runners.option
-def main(file: str, every: float | None, runner: str | None) -> None:
+def main(file: str, every: float | None, retry: bool, runner: str | None) -> None:
     """Make the store what attnstore.toml says, as a Prefect flow; with --every, again and again.
 
     \b
@@ -136,11 +140,13 @@ def main(file: str, every: float | None, runner: str | None) -> None:
     """
     declaration.read(file)  # a mistake in the file, or in the runner, need not wait for Prefect
     run = _over(runner)
+    if every is not None and retry:
+        raise UsageError("--retry is for one refresh; leave it out with --every.")
     if every is not None:
         _serve(str(Path(file).absolute()), runner, every)
         return
     with only_sentences():
-        outcome = run(file)
+        outcome = run(file, retry=retry)
     for line in outcome.said:
         click.echo(line)
     sys.exit(tell(outcome))
@@ -153,6 +159,7 @@ def _serve(file: str, runner: str | None, every: float) -> None:
             "A schedule needs a Prefect server: run `prefect server start`, and set PREFECT_API_URL "
             "to its address, as in PREFECT_API_URL=http://127.0.0.1:4200/api."
         )
+    require_server()
     scheduled.serve(
         name="attnstore", parameters={"file": file, "runner": runner},
         interval=timedelta(seconds=every), limit=1,

@@ -43,7 +43,9 @@ class Index:
 
     def fill(self, inputs: pl.DataFrame, annotation: Annotation) -> None:
         spans, links = annotation.tables("d", "s")
-        rows = inputs.with_columns(run_key=pl.lit(1, pl.UInt32), block=pl.lit(0, pl.Int32))
+        rows = inputs.drop("empty").with_columns(
+            run_key=pl.lit(1, pl.UInt64), block=pl.lit(0, pl.Int32), cell=0, token_cell=0
+        )
         for number, (table, frame) in enumerate(
             {"inputs": rows, "spans": spans, "links": links}.items(), start=self.next
         ):
@@ -79,20 +81,22 @@ def marked(
 ) -> tuple[list[int], str]:
     """Token positions that share a character with text[start:end], and the characters they hold.
 
-    By the tokenizer's own encoding, character by character.
+    By the tokenizer's own encoding, character by character, without the white space around a token.
     """
     text, pair = texts
+    own_text = text if segment == 0 else pair or ""
     found = tokenizer(architecture)(text, pair, truncation=True, max_length=most).encodings[0]
     owned: dict[int, set[int]] = {}
-    for position, (special, sequence, (first, last)) in enumerate(
-        zip(found.special_tokens_mask, found.sequence_ids, found.offsets, strict=True)
+    for position, (number, special, sequence, (first, last)) in enumerate(
+        zip(found.ids, found.special_tokens_mask, found.sequence_ids, found.offsets, strict=True)
     ):
         if not special and sequence == segment:
-            owned[position] = set(range(first, last))
+            solid = [c for c in range(first, last) if not own_text[c].isspace()]
+            if solid and tokenizer(architecture).decode([number]).strip():
+                owned[position] = set(range(solid[0], solid[-1] + 1))
     wanted = set(range(start, end))
     positions = [position for position, own in owned.items() if own & wanted]
     covered = set().union(*(owned[p] for p in positions)) & wanted if positions else set()
-    own_text = text if segment == 0 else pair or ""
     return positions, "".join(own_text[c] for c in sorted(covered))
 
 

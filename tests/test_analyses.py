@@ -206,10 +206,13 @@ def test_a_header_that_cannot_be_read_is_refused(text: str, sentence: str) -> No
 
 
 class Input:
-    """One text through the eager model: its tokens, their kinds, its maps (layer, head, L, L)."""
+    """One text through the eager model: its tokens, their kinds, its maps (layer, head, L, L).
 
-    def __init__(self, tokens: list[str], maps: np.ndarray[Any, Any]) -> None:
-        self.tokens, self.maps = tokens, maps.astype(np.float64)
+    texts: the characters that each token stands for, as the text has them.
+    """
+
+    def __init__(self, tokens: list[str], texts: list[str], maps: np.ndarray[Any, Any]) -> None:
+        self.tokens, self.texts, self.maps = tokens, texts, maps.astype(np.float64)
         self.kinds = np.array([kind(token) for token in tokens])
 
     def to(self, of: str) -> np.ndarray[Any, Any]:
@@ -253,7 +256,15 @@ def inputs(tiny_bert: Path, texts: Path) -> list[Input]:
         )
         with torch.no_grad():
             maps = torch.cat(model(**encoded, output_attentions=True).attentions).numpy()
-        found.append(Input(tokenizer.convert_ids_to_tokens(encoded["input_ids"][0]), maps))
+        tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])
+        one = encoded.encodings[0]
+        parts = [
+            (row["text"], row["text_pair"])[side][first:last] if side is not None else token
+            for token, side, (first, last) in zip(
+                tokens, one.sequence_ids, one.offsets, strict=True
+            )
+        ]
+        found.append(Input(tokens, parts, maps))
     return found
 
 
@@ -324,10 +335,19 @@ def test_head_types_equals_the_models_output(
 def test_top_links_equals_the_models_output(
     store: attnstore.Store, inputs: list[Input], special: bool, layer: int | None, head: int | None
 ) -> None:
-    """The largest weights of an example, without [CLS] and [SEP] unless they are asked for."""
+    """The largest weights of an example, without [CLS] and [SEP] unless they are asked for; both
+    tokens as in the vocabulary and as the text has them."""
     one = inputs[5]
     links = [
-        (*at[:3], one.tokens[at[2]], at[3], one.tokens[at[3]], weight)
+        (
+            *at[:3],
+            one.tokens[at[2]],
+            one.texts[at[2]],
+            at[3],
+            one.tokens[at[3]],
+            one.texts[at[3]],
+            weight,
+        )
         for at, weight in np.ndenumerate(one.maps)
         if layer in (None, at[0]) and head in (None, at[1])
         if special or not {one.kinds[at[2]], one.kinds[at[3]]} & {"cls", "sep"}

@@ -25,7 +25,7 @@ from webtools import Browser
 import attnstore
 from attnstore import store as stores
 from attnstore.care import copying, orphans
-from attnstore.disk import arrays, buckets, fragments, index, layout, leases, locks
+from attnstore.disk import arrays, buckets, description, fragments, index, layout, leases, locks
 from attnstore.errors import BusyError, DamageError, StoreError, UsageError
 from attnstore.model import ingestion
 from attnstore.query.verify import verify
@@ -442,7 +442,7 @@ def test_weights_are_not_written_without_the_lock(
 ) -> None:
     """Shards go past obstore, and are held to the same rule."""
     root = stores.find(address)
-    run = arrays.open_run(root, RUN, write=True)
+    run = arrays.open_run(root, RUN, description.recorded(root, RUN), write=True)
     with locks.hold(stores.run_lock(root, RUN), what="Run r"):
         monkeypatch.setattr(leases, "SECONDS", -1.0)
         maps = np.zeros((len(run.layers), len(run.heads), layout.SHARD_CELLS), np.float16)

@@ -409,8 +409,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             if revision not in ("main", "v1", COMMIT):
                 return self.answer(404, b"{}", "RevisionNotFound")
             files = [
-                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": p.name}
-                for p in sorted(repo.iterdir())
+                {"type": "file", "path": name, "size": p.stat().st_size, "oid": p.name}
+                for p in sorted(repo.rglob("*"))
+                if p.is_file() and (name := p.relative_to(repo).as_posix())
             ]
             info = {"id": repo.name, "sha": COMMIT, "siblings": []}
             return self.answer(200, json.dumps(files if verb == "tree" else info).encode())
@@ -467,6 +468,42 @@ def test_a_hub_model_is_its_commit(hub: Path, made: Path) -> None:
     assert (found.name, found.source, found.revision) == ("bert", "acme/bert", COMMIT)
     assert found.fingerprint == local.fingerprint
     assert found.tokenizer_fingerprint == local.tokenizer_fingerprint
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_sentence_transformer_of_the_hub_is_its_encoder(
+    hub: Path, made: Path, pickled: bool
+) -> None:
+    """Its folder is downloaded too, and the weights in it; what lies beside it is not."""
+    repo = hub / "acme" / "sbert"
+    shutil.copytree(made, repo / "0_Transformer")
+    modules = [{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    (repo / "modules.json").write_text(json.dumps(modules))
+    (repo / "config.json").write_text('{"__version__": {}}')
+    (repo / "0_Transformer" / "tf_model.h5").write_bytes(b"unused")
+    if pickled:
+        (repo / "0_Transformer" / "model.safetensors").unlink()
+        (repo / "0_Transformer" / "pytorch_model.bin").write_bytes(b"\x80\x02pickle")
+    found = resolve("acme/sbert")
+    assert (found.name, found.revision) == ("sbert", COMMIT)
+    assert found.tokenizer_fingerprint == resolve(str(made)).tokenizer_fingerprint
+    assert not (found.folder / "0_Transformer" / "tf_model.h5").exists()
+    if not pickled:
+        assert found.fingerprint == resolve(str(made)).fingerprint
+
+
+def test_an_adapter_of_the_hub_brings_its_base(hub: Path, made: Path) -> None:
+    """The base is a model like any other; the revision of adapter_config.json is the base's."""
+    publish(hub, made)
+    repo = hub / "acme" / "lora"
+    repo.mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": "acme/bert", "revision": "v1"}
+    (repo / "adapter_config.json").write_text(json.dumps(config))
+    weights = (made / "model.safetensors").read_bytes()  # read only when it is loaded
+    (repo / "adapter_model.safetensors").write_bytes(weights)
+    found = resolve("acme/lora")
+    assert (found.name, found.base, found.n_layers) == ("lora", "acme/bert@v1", 2)
+    assert found.fingerprint != resolve("acme/bert").fingerprint
 
 
 def test_a_revision_can_be_asked_for(hub: Path, made: Path) -> None:

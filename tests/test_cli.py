@@ -322,11 +322,15 @@ def test_verify_prints_a_line_for_each_finding(own_store: Path) -> None:
     assert result.stdout.startswith(f"{RUN}, block 0: ")
 
 
-def test_reindex_mends_a_damaged_index(own_store: Path) -> None:
-    """The error of a damaged index names the command that makes it anew."""
+def test_an_overwritten_index_is_named_by_verify_and_made_anew(own_store: Path) -> None:
+    """verify names the command that makes it anew; reading does so by itself."""
     (own_store / "index.duckdb").write_bytes(b"damaged" * 1000)
-    assert "reindex" in refusal(own_store, "runs")
+    found = attn(own_store, "verify")
+    assert found.exit_code == 1
+    assert "`attnstore reindex` makes it anew" in found.output
     output(own_store, "reindex")
+    assert RUN in output(own_store, "runs")
+    (own_store / "index.duckdb").write_bytes(b"damaged" * 1000)
     assert RUN in output(own_store, "runs")
 
 

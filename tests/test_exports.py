@@ -32,9 +32,9 @@ def store(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield opened
 
 
-def tokens(store: attnstore.Store, example: int) -> list[str]:
-    found = store.sql("SELECT tokens FROM inputs WHERE example = $e", e=example)
-    return list(found["tokens"][0])
+def tokens(store: attnstore.Store, example: int, column: str = "tokens") -> list[str]:
+    found = store.sql(f"SELECT {column} FROM inputs WHERE example = $e", e=example)
+    return list(found[column][0])
 
 
 def test_npz_holds_every_map(store: attnstore.Store, tmp_path: Path) -> None:
@@ -48,6 +48,7 @@ def test_npz_holds_every_map(store: attnstore.Store, tmp_path: Path) -> None:
         for example in range(6):
             assert np.array_equal(kept[f"maps_{example}"], store.maps(RUN, example))
             assert kept[f"tokens_{example}"].tolist() == tokens(store, example)
+            assert kept[f"texts_{example}"].tolist() == tokens(store, example, "texts")
 
 
 def test_parquet_has_one_row_per_map(store: attnstore.Store, tmp_path: Path) -> None:
@@ -55,8 +56,9 @@ def test_parquet_has_one_row_per_map(store: attnstore.Store, tmp_path: Path) -> 
     export(store, RUN, "parquet", tmp_path / "maps.parquet")
     kept = pl.read_parquet(tmp_path / "maps.parquet").sort("example", "layer", "head")
     wanted = store.sql("FROM maps ORDER BY example, layer, head")
-    assert kept.drop("tokens").equals(wanted.select(kept.drop("tokens").columns))
+    assert kept.drop("tokens", "texts").equals(wanted.select(kept.drop("tokens", "texts").columns))
     assert kept["tokens"][0].to_list() == tokens(store, 0)
+    assert kept["texts"][0].to_list() == tokens(store, 0, "texts")
 
 
 def test_zarr_opens_in_xarray(store: attnstore.Store, tmp_path: Path) -> None:
@@ -69,12 +71,13 @@ def test_zarr_opens_in_xarray(store: attnstore.Store, tmp_path: Path) -> None:
         assert np.array_equal(one.maps.values[:, :, :n, :n], store.maps(RUN, example))
         assert np.isnan(one.maps.values[:, :, n:]).all()
         assert one.token.values[:n].tolist() == tokens(store, example)
+        assert one.text.values[:n].tolist() == tokens(store, example, "texts")
     assert kept.maps.sel(layer=1, head=3).dims == ("example", "from", "to")
     assert kept.attrs["run"] == RUN
 
 
 def test_bertviz_draws_what_was_exported(store: attnstore.Store, tmp_path: Path) -> None:
-    """The lines of its README.md run with the real library and show the tokens."""
+    """The lines of its README.md run with the real library and show the readable tokens."""
     bertviz = pytest.importorskip("bertviz", reason="bertviz is not installed")
     pytest.importorskip("IPython", reason="bertviz shows in a notebook")
     export(store, RUN, "bertviz", tmp_path / "views", examples=[2])
@@ -88,7 +91,7 @@ def test_bertviz_draws_what_was_exported(store: attnstore.Store, tmp_path: Path)
 
     lines = code[1].replace("from bertviz import head_view\n", "").replace("example-2", str(tmp_path / "views" / "example-2"))  # fmt: skip
     exec(lines, {"head_view": head_view})
-    assert all(token in shown[0].data for token in tokens(store, 2))
+    assert all(token in shown[0].data for token in tokens(store, 2, "texts"))
     with np.load(tmp_path / "views" / "example-2.npz") as kept:
         assert np.array_equal(kept["attention"][:, 0], store.maps(RUN, 2))
         second = tokens(store, 2).index("[SEP]") + 1

@@ -15,10 +15,11 @@ from helpers import eager_maps, write_rows
 
 import attnstore
 from attnstore.commands.progress import Advance, forecast_line
-from attnstore.disk import arrays, codecs, description, shard_writer
+from attnstore.disk import arrays, codecs, description, shapes, shard_writer
 from attnstore.disk.shard_writer import ShardWriter
 from attnstore.errors import CaptureError, StoreError
 from attnstore.model import head_turns, sink
+from attnstore.model.blocks import BlockWorker
 from attnstore.model.capture import Capturer, Way
 from attnstore.model.forecast import Forecast
 from attnstore.model.statistics import Marks, joined, measure
@@ -161,7 +162,7 @@ def test_measures_of_stripes_join_to_those_of_the_map(rows: int) -> None:
 
 
 def writer(root: Path) -> ShardWriter:
-    description.describe(root, "m/d", "float16", [0], [0, 1], 2)
+    description.describe(root, "m/d", shapes.planned("float16", [0], [0, 1], 2, 64))
     return ShardWriter(root, "m/d", 0, 2, (1, 2), "float16")
 
 

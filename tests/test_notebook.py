@@ -39,7 +39,7 @@ def one(store: Store) -> Map:
 
 def a_map(tokens: list[str]) -> Map:
     weights = np.random.default_rng(1).dirichlet(np.ones(len(tokens)), len(tokens))
-    return Map("m/d", 0, 0, 0, tuple(tokens), weights.astype(np.float32))
+    return Map("m/d", 0, 0, 0, tuple(tokens), weights.astype(np.float32), tuple(tokens))
 
 
 def text_of(html: str) -> str:

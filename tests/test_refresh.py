@@ -387,9 +387,9 @@ def test_weights_are_read_once(work: Work, monkeypatch: pytest.MonkeyPatch) -> N
     read_folders: list[str] = []
     resolve: Callable[..., Any] = checkpoints.resolve
 
-    def resolve_and_tell(spec: str, *rest: Any) -> Any:
+    def resolve_and_tell(spec: str, *rest: Any, **options: Any) -> Any:
         read_folders.append(Path(spec).name)
-        return resolve(spec, *rest)
+        return resolve(spec, *rest, **options)
 
     monkeypatch.setattr(readiness.checkpoints, "resolve", resolve_and_tell)
     work.refresh()

@@ -82,7 +82,7 @@ def _classify(root: Path) -> None:
                 pl.Series("class", [CLASSES[i] for i in numbers]),
                 pl.Series("probability", shares.max(axis=1)), *columns,
             )  # fmt: skip
-            rows.insert_column(0, pl.Series("run_key", [key] * len(rows), pl.UInt32))
+            rows.insert_column(0, pl.Series("run_key", [key] * len(rows), pl.UInt64))
             fragments.write(root, "patterns", run, "by-hand", rows)
 
 

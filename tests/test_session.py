@@ -281,7 +281,7 @@ def test_a_scan_may_be_used_twice_and_beside_queries(store: attnstore.Store) -> 
     assert joined.item() == 2 * 16 * 8
     for batch in store.scan("attention").filter(IN_RUN).collect_batches():
         assert store.sql("SELECT count(*) FROM runs").item() == 2
-        assert batch.width == 9
+        assert batch.width == 11
 
 
 def test_a_scan_of_an_open_query_leaves_no_lock_behind(store: attnstore.Store) -> None:

@@ -48,9 +48,15 @@ def by_hand(
             sums["punctuation"] += w * stop[j]
             sums["same_segment"] += w * (segments[i] == segments[j])
             sums["mean_distance"] += w * abs(i - j)
+            sums["first"] += w * (j == 0)
     means = {name: value / length for name, value in sums.items()}
     for name in ("previous", "next"):  # only tokens that have a neighbour count
         means[name] = sums[name] / (length - 1) if length > 1 else math.nan
+    for name, tokens in (
+        ("cls", cls),
+        ("sep", sep),
+    ):  # without such a token there is no weight to it
+        means[name] = means[name] if tokens.any() else math.nan
     return means | {"max": float(weights.max()), "sink": math.nan}
 
 
@@ -80,8 +86,9 @@ def test_one_token_has_no_neighbour() -> None:
     values = dict(zip(STATISTICS, found.tolist(), strict=True))
     assert math.isnan(values.pop("previous"))
     assert math.isnan(values.pop("next"))
+    assert math.isnan(values.pop("sep"))
     assert math.isnan(values.pop("sink"))
-    expected = {"self": 1, "cls": 1, "max": 1, "same_segment": 1}
+    expected = {"self": 1, "cls": 1, "max": 1, "same_segment": 1, "first": 1}
     assert values == {name: expected.get(name, 0) for name in values}
 
 
@@ -99,12 +106,13 @@ def test_two_tokens_have_one_neighbour_each() -> None:
 
 
 def test_a_single_sentence_without_special_tokens_keeps_all_in_its_segment() -> None:
-    """As of GPT-2: nothing to [CLS] or [SEP], everything within the one segment."""
+    """As of GPT-2: no weight to [CLS] or [SEP], not 0, as there are none; all within the one segment."""
     zero = torch.zeros((2, 9))
     found = measure(random_maps(2, 3, 9, seed=1), Marks.of(zero, zero, zero, zero)).statistics
     values = dict(zip(STATISTICS, found.unbind(-1), strict=True))
-    assert (values["cls"] == 0).all()
-    assert (values["sep"] == 0).all()
+    assert values["cls"].isnan().all()
+    assert values["sep"].isnan().all()
+    assert (values["punctuation"] == 0).all()
     assert torch.allclose(values["same_segment"], torch.ones(()), atol=1e-6)
 
 

@@ -57,7 +57,11 @@ def row(root: Path, table: str, part: str = "000001") -> pl.DataFrame:
 
 def commit_again(root: Path, number: int, change: Callable[[Any, Any], None]) -> None:
     """Change a block's arrays and commit it with the new bytes' checksums, as a fault would."""
-    run, record = arrays.open_run(root, RUN, write=True), row(root, "blocks", f"{number:06d}")
+    shape = description.recorded(root, RUN)
+    run, record = (
+        arrays.open_run(root, RUN, shape, write=True),
+        row(root, "blocks", f"{number:06d}"),
+    )
     first, n = record["first_shard"][0], record["n_shards"][0]
     cells = slice(first * layout.SHARD_CELLS, (first + n) * layout.SHARD_CELLS)
     tokens = slice(first * layout.SHARD_TOKENS, (first + 1) * layout.SHARD_TOKENS)
@@ -359,6 +363,12 @@ def _evaluate_unknown(root: Path) -> None:
     fragments.write(root, "evaluations", "nobody", "x", pl.DataFrame([row]))
 
 
+def _double_examples(root: Path) -> None:
+    """Give the dataset a second fragment with the same rows."""
+    (old,) = fragments.listing(root, "examples")
+    fragments.write(root, "examples", old.owner, "other", fragments.read(root, old))
+
+
 CHECKS = {
     "block_sizes": _harm("blocks", lambda f: f.with_columns(pl.col("examples") + 1)),
     "evaluations_known": _evaluate_unknown,
@@ -368,6 +378,7 @@ CHECKS = {
     ),
     "map_stats_complete": _harm("map_stats", lambda f: f[1:]),
     "map_stats_in_range": _harm("map_stats", lambda f: f.with_columns(pl.col("self") + 1)),
+    "rows_once": _double_examples,
     "runs_known": _harm("models", lambda f: f.with_columns(model=pl.lit("other")), ""),
     "runs_planned": _harm("runs", lambda f: f.with_columns(pl.col("planned") + 1), ""),
     "tokens_complete": _harm("inputs", lambda f: f.with_columns(pl.col("kinds").list.head(3)), ""),

@@ -93,11 +93,11 @@ def test_every_page_answers(pages: Browser, address: str) -> None:
 
 
 def test_example_page_holds_tokens_as_data(pages: Browser, store: Store, example: int) -> None:
-    """The page's data are the input's tokens, its words, and the runs that can lie beside it."""
+    """The page's data are the input's readable tokens, its words, and the runs that can lie beside it."""
     page = pages.get(f"/run/{RUN}/example/{example}").text
     data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
     tokens = store.sql("FROM tokens WHERE example = $e ORDER BY position", e=example)
-    assert data["tokens"] == tokens["token"].to_list()
+    assert data["tokens"] == tokens["text"].to_list()
     assert data["layers"] == [0, 1]
     assert [run["run"] for run in data["runs"]] == [RUN]
     words = tokens.filter(pl.col("word").is_not_null())["word"].n_unique()
@@ -507,14 +507,14 @@ def test_too_much_for_a_document_is_refused(
 
 
 def test_bertviz_gets_the_stored_maps(store: Store, example: int) -> None:
-    """The head view's weights are the store's, its tokens the input's; no model is loaded."""
+    """The head view's weights are the store's, its tokens the input's as people read them; no model is loaded."""
     pytest.importorskip("bertviz", reason="the extra bertviz is not installed")
     html = store.bertviz(RUN, example, prettify_tokens=False).data
     start = html.index('{"attention"')
     params, _ = json.JSONDecoder().raw_decode(html[start:])
     attention = params["attention"][0]
     np.testing.assert_allclose(attention["attn"], store.maps(RUN, example), atol=1e-6)
-    assert attention["left_text"] == inputs.find(store, RUN, example)["tokens"]
+    assert attention["left_text"] == inputs.find(store, RUN, example)["texts"]
     with pytest.raises(attnstore.errors.UsageError, match="head or model"):
         store.bertviz(RUN, example, "neuron")
 

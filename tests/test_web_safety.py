@@ -358,7 +358,7 @@ def test_least_sure_maps_come_first(root: Path, tmp_path: Path) -> None:
     sure = np.random.default_rng(0).permutation(len(maps)) / len(maps)
     columns = dict.fromkeys(("vertical", "diagonal", "vertical_diagonal", "block"), pl.lit(0.0))
     patterns = maps.with_columns(
-        pl.lit(key, pl.UInt32).alias("run_key"), pl.lit("block").alias("class"),
+        pl.lit(key, pl.UInt64).alias("run_key"), pl.lit("block").alias("class"),
         probability=pl.Series(sure, dtype=pl.Float32), heterogeneous=pl.lit(0.0), **columns,
     )  # fmt: skip
     fragments.write(copied, "patterns", RUN, "000000.test", patterns)

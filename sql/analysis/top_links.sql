@@ -11,10 +11,12 @@
 -- column head SMALLINT: Head, from 0
 -- column from_pos INTEGER: Position of the attending token, from 0
 -- column from_token VARCHAR: The attending token
+-- column from_text VARCHAR: The attending token as people read it
 -- column to_pos INTEGER: Position of the attended token, from 0
 -- column to_token VARCHAR: The attended token
+-- column to_text VARCHAR: The attended token as people read it
 -- column weight FLOAT: Attention weight (share of the attending token's attention)
-SELECT a.layer, a.head, a.from_pos, a.from_token, a.to_pos, a.to_token, a.weight
+SELECT a.layer, a.head, a.from_pos, a.from_token, a.from_text, a.to_pos, a.to_token, a.to_text, a.weight
 FROM attention a
 JOIN tokens f ON f.run = a.run AND f.example = a.example AND f.position = a.from_pos
 JOIN tokens t ON t.run = a.run AND t.example = a.example AND t.position = a.to_pos

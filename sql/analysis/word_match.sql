@@ -19,10 +19,12 @@
 -- column difference_high DOUBLE: Upper end (share of attention)
 WITH words AS (
     SELECT t.example, t.segment, t.word, list(t.position ORDER BY t.position) AS positions,
-           lower(trim(substring(if(t.segment = 0, any_value(e.text), any_value(e.text_pair)), min(t.start) + 1, max(t."end") - min(t.start)))) AS text
+           lower(coalesce(trim(substring(if(t.segment = 0, any_value(e.text), any_value(e.text_pair)), min(t.start) + 1, max(t."end") - min(t.start))),
+                          string_agg(t.text, '' ORDER BY t.position))) AS text
     FROM tokens t JOIN runs r USING (run) JOIN examples e USING (dataset, example)
-    WHERE t.run = $run AND (t.kind = 'word' OR (t.kind = 'punctuation' AND $punctuation))
+    WHERE t.run = $run AND (t.kind = 'word' OR (t.kind = 'punctuation' AND $punctuation)) AND t.word IS NOT NULL
     GROUP BY t.example, t.segment, t.word
+    HAVING bool_or(t.start IS NULL OR t.start < t."end")
 ), chosen AS (
     SELECT *, 1 / len(positions) AS share
     FROM words

@@ -4,7 +4,7 @@ SELECT s.run, i.block,
               count(*), arg_min(s.example, place), arg_min(s.layer, place), arg_min(s.head, place)) AS what
 FROM (
     SELECT *, (example, layer, head) AS place,
-           list_value(self, previous, next, cls, sep, punctuation, same_segment, max, sink) AS shares
+           list_value(self, previous, next, cls, sep, punctuation, same_segment, max, first, sink) AS shares
     FROM map_stats
 ) s
 JOIN inputs i USING (run, example)

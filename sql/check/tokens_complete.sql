@@ -5,7 +5,7 @@ SELECT r.run, i.block,
 FROM idx.core.inputs i
 JOIN idx.core.runs r USING (run_key)
 WHERE (len(tokens), len(token_ids), len(words), len(segments), len(starts), len("ends"), len(kinds),
-       coalesce(len(type_ids), length))
-      IS DISTINCT FROM (length, length, length, length, length, length, length, length)
+       coalesce(len(type_ids), length), coalesce(len(texts), length))
+      IS DISTINCT FROM (length, length, length, length, length, length, length, length, length)
 GROUP BY r.run, i.block
 ORDER BY r.run, i.block

@@ -21,6 +21,7 @@ STATISTICS = (
     "same_segment",
     "mean_distance",
     "max",
+    "first",
     "sink",
 )
 """Columns of `map_stats`, in storage order; `statistics` computes them at capture."""
@@ -38,9 +39,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """What a model's or a dataset's name may look like."""
 
 
+LONGEST_NAME = 200
+"""Characters of a name: it becomes a folder's, of at most 255 bytes with its revision."""
+
+
 def slug(text: str) -> str:
-    """A valid name made from any text: other characters become '-'."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+") or "unnamed"
+    """A valid name made from any text: other characters become '-', and what is too long is cut."""
+    found = re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+")[:LONGEST_NAME]
+    return found.rstrip("-._+") or "unnamed"
 
 
 def near(word: str, known: Iterable[str], n: int = 3) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 
 from attnstore.errors import UsageError
-from attnstore.names import NAME
+from attnstore.names import LONGEST_NAME, NAME
 
 _RANGE = re.compile(r"(\d{1,6})(?:\s*-\s*(\d{1,6}))?", re.ASCII)
 
@@ -31,6 +31,10 @@ def check_name(name: str) -> str:
         raise UsageError(
             f"{name!r} cannot be a name: use letters, digits and . _ + -, beginning with a letter"
             " or digit (a '=' splits PATH=name unless the whole is an existing path)"
+        )
+    if len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"The name {name[:40]}… has {len(name)} characters; give one of at most {LONGEST_NAME}."
         )
     return name
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import weakref
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from attnstore.disk import arrays, buckets, fragments, index, locks
-from attnstore.errors import BusyError, StoreError, UnknownNameError
+from attnstore.disk.files import remedy
+from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameError, UsageError
 from attnstore.names import near, require_held
 from attnstore.query.answers import Answers
+from attnstore.query.functions import unless_dropped
+from attnstore.query.scans import Frames
 from attnstore.query.session import Connection, Session
 from attnstore.show import inputs, standalone
 from attnstore.show.notebook import store_html
@@ -31,30 +35,28 @@ from attnstore.show.views import Map, RunRecord
 MARK = "attnstore.json"
 VERSION = 1
 """Version of the layout on disk."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Store:
     """A folder (or a bucket) with attention of one or more runs, ready to be asked.
 
-    root: its folder, of a bucket the local side; answers: those of named analyses that are kept.
+    root: its folder, of a bucket the local side; answers: those of named analyses that are kept;
+    settings: of DuckDB, such as memory_limit, for questions; set before the first one.
     Opening brings the index up to date; `behind` tells why, where that was not possible.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.behind: str | None = None
+        self.settings: dict[str, str] = {}
         self.answers = Answers(root)
         try:
-            damaged = index.catch_up(root).damaged
-            if damaged:
-                self.behind = (
-                    f"{buckets.of(root).name} has {len(damaged)} damaged fragments, which are left out, first "
-                    f"{damaged[0]}: `attnstore verify` names them, and ingesting again mends them."
-                )
+            self.behind = _incomplete(buckets.of(root).name, index.catch_up(root))
         except BusyError as error:
             self.behind = str(error)
         except StoreError as error:
-            if not (root / index.FILE).exists() or index.unchanged(root) is False:
+            if not index.accept(root):
                 raise
             self.behind = f"The index of {self.name} could not be brought up to date: {error}"
 
@@ -65,7 +67,7 @@ class Store:
 
     @cached_property
     def _session(self) -> Session:
-        session = Session(self.root)
+        session = Session(self.root, settings=self.settings)
         weakref.finalize(self, session.close)
         return session
 
@@ -82,32 +84,16 @@ class Store:
         Asked again while the index is the same, in this session or in another, it comes back without
         reading a weight, if it is small; see `query.answers`.
         """
-        return self.answers.of(text, params, lambda: self.sql(text, **params))
+        return self.answers.of(
+            text, params, lambda: (self.sql(text, **params), self._session.read_last)
+        )
 
     def scan(self, view: str) -> pl.LazyFrame:
         """A view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""
         self._known_view(view)
         schema = self.sql(f'FROM "{view}" LIMIT 0').schema
 
-        def source(
-            columns: list[str] | None,
-            predicate: pl.Expr | None,
-            n_rows: int | None,
-            size: int | None,
-        ) -> Iterator[pl.DataFrame]:
-            # A session of its own: Polars may resume this generator in another thread.
-            session = Session(self.root)
-            with contextlib.closing(session), session.attached() as con, session.explained():
-                frame = con.sql(f'FROM "{view}"').pl(lazy=True)
-                if predicate is not None:
-                    frame = frame.filter(predicate)
-                if columns is not None:
-                    frame = frame.select(columns)
-                if n_rows is not None:
-                    frame = frame.head(n_rows)
-                yield from frame.collect_batches(maintain_order=True)
-
-        return register_io_source(source, schema=schema)
+        return register_io_source(partial(Frames, self.root, view), schema=schema)
 
     def maps(self, run: str, example: int) -> npt.NDArray[np.float32]:
         """Every map of one input: (layer, head, L, L) float32, rows attend to columns.
@@ -124,12 +110,13 @@ class Store:
         if found.is_empty():
             raise self._no_example(run, example)
         cell, length = found.row(0)
-        return arrays.open_run(self.root, run).example(cell, length)
+        with unless_dropped(self.root, run):
+            return arrays.open_run(self.root, run, self._session.shape(run)).example(cell, length)
 
     def map(self, run: str, example: int, layer: int, head: int) -> Map:
         """One map with its tokens. Raises UnknownNameError for what the store does not hold."""
         found = self.sql(
-            "SELECT i.tokens, m.weights FROM maps m JOIN inputs i USING (run, example) WHERE "
+            "SELECT i.tokens, i.texts, m.weights FROM maps m JOIN inputs i USING (run, example) WHERE "
             "m.run = $run AND m.example = $example AND m.layer = $layer AND m.head = $head",
             run=run, example=int(example), layer=int(layer), head=int(head),
         )  # fmt: skip
@@ -138,9 +125,9 @@ class Store:
             require_held(run, "layer", layer, record["layers"])
             require_held(run, "head", head, record["heads"])
             raise self._no_example(run, example)
-        tokens = found["tokens"][0].to_list()
+        tokens, texts = (found[name][0].to_list() for name in ("tokens", "texts"))
         weights = found["weights"][0].to_numpy().reshape(len(tokens), len(tokens))
-        return Map(run, int(example), int(layer), int(head), tuple(tokens), weights)
+        return Map(run, int(example), int(layer), int(head), tuple(tokens), weights, tuple(texts))
 
     def view(
         self,
@@ -182,7 +169,7 @@ class Store:
         record, maps = self._restricted(run, example, layers, heads)
         segments = record["segments"]
         second = segments.index(1) if 1 in segments else None
-        return bertviz_view.show(maps, record["tokens"], second, view, **options)
+        return bertviz_view.show(maps, record["texts"], second, view, **options)
 
     def _restricted(
         self, run: str, example: int, layers: Sequence[int] | None, heads: Sequence[int] | None
@@ -252,7 +239,9 @@ class Store:
     def drop(self, run: str) -> None:
         """Delete a run: its record first, so that it is gone at once, then its data.
 
-        Raises UnknownNameError (no such run), BusyError (it is being ingested).
+        Stopped or refused in between, it leaves files that count for nothing: `gc` moves them aside.
+        Raises UnknownNameError (no such run), BusyError (it is being ingested), StoreError (the
+        system refuses to delete a file, or the index cannot be written).
         """
         known = {f.owner for f in fragments.listing(self.root, "runs")}
         if run not in known:
@@ -260,12 +249,31 @@ class Store:
                 f"The store holds no run {run!r}{near(run, known) or '; `attnstore runs` lists them'}"
             )
         with locks.hold(run_lock(self.root, run), what=f"Run {run}"):
-            for table in ("runs", *index.OF_RUNS):
-                fragments.remove(self.root, table, run)
-            arrays.remove(self.root, run)
-        run_lock(self.root, run).unlink(missing_ok=True)
-        with contextlib.suppress(BusyError):
+            try:
+                for table in ("runs", *index.OF_RUNS):
+                    fragments.remove(self.root, table, run)
+                arrays.remove(self.root, run)
+            except StoreError as error:
+                raise StoreError(self._not_deleted(run, error)) from error
+            with contextlib.suppress(OSError):  # while it is held: nobody waits for another file
+                run_lock(self.root, run).unlink(missing_ok=True)
+        try:
             index.catch_up(self.root)
+        except BusyError:  # it catches up when the store is next opened
+            return
+        except StoreError as error:
+            raise StoreError(
+                f"Run {run} is deleted, but the index still lists it: {error}"
+            ) from error
+
+    def _not_deleted(self, run: str, error: StoreError) -> str:
+        """Say how far a deletion came that the system refused."""
+        if fragments.listing(self.root, "runs", run):
+            return f"Nothing of run {run} was deleted: {error}"
+        return (
+            f"Run {run} is no longer in the store, but some of its files are left: {error} "
+            "`attnstore gc` moves them aside."
+        )
 
     def close(self) -> None:
         """End the session; a store needs no closing otherwise."""
@@ -286,16 +294,61 @@ class Store:
         return store_html(self.name, runs, self.views(), self.behind)
 
 
+def _incomplete(name: str, change: index.Change) -> str | None:
+    """What is damaged or missing in a store, in a sentence; None if nothing is."""
+    told = []
+    if change.damaged:
+        told.append(
+            f"{name} has {len(change.damaged)} damaged fragments, which are left out, first "
+            f"{change.damaged[0]}"
+        )
+    if change.missing:
+        told.append(
+            f"{name} lacks {len(change.missing)} fragments that others call for, so answers leave out "
+            f"what they held, first {change.missing[0]}"
+        )
+    if not told:
+        return None
+    return "; ".join(told) + ": `attnstore verify` names them, and ingesting again mends them."
+
+
 def run_lock(root: Path, run: str) -> Path:
     """The lock file that whoever ingests or drops a run holds."""
-    return root / locks.FOLDER / f"{run.replace('/', '--')}.lock"
+    return locks.path_of(root, run)
+
+
+def copy_lock(root: Path) -> Path:
+    """The lock file of whoever copies into a store, or moves files in it aside."""
+    return root / locks.FOLDER / "copy.lock"
 
 
 def locate(path: str | Path) -> Path:
-    """The absolute path of a store that may not be there yet; of a bucket, its local side."""
-    if isinstance(path, str) and "://" in path:
-        return buckets.side(path)
-    return Path(path).expanduser().resolve()
+    """The absolute path of a store that may not be there yet; of a bucket, its local side.
+
+    Raises UsageError for a path that DuckDB or tensorstore would take for another.
+    """
+    if isinstance(path, str) and _ADDRESS.match(path):
+        return _usable(buckets.side(path))
+    try:
+        folder = Path(path).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # ~nobody, a NUL, a loop of links
+        raise UsageError(
+            f"{str(path)!r} is no path of a store ({error}); give a folder."
+        ) from error
+    return _usable(folder)
+
+
+def _usable(folder: Path) -> Path:
+    """The folder itself. Raises UsageError where its path holds what cannot be handed on."""
+    text = str(folder)
+    foreign = any("\ud800" <= c <= "\udfff" for c in text)
+    wrong = "bytes that are not UTF-8" if foreign else next((c for c in "?\\" if c in text), None)
+    if wrong is None:
+        return folder
+    raise UsageError(
+        f"The path {text!r} holds {wrong}, which DuckDB does not take in a path; rename that folder "
+        "or choose another."
+    )
 
 
 def create(path: str | Path) -> Path:
@@ -307,14 +360,21 @@ def create(path: str | Path) -> Path:
     place = buckets.of(root)
     if exists(root):
         return root
-    others = place.others()
+    try:
+        others = place.others()
+    except OSError as error:
+        raise StoreError(
+            f"{place.name} cannot be looked into: {error.strerror or error}; {remedy(error)}, then run "
+            "the same command again."
+        ) from error
     if others:
         raise StoreError(
             f"{place.name} holds other files ({', '.join(sorted(others)[:3])}) and is no attention "
             "store; give an empty or a new folder."
         )
     place.write(MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
-    (root / locks.FOLDER).mkdir(exist_ok=True)
+    with contextlib.suppress(OSError):  # else whoever takes a lock makes it, or says why not
+        (root / locks.FOLDER).mkdir(exist_ok=True)
     return root
 
 
@@ -339,10 +399,12 @@ def exists(root: Path) -> bool:
     place = buckets.of(root)
     try:
         version = json.loads(place.read(MARK))["attnstore"]
+        if type(version) is not int or version < 1:
+            raise ValueError
     except FileNotFoundError:
         return False
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamageError(
             f'{place.name}/{MARK} is damaged; write {{"attnstore": {VERSION}}} into it.'
         ) from error
     if version > VERSION:

@@ -86,12 +86,12 @@ COMMENT ON COLUMN runs.n_tokens IS 'Tokens of all planned inputs, special tokens
 COMMENT ON COLUMN runs.n_weights IS 'Attention weights of all planned maps';
 COMMENT ON COLUMN runs.bytes IS 'Bytes of the stored arrays on disk';
 COMMENT ON COLUMN runs.bits_per_weight IS 'Bits on disk per stored weight of maps';
-COMMENT ON COLUMN runs.n_empty IS 'Rows of the dataset with an empty text, kept out';
+COMMENT ON COLUMN runs.n_empty IS 'Rows kept out: of the dataset those with an empty text, of the sample or split those with a text that gives no token';
 COMMENT ON COLUMN runs.n_truncated IS 'Inputs cut at max_length';
 COMMENT ON COLUMN runs.n_blocks IS 'Blocks of the plan: units of work, retry and commit';
 COMMENT ON COLUMN runs.stored_blocks IS 'Committed blocks';
 COMMENT ON COLUMN runs.identity IS 'SHA-256 of weights, tokenizer, texts, selection and settings';
-COMMENT ON COLUMN runs.run_key IS 'First 32 bits of the identity: the key inside the index';
+COMMENT ON COLUMN runs.run_key IS 'Key of the run inside the index, 64 bits: made from its name and identity, and given once in a store';
 COMMENT ON COLUMN runs.capture_version IS 'Version of the capture code; another version is another run';
 COMMENT ON COLUMN runs.captured IS 'How the maps were had: interface (transformers'' AttentionInterface) or eager (output_attentions)';
 COMMENT ON COLUMN runs.batching IS 'Which inputs shared a forward pass, so that each map is what the model alone gives: mixed, equal length or single';
@@ -103,7 +103,8 @@ COMMENT ON COLUMN runs.tokenizers_version IS 'Version of tokenizers there';
 COMMENT ON COLUMN runs.created IS 'When the run was planned (UTC)';
 
 CREATE VIEW inputs AS
-SELECT r.run, r.dataset, i.example, i.length, i.truncated, i.block, i.tokens, i.token_ids
+SELECT r.run, r.dataset, i.example, i.length, i.truncated, i.block, i.tokens,
+       coalesce(i.texts, i.tokens) AS texts, i.token_ids
 FROM core.inputs i
 JOIN core.runs r USING (run_key)
 SEMI JOIN core.blocks b ON b.run_key = i.run_key AND b.block = i.block;
@@ -115,10 +116,12 @@ COMMENT ON COLUMN inputs.length IS 'Length L in tokens, special tokens included'
 COMMENT ON COLUMN inputs.truncated IS 'Whether the text was cut at max_length';
 COMMENT ON COLUMN inputs.block IS 'Block of the run that holds it';
 COMMENT ON COLUMN inputs.tokens IS 'Its tokens as written in the vocabulary';
+COMMENT ON COLUMN inputs.texts IS 'Its tokens as people read them, as text of tokens';
 COMMENT ON COLUMN inputs.token_ids IS 'Its token numbers in the vocabulary';
 
 CREATE VIEW tokens AS
-SELECT run, example, unnest(range(length))::INTEGER AS position, unnest(tokens) AS token, unnest(token_ids) AS token_id,
+SELECT run, example, unnest(range(length))::INTEGER AS position, unnest(tokens) AS token,
+       unnest(coalesce(texts, tokens)) AS text, unnest(token_ids) AS token_id,
        unnest(words) AS word, unnest(segments) AS segment, unnest(starts) AS "start", unnest(ends) AS "end", unnest(kinds) AS kind
 FROM (
     SELECT r.run, i.* FROM core.inputs i
@@ -130,16 +133,17 @@ COMMENT ON COLUMN tokens.run IS 'Run';
 COMMENT ON COLUMN tokens.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN tokens.position IS 'Position in the input, from 0';
 COMMENT ON COLUMN tokens.token IS 'Token as written in the vocabulary (##ing, Ġthe)';
+COMMENT ON COLUMN tokens.text IS 'The token as people read it: the characters of the text that it stands for (ing, the), without white space around; each byte of a character shows the whole character; special and unknown tokens as in the vocabulary; in runs of versions before 2 the same as token';
 COMMENT ON COLUMN tokens.token_id IS 'Number in the vocabulary';
-COMMENT ON COLUMN tokens.word IS 'Number of the word in the input, from 0; pieces of one word share it; NULL for special tokens';
+COMMENT ON COLUMN tokens.word IS 'Number of the word in the input, from 0; pieces of one word share it; a word ends where the text has white space, and where the tokenizer splits; NULL for special tokens and white space alone';
 COMMENT ON COLUMN tokens.segment IS '0 for the first text, 1 for the second; a [SEP] belongs to the text it ends';
-COMMENT ON COLUMN tokens."start" IS 'First character in the text of its segment; NULL for special tokens';
-COMMENT ON COLUMN tokens."end" IS 'Character after its last one; NULL for special tokens';
-COMMENT ON COLUMN tokens.kind IS 'cls, sep, special, punctuation, word, or pad in a run with pad_to';
+COMMENT ON COLUMN tokens."start" IS 'First character in the text of its segment, after the white space before it; NULL for special tokens, and where a tokenizer without offsets leaves it open';
+COMMENT ON COLUMN tokens."end" IS 'Character after its last one (start for white space alone); NULL as start';
+COMMENT ON COLUMN tokens.kind IS 'cls, sep or special (by its number: also where the text itself writes [SEP] or [MASK]), punctuation (by the text under it), word, or pad in a run with pad_to';
 
 CREATE VIEW map_stats AS
 SELECT r.run, s.example, s.layer, s.head, s.entropy, s.self, s.previous, s.next, s.cls, s.sep, s.punctuation,
-       s.same_segment, s.mean_distance, s.max, s.sink
+       s.same_segment, s.mean_distance, s.max, s.first, s.sink
 FROM core.map_stats s JOIN core.runs r USING (run_key);
 COMMENT ON VIEW map_stats IS 'One row per map: measures computed from the float32 weights at capture.';
 COMMENT ON COLUMN map_stats.run IS 'Run';
@@ -150,12 +154,13 @@ COMMENT ON COLUMN map_stats.entropy IS 'Mean over from-tokens of the entropy of 
 COMMENT ON COLUMN map_stats.self IS 'Mean weight from a token to itself';
 COMMENT ON COLUMN map_stats.previous IS 'Mean weight to the token before, over tokens that have one; NULL for length 1';
 COMMENT ON COLUMN map_stats.next IS 'Mean weight to the token after, over tokens that have one; NULL for length 1';
-COMMENT ON COLUMN map_stats.cls IS 'Mean over from-tokens of the weight to [CLS] (kind cls)';
-COMMENT ON COLUMN map_stats.sep IS 'Mean over from-tokens of the summed weight to all [SEP] (kind sep)';
+COMMENT ON COLUMN map_stats.cls IS 'Mean over from-tokens of the summed weight to all [CLS] (kind cls); NULL for an input without any';
+COMMENT ON COLUMN map_stats.sep IS 'Mean over from-tokens of the summed weight to all [SEP] (kind sep); NULL for an input without any';
 COMMENT ON COLUMN map_stats.punctuation IS 'Mean over from-tokens of the summed weight to punctuation';
 COMMENT ON COLUMN map_stats.same_segment IS 'Mean over from-tokens of the summed weight to tokens of their own segment';
 COMMENT ON COLUMN map_stats.mean_distance IS 'Mean over from-tokens of the expected distance |from - to|, in tokens';
 COMMENT ON COLUMN map_stats.max IS 'Largest weight of the map';
+COMMENT ON COLUMN map_stats.first IS 'Mean over from-tokens of the weight to the first token, whatever it is: the sink of models without [CLS]; NULL in runs of versions before 2';
 COMMENT ON COLUMN map_stats.sink IS 'Mean over from-tokens of the share that attention sinks take, which is in no weight; NULL for a model without them';
 
 CREATE VIEW blocks AS

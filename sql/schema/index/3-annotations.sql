@@ -4,12 +4,12 @@
 -- The fragment of spans is written last: links without spans of their source do not count yet.
 
 CREATE TABLE core.spans (
-    fragment INTEGER, dataset VARCHAR, example BIGINT, source VARCHAR, span INTEGER, segment TINYINT,
+    fragment INTEGER, dataset VARCHAR NOT NULL, example BIGINT NOT NULL, source VARCHAR, span INTEGER, segment TINYINT,
     "start" INTEGER, "end" INTEGER, kind VARCHAR, label VARCHAR
 );
 
 CREATE TABLE core.links (
-    fragment INTEGER, dataset VARCHAR, example BIGINT, source VARCHAR, kind VARCHAR, label VARCHAR,
+    fragment INTEGER, dataset VARCHAR NOT NULL, example BIGINT NOT NULL, source VARCHAR, kind VARCHAR, label VARCHAR,
     from_span INTEGER, to_span INTEGER
 );
 
@@ -64,7 +64,7 @@ COMMENT ON COLUMN feature_labels.label IS 'Label of the span';
 -- and the annotation of its dataset (each one fragment), by `INSERT … FROM core.missing_span_tokens`.
 CREATE TABLE core.aligned (inputs_fragment INTEGER, spans_fragment INTEGER);
 CREATE TABLE core.span_tokens (
-    inputs_fragment INTEGER, spans_fragment INTEGER, run_key UINTEGER, block INTEGER, example BIGINT,
+    inputs_fragment INTEGER, spans_fragment INTEGER, run_key UBIGINT, block INTEGER, example BIGINT,
     span INTEGER, positions INTEGER[]
 );
 

@@ -1,18 +1,18 @@
 -- Pattern classes of maps: what annotators say, and what a classifier predicts.
 
 CREATE TABLE core.labels (
-    fragment INTEGER, run VARCHAR, example BIGINT, layer SMALLINT, head SMALLINT, label VARCHAR,
+    fragment INTEGER, run VARCHAR NOT NULL, example BIGINT NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL, label VARCHAR,
     annotator VARCHAR, confidence TINYINT, note VARCHAR, labelled TIMESTAMP
 );
 
 CREATE TABLE core.patterns (
-    fragment INTEGER, run_key UINTEGER, example BIGINT, layer SMALLINT, head SMALLINT, class VARCHAR,
+    fragment INTEGER, run_key UBIGINT, example BIGINT NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL, class VARCHAR,
     probability FLOAT, vertical FLOAT, diagonal FLOAT, vertical_diagonal FLOAT, block FLOAT,
     heterogeneous FLOAT
 );
 
 CREATE TABLE core.classifications (
-    fragment INTEGER, run_key UINTEGER, started TIMESTAMP, host VARCHAR, network VARCHAR, maps BIGINT,
+    fragment INTEGER, run_key UBIGINT, started TIMESTAMP, host VARCHAR, network VARCHAR, maps BIGINT,
     bytes BIGINT, seconds DOUBLE
 );
 

@@ -40,16 +40,20 @@ COMMENT ON COLUMN maps.length IS 'Length L of the input in tokens';
 COMMENT ON COLUMN maps.weights IS 'L² weights, row by row: the weight from i to j (from 0) is weights[i * length + j + 1]';
 
 CREATE VIEW attention AS
-SELECT run, example, layer, head, from_pos, unnest(range(length))::INTEGER AS to_pos,
-       tokens[from_pos + 1] AS from_token, unnest(tokens) AS to_token,
-       unnest(attention_weights(run_key, layer, head, cell + from_pos * length, length)) AS weight
+SELECT run, example, layer, head, from_pos, to_pos, from_token, tokens[to_pos + 1] AS to_token,
+       from_text, texts[to_pos + 1] AS to_text, weight
 FROM (
-    SELECT r.run, i.run_key, i.example, h.layer, h.head, i.length, i.cell, i.tokens,
-           unnest(range(i.length))::INTEGER AS from_pos
-    FROM idx.core.inputs i
-    JOIN idx.core.runs r USING (run_key)
-    JOIN idx.core.heads h USING (run_key)
-    SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block
+    SELECT run, example, layer, head, from_pos, unnest(range(length))::INTEGER AS to_pos, tokens, texts,
+           tokens[from_pos + 1] AS from_token, texts[from_pos + 1] AS from_text,
+           unnest(attention_weights(run_key, layer, head, cell + from_pos * length, length)) AS weight
+    FROM (
+        SELECT r.run, i.run_key, i.example, h.layer, h.head, i.length, i.cell, i.tokens,
+               coalesce(i.texts, i.tokens) AS texts, unnest(range(i.length))::INTEGER AS from_pos
+        FROM idx.core.inputs i
+        JOIN idx.core.runs r USING (run_key)
+        JOIN idx.core.heads h USING (run_key)
+        SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block
+    )
 );
 COMMENT ON VIEW attention IS 'One row per attention weight.';
 COMMENT ON COLUMN attention.run IS 'Run';
@@ -58,15 +62,17 @@ COMMENT ON COLUMN attention.layer IS 'Layer, from 0';
 COMMENT ON COLUMN attention.head IS 'Head, from 0';
 COMMENT ON COLUMN attention.from_pos IS 'Position of the attending token (row of the map), from 0';
 COMMENT ON COLUMN attention.to_pos IS 'Position of the attended token (column of the map), from 0';
-COMMENT ON COLUMN attention.from_token IS 'The attending token';
-COMMENT ON COLUMN attention.to_token IS 'The attended token';
+COMMENT ON COLUMN attention.from_token IS 'The attending token as written in the vocabulary';
+COMMENT ON COLUMN attention.to_token IS 'The attended token as written in the vocabulary';
+COMMENT ON COLUMN attention.from_text IS 'The attending token as people read it, as text of tokens';
+COMMENT ON COLUMN attention.to_text IS 'The attended token as people read it';
 COMMENT ON COLUMN attention.weight IS 'Attention weight; the weights of one row sum to 1';
 
 CREATE VIEW received AS
 SELECT run, example, layer, head, unnest(range(length))::INTEGER AS position, unnest(tokens) AS token,
-       unnest(attention_received(run_key, layer, head, token_cell, length)) AS weight
+       unnest(coalesce(texts, tokens)) AS text, unnest(attention_received(run_key, layer, head, token_cell, length)) AS weight
 FROM (
-    SELECT r.run, i.run_key, i.example, h.layer, h.head, i.length, i.token_cell, i.tokens
+    SELECT r.run, i.run_key, i.example, h.layer, h.head, i.length, i.token_cell, i.tokens, i.texts
     FROM idx.core.inputs i
     JOIN idx.core.runs r USING (run_key)
     JOIN idx.core.heads h USING (run_key)
@@ -78,5 +84,6 @@ COMMENT ON COLUMN received.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN received.layer IS 'Layer, from 0';
 COMMENT ON COLUMN received.head IS 'Head, from 0';
 COMMENT ON COLUMN received.position IS 'Position of the attended token, from 0';
-COMMENT ON COLUMN received.token IS 'The attended token';
+COMMENT ON COLUMN received.token IS 'The attended token as written in the vocabulary';
+COMMENT ON COLUMN received.text IS 'The attended token as people read it, as text of tokens';
 COMMENT ON COLUMN received.weight IS 'Mean over all from-tokens of the weight to this token; sums to 1 over a map';

@@ -87,7 +87,8 @@ def rows(
 
     baseline: outputs (n, labels) of the model as it is; outputs: (settings, n, labels).
     """
-    wanted, held, found = targets.astype(np.float64), predictions(baseline), predictions(outputs)
+    held, found = subject.classes(predictions(baseline)), subject.classes(predictions(outputs))
+    wanted = subject.classes(targets.astype(np.float64))
     classes = outputs.shape[-1] > 1
     right, now = held == wanted, found == wanted
     made = []

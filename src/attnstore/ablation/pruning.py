@@ -175,9 +175,10 @@ class Pruning:
 
     def _scored(self, outputs: Floats) -> list[tuple[float, float]]:
         """Of each set, the metric and minus its mean loss on the inputs searched on."""
-        targets = self.loaded[0].targets.astype(np.float64)
-        metric = self.asked.subject.metrics[0]
-        scores = [bootstrap.score(metric, targets, p) for p in predictions(outputs)]
+        subject, metric = self.asked.subject, self.asked.subject.metrics[0]
+        targets = subject.classes(self.loaded[0].targets.astype(np.float64))
+        predicted = subject.classes(predictions(outputs))
+        scores = [bootstrap.score(metric, targets, p) for p in predicted]
         lost = losses(outputs, self.loaded[0].targets)
         return [(-1.0 if np.isnan(s) else s, -x) for s, x in zip(scores, lost, strict=True)]
 
@@ -245,8 +246,8 @@ class Pruning:
         """The metric over the held-out inputs with and without these heads."""
         held, metric = self.loaded[1], self.asked.subject.metrics[0]
         outputs = self._over(held).outputs([frozenset(), disabled]).double().numpy()
-        targets = held.targets.astype(np.float64)
-        before, after = predictions(outputs)
+        targets = self.asked.subject.classes(held.targets.astype(np.float64))
+        before, after = self.asked.subject.classes(predictions(outputs))
         ((low, high),) = bootstrap.intervals(metric, targets, before, [after])
         return {
             "held_n": len(targets), "held_baseline": bootstrap.score(metric, targets, before),

@@ -20,7 +20,7 @@ from attnstore.errors import DatasetError, ModelError, UsageError
 from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.names import SINGLE
-from attnstore.text import corpora
+from attnstore.text import classes, corpora
 from attnstore.text.corpora import Dataset
 from attnstore.tuning.tasks import GLUE
 
@@ -37,7 +37,8 @@ class Subject:
     """A checkpoint and the examples of a dataset that it is scored on.
 
     chosen: their numbers; targets: of each its label's number, or its score; metrics: by name, the
-    first one leads; sample, seed: of a random sample, None for every example.
+    first one leads; sample, seed: of a random sample, None for every example; order: the dataset's
+    number of the class of each output of the head.
     """
 
     checkpoint: Checkpoint
@@ -48,6 +49,13 @@ class Subject:
     max_length: int
     sample: int | None
     seed: int | None
+    order: tuple[int, ...]
+
+    def classes(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Numbers of outputs as the dataset counts its classes, which F1 of label 1 is about."""
+        if self.order == tuple(range(len(self.order))):
+            return outputs
+        return np.array(self.order, np.float64)[outputs.astype(np.int64)]
 
     @property
     def identity(self) -> str:
@@ -57,13 +65,15 @@ class Subject:
             self.dataset.fingerprint, self.dataset.label_column, self.max_length, self.metrics,
             hashlib.sha256(self.chosen.astype("<i8").tobytes()).hexdigest(),
         ]  # fmt: skip
+        if self.order != tuple(range(len(self.order))):
+            content.append(self.order)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def part(self, chosen: npt.NDArray[np.int64]) -> Subject:
         """The same over some of its examples only, given by their place among them."""
         return Subject(
             self.checkpoint, self.dataset, self.chosen[chosen], self.targets[chosen], self.metrics,
-            self.max_length, len(chosen), self.seed,
+            self.max_length, len(chosen), self.seed, self.order,
         )  # fmt: skip
 
 
@@ -91,8 +101,8 @@ def find(
     or one for other labels), DatasetError (no inputs, no labels), UsageError.
     """
     checkpoint = checkpoints.resolve(model)
-    n_labels = checkpoints.n_labels(checkpoint)
-    if n_labels is None:
+    outputs = checkpoints.output_names(checkpoint)
+    if outputs is None:
         raise ModelError(
             f"Model {checkpoint.name!r} has no head for sequence classification or regression, so "
             "there is no score; fine-tune it with `python -m flows.finetune`, or give a checkpoint "
@@ -109,17 +119,14 @@ def find(
             f"The max-length is {max_length}; {checkpoint.name} takes 2 to "
             f"{checkpoint.max_positions or 'any number of'} tokens."
         )
-    targets = _targets(read, chosen, _label_names(checkpoint), n_labels)
+    targets = _targets(read, chosen, checkpoint, outputs)
     sampled = len(chosen) < len(read.frame) - read.empty
-    given = (len(chosen), seed) if sampled else (None, None)
-    return Subject(checkpoint, read, chosen, targets, _metrics(read, n_labels), max_length, *given)
-
-
-def _label_names(checkpoint: Checkpoint) -> list[str]:
-    """What the checkpoint's configuration calls its labels, in their order."""
-    config = json.loads((checkpoint.folder / "config.json").read_text("utf-8"))
-    names = config.get("id2label") or {}
-    return [str(names[key]) for key in sorted(names, key=int)]
+    sample, given_seed = (len(chosen), seed) if sampled else (None, None)
+    order = classes.order(_class_names(read) or (), outputs) or tuple(range(len(outputs)))
+    metrics = _metrics(read, len(outputs))
+    return Subject(
+        checkpoint, read, chosen, targets, metrics, max_length, sample, given_seed, order
+    )
 
 
 def _metrics(dataset: Dataset, n_labels: int) -> tuple[str, ...]:
@@ -130,7 +137,7 @@ def _metrics(dataset: Dataset, n_labels: int) -> tuple[str, ...]:
 
 
 def _targets(
-    dataset: Dataset, chosen: npt.NDArray[np.int64], names: list[str], n_labels: int
+    dataset: Dataset, chosen: npt.NDArray[np.int64], checkpoint: Checkpoint, outputs: list[str]
 ) -> Targets:
     """The number of each label, as the head counts them, or its score."""
     column = dataset.frame["label"]
@@ -143,7 +150,7 @@ def _targets(
             f"{dataset.source} has {what}, so there is nothing to score; give a labelled dataset, or "
             "name the column with --label."
         )
-    if n_labels == 1:
+    if len(outputs) == 1:
         scores = labels.cast(pl.Float64, strict=False)
         if scores.null_count():
             wrong = labels.filter(scores.is_null())[0]
@@ -152,18 +159,16 @@ def _targets(
                 "whose labels are numbers, or a checkpoint of its task."
             )
         return scores.to_numpy()
-    known = sorted(column.drop_nulls().unique().to_list(), key=lambda v: (len(v), v))
-    numbers = {str(i): i for i in range(n_labels)}
-    if not set(known) <= set(numbers):
-        numbers = {name: i for i, name in enumerate(names)}
-    if not set(known) <= set(numbers) or len(known) != n_labels:
-        shown = ", ".join(map(repr, known[:6])) + (", …" if len(known) > 6 else "")
-        raise ModelError(
-            f"The head has {n_labels} outputs ({', '.join(names)}) and {dataset.source} has "
-            f"{len(known)} labels ({shown}): they do not belong together; give a checkpoint of this "
-            "task."
-        )
+    numbers = classes.match(
+        column.drop_nulls().unique().to_list(), _class_names(dataset), outputs, dataset.source,
+        checkpoint.name,
+    )  # fmt: skip
     return labels.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+
+
+def _class_names(dataset: Dataset) -> tuple[str, ...] | None:
+    """Names of the classes: those that the source keeps, or those of the task of GLUE."""
+    return dataset.label_names or classes.GLUE.get(dataset.name)
 
 
 def load(subject: Subject, device: str = "auto") -> Loaded:
@@ -177,9 +182,10 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
 
     checkpoint = subject.checkpoint
     place = models.pick_device(device)
-    model = _classifier(checkpoint).to(place)
+    model = models.load_classifier(checkpoint).to(place)
     tokenizer = models.load_tokenizer(checkpoint)
     rows = tokenise.tokenise(subject.dataset.frame[subject.chosen], tokenizer, subject.max_length)
+    rows = tokenise.refuse_tokenless(rows)
     order = np.argsort(rows["length"].to_numpy(), kind="stable")
     rows = rows[order]
     if architectures.text_part(model) is not model:
@@ -200,33 +206,6 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
         ids = rows["token_ids"][batch].to_list()
         batches.append((batch, capturer.batch(ids, None if types[0] is None else types)))
     return Loaded(model, Inputs(len(rows), tuple(batches)), subject.targets[order])
-
-
-def _classifier(checkpoint: Checkpoint) -> Any:
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    from attnstore.model import models
-
-    pickled = checkpoints.weight_files(Path(checkpoint.folder))[0].suffix != ".safetensors"
-    with models.quiet(), models.explained(checkpoint, "task head"):
-        model, report = AutoModelForSequenceClassification.from_pretrained(
-            checkpoint.folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False,
-            use_safetensors=not pickled, ignore_mismatched_sizes=True, output_loading_info=True,
-        )  # fmt: skip
-    wrong = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
-    if wrong:
-        raise ModelError(
-            f"The weights of model {checkpoint.name!r} lack {len(wrong)} tensors of its task head or "
-            f"encoder, or have them in another shape, first {wrong[0]}; give a checkpoint that was "
-            "trained for this task."
-        )
-    if any(not torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
-        raise ModelError(
-            f"Model {checkpoint.name!r} has NaN or infinite weights: its training diverged; give an "
-            "earlier checkpoint."
-        )
-    return model.eval()
 
 
 class Work(Protocol):
@@ -252,6 +231,6 @@ def held(work: Work, subject: Subject, name: str, what: str) -> Iterator[None]:
     work.loaded  # noqa: B018 - refuses a model that cannot be used
     store.create(work.root)
     names = f"{subject.checkpoint.name} over {subject.dataset.name}"
-    with locks.hold(work.root / locks.FOLDER / f"{name}.lock", what=f"{what} {names}"):
+    with locks.hold(locks.path_of(work.root, name), what=f"{what} {names}"):
         work.look()
         yield

@@ -2,29 +2,31 @@
 
     done = copy("storage", "/backup/storage")
 
-Only what is committed is copied, in the order in which it is committed: arrays, fragments, then
-the marks of blocks, then the records of runs. So what a stopped copy leaves is a sound store that
-holds less, and the same command goes on from there. A place that holds other runs keeps them.
+Only what is committed is copied, in the order in which it is committed: models and datasets, which
+others refer to, arrays, fragments, then the marks of blocks, then the records of runs. So what a
+stopped copy leaves is a sound store that holds less, and the same command goes on from there. A place
+that holds other runs keeps them; `merging` tells what is added to what it holds of these.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attnstore import store as stores
+from attnstore.care import leftovers, merging
 from attnstore.disk import arrays, buckets, description, files, fragments, index, locks
 from attnstore.disk.files import Place
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameError, UsageError
 from attnstore.names import near
 
-_OF_A_NAME = ("models", "datasets", "runs")
-"""Tables in which one owner has one part, made from its content: another part is another thing."""
-_LAST = ("blocks", "runs")
-"""Tables that make the rest count, in the order in which they are written."""
+_FIRST = ("models", "datasets", "examples")
+"""Tables that others refer to, in the order in which they are written."""
+_ORDER = {table: i for i, table in enumerate((*_FIRST, "", "map_stats", "blocks", "runs"))}
+"""When the fragments of a table are written; all that are not named come after the names of `_FIRST`."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are done, and all of them."""
@@ -41,13 +43,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy did. files, bytes: of the whole; of them written now, the others were there."""
+    """What a copy did. files, bytes: of the whole; of them written now, the others were there.
+
+    notes: what stayed behind, since the target holds the same, or a result of its own.
+    """
 
     runs: list[str]
     files: int
     bytes: int
     written_files: int
     written_bytes: int
+    notes: Sequence[str] = ()
 
 
 def copy(
@@ -70,22 +76,33 @@ def copy(
     found = index.committed(root, {f.path for f in fragments.listing(root)})[0]
     wanted = _runs(found, runs)
     mine = found if runs is None else _about(root, found, wanted)
-    with _receiving(to, wanted):
-        held = {(f.table, f.owner, f.part): f.path for f in fragments.listing(to)}
-        _refuse_same_names(buckets.of(to), mine, held)
-        items = list(_items(root, wanted, mine, held))
-        return _write(buckets.of(root), buckets.of(to), wanted, items, progress)
+    with _receiving(to, wanted, mine):
+        mine, notes = _without_twins(to, mine)
+        wanted = sorted({f.owner for f in mine if f.table == "runs"})
+        with locks.registry(to):
+            _refuse_same_names(to, mine)
+        _clear_leftovers(root, to, mine)
+        merged = merging.plan(root, to, mine)
+        items = list(_items(root, wanted, merged.add))
+        for fragment in merged.unfinished:
+            fragments.discard(to, fragment)
+        done = _write(buckets.of(root), to, items, progress)
+        for fragment in merged.replaced:
+            fragments.discard(to, fragment)
+        return replace(done, runs=wanted, notes=[*notes, *merged.notes()])
 
 
 @contextlib.contextmanager
-def _receiving(root: Path, runs: list[str]) -> Iterator[None]:
-    """Make the target a store, hold it against a second copy and the runs against ingestion."""
+def _receiving(root: Path, runs: list[str], coming: list[Fragment]) -> Iterator[None]:
+    """Make the target a store, and hold what comes against whoever makes it there or cleans up."""
     stores.create(root)
+    place = buckets.of(root).name
     with contextlib.ExitStack() as held:
-        what = f"The store {buckets.of(root).name}"
-        held.enter_context(locks.hold(root / locks.FOLDER / "copy.lock", what=what))
+        held.enter_context(locks.hold(stores.copy_lock(root), what=f"The store {place}"))
         for run in runs:
             held.enter_context(locks.hold(stores.run_lock(root, run), what=f"Run {run}"))
+        for path in sorted({x for f in coming if (x := merging.lock(root, merging.kind(f)))}):
+            held.enter_context(locks.hold(path, what=f"What {path.stem} guards in {place}"))
         yield
         with contextlib.suppress(BusyError):  # it catches up when it is next opened
             index.catch_up(root)
@@ -101,41 +118,67 @@ def _runs(found: list[Fragment], runs: Sequence[str] | None) -> list[str]:
 
 
 def _about(root: Path, found: list[Fragment], wanted: list[str]) -> list[Fragment]:
-    """The fragments of some runs, of their models and of their datasets."""
+    """The fragments of some runs, of their models and datasets, and of what their scores name."""
     records = [fragments.read(root, f) for f in found if f.table == "runs" and f.owner in wanted]
     owners = {*wanted, *(r[name].item() for r in records for name in ("model", "dataset"))}
-    return [f for f in found if f.owner in owners]
+    mine = [f for f in found if f.owner in owners]
+    scores = [fragments.read(root, f) for f in mine if f.table == "evaluations"]
+    named = {
+        (table, name)
+        for rows in scores
+        for table, column in (("models", "base"), ("datasets", "dataset"), ("examples", "dataset"))
+        for name in rows[column]
+    }
+    return [f for f in found if f.owner in owners or (f.table, f.owner) in named]
 
 
-Parts = dict[tuple[str, str, str], str]
-"""(table, owner, part): path."""
-
-
-def _refuse_same_names(place: Place, mine: list[Fragment], held: Parts) -> None:
-    there = {(table, owner) for table, owner, _ in held if table in _OF_A_NAME}
+def _without_twins(to: Path, mine: list[Fragment]) -> tuple[list[Fragment], list[str]]:
+    """Leave out runs whose content the target has, or what is copied has, under another name."""
+    names = {f.part: f.owner for f in fragments.listing(to, "runs")}
+    twins: dict[str, str] = {}
     for f in mine:
-        if (f.table, f.owner) in there and (f.table, f.owner, f.part) not in held:
+        if f.table == "runs" and names.setdefault(f.part, f.owner) != f.owner:
+            twins[f.owner] = names[f.part]
+    notes = [
+        f"Run {run} was not copied: {buckets.of(to).name} holds the same run as {other}."
+        for run, other in twins.items()
+    ]
+    of_runs = ("runs", *index.OF_RUNS)
+    return [f for f in mine if f.table not in of_runs or f.owner not in twins], notes
+
+
+def _refuse_same_names(to: Path, mine: list[Fragment]) -> None:
+    """UsageError where a name of what is copied stands for something else in the target."""
+    held = {(f.table, f.owner): f.part for f in fragments.listing(to)}
+    for f in mine:
+        if f.table in merging.OF_A_NAME and held.get((f.table, f.owner), f.part) != f.part:
             raise UsageError(
-                f"{place.name} holds other content under the name {f.owner} (in {f.table}); copy "
-                "to another place, or name the runs to copy with --run."
+                f"{buckets.of(to).name} holds other content under the name {f.owner} (in {f.table}); "
+                "copy to another place, or name the runs to copy with --run."
             )
 
 
-def _items(root: Path, wanted: list[str], mine: list[Fragment], held: Parts) -> Iterator[Item]:
-    """What to copy, in the order in which it is committed.
+def _clear_leftovers(root: Path, to: Path, mine: list[Fragment]) -> None:
+    """Delete what a stopped drop or copy left in the target under names of runs that come now."""
+    known = {f.owner for f in fragments.listing(to, "runs")}
+    coming = {f.path for f in mine}
+    for f in mine:
+        if f.table == "runs" and f.owner in known:
+            leftovers.discard(to, f.owner, fragments.read(root, f)["run_key"].item())
+        elif f.table == "runs":
+            leftovers.discard_but(to, f.owner, coming)
 
-    The same part under another checksum is the same thing made elsewhere, and stays; so do the
-    shards and statistics of a block that is committed there.
+
+def _items(root: Path, wanted: list[str], added: list[Fragment]) -> Iterator[Item]:
+    """What to copy, in the order in which it is committed: what others refer to comes before them.
+
+    The shards and statistics of a block that the target has of its own stay as they are.
     """
-    theirs = {
-        key for f in mine if (key := (f.table, f.owner, f.part)) in held and held[key] != f.path
-    }
-    blocks = {(owner, part) for table, owner, part in theirs if table == "blocks"}
-    left = [
-        f for f in mine
-        if ((f.owner, f.part) not in blocks if f.table == "map_stats"
-            else (f.table, f.owner, f.part) not in theirs)
-    ]  # fmt: skip
+    blocks = {(f.owner, f.part) for f in added if f.table == "blocks"}
+    added = [f for f in added if f.table != "map_stats" or (f.owner, f.part) in blocks]
+    order = sorted(added, key=lambda f: (_ORDER.get(f.table, len(_FIRST)), f.path))
+    names = [f for f in order if f.table in _FIRST]
+    yield from (Item(f.path, f.bytes, f.crc32c) for f in names)
     described: dict[str, bytes] = {}
     for run in wanted:
         if not description.described(root, run):
@@ -143,13 +186,12 @@ def _items(root: Path, wanted: list[str], mine: list[Fragment], held: Parts) -> 
         described |= description.files(root, run)  # groups above several runs only once
     yield from (Item(path, len(x), files.crc32c(x)) for path, x in described.items())
     lying = {path: f.bytes for run in wanted for path, f in arrays.shards(root, run).items()}
-    for f in left:
+    for f in order:
         if f.table == "blocks":
             block = fragments.read(root, f).row(0, named=True)
             for path, value in arrays.sealed(f.owner, block).items():
                 yield Item(path, lying.get(path, 0), value)
-    for f in sorted(left, key=lambda f: (f.table in _LAST and _LAST.index(f.table) + 1, f.path)):
-        yield Item(f.path, f.bytes, f.crc32c)
+    yield from (Item(f.path, f.bytes, f.crc32c) for f in order[len(names) :])
 
 
 def _read(source: Place, path: str) -> bytes:
@@ -162,11 +204,10 @@ def _read(source: Place, path: str) -> bytes:
         ) from error
 
 
-def _write(
-    source: Place, target: Place, runs: list[str], items: list[Item], progress: Progress
-) -> Copied:
-    """Copy what is not there yet, and read back what was written."""
+def _write(source: Place, to: Path, items: list[Item], progress: Progress) -> Copied:
+    """Copy what is not there yet, and read back what was written; names and records under a lock."""
     total = sum(item.bytes for item in items)
+    target = buckets.of(to)
     done = count = written = 0
     for item in items:
         if target.crc32c(item.path) != item.crc32c:
@@ -176,14 +217,39 @@ def _write(
                     f"{item.path} of {source.name} is not what was committed, and was not copied; "
                     "`attnstore verify` tells how to mend it."
                 )
-            write = target.commit if item.path.startswith(f"{fragments.FOLDER}/") else target.write
-            write(item.path, data)
-            if target.crc32c(item.path) != item.crc32c:
-                raise StoreError(
-                    f"{item.path} reads back differently from {target.name} than it was written; "
-                    "check that storage, and run the same command again."
-                )
+            with _named(to, item.path):
+                _put(target, item, data)
             count, written = count + 1, written + item.bytes
         done += item.bytes
         progress(done, total)
-    return Copied(runs, len(items), total, count, written)
+    return Copied([], len(items), total, count, written)
+
+
+@contextlib.contextmanager
+def _named(to: Path, path: str) -> Iterator[None]:
+    """Hold the registry while a model, dataset or run gets its name, if nobody else has taken it."""
+    _, table, *owner = path.split("/")
+    if table not in merging.OF_A_NAME or not path.startswith(f"{fragments.FOLDER}/"):
+        yield
+        return
+    part = owner.pop().partition(".")[0]
+    with locks.registry(to):
+        held = fragments.listing(to, table)
+        if any(f.owner == "/".join(owner) and f.part != part for f in held) or (
+            table == "runs" and any(f.part == part and f.owner != "/".join(owner) for f in held)
+        ):
+            raise BusyError(
+                f"{buckets.of(to).name} has been given other content, or the same run under another "
+                f"name, than {'/'.join(owner)} meanwhile; run the same command again."
+            )
+        yield
+
+
+def _put(target: Place, item: Item, data: bytes) -> None:
+    write = target.commit if item.path.startswith(f"{fragments.FOLDER}/") else target.write
+    write(item.path, data)
+    if target.crc32c(item.path) != item.crc32c:
+        raise StoreError(
+            f"{item.path} reads back differently from {target.name} than it was written; "
+            "check that storage, and run the same command again."
+        )

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,7 @@ from bertviz import head_view
 
 kept = np.load("{first}")
 attention = [torch.from_numpy(layer) for layer in kept["attention"]]
-head_view(attention, kept["tokens"].tolist(), int(kept["sentence_b_start"]) or None)
+head_view(attention, kept["texts"].tolist(), int(kept["sentence_b_start"]) or None)
 ```
 
 BertViz counts the layers of a file from 0; `kept["layers"]` and `kept["heads"]` are their numbers.
@@ -59,9 +59,17 @@ class Exported:
     bytes: int
 
 
+class _Names(NamedTuple):
+    """The L tokens of an input: as written in the vocabulary, and as people read them."""
+
+    tokens: list[str]
+    texts: list[str]
+
+
 @dataclass(frozen=True)
 class _Maps:
-    """The maps to export. inputs: example, tokens, second (first position of the second text)."""
+    """The maps to export. inputs: example, tokens (as in the vocabulary), texts (as people read
+    them), second (first position of the second text)."""
 
     store: Store
     run: str
@@ -70,10 +78,10 @@ class _Maps:
     inputs: pl.DataFrame
     progress: Progress
 
-    def __iter__(self) -> Iterator[tuple[int, list[str], int | None, npt.NDArray[np.float32]]]:
-        """(example, tokens, second, maps (layer, head, L, L)) of each input."""
-        for done, (example, tokens, second) in enumerate(self.inputs.iter_rows()):
-            yield example, tokens, second, self.store.maps(self.run, example)
+    def __iter__(self) -> Iterator[tuple[int, _Names, int | None, npt.NDArray[np.float32]]]:
+        """(example, names of its tokens, second, maps (layer, head, L, L)) of each input."""
+        for done, (example, tokens, texts, second) in enumerate(self.inputs.iter_rows()):
+            yield example, _Names(tokens, texts), second, self.store.maps(self.run, example)
             self.progress(done + 1, len(self.inputs))
 
 
@@ -92,8 +100,9 @@ def export(
     """
     if to not in FORMATS:
         raise UsageError(f"Nothing exports to {to!r}; give one of {', '.join(FORMATS)}.")
-    maps = _maps(store, run, examples, progress)
     write, ending = FORMATS[to]
+    _require_ending(to, ending, out)
+    maps = _maps(store, run, examples, progress)
     path = Path(out or run.replace("/", "-") + ending).expanduser().absolute()
     if path.exists():
         raise UsageError(f"{path} exists; give another place with --out, or move it away.")
@@ -111,6 +120,21 @@ def export(
     return Exported(path, len(maps.inputs), sum(p.stat().st_size for p in files))
 
 
+_FILES = (
+    ".zarr", ".parquet", ".npz", ".npy", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".md", ".tex",
+    ".html", ".xlsx", ".h5", ".hdf5", ".zip", ".pt", ".safetensors", ".png", ".svg", ".pdf",
+)  # fmt: skip
+"""Endings that name a form of files, of which an export has one or none."""
+
+
+def _require_ending(to: str, ending: str, out: str | Path | None) -> None:
+    """Raise UsageError where `out` ends as another form of files does."""
+    named = Path(out or "").suffix.lower()
+    if named in _FILES and named != ending:
+        wanted = f"end --out in {ending}" if ending in _FILES else "give --out the name of a folder"
+        raise UsageError(f"An export --to {to} is no {named}; {wanted}.")
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -121,7 +145,7 @@ def _remove(path: Path) -> None:
 def _maps(store: Store, run: str, examples: Sequence[int] | None, progress: Progress) -> _Maps:
     record = store.run(run).record
     inputs = store.sql(
-        "SELECT example, tokens, second FROM inputs LEFT JOIN "
+        "SELECT example, tokens, texts, second FROM inputs LEFT JOIN "
         "(SELECT example, min(position) AS second FROM tokens WHERE run = $run AND segment = 1 "
         "GROUP BY example) USING (example) WHERE run = $run ORDER BY example",
         run=run,
@@ -140,7 +164,7 @@ def _maps(store: Store, run: str, examples: Sequence[int] | None, progress: Prog
 
 
 def _to_npz(maps: _Maps, path: Path) -> None:
-    """One file for numpy.load: layers, heads, examples, and maps_N, tokens_N of each example N."""
+    """One file for numpy.load: layers, heads, examples, and maps_N, tokens_N, texts_N of each example N."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
 
         def put(name: str, array: Any) -> None:
@@ -150,8 +174,9 @@ def _to_npz(maps: _Maps, path: Path) -> None:
         put("layers", maps.layers)
         put("heads", maps.heads)
         put("examples", maps.inputs["example"].to_numpy())
-        for example, tokens, _, weights in maps:
-            put(f"tokens_{example}", tokens)
+        for example, names, _, weights in maps:
+            put(f"tokens_{example}", names.tokens)
+            put(f"texts_{example}", names.texts)
             put(f"maps_{example}", weights)
 
 
@@ -160,11 +185,11 @@ def _to_parquet(maps: _Maps, path: Path) -> None:
     schema = pa.schema(
         [("run", pa.string()), ("example", pa.int64()), ("layer", pa.int16()), ("head", pa.int16()),
          ("length", pa.int32()), ("tokens", pa.list_(pa.string())),
-         ("weights", pa.list_(pa.float32()))]
+         ("texts", pa.list_(pa.string())), ("weights", pa.list_(pa.float32()))]
     )  # fmt: skip
     n_maps = len(maps.layers) * len(maps.heads)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for example, tokens, _, weights in maps:
+        for example, (tokens, texts), _, weights in maps:
             offsets = np.arange(n_maps + 1) * len(tokens) ** 2
             columns = [
                 [maps.run] * n_maps,
@@ -173,6 +198,7 @@ def _to_parquet(maps: _Maps, path: Path) -> None:
                 np.tile(maps.heads, len(maps.layers)),
                 [len(tokens)] * n_maps,
                 [tokens] * n_maps,
+                [texts] * n_maps,
                 pa.ListArray.from_arrays(offsets.astype(np.int32), weights.ravel()),
             ]
             arrays = [pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)]
@@ -196,29 +222,31 @@ def _to_zarr(maps: _Maps, path: Path) -> None:
     group.create_array("length", data=lengths, dimension_names=("example",))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # texts are an extension of Zarr's specification
-        group.create_array(
-            "token", shape=shape[:1] + shape[3:4], dtype=str, chunks=(1, longest),
-            dimension_names=("example", "from"), fill_value="",
-        )  # fmt: skip
+        for name in ("token", "text"):
+            group.create_array(
+                name, shape=shape[:1] + shape[3:4], dtype=str, chunks=(1, longest),
+                dimension_names=("example", "from"), fill_value="",
+            )  # fmt: skip
     array = group.create_array(
         "maps", shape=shape, dtype=np.float32, chunks=(1, *shape[1:]), fill_value=np.nan,
         dimension_names=("example", "layer", "head", "from", "to"),
     )  # fmt: skip
-    for i, (_, tokens, _, weights) in enumerate(maps):
+    for i, (_, (tokens, texts), _, weights) in enumerate(maps):
         group["token"][i, : len(tokens)] = np.array(tokens, dtype=object)
+        group["text"][i, : len(tokens)] = np.array(texts, dtype=object)
         array[i, :, :, : len(tokens), : len(tokens)] = weights
 
 
 def _to_bertviz(maps: _Maps, path: Path) -> None:
-    """A folder with one npz per example: attention (layer, 1, head, L, L), tokens, and README.md."""
+    """A folder with one npz per example: attention (layer, 1, head, L, L), tokens, texts, and README.md."""
     path.mkdir(parents=True)
-    for example, tokens, second, weights in maps:
+    for example, names, second, weights in maps:
         np.savez_compressed(
-            path / f"example-{example}.npz", attention=weights[:, None], tokens=tokens,
-            sentence_b_start=second or 0, layers=maps.layers, heads=maps.heads,
+            path / f"example-{example}.npz", attention=weights[:, None], tokens=names.tokens,
+            texts=names.texts, sentence_b_start=second or 0, layers=maps.layers, heads=maps.heads,
         )  # fmt: skip
     first = f"example-{maps.inputs['example'][0]}.npz"
-    (path / "README.md").write_text(_BERTVIZ.format(run=maps.run, first=first))
+    (path / "README.md").write_text(_BERTVIZ.format(run=maps.run, first=first), "utf-8")
 
 
 FORMATS: dict[str, tuple[Callable[[_Maps, Path], None], str]] = {

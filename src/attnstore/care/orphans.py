@@ -10,6 +10,7 @@ in use, and temporary files of the last hour. Damaged files are `verify`'s.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import polars as pl
 
 from attnstore import store as stores
 from attnstore.disk import arrays, buckets, fragments, index, locks
-from attnstore.errors import AttnstoreError, BusyError
+from attnstore.errors import AttnstoreError, BusyError, StoreError
 
 FOLDER = "orphans"
 """Folder of a store that holds what was moved aside."""
@@ -60,17 +61,52 @@ class Orphans:
 def collect(path: str | Path, dry: bool = False, progress: Progress = lambda *_: None) -> Orphans:
     """Find what nothing refers to, and move it aside unless `dry`.
 
-    Raises StoreError (there is no store, or it cannot be written), BusyError (a run is being
-    planned).
+    Raises StoreError (there is no store, it cannot be written, or a part of its fragments cannot be
+    seen), BusyError (a run is being planned, or something is copied to the store).
     """
     root = stores.find(path)
     with (
         contextlib.ExitStack() as held,
+        locks.hold(stores.copy_lock(root), what=f"The store {buckets.of(root).name}"),
         locks.registry(root),
     ):
+        _refuse_unseen(root)
         found, notes = _find(root, held)
         folder = _move(root, found, progress) if found and not dry else None
         return Orphans(found, notes, folder)
+
+
+def _refuse_unseen(root: Path) -> None:
+    """StoreError where a folder of fragments is not looked into: whose data is of use is unknown then."""
+    place = buckets.of(root)
+    listed = {str(Path(f.path).parent) for f in fragments.listing(root)} if place.near else set()
+    for folder in _unseen(root / fragments.FOLDER) if place.near else ():
+        inside = folder.relative_to(root).as_posix()
+        if not any(f"{path}/".startswith(f"{inside}/") for path in listed):
+            raise StoreError(
+                f"{inside} of {place.name} is a link or a folder that cannot be looked into, and may "
+                "hold records of runs; nothing was moved: put the folder itself there, readable, and "
+                "run the same command again."
+            )
+
+
+def _unseen(folder: Path) -> Iterator[Path]:
+    """Links to folders or to nothing, and folders that cannot be listed, at or below a folder."""
+    if folder.is_symlink():
+        yield folder
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return
+    except OSError:
+        yield folder
+        return
+    for entry in entries:
+        if entry.is_symlink() and not entry.is_file():
+            yield Path(entry.path)
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _unseen(Path(entry.path))
 
 
 def _find(root: Path, held: contextlib.ExitStack) -> tuple[list[Orphan], list[str]]:

@@ -11,8 +11,14 @@ import click
 import polars as pl
 
 from attnstore.commands import cli_output
-from attnstore.commands.options import format_option, param_option
-from attnstore.commands.questions import answer, reading
+from attnstore.commands.options import (
+    format_option,
+    memory_option,
+    param_option,
+    rows_out_option,
+    said,
+)
+from attnstore.commands.questions import bounded, reading
 from attnstore.errors import UsageError
 from attnstore.query import analyses
 
@@ -21,30 +27,35 @@ from attnstore.query import analyses
 @click.argument("text")
 @param_option
 @format_option
-@click.option("--out", metavar="FILE", help="Write the rows there; its ending names the format.")
+@rows_out_option
+@memory_option
 @click.pass_obj
-def sql(store: str, text: str, params: dict[str, Any], form: str | None, out: str | None) -> None:
+def sql(
+    store: str, text: str, params: dict[str, Any], form: str | None, out: str | None, memory: int
+) -> None:
     """Ask a question in SQL. TEXT may be @FILE, or - for stdin.
 
     \b
     Example: attnstore sql 'FROM map_stats WHERE run = $run LIMIT 5' --param run=minilm/sample
     """
+    form = cli_output.format_of(form, out)
     asked = _text(text)
     with reading(store) as opened:
-        cli_output.emit(answer(lambda: opened.sql(asked, **params)), form, out)
+        cli_output.emit(bounded(opened, memory, lambda: opened.sql(asked, **params)), form, out)
 
 
 def _text(text: str) -> str:
-    if text == "-":
-        return sys.stdin.read()
-    if not text.startswith("@"):
-        return text
+    """The question itself, or what the file or stdin holds, as UTF-8."""
+    if text != "-" and not text.startswith("@"):
+        return said(text)
+    name = "Standard input" if text == "-" else f"The file {text[1:]}"
     try:
-        return Path(text[1:]).expanduser().read_text()
+        data = sys.stdin.buffer.read() if text == "-" else Path(text[1:]).expanduser().read_bytes()
+        return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UsageError(
-            f"The file {text[1:]} cannot be read ({reason}); TEXT is @FILE."
+            f"{name} cannot be read ({reason}); TEXT is SQL, @FILE, or - for stdin."
         ) from error
 
 
@@ -52,18 +63,26 @@ def _text(text: str) -> str:
 @click.argument("name", required=False)
 @param_option
 @format_option
+@rows_out_option
+@memory_option
 @click.pass_obj
-def query(store: str, name: str | None, params: dict[str, Any], form: str | None) -> None:
+def query(
+    store: str, name: str | None, params: dict[str, Any], form: str | None, out: str | None,
+    memory: int,
+) -> None:  # fmt: skip
     """Run an analysis of sql/analysis; without NAME, list them.
 
     \b
     Example: attnstore query special_tokens --param run=minilm/sample
     """
+    form = cli_output.format_of(form, out)
     if name is None:
-        cli_output.emit(_analyses(), form, None)
+        cli_output.emit(_analyses(), form, out)
         return
     with reading(store) as opened:
-        cli_output.emit(answer(lambda: analyses.run(opened, name, **params)), form, None)
+        cli_output.emit(
+            bounded(opened, memory, lambda: analyses.run(opened, name, **params)), form, out
+        )
 
 
 def _analyses() -> pl.DataFrame:

@@ -25,6 +25,8 @@ def copy(source: str, target: str, runs: tuple[str, ...]) -> None:
 
     with bar("copying") as progress:
         done = copying.copy(source, target, runs or None, progress)
+    for note in done.notes:
+        click.echo(f"attnstore: note: {note}", err=True)
     there = done.bytes - done.written_bytes
     click.echo(
         f"{len(done.runs)} runs in {done.files:,} files: {size(done.written_bytes)} copied and "

@@ -35,3 +35,7 @@ for command in (
     carrying.copy, carrying.export, serve,
 ):  # fmt: skip
     main.add_command(command)
+
+
+if __name__ == "__main__":
+    main(prog_name="attnstore")

@@ -1,49 +1,101 @@
-"""How the command line shows rows: a table for the eye, or csv, json, parquet, markdown."""
+"""How the command line shows rows: a table for the eye, or csv, json, parquet, markdown, latex, html."""
 
 from __future__ import annotations
 
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
+from attnstore.commands import documents
 from attnstore.errors import UsageError
 from attnstore.readable import cell, places
 
-FORMATS = ("table", "csv", "json", "parquet", "markdown")
+FORMATS = ("table", "csv", "tsv", "json", "parquet", "markdown", "latex", "html")
 ROWS = 40
 """Rows that a table shows; the other formats give every one."""
-_ENDINGS = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".md": "markdown"}
+_ENDINGS = {
+    ".txt": "table", ".csv": "csv", ".tsv": "tsv", ".json": "json", ".parquet": "parquet",
+    ".md": "markdown", ".tex": "latex", ".html": "html",
+}  # fmt: skip
 _WIDEST = 80  # columns of a value where the width is not limited
 _NARROWEST = 12  # columns that a text keeps before whole columns give way
 _GAP = "  "
 
 
-def emit(frame: pl.DataFrame, form: str | None, out: str | None) -> None:
-    """Show rows on stdout, or write them to a file, whose ending gives the format if none is given.
+def format_of(form: str | None, out: str | None) -> str:
+    """The format of an output: the one asked for, else the one that the file's ending names.
 
-    Raises UsageError for parquet to a terminal, and for a file that cannot be written.
+    Raises UsageError for an ending that names none, or another one than asked for, and for parquet
+    to a terminal. Called before a question is asked, so that nothing is computed in vain.
     """
-    form = form or _ENDINGS.get(Path(out).suffix.lower() if out else "", "table")
-    if form == "parquet" and out is None and sys.stdout.isatty():
-        raise UsageError("Parquet is not for a terminal; give --out FILE or pipe it on.")
-    if form == "table":
-        data = table(frame, None if out else _terminal_width()).encode()
-    elif form == "markdown":
-        data = markdown(frame).encode()
-    elif form == "csv":
-        data = flat(frame).write_csv().encode()
-    elif form == "json":
-        data = frame.write_json().encode() + b"\n"
-    else:
+    if out is None:
+        if form == "parquet" and sys.stdout.isatty():
+            raise UsageError("Parquet is not for a terminal; give --out FILE or pipe it on.")
+        return form or "table"
+    ending = Path(out).suffix.lower()
+    named = _ENDINGS.get(ending)
+    if form is None and named is None:
+        raise UsageError(
+            f"{out} names no format that rows can be written in; end it in {', '.join(_ENDINGS)}, or "
+            "give --format."
+        )
+    if form is not None and (named or form) != form:
+        raise UsageError(
+            f"--format {form} and the file {out}, which would hold {named}, do not fit; leave "
+            "--format out, or give the file another ending."
+        )
+    if named is None and ending in _FOREIGN:
+        raise UsageError(f"attnstore writes no {ending} files; end it in {', '.join(_ENDINGS)}.")
+    return form or str(named)
+
+
+_FOREIGN = (
+    ".xlsx", ".xls", ".ods", ".feather", ".arrow", ".ipc", ".avro", ".orc", ".jsonl", ".ndjson",
+    ".db", ".duckdb", ".sqlite", ".pkl", ".pickle", ".npy", ".npz", ".pdf", ".docx", ".gz", ".zip",
+    ".png", ".svg", ".xml", ".yaml", ".yml", ".toml",
+)  # fmt: skip
+"""Endings of formats that are not written: a file of another format under them misleads."""
+
+
+def emit(frame: pl.DataFrame, form: str | None, out: str | None) -> None:
+    """Show rows on stdout, or write them to a file, in the format that `format_of` gives.
+
+    Raises UsageError as it does, and for a file that cannot be written.
+    """
+    form = format_of(form, out)
+    try:
+        data = _bytes(frame, form, None if out else _terminal_width())
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(
+            f"These rows cannot be written as {form} ({str(error).splitlines()[0]}); cast the column "
+            "to text in the query, or take another --format."
+        ) from error
+    write(data, out)
+
+
+def _bytes(frame: pl.DataFrame, form: str, width: int | None) -> bytes:
+    """Rows in a format; width: of a table, in columns."""
+    if form == "parquet":
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
-        data = buffer.getvalue()
-    write(data, out)
+        return buffer.getvalue()
+    texts: dict[str, Callable[[], str]] = {
+        "table": lambda: table(frame, width),
+        "csv": lambda: flat(frame).write_csv(),
+        "tsv": lambda: flat(frame).write_csv(separator="\t"),
+        "json": lambda: json_text(frame) + "\n",
+        "markdown": lambda: markdown(frame),
+        "latex": lambda: documents.latex(frame),
+        "html": lambda: documents.html(frame),
+    }
+    return texts[form]().encode()
 
 
 def write(data: bytes, out: str | None) -> None:
@@ -67,17 +119,34 @@ def _terminal_width() -> int | None:
 
 
 def flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Lists and structs as JSON text, which csv can hold."""
-    nested = [
+    """Lists and structs as JSON text, bytes as hexadecimal digits, which csv can hold."""
+    return _texts_of(frame, [n for n, kind in frame.schema.items() if kind.is_nested()])
+
+
+def json_text(frame: pl.DataFrame) -> str:
+    """Rows as a JSON array of objects; bytes as hexadecimal digits."""
+    holding = [n for n, kind in frame.schema.items() if kind.is_nested() and "Binary" in str(kind)]
+    return _texts_of(frame, holding).write_json()
+
+
+def _texts_of(frame: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """These columns as JSON text, and those of bytes as hexadecimal digits."""
+    texts = [
         pl.Series(name, [_json(v) for v in frame[name].to_list()], dtype=pl.String)
-        for name, kind in frame.schema.items()
-        if kind.is_nested()
+        for name in names
     ]
-    return frame.with_columns(nested)
+    hexadecimal = [
+        frame[name].bin.encode("hex") for name, kind in frame.schema.items() if kind == pl.Binary
+    ]
+    return frame.with_columns(*texts, *hexadecimal)
 
 
 def _json(value: object) -> str | None:
-    return None if value is None else json.dumps(value, default=str, ensure_ascii=False)
+    return None if value is None else json.dumps(value, default=_known, ensure_ascii=False)
+
+
+def _known(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def markdown(frame: pl.DataFrame) -> str:

@@ -17,7 +17,7 @@ from attnstore.errors import UsageError
 from attnstore.readable import duration, size
 
 if TYPE_CHECKING:
-    from attnstore.refresh.making import Outcome
+    from attnstore.refresh.outcome import Outcome
 
 DECLARED = "attnstore.toml"
 
@@ -62,7 +62,7 @@ def plan(file: str, form: str | None) -> None:
     if form not in (None, "table"):
         cli_output.emit(table, form, None)
         return
-    held = len(found.pairs) - len(found.to_ingest)
+    held = sum(pair.state == "held" for pair in found.pairs)
     if len(table):
         cli_output.emit(
             table.with_columns(
@@ -91,7 +91,9 @@ def _cost(table: pl.DataFrame) -> str:
 @file_argument
 @click.option("--wait", is_flag=True,
               help="Wait for another refresh of the store, and for checkpoints to settle.")  # fmt: skip
-def refresh(file: str, wait: bool) -> None:
+@click.option("--retry", is_flag=True,
+              help="Try again what was refused before, though its files are the same.")  # fmt: skip
+def refresh(file: str, wait: bool, retry: bool) -> None:
     """Make the store what the file says, nothing twice; also python -m flows.refresh.
 
     \b
@@ -101,7 +103,7 @@ def refresh(file: str, wait: bool) -> None:
     from attnstore.refresh import making  # the write side
 
     with Progress() as progress:
-        outcome = making.refresh(file, wait=wait, progress=progress, say=click.echo)
+        outcome = making.refresh(file, wait=wait, retry=retry, progress=progress, say=click.echo)
     sys.exit(tell(outcome))
 
 
@@ -113,6 +115,10 @@ def tell(outcome: Outcome) -> int:
         cli_output.emit(outcome.most.select(shown), None, None)
     for sentence in outcome.waiting:
         click.echo(f"attnstore: waiting for {sentence}", err=True)
+    for sentence in outcome.refused:
+        click.echo(
+            f"attnstore: refused before, not tried again (--retry does): {sentence}", err=True
+        )
     for sentence in outcome.problems:
         click.echo(f"attnstore: {sentence}", err=True)
     if not (outcome.changed or outcome.problems):

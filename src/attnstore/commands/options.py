@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from attnstore.commands import cli_output
 from attnstore.errors import UsageError
 from attnstore.headsets import UNIFORM, VALUES
 from attnstore.names import PRECISIONS
+from attnstore.query import process_memory
 from attnstore.specs import parse_numbers
 
 Command = Callable[..., Any]
@@ -50,6 +52,8 @@ _OPTIONS = (
                  help="Hub id (id@revision), folder or package:NAME; several times for several."),
     click.option("--dataset", "datasets", multiple=True, required=True, metavar="DATASET[=NAME]",
                  help="glue/<task>, a file, a folder, a Hub id, or sample; may be repeated."),
+    click.option("--base", metavar="NAME",
+                 help="Model of the store that these were trained from, for drift."),
     _SPLIT,
     click.option("--limit", type=int, metavar="N", help="A random sample of N examples."),
     _SEED,
@@ -115,14 +119,22 @@ def parameters(
             raise UsageError(f"--param {text} names no value; write --param name=value.")
         if name in found:
             raise UsageError(f"--param {name} is given twice; give it once.")
-        found[name] = _value(value)
+        found[name] = _value(said(value))
     return found
+
+
+def said(text: str) -> str:
+    """An argument as UTF-8, where the locale took its bytes for something else."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _value(text: str) -> Any:
     try:
         value = json.loads(text, parse_constant=_no_number)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return text if isinstance(value, dict) else value
 
@@ -135,3 +147,7 @@ param_option = click.option("--param", "params", multiple=True, callback=paramet
                             help="Value of $K in the SQL; several times for several.")  # fmt: skip
 format_option = click.option("--format", "form", type=click.Choice(cli_output.FORMATS),
                              help="How to show the rows.  [default: table]")  # fmt: skip
+rows_out_option = click.option("--out", metavar="FILE",
+                              help="Write the rows there; its ending names the format.")  # fmt: skip
+memory_option = click.option("--memory", type=click.IntRange(64), default=process_memory.MEMORY >> 20,
+                            show_default=True, metavar="MIB", help="Memory that the question may take.")  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -11,8 +12,11 @@ from typing import TypeVar
 import click
 
 from attnstore import store as stores
+from attnstore.errors import QueryError
+from attnstore.query import process_memory
 from attnstore.store import Store
 
+_MEMORY = re.compile("out of memory|bad.alloc|allocat|MemoryError", re.IGNORECASE)
 _T = TypeVar("_T")
 
 
@@ -23,6 +27,22 @@ def reading(path: str) -> Iterator[Store]:
         if store.behind:
             click.echo(f"attnstore: note: {store.behind}", err=True)
         yield store
+
+
+def bounded(store: Store, memory: int, ask: Callable[[], _T]) -> _T:
+    """`answer`, where the question may take so many MiB of memory. Raises QueryError beyond."""
+    most = memory << 20
+    store.settings |= process_memory.settings(most)
+    try:
+        with process_memory.bound(most):
+            return answer(ask)
+    except (MemoryError, QueryError) as error:
+        if not (isinstance(error, MemoryError) or _MEMORY.search(str(error))):
+            raise
+        raise QueryError(
+            f"The question needs more than {memory:,} MiB of memory; ask for less, or raise the "
+            f"bound with --memory {2 * memory}."
+        ) from error
 
 
 def answer(ask: Callable[[], _T]) -> _T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -10,9 +11,37 @@ import click
 
 from attnstore.errors import AttnstoreError
 
+_EXTRAS = {
+    "spacy": "spacy", "bertviz": "bertviz", "prefect": "flows", "prefect_dask": "dask",
+    "prefect_ray": "ray",
+}  # fmt: skip
+"""Packages that come with an extra of attnstore, by the extra's name."""
+
+
+def _missing(error: ImportError) -> str:
+    """A sentence about a package that cannot be imported, and the command that brings it."""
+    name = (error.name or "").split(".")[0]
+    reason = (str(error).strip().splitlines() or ["no reason is given"])[0]
+    if not name:
+        return f"A package that this needs cannot be imported: {reason.rstrip('.')}."
+    wanted = f"'attnstore[{_EXTRAS[name]}]'" if name in _EXTRAS else name.replace("_", "-")
+    if isinstance(error, ModuleNotFoundError):
+        return f"The package {name}, which this needs, is not installed; `pip install {wanted}` brings it."
+    return (
+        f"The package {name} cannot be used ({reason.rstrip('.')}); `pip install --upgrade {wanted}` "
+        "may bring one that fits."
+    )
+
 
 class _Sentences(click.Command):
     """A click command that ends so. Ctrl-C is exit code 130, a closed pipe is quiet."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run from the command line: what is printed is UTF-8 in every locale."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError):  # another's stream
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+        return super().main(*arguments, **options)
 
     def invoke(self, context: click.Context) -> Any:
         """Run the command."""
@@ -20,6 +49,11 @@ class _Sentences(click.Command):
             return super().invoke(context)
         except AttnstoreError as error:
             click.echo(f"attnstore: {error}", err=True)
+            context.exit(2)
+        except ImportError as error:
+            if (error.name or "").split(".")[0] in ("attnstore", "flows"):
+                raise
+            click.echo(f"attnstore: {_missing(error)}", err=True)
             context.exit(2)
         except KeyboardInterrupt:
             click.echo(

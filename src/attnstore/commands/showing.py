@@ -45,19 +45,21 @@ def show(store: str, run: str, example: int, layer: int, head: int, out: str | N
     \b
     Example: attnstore show minilm/sample 3 2 5 --out map.png
     """
-    with reading(store) as opened:
-        found = opened.map(run, example, layer, head)
     if out:
         from attnstore.show import figures  # matplotlib takes long to import
 
+        figures.kind_of(out)
+    with reading(store) as opened:
+        found = opened.map(run, example, layer, head)
+    if out:
         click.echo(
-            figures.save(figures.attention_map(found.weights, found.tokens, found.title), out)
+            figures.save(figures.attention_map(found.weights, found.texts, found.title), out)
         )
         return
     console = Console()
     colour = console.color_system in ("256", "truecolor")
     console.print(found.title, markup=False, highlight=False, style="bold")
-    console.print(terminal.picture(found.weights, found.tokens, console.width, colour))
+    console.print(terminal.picture(found.weights, found.texts, console.width, colour))
 
 
 @click.command()
@@ -77,7 +79,9 @@ def figure(store: str, name: str | None, params: dict[str, Any], out: str | None
     if name is None:
         cli_output.emit(paper_figures.listing(), None, None)
         return
+    out = out or f"{name}.png"
+    figures.kind_of(out)
     with reading(store) as opened:
         drawing = answer(lambda: paper_figures.draw(opened, name, **params))
     click.echo(drawing.caption, err=True)
-    click.echo(figures.save(drawing.figure, out or f"{name}.png"))
+    click.echo(figures.save(drawing.figure, out))

@@ -5,7 +5,8 @@
     attention.zarr/<run>/layer, head                       coordinates: 0-based numbers
 
 Bulk reads and writes go through tensorstore, ten times as fast as zarr-python on the same files, and
-fsynced and renamed into place. What describes the arrays is `description`'s.
+fsynced and renamed into place. They are opened by the run's record, and only where what describes
+them on disk says the same; writing that is `description`'s.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import tensorstore as ts
 
 from attnstore.disk import buckets, codecs, layout
 from attnstore.disk.files import File
+from attnstore.disk.shapes import Shape
 from attnstore.errors import DamageError, StoreError
 
 FOLDER = "attention.zarr"
@@ -152,6 +154,12 @@ class RunArrays:
         stored = self._read(self.maps[:, :, cell : cell + length * length])
         return codecs.decode(stored).reshape(len(self.layers), len(self.heads), length, length)
 
+    def stretch(self, array: str, start: int, stop: int) -> Floats:
+        """Cells (or tokens) start to stop of every head: (layers x heads, stop - start) float32."""
+        source = self.maps if array == "maps" else self.received
+        stored = self._read(source[:, :, start:stop])
+        return codecs.decode(stored).reshape(-1, stop - start)
+
     def gather(self, array: str, row: Ints, start: Ints, count: Ints) -> Floats:
         """Slices along the last axis, one after another, as float32.
 
@@ -244,31 +252,35 @@ def _context() -> Any:
     return ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
 
 
-def attributes(root: Path, run: str) -> dict[str, Any]:
-    """What stands beside the arrays of a run: run, precision, layers, heads."""
-    found: dict[str, Any] = json.loads(buckets.of(root).read(_group(run)))["attributes"]
-    return found
+def open_run(root: Path, run: str, shape: Shape, write: bool = False) -> RunArrays:
+    """Open the arrays of a run by its record.
 
-
-def open_run(root: Path, run: str, write: bool = False) -> RunArrays:
-    """Open the arrays of a run; StoreError where they are not there or not described soundly."""
+    Raises DamageError where what describes them on disk differs, StoreError where they are not there
+    or cannot be opened.
+    """
+    if {"", ".", ".."} & set(run.split("/")) or "\0" in run:
+        raise DamageError(f"{run!r} is no name of a run; `attnstore reindex` rebuilds the index.")
     try:
-        about = attributes(root, run)
-        layers, heads = about["layers"], about["heads"]
-        handles = [_open(root, run, name, write) for name in ("maps", "received")]
+        _require_attributes(root, run, shape)
+        handles = [_open(root, run, name, shape, write) for name in ("maps", "received")]
+    except DamageError:
+        raise
     except Exception as error:  # tensorstore raises its own kinds by status, not by class
         raise StoreError(
             f"The arrays of run {run} cannot be opened in {buckets.of(root).name}: {_reason(error)}; "
             "`attnstore verify` tells what is damaged."
         ) from error
-    return RunArrays(root, run, tuple(layers), tuple(heads), *handles)
+    return RunArrays(root, run, shape.layers, shape.heads, *handles)
 
 
-def _open(root: Path, run: str, array: str, write: bool) -> Any:
-    place = buckets.of(root)
+def _open(root: Path, run: str, array: str, shape: Shape, write: bool) -> Any:
+    place, path = buckets.of(root), f"{FOLDER}/{run}/{array}"
+    wanted = shape.metadata(array)
+    _require_same(place.name, run, f"{path}/zarr.json", _parsed(root, f"{path}/zarr.json"), wanted)
     spec = {
         "driver": "zarr3",
-        "kvstore": place.arrays(f"{FOLDER}/{run}/{array}"),
+        "kvstore": place.arrays(path),
+        "metadata": wanted,
         # Every chunk of a committed block is on disk: one that is missing is an error, not zeros.
         "store_data_equal_to_fill_value": True,
         "fill_missing_data_reads": False,
@@ -276,9 +288,43 @@ def _open(root: Path, run: str, array: str, write: bool) -> Any:
         "recheck_cached_data": True if place.near else "open",
     }
     context = ts.Context() if write else _context()
-    handle = ts.open(spec, open=True, read=True, write=write, context=context).result()
+    opening = ts.open(
+        spec, open=True, read=True, write=write, assume_metadata=True, context=context
+    )
+    handle = opening.result()
     # tensorstore converts float16 chunk by chunk in its own threads, several times numpy's speed.
     return ts.cast(handle, ts.float32) if not write and handle.dtype == ts.float16 else handle
+
+
+def _require_attributes(root: Path, run: str, shape: Shape) -> None:
+    """Refuse a run's group whose attributes are not its record's."""
+    found = _parsed(root, _group(run)).get("attributes")
+    wanted = {
+        "precision": shape.precision, "layers": list(shape.layers), "heads": list(shape.heads),
+    }  # fmt: skip
+    given = found if isinstance(found, dict) else {}
+    _require_same(buckets.of(root).name, run, _group(run), given, wanted)
+
+
+def _parsed(root: Path, path: str) -> dict[str, Any]:
+    found = json.loads(buckets.of(root).read(path))
+    return found if isinstance(found, dict) else {}
+
+
+def _require_same(
+    place: str, run: str, path: str, given: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    for key, value in wanted.items():
+        if given.get(key) != value:
+            raise DamageError(
+                f"{path} of {place} does not describe the arrays of run {run} as its record does "
+                f"(in {key!r}): it is damaged; ingest the run again, which writes it anew."
+            )
+    if given.get("storage_transformers"):
+        raise DamageError(
+            f"{path} of {place} asks for storage transformers, and attnstore writes none: it is "
+            "damaged; ingest the run again, which writes it anew."
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -28,14 +28,12 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from attnstore.disk import leases
+from attnstore.disk import leases, marks
 from attnstore.disk.files import File, Folder, Place, crc32c, write_file
 from attnstore.disk.leases import Lease
-from attnstore.errors import AttnstoreError, BusyError, StoreError, UsageError
+from attnstore.errors import AttnstoreError, BusyError, DamageError, StoreError, UsageError
 
 SCHEME = "s3://"
-MARK = "bucket.json"
-"""The file that makes a folder the local side of a bucket."""
 CACHE = "ATTNSTORE_CACHE"
 """Environment variable: the folder of the local sides; the user's cache folder otherwise."""
 
@@ -56,9 +54,12 @@ def side(address: str) -> Path:
     key = f"{crc32c(json.dumps(about).encode()):08x}"
     name = re.sub(r"[^\w.]+", "-", f"{place}-{path}-{key}")
     folder = (Path(caches).expanduser() / "attnstore" / name).resolve()
-    if not (folder / MARK).exists():
-        about["side"] = uuid.uuid4().hex
-        write_file(folder / MARK, json.dumps(about).encode() + b"\n")
+    try:
+        marked = marks.read(folder) is not None
+    except DamageError:
+        marked = False
+    if not marked:
+        marks.write(folder, {**about, "side": uuid.uuid4().hex})
     return folder
 
 
@@ -70,11 +71,11 @@ def of(root: Path) -> Place:
 def bucket(root: Path) -> Bucket | None:
     """The bucket whose local side a folder is, if it is one.
 
-    Whoever has used it goes on with it, also when the local side is deleted meanwhile.
+    Whoever has used it goes on with it, also when the local side is deleted meanwhile. Raises
+    DamageError.
     """
-    if root not in _used and (root / MARK).exists():
-        about = json.loads((root / MARK).read_text())
-        _used[root] = Bucket(about["address"], root, about["endpoint"], about["side"])
+    if root not in _used and (mark := marks.read(root)) is not None:
+        _used[root] = Bucket(str(mark["address"]), root, mark["endpoint"], str(mark["side"]))
     return _used.get(root)
 
 
@@ -320,7 +321,7 @@ class Bucket:
 def _boot() -> str:
     """What tells this start of this machine from others, where the system has it."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     return ""
 
 

@@ -7,6 +7,7 @@ known by its checksum. `Folder` is a folder of this machine; `buckets` has the o
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -77,10 +78,10 @@ class Place(Protocol):
         """Give a file another path; nothing where it is gone. Raises StoreError."""
 
     def remove(self, path: str) -> None:
-        """Delete a file; nothing where it is gone."""
+        """Delete a file; nothing where it is gone. Raises StoreError."""
 
     def remove_below(self, folder: str) -> None:
-        """Delete every file below a folder."""
+        """Delete every file below a folder. Raises StoreError."""
 
     def local(self, path: str) -> Path:
         """Where a file that is never written twice can be read on this machine."""
@@ -112,7 +113,7 @@ class Folder:
         """flock is never lost."""
 
     def files(self, folder: str) -> list[File]:
-        """Every file below a folder but hidden ones, which are being written."""
+        """Every file below a folder but hidden ones, which are being written; links are followed."""
         skip = len(str(self.root)) + 1
         found = []
         for entry in _walk(self.root / folder):
@@ -143,7 +144,11 @@ class Folder:
             ) from error
 
     def write(self, path: str, data: bytes) -> None:
-        """fsynced, then renamed into place."""
+        """fsynced, then renamed into place; below a folder only while the store itself is there."""
+        if "/" in path and not self.root.is_dir():
+            raise StoreError(
+                f"The store {self.root} is gone: it was moved or deleted; open it where it lies now."
+            )
         write_file(self.root / path, data)
 
     def commit(self, path: str, data: bytes) -> None:
@@ -183,19 +188,31 @@ class Folder:
             return
         except OSError as error:
             raise StoreError(
-                f"{path} could not be moved to {target} ({error.strerror}); nothing is lost: make "
-                "the folder writable and run the same command again."
+                f"{path} could not be moved to {target} ({error.strerror}); nothing is lost: "
+                f"{remedy(error)}, then run the same command again."
             ) from error
         self._prune(source.parent)
 
     def remove(self, path: str) -> None:
         """Unlinked."""
-        (self.root / path).unlink(missing_ok=True)
+        with self._deleting(path):
+            (self.root / path).unlink(missing_ok=True)
 
     def remove_below(self, folder: str) -> None:
         """The whole tree, and the folders that are empty without it."""
-        shutil.rmtree(self.root / folder, ignore_errors=True)
+        with self._deleting(folder):
+            shutil.rmtree(self.root / folder, onerror=_unless_gone)
         self._prune((self.root / folder).parent)
+
+    @contextlib.contextmanager
+    def _deleting(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self.root / path} cannot be deleted: {error.strerror or error}; {remedy(error)}, "
+                "then run the same command again."
+            ) from error
 
     def _prune(self, folder: Path) -> None:
         with contextlib.suppress(OSError):  # up to the folder that holds more
@@ -255,18 +272,60 @@ def write_file(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise StoreError(
-            f"Cannot write {path}: {error.strerror or error}; make room or choose a folder "
-            "that can be written, then run the same command again."
+            f"Cannot write {path}: {error.strerror or error}; {remedy(error)}, then run the same "
+            "command again."
         ) from error
 
 
+_REMEDIES = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "make room within the quota of that disk",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
+    errno.EMFILE: "close some files or raise the limit on open files (`ulimit -n`)",
+    errno.ENFILE: "close some programs: the system has too many files open",
+    errno.ENAMETOOLONG: "choose a shorter name or folder",
+    errno.EEXIST: "choose another folder: a file stands in its way",
+    errno.ENOTDIR: "choose another folder: a file stands in its way",
+    errno.EIO: "check that disk, which reports an error",
+    errno.ENOMEM: "free some memory",
+}
+"""The next step for an operation that the system refused, by its error number."""
+
+
+def remedy(error: OSError) -> str:
+    """Name the next step that fits the cause of an error, as the end of a sentence."""
+    fallback = "make that folder writable or choose another one"
+    return _REMEDIES.get(error.errno or 0, fallback)
+
+
+def _unless_gone(_call: object, _path: str, failure: Any) -> None:
+    """Let a file that is gone already pass while a folder is deleted; raise any other error."""
+    if not isinstance(failure[1], FileNotFoundError):
+        raise failure[1]
+
+
 def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-        elif not entry.name.startswith(".") and entry.is_file():  # not a link to a folder
-            yield entry
+    """Every file below a folder but hidden ones. Links to folders are followed, as a run may lie on
+    another disk, but not to a folder around them."""
+    folders: list[tuple[str, tuple[str, ...]]] = [(str(folder), ())]
+    while folders:
+        at, above = folders.pop()
+        try:
+            with os.scandir(at) as listed:
+                entries = list(listed)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"{at} cannot be listed: {error.strerror or error}; make it readable, and run the "
+                "same command again."
+            ) from error
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append((entry.path, above))
+            elif entry.is_dir():
+                real, around = os.path.realpath(entry.path), (*above, os.path.realpath(at))
+                if not any(a == real or a.startswith(f"{real}{os.sep}") for a in around):
+                    folders.append((entry.path, around))
+            elif not entry.name.startswith(".") and entry.is_file():
+                yield entry

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable
+import itertools
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ from attnstore.errors import DamageError
 
 FOLDER = "fragments"
 _FETCHED_AT_ONCE = 16
+_CRC = re.compile("[0-9a-f]{8}")
+_COUNTED_AT_ONCE = 1024
+_FILE = "the file of a row"
 
 
 @dataclass(frozen=True)
@@ -77,10 +82,9 @@ def _describe(file: File) -> Fragment:
     _, table, *owner = file.path.split("/")
     name = owner.pop() if owner else table
     part, crc, _ = [*name.rsplit(".", 2), "", ""][:3]
-    try:
-        value = int(crc, 16)
-    except ValueError:
-        value = -1  # a foreign file: `verify` names it
+    inside = bool(owner) and not {"", ".", ".."} & {*owner, part}
+    # A foreign file, which `verify` names; in a bucket even its path may be anything.
+    value = int(crc, 16) if inside and _CRC.fullmatch(crc) else -1
     return Fragment(file.path, table, "/".join(owner), part, value, file.bytes, file.modified)
 
 
@@ -122,13 +126,53 @@ def read(root: Path, fragment: Fragment) -> pl.DataFrame:
             f"{fragment.path} does not match its checksum: damaged {fragment.table} of "
             f"{fragment.owner}, part {fragment.part}; ingest it again."
         )
-    return pl.read_parquet(io.BytesIO(data))
+    try:
+        return pl.read_parquet(io.BytesIO(data))
+    except pl.exceptions.PolarsError as error:
+        raise DamageError(
+            f"{fragment.path} is whole and no Parquet file that can be read "
+            f"({str(error).splitlines()[0][:160]}): another program wrote it; move it away and make "
+            "it again (`attnstore verify` says how)."
+        ) from error
+
+
+def read_together(root: Path, wanted: Sequence[Fragment]) -> dict[str, pl.DataFrame]:
+    """The rows of fragments of one table by path; what a single one costs is paid once for all.
+
+    Of a file with rows; their checksums are the caller's business. Raises PolarsError where one
+    of them has other columns.
+    """
+    if not wanted:
+        return {}
+    local = {str(buckets.of(root).local(f.path)): f.path for f in wanted}
+    read = pl.read_parquet(
+        list(local), glob=False, hive_partitioning=False, include_file_paths=_FILE
+    )
+    parts = read.partition_by(_FILE, as_dict=True, include_key=False)
+    return {local[str(file)]: rows for (file,), rows in parts.items()}
+
+
+def counts(root: Path, paths: Sequence[str]) -> dict[str, int]:
+    """How many rows each of some fragments has, by path; only the ends of the files are read."""
+    place, found = buckets.of(root), dict.fromkeys(paths, 0)
+    for _, group in itertools.groupby(sorted(paths), key=lambda path: path.split("/")[1]):
+        of_table = list(group)
+        for at in range(0, len(of_table), _COUNTED_AT_ONCE):
+            batch = of_table[at : at + _COUNTED_AT_ONCE]
+            local = {str(place.local(path)): path for path in batch}
+            scan = pl.scan_parquet(
+                list(local), glob=False, hive_partitioning=False, include_file_paths=_FILE,
+                missing_columns="insert", extra_columns="ignore",
+            )  # fmt: skip
+            rows = scan.select(_FILE).group_by(_FILE).len().collect()
+            found |= {local[file]: n for file, n in rows.iter_rows()}
+    return found
 
 
 def read_one(root: Path, table: str, owner: str) -> pl.DataFrame | None:
     """All rows that an owner has in a table, or None if it has no fragment there."""
     frames = [read(root, fragment) for fragment in listing(root, table, owner)]
-    return pl.concat(frames) if frames else None
+    return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
 
 def discard(root: Path, fragment: Fragment) -> None:

@@ -2,41 +2,37 @@
 
 It catches up by loading the fragments that it has not seen, in one transaction. Nobody keeps it
 open: readers attach it for the length of a query under a shared lock, catching up takes the lock
-alone for a moment. `index.crc32c` seals the file's content, so that `verify` sees a flipped byte;
-`seals` tells how.
+alone for a moment. `index.crc32c` seals the file, so that `verify` sees a flipped byte.
+
+An index is used only as this machine left it (`seals`): one that another program has changed, or that
+came with a copy of the store, is rebuilt from the fragments before anything is read from it. Where it
+cannot be rebuilt (a folder that cannot be written), it is used if it holds this version's tables and
+views and nothing else; see `accept`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import shutil
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
-from attnstore import resources
-from attnstore.disk import files, fragments, locks, seals
+from attnstore.disk import files, indexing, locks, schema, seals
+from attnstore.disk.commits import OF_RUNS, TABLES, committed, counting, missing
 from attnstore.disk.fragments import Fragment
+from attnstore.disk.schema import CONFINED
 from attnstore.errors import BusyError, DamageError, StoreError
+
+__all__ = ["OF_RUNS", "TABLES", "committed", "counting"]  # beside what stands here
 
 FILE = "index.duckdb"
 SEAL = "index.crc32c"
 LOCK = "index.lock"
-TABLES = (
-    "models", "datasets", "examples", "runs", "inputs", "blocks", "map_stats", "ingests",
-    "spans", "links", "labels", "patterns", "classifications", "evaluations", "ablations", "head_importance", "prunings",
-)  # fmt: skip
-"""Tables of schema `core` that fragments fill."""
-OF_RUNS = ("inputs", "blocks", "map_stats", "ingests", "patterns", "classifications")
-"""Of these, the tables whose rows count only with their run's record."""
-_ORDER = {"map_stats": " ORDER BY run_key, example // 131072, layer, head, example"}
-"""How rows that are loaded together lie in the index: those of one head side by side, within a range
-of examples; so DuckDB skips most of them when asked about a head, and nearly all for one input."""
-_AT_ONCE = 256
-"""Fragments that are loaded, and sorted, together."""
 _MEMORY = "2GB"
 """What DuckDB may use to write the index."""
 
@@ -45,12 +41,14 @@ _MEMORY = "2GB"
 class Change:
     """What catching up did: fragments loaded, and fragments whose rows were dropped.
 
-    damaged: paths of fragments that were left out, because they do not match their checksum.
+    damaged: paths of fragments that were left out, because they do not match their checksum or
+    cannot be loaded; missing: parts that the others call for and that are not there.
     """
 
     loaded: int
     dropped: int
     damaged: list[str]
+    missing: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -60,59 +58,120 @@ def reading(root: Path, wait: float = 10.0) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def current(root: Path) -> Iterator[None]:
+    """The same, once the index is one that may be read: any other is rebuilt first.
+
+    Raises DamageError where that is not possible.
+    """
+    with contextlib.ExitStack() as held:
+        held.enter_context(reading(root))
+        if not usable(root):
+            held.close()
+            catch_up(root)
+            held.enter_context(reading(root))
+            if not usable(root):
+                raise DamageError(
+                    f"The index {root / FILE} was changed by another program while it was read; "
+                    "close it there, and run the same command again."
+                )
+        yield
+
+
+def usable(root: Path) -> bool:
+    """Whether the index is as attnstore left it on this machine, or was accepted where it lies."""
+    return seal_of(root) is not None or _state(root) in _accepted
+
+
+_accepted: set[tuple[Path, int, int, int]] = set()
+"""Files that came from elsewhere, cannot be rebuilt where they lie, and were looked at."""
+
+
+def _state(root: Path) -> tuple[Path, int, int, int] | None:
+    try:
+        stat = (root / FILE).stat()
+    except OSError:
+        return None
+    return root, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
 def catch_up(root: Path, wait: float = 5.0) -> Change:
     """Bring the index of a store up to date.
 
-    It is made anew if it is missing, of another schema, or not sealed (its writing was cut short),
-    and before anything is added, if another program has changed it.
-    wait: seconds to wait for readers of the index to end (then BusyError).
+    It is rebuilt if it is missing, of another schema, not sealed (its writing was cut short), or not
+    the file that this machine sealed. wait: seconds to wait for readers of the index to end (then
+    BusyError).
     """
     with reading(root):
-        usable = (root / FILE).exists() and seal_of(root) is not None
-        pending = _pending(root) if usable else None
+        pending = _pending(root) if seal_of(root) is not None else None
     if pending is not None and not (pending.new or pending.gone):
-        return Change(0, 0, pending.damaged)
+        return Change(0, 0, pending.damaged, pending.missing)
     if pending is not None:
         with _writing(root, wait):
             # Looked at again: another process may have caught up meanwhile.
             before = seals.read(root / SEAL)
-            if before and unchanged(root) and (pending := _pending(root)) is not None:
-                with _opened(root, read_only=False) as con:
-                    (root / SEAL).unlink()
-                    _apply(con, root, pending.new, pending.gone)
+            if before and seal_of(root) is not None and (pending := _pending(root)) is not None:
+                try:
+                    with _opened(root, read_only=False) as con:
+                        change = _apply(con, root, pending)
+                except duckdb.Error:  # such as a full disk
+                    if before.untouched(root / FILE):  # it is what it was, without this log
+                        _wal(root).unlink(missing_ok=True)
+                    raise
                 seals.write(root / SEAL, root / FILE, before)
-                return Change(len(pending.new), len(pending.gone), pending.damaged)
+                return change
     return rebuild(root, wait)
+
+
+def accept(root: Path) -> bool:
+    """Look at an index that cannot be rebuilt where it lies; whether it may be used as it is.
+
+    It has to be whole by its own seal, and to hold this version's tables and views and nothing else.
+    """
+    with reading(root):
+        seal, state = seals.read(root / SEAL), _state(root)
+        if usable(root):
+            return True
+        if state is None or seal is None or _wal(root).exists() or not seal.fits(root / FILE):
+            return False
+        with _opened(root, read_only=True) as con:
+            if schema.nothing_else(con) and schema.made_by_this_version(con):
+                _accepted.add(state)
+    return usable(root)
+
+
+def _wal(root: Path) -> Path:
+    return Path(f"{root / FILE}.wal")
 
 
 @dataclass(frozen=True)
 class _Pending:
-    """What the index lacks, the paths of what it holds in vain, and of what is damaged."""
+    """Fragments to load, paths to drop, paths that are damaged, and parts that are missing.
+
+    found: the committed fragments.
+    """
 
     new: list[Fragment]
     gone: list[str]
     damaged: list[str]
+    missing: list[str]
+    found: list[Fragment]
 
 
 def _pending(root: Path) -> _Pending | None:
     """How the index differs from the fragments on disk; None if it has another schema."""
     with _opened(root, read_only=True) as con:
-        tables = con.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        made_by = con.execute("FROM core.made_by").fetchall() if ("made_by",) in tables else []
-        if made_by != [(_version(),)]:
+        if not schema.made_by_this_version(con):
             return None
         known = {path for (path,) in con.execute("SELECT path FROM core.fragments").fetchall()}
-    found, damaged = committed(root, known)
-    new = [f for f in found if f.path not in known]
-    return _Pending(new, sorted(known - {f.path for f in found}), damaged)
-
-
-def _schema() -> str:
-    return "\n".join(path.read_text() for path in resources.sql_files("schema/index").values())
-
-
-def _version() -> str:
-    return f"{files.crc32c(_schema().encode()):08x}"
+        unreadable = dict(con.execute("FROM core.unreadable").fetchall())
+        found, damaged = committed(root, known | unreadable.keys())
+        count = counting(found, unreadable)
+        new = [f for f in count if f.path not in known and f.path not in unreadable]
+        gone = sorted((known | unreadable.keys()) - {f.path for f in count})
+        listed = {f.path for f in found}
+        damaged = sorted({*damaged, *(path for path in unreadable if path in listed)})
+        return _Pending(new, gone, damaged, missing(con, root, found), found)
 
 
 def rebuild(root: Path, wait: float = 5.0) -> Change:
@@ -121,21 +180,21 @@ def rebuild(root: Path, wait: float = 5.0) -> Change:
     Readers that have the old file open keep it.
     """
     found, damaged = committed(root)
+    pending = _Pending(counting(found), [], damaged, [], found)
     temporary = root / f"{FILE}.new"
     with _writing(root, wait):
         for leaving in (temporary, Path(f"{temporary}.wal")):
             leaving.unlink(missing_ok=True)
         for spilled in (temporary, root / FILE):  # by a writer that was killed
             shutil.rmtree(f"{spilled}.tmp", ignore_errors=True)
-        with contextlib.closing(duckdb.connect(str(temporary))) as con:
-            con.execute(f"BEGIN;\n{_schema()}\nCOMMIT")  # at once: one sync, not one a comment
-            con.execute("CREATE TABLE core.made_by AS SELECT $sum AS schema", {"sum": _version()})
-            _apply(con, root, found, [])
-        for old in (root / SEAL, Path(f"{root / FILE}.wal")):
+        with contextlib.closing(duckdb.connect(str(temporary), config=CONFINED)) as con:
+            schema.create(con)
+            change = _apply(con, root, pending)
+        for old in (root / SEAL, _wal(root)):
             old.unlink(missing_ok=True)
         temporary.rename(root / FILE)
         seals.write(root / SEAL, root / FILE)
-    return Change(len(found), 0, damaged)
+    return change
 
 
 @contextlib.contextmanager
@@ -147,62 +206,40 @@ def _writing(root: Path, wait: float) -> Iterator[None]:
     except StoreError:
         raise
     except (OSError, duckdb.Error) as error:
+        system = refused(error)
         raise StoreError(
             f"The index of {root} cannot be written: {str(error).splitlines()[0]}; "
-            "make room, or make the folder writable or give a copy of it."
+            f"{files.remedy(system) if system else 'run the same command again'}."
         ) from error
 
 
-def committed(root: Path, known: Collection[str] = ()) -> tuple[list[Fragment], list[str]]:
-    """The fragments that count, and the paths of damaged ones, which do not.
-
-    Of one part the newest counts; `map_stats` of a block only once the block is committed; what
-    belongs to a run only with the run's record. known: paths whose rows the index holds already;
-    the name carries the checksum, so what was loaded under it is what was committed.
-    """
-    by_age = sorted(fragments.listing(root), key=lambda f: f.modified)
-    newest = {(f.table, f.owner, f.part): f for f in by_age if f.table in TABLES}
-    fragments.fetch(root, (f for f in newest.values() if f.path not in known))
-    damaged = {
-        f.path for f in newest.values() if f.path not in known and not fragments.whole(root, f)
-    }
-    found = [f for f in newest.values() if f.path not in damaged]
-    blocks = {(f.owner, f.part) for f in found if f.table == "blocks"}
-    runs = {f.owner for f in found if f.table == "runs"}
-    count = [
-        f
-        for f in found
-        if (f.table != "map_stats" or (f.owner, f.part) in blocks)
-        and (f.table not in OF_RUNS or f.owner in runs)
-    ]
-    return sorted(count, key=lambda f: f.path), sorted(damaged)
-
-
 def sealed(root: Path) -> bool | None:
-    """Whether every byte is what the last catching-up left; None when it was cut short.
+    """Whether every byte is what the last catching-up left; None where there is no seal.
 
-    Reads the whole file.
+    A seal that is damaged fits nothing. Reads the whole file.
     """
     seal = seals.read(root / SEAL)
-    return None if seal is None else seal.fits(root / FILE)
+    if seal is None:
+        return False if (root / SEAL).exists() else None
+    return seal.fits(root / FILE)
 
 
-def unchanged(root: Path) -> bool | None:
-    """Like `sealed`, but a file that no program has written since is taken at its word."""
-    seal = seals.read(root / SEAL)
-    return None if seal is None else seal.untouched(root / FILE) or seal.fits(root / FILE)
+def seal_of(root: Path) -> str | None:
+    """A text that stands for the index's content as it lies here; None unless attnstore left it so.
 
-
-def seal_of(root: Path) -> int | None:
-    """A number that stands for the index's content; None while it is being written."""
-    return seals.value(root / SEAL)
+    The file's size and times are compared with its seal, no byte is read.
+    """
+    seal = seals.first_line(root / SEAL)
+    whole = seal is not None and seal.untouched(root / FILE) and not _wal(root).exists()
+    return seal.stamp if seal and whole else None
 
 
 @contextlib.contextmanager
 def _opened(root: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
     with opening(root):
-        con = duckdb.connect(str(root / FILE), read_only=read_only)
-    with contextlib.closing(con), opening(root):
+        con = duckdb.connect(str(root / FILE), read_only=read_only, config=CONFINED)
+    explained = opening(root) if read_only else contextlib.nullcontext()  # `_writing` does it
+    with contextlib.closing(con), explained:
         yield con
 
 
@@ -212,42 +249,96 @@ def opening(root: Path) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        text = str(error).splitlines()[0]
-        if "lock" in text.lower():
-            pid = re.search(r"PID (\d+)", text)
-            holder = f"process {pid[1]}" if pid else "another program"
-            raise BusyError(
-                f"The index {root / FILE} is open in {holder}; close it there, and run the same "
-                "command again."
-            ) from error
-        raise DamageError(
-            f"The index {root / FILE} cannot be read ({text[:200]}); no data is lost: "
-            f"`attnstore --store {root} reindex` makes it anew."
-        ) from error
+        raise explained(root, error) from error
 
 
-def _apply(
-    con: duckdb.DuckDBPyConnection, root: Path, new: list[Fragment], gone: list[str]
-) -> None:
+_SYSTEM = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "File too large": errno.EFBIG,
+    "Too many open files in system": errno.ENFILE,
+    "Too many open files": errno.EMFILE,
+    "Permission denied": errno.EACCES,
+    "Read-only file system": errno.EROFS,
+    "Input/output error": errno.EIO,
+}
+"""What DuckDB quotes of the system, with the error's number."""
+CORRUPT = "Corrupt database file"
+"""What DuckDB says where a block of the index does not match its checksum, in whatever class of error."""
+_ELSEWHERE = re.compile(
+    "Could not set lock on file|same database file with a different configuration"
+    "|Unique file handle conflict"
+)
+
+
+def refused(error: Exception) -> OSError | None:
+    """Find the refusal of the system behind an error of DuckDB's; None where there is none."""
+    if isinstance(error, OSError):
+        return error
+    known = (OSError(number, text) for text, number in _SYSTEM.items() if text in str(error))
+    return next(known, None)
+
+
+def explained(root: Path, error: duckdb.Error) -> StoreError:
+    """Make one sentence of an error of DuckDB's about the index file.
+
+    BusyError where another program has it, StoreError where the system refuses, else DamageError.
+    """
+    text = str(error).splitlines()[0]
+    if _ELSEWHERE.search(text):
+        pid = re.search(r"PID (\d+)", text)
+        holder = f"process {pid[1]}" if pid else "another program"
+        return BusyError(
+            f"The index {root / FILE} is open in {holder}; close it there, and run the same "
+            "command again."
+        )
+    if system := refused(error):
+        return StoreError(
+            f"The index {root / FILE} cannot be used: {system.strerror}; {files.remedy(system)}, "
+            "then run the same command again."
+        )
+    return DamageError(
+        f"The index {root / FILE} cannot be read ({text[:200]}); no data is lost: "
+        f"`attnstore --store {root} reindex` makes it anew."
+    )
+
+
+def _apply(con: duckdb.DuckDBPyConnection, root: Path, pending: _Pending) -> Change:
     """Load and drop fragments in one transaction, then write it out so that no WAL stays."""
+    new = pending.new
     con.execute(f"SET memory_limit = '{_MEMORY}'")
     con.execute("BEGIN")
+    _drop(con, pending.gone)
+    highest = con.execute("SELECT coalesce(max(fragment), -1) FROM core.fragments").fetchall()
+    number = int(highest[0][0]) + 1
+    for table in TABLES:
+        indexing.load(con, root, table, [f for f in new if f.table == table], number)
+        number += sum(f.table == table for f in new)
+    unreadable = {path for (path,) in con.execute("SELECT path FROM core.unreadable").fetchall()}
+    count = {f.path for f in counting(pending.found, unreadable)}
+    useless = [f.path for f in new if f.path not in count]  # without what turned out unreadable
+    _drop(con, useless)
+    if any(f.table in ("runs", "inputs") for f in new):
+        indexing.complete(con)
+    if pending.gone or any(f.table in ("runs", "inputs", "spans") for f in new):
+        align(con)
+    lacking = missing(con, root, pending.found)
+    con.execute("COMMIT")
+    con.execute("CHECKPOINT")
+    loaded = sum(f.path in count - unreadable for f in new)
+    return Change(loaded, len(pending.gone), sorted({*pending.damaged, *unreadable}), lacking)
+
+
+def _drop(con: duckdb.DuckDBPyConnection, gone: list[str]) -> None:
+    """Delete the rows of fragments, and their places in the lists of those that were seen."""
     for table in TABLES if gone else ():
         con.execute(
             f"DELETE FROM core.{table} WHERE fragment IN "
             "(SELECT fragment FROM core.fragments WHERE list_contains($gone, path))",
             {"gone": gone},
         )
-    con.execute("DELETE FROM core.fragments WHERE list_contains($gone, path)", {"gone": gone})
-    highest = con.execute("SELECT coalesce(max(fragment), -1) FROM core.fragments").fetchall()
-    number = int(highest[0][0]) + 1
-    for table in TABLES:
-        _load(con, root, table, [f for f in new if f.table == table], number)
-        number += sum(f.table == table for f in new)
-    if gone or any(f.table in ("runs", "inputs", "spans") for f in new):
-        align(con)
-    con.execute("COMMIT")
-    con.execute("CHECKPOINT")
+    for table in ("fragments", "unreadable") if gone else ():
+        con.execute(f"DELETE FROM core.{table} WHERE list_contains($gone, path)", {"gone": gone})
 
 
 def align(con: duckdb.DuckDBPyConnection) -> None:
@@ -259,22 +350,3 @@ def align(con: duckdb.DuckDBPyConnection) -> None:
         )
     con.execute("INSERT INTO core.span_tokens BY NAME FROM core.missing_span_tokens")
     con.execute("INSERT INTO core.aligned FROM core.unaligned")
-
-
-def _load(
-    con: duckdb.DuckDBPyConnection, root: Path, table: str, new: list[Fragment], first: int
-) -> None:
-    """Insert the rows of one table's new fragments, numbered from `first`."""
-    if not new:
-        return
-    rows = [(first + i, f.path, f.table) for i, f in enumerate(new)]
-    con.executemany("INSERT INTO core.fragments VALUES (?, ?, ?)", rows)
-    prefix = f"{root}/"
-    for at in range(0, len(new), _AT_ONCE):
-        con.execute(
-            f"INSERT INTO core.{table} BY NAME "
-            "SELECT f.fragment, p.* EXCLUDE (filename) "
-            "FROM read_parquet($paths, filename = true, union_by_name = true) p "
-            f"JOIN core.fragments f ON f.path = substr(p.filename, $skip){_ORDER.get(table, '')}",
-            {"paths": [prefix + f.path for f in new[at : at + _AT_ONCE]], "skip": len(prefix) + 1},
-        )

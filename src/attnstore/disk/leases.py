@@ -57,11 +57,9 @@ class Lease:
             return None
         try:
             there = obstore.get(self._store, self._path)
-            holder = json.loads(bytes(there.bytes()))
+            holder = _holder(bytes(there.bytes()))
         except FileNotFoundError:
             return "a process that has just ended"
-        except ValueError:
-            holder = {}
         neighbour = holder.get("machine") == self._mine["machine"]
         if neighbour or self._age(there.meta["last_modified"]) > SECONDS:
             with contextlib.suppress(PreconditionError):
@@ -109,9 +107,9 @@ class Lease:
 
     def _still_mine(self) -> bool:
         """Whether the last renewal was made after all, and only its answer was lost."""
-        with contextlib.suppress(BaseError, OSError, ValueError):
+        with contextlib.suppress(BaseError, OSError):
             there = obstore.get(self._store, self._path)
-            if json.loads(bytes(there.bytes())).get("id") == self._mine["id"]:
+            if _holder(bytes(there.bytes())).get("id") == self._mine["id"]:
                 self._tag = there.meta["e_tag"]
                 return True
         return False
@@ -122,6 +120,15 @@ class Lease:
         at = _awake()
         found = obstore.put(self._store, self._path, content, mode=mode)
         self._renewals, self._tag, self._seen = self._renewals + 1, found["e_tag"], at
+
+
+def _holder(data: bytes) -> dict[str, Any]:
+    """Who holds a lock, as its object says; nothing where that is damaged."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _awake() -> float:

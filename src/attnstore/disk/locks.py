@@ -7,16 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from attnstore.disk import buckets
+from attnstore.disk.files import remedy
 from attnstore.errors import BusyError, StoreError
 
 FOLDER = "locks"
 """Folder of a store with the locks of what writes it; in a bucket they hold between machines too."""
+
+
+_LONGEST = 200
+"""Characters of a lock's name; a file's has at most 255 bytes."""
+
+
+def path_of(root: Path, name: str) -> Path:
+    """The file of a lock in a store; a long name is cut, with a checksum of the whole."""
+    clean = name.replace("/", "--")
+    if len(clean) > _LONGEST:
+        clean = f"{clean[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return root / FOLDER / f"{clean}.lock"
 
 
 @contextlib.contextmanager
@@ -27,24 +41,49 @@ def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") ->
     and the process that has it. Where the file cannot be made (a read-only folder) nobody can
     write either, and a shared lock is granted without it.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    inside = path.parent.name == FOLDER
     try:
-        path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if inside:
+            path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
+        handle = _locked(path, kind, wait, what)
+    except BusyError:
+        raise
+    except FileNotFoundError as error:
+        place = path.parent.parent if inside else path.parent
+        raise StoreError(
+            f"The store {place} is gone: it was moved or deleted; open it where it lies now."
+        ) from error
     except OSError as error:
         if shared:
             yield
             return
         raise StoreError(
-            f"Cannot write {path}: {error.strerror}; make the folder writable or give a copy of it, "
+            f"Cannot write {path}: {error.strerror}; {remedy(error)} or give a copy of the store, "
             "then run the same command again."
         ) from error
     try:
-        _acquire(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, path, wait, what)
         with contextlib.ExitStack() as held:
             if bucket := _bucket(path):
                 held.enter_context(bucket.leased(f"{FOLDER}/{path.name}", wait, what))
             yield
     finally:
+        os.close(handle)
+
+
+def _locked(path: Path, kind: int, wait: float, what: str) -> int:
+    """Open and lock a file that stands under `path` once it is locked: its last holder may delete it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _acquire(handle, kind, path, wait, what)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)
 
 
@@ -85,7 +124,7 @@ def held(path: Path) -> bool:
 
 def _locks(inode: int) -> list[list[str]]:
     """The lines of /proc/locks about one file (Linux), in fields."""
-    lines = Path("/proc/locks").read_text().splitlines()
+    lines = Path("/proc/locks").read_text("utf-8").splitlines()
     fields = [line.split() for line in lines if "FLOCK" in line and "->" not in line]
     return [f for f in fields if f[5].rsplit(":", 1)[-1] == str(inode)]
 

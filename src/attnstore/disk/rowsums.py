@@ -11,6 +11,9 @@ import polars as pl
 from attnstore.disk.arrays import Ints, RunArrays
 from attnstore.names import ROW_OFF
 
+_CELLS_AT_ONCE = 1 << 20
+"""Weights that are read and summed together (4 MiB)."""
+
 
 def tolerance(precision: str, length: Ints) -> npt.NDArray[np.floating[Any]]:
     """How far the sum of a stored row of L weights may lie from 1.
@@ -38,19 +41,29 @@ def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame, sinks: bool = Fa
     sizes = {"maps": per_row, "received": length}
     owner = {"maps": np.repeat(np.arange(len(length)), length), "received": np.arange(len(length))}
     first = {"maps": inputs["cell"][0], "received": inputs["token_cell"][0]}
-    for row in range(len(run.layers) * len(run.heads)):
+    n_heads = len(run.layers) * len(run.heads)
+    at_once = max(1, _CELLS_AT_ONCE // int(per_row.sum()))
+    for begin in range(0, n_heads, at_once):
+        rows = np.arange(begin, min(begin + at_once, n_heads))
         for array, parts in sizes.items():
-            at, count = np.array([first[array]]), np.array([parts.sum()])
-            weights = run.gather(array, np.array([row]), at, count)
-            sums = np.add.reduceat(weights, np.cumsum(parts) - parts)
+            if len(rows) == n_heads:
+                start = int(first[array])
+                weights = run.stretch(array, start, start + int(parts.sum())).ravel()
+            else:
+                at, count = np.full(len(rows), first[array]), np.full(len(rows), parts.sum())
+                weights = run.gather(array, rows, at, count)
+            ends = np.cumsum(np.tile(parts, len(rows)))
+            sums = np.add.reduceat(weights, np.concatenate(([0], ends[:-1])))
+            sums = sums.reshape(len(rows), -1)
             above, below = sums - 1, -sums if sinks else 1 - sums
-            off = np.flatnonzero(~(np.maximum(above, below) <= near[array]))  # NaN is wrong too
+            off = np.argwhere(~(np.maximum(above, below) <= near[array]))  # NaN is wrong too
             if len(off):
-                layer, head = divmod(row, len(run.heads))
+                row, where = off[0]
+                layer, head = divmod(int(rows[row]), len(run.heads))
                 wanted = "at most 1" if sinks else "1"
                 return (
                     f"{array} of layer {run.layers[layer]}, head {run.heads[head]} do not sum to {wanted}, "
-                    f"first in example {inputs['example'][int(owner[array][off[0]])]} "
-                    f"({sums[off[0]]:.4g})"
+                    f"first in example {inputs['example'][int(owner[array][where])]} "
+                    f"({sums[row, where]:.4g})"
                 )
     return None

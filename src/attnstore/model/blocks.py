@@ -94,7 +94,7 @@ class BlockWorker:
         self._layers = {layer: i for i, layer in enumerate(run.record["layers"])}
         self._heads = torch.tensor(run.record["heads"], device=self.device)
         self._all_heads = len(run.record["heads"]) == self.capturer.n_heads
-        self._arrays = arrays.open_run(run.root, run.run, write=True)
+        self._arrays = arrays.open_run(run.root, run.run, run.shape, write=True)
         self._free: queue.Queue[Buffer | None] = queue.Queue()
         for _ in range(_BUFFERS):
             self._free.put(None)  # made when first needed
@@ -222,7 +222,8 @@ class BlockWorker:
             "maps_crc32c": written["maps"][0], "received_crc32c": written["received"][0],
             "maps_bytes": written["maps"][1], "received_bytes": written["received"][1],
         }  # fmt: skip
-        fragments.write(run.root, "blocks", run.run, f"{number:06d}", pl.DataFrame([row]))
+        mark = pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
+        fragments.write(run.root, "blocks", run.run, f"{number:06d}", mark)
         return written["maps"][1] + written["received"][1]
 
     def _map_stats(self, number: int, statistics: Statistics, rows: pl.DataFrame) -> pl.DataFrame:
@@ -231,7 +232,7 @@ class BlockWorker:
         n = len(rows)
         flat = statistics.transpose(1, 2, 0, 3).reshape(-1, len(STATISTICS))
         keys = {
-            "run_key": pl.repeat(self.run.key, len(flat), dtype=pl.UInt32, eager=True),
+            "run_key": pl.repeat(self.run.key, len(flat), dtype=pl.UInt64, eager=True),
             "block": pl.repeat(number, len(flat), dtype=pl.Int32, eager=True),
             "layer": np.repeat(np.array(layers, np.int16), len(heads) * n),
             "head": np.tile(np.repeat(np.array(heads, np.int16), n), len(layers)),

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ from attnstore.errors import (
     ModelError,
     UsageError,
 )
-from attnstore.model import checkpoints, forecast, runs
+from attnstore.model import bases, checkpoints, forecast, runs
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.model.forecast import Forecast
 from attnstore.model.runs import Run, Settings
@@ -111,9 +111,7 @@ class Share:
                 from attnstore.model.blocks import BlockWorker
 
                 _shared.clear()
-                worker = BlockWorker(run, self.checkpoint, self.device)
-                checkpoints.refuse_changed(self.checkpoint)
-                _shared[identity] = worker
+                _shared[identity] = BlockWorker(run, self.checkpoint, self.device)
             return _shared[identity]
 
 
@@ -212,7 +210,7 @@ class Ingestion:
             "bytes": sum(r.bytes for r in self._reports),
             "seconds": seconds, "forward_seconds": forward,
         }  # fmt: skip
-        return pl.DataFrame([row]).cast({"run_key": pl.UInt32})
+        return pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
 
 
 def stored_blocks(run: Run) -> set[int]:
@@ -244,7 +242,9 @@ def _committed(run: Run, only: str | None = None) -> Iterator[tuple[int, dict[st
     fragments.fetch(run.root, (*found.values(), *stats.values()))
     for part, f in found.items():
         if part in stats and all(fragments.whole(run.root, x) for x in (f, stats[part])):
-            yield f.modified, fragments.read(run.root, f).row(0, named=True)
+            row = fragments.read(run.root, f).row(0, named=True)
+            if row["run_key"] == run.key:  # a run that had the name before may have left it
+                yield f.modified, row
 
 
 def _bytes(run: Run) -> tuple[int, int]:
@@ -267,6 +267,8 @@ def planned(
     """
     run, capturer = runs.prepare(root, checkpoint, dataset, settings, device)
     with locks.hold(store.run_lock(root, run.run), what=f"Run {run.run}"):
+        if runs.find(root, run.record["identity"]) is None:
+            raise BusyError(f"Run {run.run} has just been dropped; run the same command again.")
         fragments.remove_damaged(root, "ingests", run.run)
         yield Ingestion(run, checkpoint, device, capturer)
 
@@ -278,6 +280,7 @@ class Request:
     pairs: list[tuple[Checkpoint, Dataset]]
     settings: Settings
     device: str
+    base: str | None = None
 
 
 def request(
@@ -289,9 +292,12 @@ def request(
     pair: str | None = None,
     label: str | None = None,
     device: str = "auto",
+    base: str | None = None,
     **settings: Any,
 ) -> Request:
     """Find every model and read every dataset; nothing is written.
+
+    base: name or source of the model that these were trained from; None: what their folders say.
 
     Raises ModelError, DatasetError; UsageError for a setting, or for one name given to two
     different contents.
@@ -300,14 +306,16 @@ def request(
     models = [models] if isinstance(models, str) else models
     datasets = [datasets] if isinstance(datasets, str) else datasets
     found = [checkpoints.resolve(m) for m in models]
+    if base is not None:
+        found = [c if base in (c.name, c.source) else replace(c, base=base) for c in found]
     loaded = [corpora.load(d, split=split, text=text, pair=pair, label=label) for d in datasets]
     if not found or not loaded:
         raise UsageError("Give at least one model (--model) and one dataset (--dataset).")
     for checkpoint in found:
         runs.disabled(checkpoint, chosen)
-    _refuse_same_name("model", [(c.name, c.fingerprint, c.source) for c in found])
+    _refuse_same_name("model", [(c.name, c.identity, c.source) for c in found])
     _refuse_same_name("dataset", [(d.name, d.fingerprint, d.source) for d in loaded])
-    return Request([(c, d) for c in found for d in loaded], chosen, device)
+    return Request([(c, d) for c in found for d in loaded], chosen, device, base)
 
 
 def _refuse_same_name(what: str, named: list[tuple[str, str, str]]) -> None:
@@ -352,7 +360,7 @@ def ingest(
     """Run models over datasets into a store; by default in this process, without Prefect.
 
     models, datasets: one or several, as on the command line (`PATH`, `PATH=name`); options: split,
-    text, pair, label (columns), device, and the fields of `runs.Settings`: max_length, precision,
+    text, pair, label (columns), device, base (name of the model that these were trained from), and the fields of `runs.Settings`: max_length, precision,
     limit, seed, layers, heads, disable, disable_value. What the store holds is not computed again. One Summary per run.
     Where a model cannot be captured the others are run all the same, and the refusals are raised at
     the end.
@@ -366,6 +374,8 @@ def ingest(
             with planned(root, checkpoint, dataset, asked.settings, asked.device) as ingestion:
                 progress(ingestion, None)
                 run_blocks(ingestion, progress)
+                if asked.base is not None and checkpoint.base == asked.base:
+                    bases.record(root, ingestion.run.record["model"], asked.base)
                 summaries.append(ingestion.finish())
         except REFUSALS as error:
             refused.append((f"{checkpoint.name}/{dataset.name}", error))

@@ -1,26 +1,33 @@
 """Load a resolved checkpoint with transformers: the model in float32 and eval mode, its tokenizer.
 
-Nothing in a checkpoint's folder is executed: no remote code, and pickled weights only through
-torch's `weights_only` unpickler. What loads but cannot be right (weights that do not belong to
-the config, NaN) is refused here, before a forward pass makes maps of it. Finding and checking the
-files is `checkpoints`' work; reaching into the attention is `capture`'s.
+What loads but cannot be right (weights that do not belong to the config, NaN) is refused here,
+before a forward pass makes maps of it. Finding and checking the files is `checkpoints`' work, what
+of them transformers is given to read `loading`'s; reaching into the attention is `capture`'s.
 """
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.utils import logging
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 
 from attnstore.errors import ModelError, UsageError
-from attnstore.model import architectures
-from attnstore.model.checkpoints import Checkpoint, weight_files
+from attnstore.model import architectures, loading
+from attnstore.model.checkpoints import Checkpoint, Parts
+
+_COMPUTED = re.compile(
+    r"inv_freq$|masked_bias$|(attn|attention)\.bias$|position_ids$|"
+    r"(weight|input|output|[kv])_scale(_inv)?$|\.(absmax|SCB|qweight|qzeros|scales|g_idx)$|quant_"
+)
+"""Tensors in files of older versions that are computed now, and those of quantized weights."""
 
 
 def load_model(
@@ -31,46 +38,96 @@ def load_model(
     Only eval mode gives attention rows that sum to 1 (no dropout). Raises ModelError when the
     weights cannot be read, do not belong to the config, or are not finite.
     """
-    pickled = weight_files(checkpoint.folder)[0].suffix != ".safetensors"
-    with quiet(), explained(checkpoint, "model"):
-        model, report = AutoModel.from_pretrained(
-            checkpoint.folder,
-            attn_implementation=attention,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=not pickled,
-            ignore_mismatched_sizes=True,  # reported, so that the error can name the tensor
-            output_loading_info=True,
-        )
+    model, report = loading.load(checkpoint, AutoModel, attention)
     _refuse_foreign_weights(checkpoint, model, report)
-    for name, tensor in architectures.text_part(model).state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise ModelError(
-                f"model {checkpoint.name!r} has NaN or infinite weights, first in {name}; its"
-                " training diverged: give an earlier checkpoint"
-            )
+    _refuse_not_finite(checkpoint, architectures.text_part(model))
     loaded: torch.nn.Module = model.eval().to(device)
     return loaded
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerFast:
-    """The fast tokenizer; only these give each token's place in the text."""
-    with quiet(), explained(checkpoint, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=False
-        )
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+def load_classifier(checkpoint: Checkpoint) -> Any:
+    """The model with its head for sequence classification, in float32 and eval mode.
+
+    Raises ModelError where the weights lack the head, or as `load_model` does: transformers would
+    draw what is missing at random.
+    """
+    model, report = loading.load(checkpoint, AutoModelForSequenceClassification)
+    wrong = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
+    if wrong:
         raise ModelError(
-            f"the tokenizer of model {checkpoint.name!r} ({type(tokenizer).__name__}) gives no"
-            " character offsets; add a tokenizer.json to its folder"
+            f"The weights of model {checkpoint.name!r} lack {len(wrong)} tensors of its task head or "
+            f"encoder, or have them in another shape, first {wrong[0]}; give a checkpoint that was "
+            "trained for this task."
+        )
+    _refuse_foreign_weights(checkpoint, model, report)
+    _refuse_not_finite(checkpoint, model)
+    return model
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """The tokenizer, fast where there is one; it gives token_type_ids where the model takes them.
+
+    What a tokenizer says of that itself cannot be believed: transformers 5 names token_type_ids
+    no longer by default. Raises ModelError for one that cannot be loaded or used.
+    """
+    with loading.quiet(), loading.explained(checkpoint, "tokenizer"):
+        with loading.opened(checkpoint) as (folder, parts):
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            loading.refuse_changed(checkpoint, "tokenizer_fingerprint")
+        _point_to(checkpoint, parts, tokenizer, folder)
+    if not (tokenizer.is_fast or hasattr(tokenizer, "build_inputs_with_special_tokens")):
+        raise ModelError(
+            f"the tokenizer of model {checkpoint.name!r} ({type(tokenizer).__name__}) does not say"
+            " which tokens it adds to a text; add a tokenizer.json to its folder"
         )
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes do without a file
         raise ModelError(
             f"the tokenizer of model {checkpoint.name!r} has no vocabulary; add its"
             f" tokenizer.json or vocab.txt to {checkpoint.folder}"
         )
-    return tokenizer
+    names = [n for n in tokenizer.model_input_names if n != "token_type_ids"]
+    types = ["token_type_ids"] if segments(checkpoint) > 1 else []
+    tokenizer.model_input_names = [*names[:1], *types, *names[1:]]
+    loaded: PreTrainedTokenizerBase = tokenizer
+    return loaded
+
+
+def segments(checkpoint: Checkpoint) -> int:
+    """How many segments (texts of a pair) the model tells apart; 0 or 1 if it does not.
+
+    The rows of its table `token_type_embeddings`, or 2 for the `seg_embed` of XLNet and Funnel.
+    Not whether its forward pass takes token_type_ids: GPT-2 and XLM take them for words.
+    """
+    with (
+        loading.quiet(),
+        loading.explained(checkpoint, "config"),
+        loading.opened(checkpoint) as (folder, _),
+        torch.device("meta"),  # its shapes, no weights
+    ):
+        model = AutoModel.from_config(loading.read_config(folder), trust_remote_code=False)
+    tables = [
+        module.num_embeddings
+        for name, module in model.named_modules()
+        if name.rpartition(".")[2] == "token_type_embeddings"
+        and isinstance(module, torch.nn.Embedding)
+    ]
+    relative = any(name.endswith("seg_embed") for name, _ in model.named_parameters())
+    return max(tables, default=2 if relative else 0)
+
+
+def _point_to(checkpoint: Checkpoint, parts: Parts, tokenizer: Any, folder: Path) -> None:
+    """Name the checkpoint's own files where a tokenizer remembers the links that it was read from.
+
+    Saving a tokenizer copies some of them.
+    """
+    own = {str(folder / path.name): str(path) for path in parts.tokenizer}
+    own[str(folder)] = str(checkpoint.folder)
+    for kept in (vars(tokenizer), getattr(tokenizer, "init_kwargs", {})):
+        for key, value in list(kept.items()):
+            if isinstance(value, str) and value in own:
+                kept[key] = own[value]
 
 
 def pick_device(device: str) -> torch.device:
@@ -89,19 +146,21 @@ def _refuse_foreign_weights(
 ) -> None:
     """ModelError unless file and config describe the same encoder; heads and pooler may differ."""
     missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
-    known = {_pattern(key) for key in model.state_dict()}
     prefix = f"{model.base_model_prefix}."
-    surplus = sorted(
-        k for k in report["unexpected_keys"] if _pattern(k.removeprefix(prefix)) in known
-    )
+    known = {_pattern(key).removeprefix(prefix) for key in model.state_dict()}
+    unexpected = {k: _pattern(k).removeprefix(prefix) for k in sorted(report["unexpected_keys"])}
+    surplus = [key for key, pattern in unexpected.items() if pattern in known]
     if report["mismatched_keys"]:
         key, found, expected = min(report["mismatched_keys"])
         finding = f"{key} is {list(found)} in the weights, {list(expected)} by config.json"
     elif missing:
         finding = f"{len(missing)} tensors are not in the weights, first {missing[0]}"
+        if unexpected:
+            finding += f" (others are, first {next(iter(unexpected))})"
     elif surplus:
         finding = f"{len(surplus)} tensors are not in the config's model, first {surplus[0]}"
     else:
+        _refuse_left_out(checkpoint, known, unexpected)
         return
     raise ModelError(
         f"the weights of model {checkpoint.name!r} do not belong to its config.json: {finding};"
@@ -109,36 +168,37 @@ def _refuse_foreign_weights(
     )
 
 
+def _refuse_left_out(checkpoint: Checkpoint, known: set[str], unexpected: dict[str, str]) -> None:
+    """ModelError where a tensor inside the layers has no place: the maps would lack what it does.
+
+    BERT with relative positions, say, whose embeddings transformers 5 no longer reads. known:
+    patterns of the model's tensors; unexpected: by name, patterns of the file's that were left out.
+    """
+    layers = {pattern.partition(".#.")[0] for pattern in known if ".#." in pattern}
+    found = [
+        key
+        for key, pattern in unexpected.items()
+        if pattern.partition(".#.")[0] in layers
+        and ".#." in pattern
+        and not _COMPUTED.search(pattern)
+    ]
+    if found:
+        raise ModelError(
+            f"{len(found)} tensors in the layers of model {checkpoint.name!r} would be left out, first "
+            f"{found[0]}, because this version of transformers does not compute with them: maps would "
+            "not be the model's own; give a model without them"
+        )
+
+
+def _refuse_not_finite(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(
+                f"model {checkpoint.name!r} has NaN or infinite weights, first in {name}; its"
+                " training diverged: give an earlier checkpoint"
+            )
+
+
 def _pattern(key: str) -> str:
     """A tensor's name without its layer number."""
     return re.sub(r"\.\d+\.", ".#.", key)
-
-
-@contextmanager
-def explained(checkpoint: Checkpoint, part: str) -> Iterator[None]:
-    """Whatever transformers raises about a broken or unknown checkpoint, as one ModelError."""
-    try:
-        yield
-    except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]
-        raise ModelError(
-            f"the {part} of {checkpoint.name!r} cannot be loaded; mend the files in"
-            f" {checkpoint.folder} or give another model ({reason})"
-        ) from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No advice, load reports or progress bars of transformers on stderr meanwhile."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    hook = logging.set_tqdm_hook(
-        lambda bar, args, options: bar(*args, **options | {"disable": True})
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_tqdm_hook(hook)
-        logging.set_verbosity(verbosity)

@@ -18,7 +18,7 @@ from torch import nn
 
 from attnstore.disk import layout
 from attnstore.errors import MemoryShortError, ModelError
-from attnstore.model import architectures, models
+from attnstore.model import architectures, loading
 from attnstore.model.capture import Capturer, Change, Way, eager_pass
 from attnstore.model.samples import KEPT_BYTES, Item, Maps
 from attnstore.names import EAGER, EQUAL, INTERFACE, MIXED, ROW_OFF, SINGLE
@@ -154,7 +154,7 @@ class _Examination:
     def _own_eager(self, item: Item) -> Maps | None:
         """The maps that the model returns with eager attention; None if it returns none."""
         model = self._capturer.twin()
-        with models.quiet():
+        with loading.quiet():
             model.set_attn_implementation(EAGER)
         maps = Maps([len(item)], self._n_layers)
         types = None if item.types is None else [item.types]

@@ -8,9 +8,11 @@ pass; the run's record is written last.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import description, fragments, layout, locks
+from attnstore import store
+from attnstore.care import leftovers
+from attnstore.disk import description, fragments, indexing, layout, locks, shapes
+from attnstore.disk.fragments import Fragment
+from attnstore.disk.shapes import Shape
 from attnstore.errors import DamageError, ModelError, UsageError
 from attnstore.headsets import UNIFORM, VALUES, heads_text, parse_heads
 from attnstore.model import checkpoints
@@ -29,6 +35,7 @@ from attnstore.model.checkpoints import Checkpoint
 from attnstore.names import CAPTURE_VERSION, PRECISIONS
 from attnstore.text.corpora import Dataset
 
+_KEY = {"run_key": pl.UInt64}
 if TYPE_CHECKING:
     from attnstore.model.capture import Capturer
     from attnstore.model.examining import Examined
@@ -92,8 +99,16 @@ class Run:
 
     @property
     def key(self) -> int:
-        """Its key inside the index: the first 32 bits of its identity."""
+        """The key that the rows of its fragments carry; the index gives keys of its own."""
         return int(self.record["run_key"])
+
+    @cached_property
+    def shape(self) -> Shape:
+        """How its arrays lie, as its record says."""
+        old = self.record.get("layout") is None  # an earlier version planned it
+        return shapes.of_record(
+            self.run, self.record, description.end_of(self.plan) if old else None
+        )
 
     @cached_property
     def plan(self) -> pl.DataFrame:
@@ -101,7 +116,10 @@ class Run:
         found = fragments.listing(self.root, "inputs", self.run)
         fragment = max(found, key=lambda f: f.modified)  # a kill may leave an older one beside it
         return pl.read_parquet(
-            fragments.local(self.root, fragment), columns=list(_PLAN_COLUMNS), glob=False
+            fragments.local(self.root, fragment),
+            columns=list(_PLAN_COLUMNS),
+            glob=False,
+            hive_partitioning=False,
         )
 
     @cached_property
@@ -160,7 +178,8 @@ def find(root: Path, run_identity: str) -> Run | None:
                 record = fragments.read(root, fragment).row(0, named=True)
             except DamageError:
                 continue
-            return Run(root, fragment.owner, record)
+            if (record["identity"], record["run"]) == (run_identity, fragment.owner):
+                return Run(root, fragment.owner, record)
     return None
 
 
@@ -187,16 +206,20 @@ def prepare(
     # A run that exists already needs neither torch nor transformers, which take seconds to import.
     from attnstore.model import examining
 
-    inputs = _plan_inputs(checkpoint, dataset, chosen, settings)
-    if found is not None:  # something beside its record is missing
-        with locks.registry(root):
-            return _register(root, checkpoint, dataset, found.record, inputs, found), None
-    examined = examining.examine(checkpoint, inputs, settings, device)
-    record = _record(examined, dataset, settings, wanted, inputs)
-    with locks.registry(root):
+    inputs, capturer = _plan_inputs(checkpoint, dataset, chosen, settings), None
+    if found is None:
+        examined = examining.examine(checkpoint, inputs, settings, device)
+        checkpoint, capturer = examined.checkpoint, examined.capturer
+        record = _record(examined, dataset, settings, wanted, inputs)
+    else:  # something beside its record is missing
+        record = found.record
+    with locks.registry(root), contextlib.ExitStack() as held:
         found = find(root, wanted)  # another process may have planned it meanwhile
-        run = _register(root, examined.checkpoint, dataset, record, inputs, found)
-    return run, examined.capturer
+        run = found.run if found else _name(root, f"{checkpoint.name}/{dataset.name}", wanted)
+        if found is None:  # a drop or a copy may be at work under that name
+            held.enter_context(locks.hold(store.run_lock(root, run), what=f"Run {run}"))
+        leftovers.discard(root, run, found.key if found else indexing.run_key(run, wanted))
+        return _register(root, checkpoint, dataset, run, record, inputs, found), capturer
 
 
 def _sound(root: Path, run: Run) -> bool:
@@ -220,18 +243,36 @@ def _plan_inputs(
     rows = dataset.frame[chosen]
     tokenizer = models.load_tokenizer(checkpoint)
     inputs = tokenise.tokenise(rows, tokenizer, settings.max_length, settings.pad_to)
-    highest = int(inputs["token_ids"].explode().to_numpy().max())
-    if highest >= checkpoint.vocab_size:
-        raise ModelError(
-            f"The tokenizer of {checkpoint.name} gives token {highest} and the model has "
-            f"{checkpoint.vocab_size}: they do not belong together; copy the tokenizer files from "
-            "the model's own checkpoint."
+    inputs = inputs.filter(~pl.col("empty")).drop("empty")
+    if inputs.is_empty():
+        raise UsageError(
+            f"No text of {dataset.source} gives a token with the tokenizer of {checkpoint.name}: "
+            "nothing to ingest."
         )
+    _refuse_foreign_tokens(checkpoint, inputs)
     plan = layout.plan(inputs["length"].to_numpy())
     return inputs[plan.order].with_columns(
         block=pl.Series(plan.block, dtype=pl.Int32),
         cell=pl.Series(plan.cell, dtype=pl.Int64),
         token_cell=pl.Series(plan.token, dtype=pl.Int64),
+    )
+
+
+def _refuse_foreign_tokens(checkpoint: Checkpoint, inputs: pl.DataFrame) -> None:
+    """ModelError for tokens or segments that the model has no row for."""
+    from attnstore.model import models
+
+    highest = int(inputs["token_ids"].explode().to_numpy().max())
+    segment = int(inputs["type_ids"].list.max().fill_null(0).max())  # type: ignore[arg-type]
+    if highest >= checkpoint.vocab_size:
+        finding = f"gives token {highest} and the model has {checkpoint.vocab_size}"
+    elif segment > 1 and segment >= models.segments(checkpoint):
+        finding = f"gives segment {segment} and the model has {models.segments(checkpoint)}"
+    else:
+        return
+    raise ModelError(
+        f"The tokenizer of {checkpoint.name} {finding}: they do not belong together; copy the "
+        "tokenizer files from the model's own checkpoint."
     )
 
 
@@ -241,22 +282,27 @@ def _record(
     """The row of `runs`, but for the names under which the store keeps run, model and dataset."""
     way, checkpoint = examined.capturer.way, examined.checkpoint
     length = inputs["length"].cast(pl.Int64)
-    sampled = len(inputs) < len(dataset.frame) - dataset.empty
+    usable = len(dataset.frame) - dataset.empty
+    sampled = settings.limit is not None and settings.limit < usable
+    chosen = settings.limit if sampled and settings.limit else usable
+    tokenless = chosen - len(inputs)
     changed = disabled(checkpoint, settings)
+    layers = sorted(set(settings.layers or way.layers))
+    heads = kept(settings.heads, way.n_heads, "head")
+    plan, longest = layout.plan(length.to_numpy()), settings.pad_to or settings.max_length
     return {
-        "run_key": int(wanted[:8], 16), "identity": wanted,
-        "precision": settings.precision, "max_length": settings.max_length,
-        "pad_to": settings.pad_to, "layers": sorted(set(settings.layers or way.layers)),
-        "heads": kept(settings.heads, way.n_heads, "head"),
+        "identity": wanted, "precision": settings.precision, "max_length": settings.max_length,
+        "pad_to": settings.pad_to, "layers": layers, "heads": heads,
         "disabled": changed, "disabled_value": settings.disable_value if changed else None,
         "sample": settings.limit if sampled else None, "seed": settings.seed if sampled else None,
         "planned": len(inputs), "n_tokens": int(length.sum()), "n_cells": int((length**2).sum()),
-        "n_blocks": layout.plan(length.to_numpy()).n_blocks, "n_empty": dataset.empty,
+        "n_blocks": plan.n_blocks, "n_empty": dataset.empty + tokenless,
         "n_truncated": int(inputs["truncated"].sum()), "capture_version": CAPTURE_VERSION,
         "captured": way.captured, "batching": way.batching, "sinks": way.sinks,
         "attnstore_version": version("attnstore"),
         **{f"{package}_version": version(package) for package in _PACKAGES},
         "created": datetime.now(UTC).replace(tzinfo=None, microsecond=0),
+        "layout": shapes.planned(settings.precision, layers, heads, plan.n_shards, longest).record,
     }  # fmt: skip
 
 
@@ -264,6 +310,7 @@ def _register(
     root: Path,
     checkpoint: Checkpoint,
     dataset: Dataset,
+    run: str,
     record: dict[str, Any],
     inputs: pl.DataFrame,
     found: Run | None,
@@ -274,21 +321,30 @@ def _register(
     """
     wanted = record["identity"]
     names = {"model": keep_model(root, checkpoint), "dataset": keep_dataset(root, dataset)}
-    run = found.run if found else owner(root, "runs", f"{checkpoint.name}/{dataset.name}", wanted)
-    record = found.record if found else {"run": run, **record, **names}
-    inputs = inputs.with_columns(pl.lit(record["run_key"], pl.UInt32).alias("run_key"))
+    key = found.key if found else indexing.run_key(run, wanted)
+    record = found.record if found else {**record, "run": run, "run_key": key, **names}
+    inputs = inputs.with_columns(pl.lit(key, pl.UInt64).alias("run_key"))
     n_shards = layout.plan(inputs["length"].to_numpy()).n_shards
-    description.describe(
-        root, run, record["precision"], record["layers"], record["heads"], n_shards
-    )
+    shape = shapes.planned(
+        record["precision"], record["layers"], record["heads"], n_shards,
+        record["pad_to"] or record["max_length"],
+    )  # fmt: skip
+    description.describe(root, run, shape)
     _write_once(root, "inputs", run, wanted, inputs)
-    _write_once(root, "runs", run, wanted, pl.DataFrame([record]))
+    _write_once(root, "runs", run, wanted, pl.DataFrame([record], schema_overrides=_KEY))
     return Run(root, run, record)
+
+
+def _name(root: Path, name: str, wanted: str) -> str:
+    """The name of a run to register: that of a damaged record of the same content, else a free one."""
+    same = [f.owner for f in fragments.listing(root, "runs") if _is_of(root, f, wanted)]
+    return same[0] if same else owner(root, "runs", name, wanted)
 
 
 def keep_model(root: Path, checkpoint: Checkpoint) -> str:
     """Describe a model in the store, under the registry's lock; returns its name there."""
-    name = owner(root, "models", checkpoint.name, checkpoint.fingerprint)
+    others = _of_other_tokenizers(root, checkpoint)
+    name = owner(root, "models", checkpoint.name, checkpoint.fingerprint, others)
     _write_once(root, "models", name, checkpoint.fingerprint, _model_row(name, checkpoint))
     return name
 
@@ -301,20 +357,49 @@ def keep_dataset(root: Path, dataset: Dataset) -> str:
     return name
 
 
-def owner(root: Path, table: str, name: str, content: str) -> str:
-    """The name under which some content is kept: `name`, or its next free revision `name@2`."""
-    held = {f.owner: f.part for f in fragments.listing(root, table)}
+def _of_other_tokenizers(root: Path, checkpoint: Checkpoint) -> set[str]:
+    """Models of the store with these weights and another tokenizer: they are other models."""
+    found = set()
+    for fragment in fragments.listing(root, "models"):
+        if fragment.part == checkpoint.fingerprint[:16]:
+            with contextlib.suppress(DamageError):  # it is written anew
+                held = fragments.read(root, fragment)["tokenizer_fingerprint"][0]
+                if held != checkpoint.tokenizer_fingerprint:
+                    found.add(fragment.owner)
+    return found
+
+
+def owner(
+    root: Path, table: str, name: str, content: str, others: Collection[str] = frozenset()
+) -> str:
+    """The name under which some content is kept: `name`, or its next free revision `name@2`.
+
+    others: names that are of other content though their fragments look the same.
+    """
+    held = {f.owner: f for f in fragments.listing(root, table)}
     number = 1
     while True:
         candidate = name if number == 1 else f"{name}@{number}"
-        if held.get(candidate, content[:16]) == content[:16]:
+        free = candidate not in held or _is_of(root, held[candidate], content)
+        if candidate not in others and free:
             return candidate
         number += 1
 
 
+def _is_of(root: Path, fragment: Fragment, content: str) -> bool:
+    """Whether a record is of some content: its part is the beginning of the SHA-256, its row the whole."""
+    if fragment.part != content[:16]:
+        return False
+    try:
+        row = fragments.read(root, fragment).row(0, named=True)
+    except DamageError:
+        return True  # written anew
+    return bool(row.get("identity" if fragment.table == "runs" else "fingerprint") == content)
+
+
 def _write_once(root: Path, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:
     """Write a fragment unless it is there and whole."""
-    found = fragments.listing(root, table, owner)
+    found = [f for f in fragments.listing(root, table, owner) if f.part == content[:16]]
     if not any(fragments.whole(root, f) for f in found):
         fragments.write(root, table, owner, content[:16], rows)
 

@@ -23,7 +23,8 @@ class Marks:
     """What `measure` has to know of the tokens of n inputs of one length L: made once for all layers.
 
     by_segment: (n, 2, L) 1 where a token is of the first, of the second text; columns: (n, 2 L, 4)
-    turns column sums by text into attention to [CLS], to [SEP], to punctuation, within a text;
+    turns column sums by text into attention to [CLS], to [SEP], to punctuation, within a text, NaN
+    to [CLS] or [SEP] where an input has none;
     cells: (4, L²) turn a map into attention to the token itself, to the previous, to the next,
     and the mean distance. Of some rows of long maps alone, R of L: (n, 2, R) and (4, R L).
     """
@@ -48,7 +49,8 @@ class Marks:
         """
         length = segments.shape[1]
         by_segment = torch.stack((1 - segments, segments), dim=1)
-        kinds = torch.stack((to_cls, sep, stop), dim=-1).repeat(1, 2, 1)
+        nothing = torch.where(torch.stack((to_cls, sep)).any(-1), 0.0, torch.nan).unsqueeze(-1)
+        kinds = torch.stack((to_cls + nothing[0], sep + nothing[1], stop), dim=-1).repeat(1, 2, 1)
         columns = torch.cat((kinds, by_segment.flatten(1).unsqueeze(-1)), dim=-1) / length
         return cls(by_segment[:, :, rows], columns, _cells(length, rows, segments.device))
 
@@ -97,12 +99,14 @@ def measure(weights: torch.Tensor, marks: Marks, sinks: bool = False) -> Measure
     cells = linear(flat, marks.cells).view(n, heads, 4)
     entropy = _entropy(flat).view(n, heads, 1) / length
     largest = flat.amax(1).view(n, heads, 1)
+    received = sums.sum(2) / length
     # In the order of names.STATISTICS.
     missing = 1 - weights.sum(-1)
     sink = missing.sum(-1, keepdim=True) / length if sinks else torch.full_like(largest, torch.nan)
-    measures = (entropy, cells[..., :3], columns, cells[..., 3:], largest, sink)
+    first = received[..., :1]
+    measures = (entropy, cells[..., :3], columns, cells[..., 3:], largest, first, sink)
     off = torch.maximum(-missing, missing - 1).clamp_min_(0) if sinks else missing.abs_()
-    return Measured(torch.cat(measures, dim=-1), sums.sum(2) / length, off.amax(-1))
+    return Measured(torch.cat(measures, dim=-1), received, off.amax(-1))
 
 
 def joined(parts: Sequence[Measured]) -> Measured:

@@ -87,7 +87,7 @@ class Classification:
 
     @cached_property
     def _arrays(self) -> arrays.RunArrays:
-        return arrays.open_run(self.run.root, self.run.run)
+        return arrays.open_run(self.run.root, self.run.run, self.run.shape)
 
     def store(self, block: int) -> int:
         """Classify and commit one block; returns how many maps. Raises DamageError, StoreError."""
@@ -121,7 +121,7 @@ class Classification:
         flat = found.reshape(-1, len(CLASSES))
         best = flat.argmax(1)
         keys = {
-            "run_key": pl.repeat(self.run.key, len(flat), dtype=pl.UInt32, eager=True),
+            "run_key": pl.repeat(self.run.key, len(flat), dtype=pl.UInt64, eager=True),
             "example": np.tile(rows["example"].to_numpy(), self.n_heads),
             "layer": np.repeat(layers, len(heads) * len(rows)),
             "head": np.tile(np.repeat(heads, len(rows)), len(layers)),
@@ -153,7 +153,7 @@ class Classification:
             "network": self.network.fingerprint, "maps": stored, "bytes": sum(f.bytes for f in mine),
             "seconds": seconds,
         }  # fmt: skip
-        return pl.DataFrame([row]).cast({"run_key": pl.UInt32})
+        return pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
 
 
 def _batches(
@@ -181,10 +181,11 @@ def planned(
     network), BusyError.
     """
     root = store.find(path)
-    found = _find(root, run)
+    _find(root, run)
     loaded = load(network)
     with locks.hold(store.run_lock(root, run), what=f"Run {run}"):
-        yield Classification(found, loaded)
+        # Looked at again: it may have been dropped meanwhile, and another run have its name.
+        yield Classification(_find(root, run), loaded)
 
 
 def _find(root: Path, run: str) -> Run:

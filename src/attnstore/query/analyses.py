@@ -64,7 +64,9 @@ class Analysis:
 
 def listing() -> dict[str, Analysis]:
     """Every analysis by name. Raises UsageError for a file whose header cannot be read."""
-    return {name: parse(name, path.read_text()) for name, path in sql_files("analysis").items()}
+    return {
+        name: parse(name, path.read_text("utf-8")) for name, path in sql_files("analysis").items()
+    }
 
 
 def find(name: str) -> Analysis:
@@ -74,7 +76,7 @@ def find(name: str) -> Analysis:
         raise UnknownNameError(
             f"There is no analysis {name!r}{near(name, files) or '; there are ' + ', '.join(files)}"
         )
-    return parse(name, files[name].read_text())
+    return parse(name, files[name].read_text("utf-8"))
 
 
 def run(store: Store, name: str, /, **params: object) -> pl.DataFrame:

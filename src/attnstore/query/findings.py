@@ -42,23 +42,31 @@ class Findings:
     def __init__(self) -> None:
         """Begin with none."""
         self._findings: dict[Finding, None] = {}
+        self._places: set[tuple[str | None, int | None]] = set()
+        self._about: set[str | None] = set()
         self._notes: dict[str, None] = {}
 
     def add(self, what: str, run: str | None = None, block: int | None = None) -> None:
         """Something is wrong."""
         self._findings[Finding(run, block, what)] = None
+        self._places.add((run, block))
+        self._about.add(run)
 
     def note(self, what: str) -> None:
         """Something is worth telling and is no damage."""
         self._notes[what] = None
 
+    def any(self) -> bool:
+        """Whether something is wrong."""
+        return bool(self._findings)
+
     def known(self, run: str | None, block: int | None) -> bool:
         """Whether something is known to be wrong with a block, or with its run as a whole."""
-        return any(f.run == run and f.block in (block, None) for f in self._findings)
+        return not self._places.isdisjoint({(run, block), (run, None)})
 
     def about(self, run: str) -> bool:
         """Whether something is known to be wrong with a run, anywhere in it."""
-        return any(f.run == run for f in self._findings)
+        return run in self._about
 
     @contextlib.contextmanager
     def step(self, what: str, run: str | None = None, block: int | None = None) -> Iterator[None]:

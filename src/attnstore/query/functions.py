@@ -10,6 +10,7 @@ What each takes and gives stands in sql/schema/session/1-weights.sql.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -21,30 +22,38 @@ import numpy.typing as npt
 import pyarrow as pa
 from duckdb.func import PythonUDFType
 
-from attnstore.disk import arrays
+from attnstore.disk import arrays, fragments
 from attnstore.disk.arrays import Floats, Ints
-from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
+from attnstore.disk.shapes import Shape
+from attnstore.errors import AttnstoreError, DamageError, QueryError, StoreError, UnknownNameError
 from attnstore.query import reductions
+from attnstore.query.opened import OpenRun
 
 MAX_CELLS = 1 << 28
 """Most weights that one batch of rows (up to 2048) may ask for: 1 GiB of float32."""
 PIECE_CELLS = 1 << 22
 """Weights that a function which gives numbers holds at once, per run: 16 MiB of float32."""
 
-_MAP: list[Any] = ["UINTEGER", "SMALLINT", "SMALLINT", "BIGINT", "BIGINT"]
+Keys = npt.NDArray[np.uint64]
+
+_MAP: list[Any] = ["UBIGINT", "SMALLINT", "SMALLINT", "BIGINT", "BIGINT"]
 
 
 class Functions:
     """The functions of one session, with the runs that they have open.
 
     failure: the last error raised inside a function; DuckDB wraps it in one of its own.
+    read: the runs whose arrays were read, until somebody clears it.
     """
 
-    def __init__(self, root: Path, run_of: Callable[[int], str | None]) -> None:
+    def __init__(
+        self, root: Path, run_of: Callable[[int], tuple[str, Shape | None] | None]
+    ) -> None:
         self._root = root
         self._run_of = run_of
-        self._open: dict[int, tuple[arrays.RunArrays, Ints]] = {}
+        self._open: dict[int, OpenRun] = {}
         self.failure: AttnstoreError | None = None
+        self.read: set[str] = set()
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
         """Make the functions known to a connection."""
@@ -53,7 +62,7 @@ class Functions:
             (self._received, [], "FLOAT[]"),
             (self._at, ["INTEGER[]", "INTEGER[]"], "FLOAT[]"),
             (self._between, ["FLOAT[]", "FLOAT[]"], "FLOAT"),
-            (self._compare, ["UINTEGER", "BIGINT"], "STRUCT(cosine FLOAT, js FLOAT)"),
+            (self._compare, ["UBIGINT", "BIGINT"], "STRUCT(cosine FLOAT, js FLOAT)"),
         ):
             name, parameters = f"attention{call.__name__}", [*_MAP, *more]
             con.create_function(
@@ -70,7 +79,8 @@ class Functions:
         @wraps(function)  # DuckDB reads the number of parameters off the signature
         def call(*columns: Any) -> pa.Array:
             try:
-                return function(*map(_numbers, columns[:5]), *columns[5:])
+                keys = _numpy(columns[0]).astype(np.uint64)
+                return function(keys, *map(_numbers, columns[1:5]), *columns[5:])
             except AttnstoreError as error:
                 self.failure = error
                 raise
@@ -78,30 +88,31 @@ class Functions:
         return call
 
     def _weights(
-        self, run_key: Ints, layer: Ints, head: Ints, start: Ints, count: Ints
+        self, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> pa.ListArray:
         return self._slices("maps", run_key, layer, head, start, count)
 
     def _received(
-        self, run_key: Ints, layer: Ints, head: Ints, start: Ints, count: Ints
+        self, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> pa.ListArray:
         return self._slices("received", run_key, layer, head, start, count)
 
     def _slices(
-        self, array: str, run_key: Ints, layer: Ints, head: Ints, start: Ints, count: Ints
+        self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> pa.ListArray:
-        ends = np.cumsum(count)
+        _refuse_negative(count, "n")
+        ends = np.cumsum(np.minimum(count, MAX_CELLS + 1))  # a sum that no count can turn over
         if ends[-1] > MAX_CELLS:
             raise QueryError(
                 f"This query asks for {len(count)} maps at once, {ends[-1] * 4 / 2**30:.1f} GiB of "
-                f"weights, and the limit is {MAX_CELLS * 4 / 2**30:.0f} GiB: select fewer examples "
+                f"weights or more, and the limit is {MAX_CELLS * 4 / 2**30:.0f} GiB: select fewer examples "
                 "(WHERE example IN …) or use the view attention, which streams."
             )
         return _lists(self._read(array, run_key, layer, head, start, count), count)
 
     def _at(
         self,
-        run_key: Ints,
+        run_key: Keys,
         layer: Ints,
         head: Ints,
         cell: Ints,
@@ -109,6 +120,7 @@ class Functions:
         from_positions: Any,
         to_positions: Any,
     ) -> pa.ListArray:
+        self._require_lengths(run_key, length)
         (from_pos, counts), (to_pos, other_counts) = _items(from_positions), _items(to_positions)
         _check_pairs(length, from_pos, counts, to_pos, other_counts)
         ends, found = np.concatenate(([0], np.cumsum(counts))), np.empty(len(from_pos), np.float32)
@@ -121,7 +133,7 @@ class Functions:
 
     def _between(
         self,
-        run_key: Ints,
+        run_key: Keys,
         layer: Ints,
         head: Ints,
         cell: Ints,
@@ -129,6 +141,7 @@ class Functions:
         from_shares: Any,
         to_shares: Any,
     ) -> pa.Array:
+        self._require_lengths(run_key, length)
         (from_share, from_counts), (to_share, to_counts) = _items(from_shares), _items(to_shares)
         for given in (from_counts, to_counts):
             if (wrong := np.flatnonzero(given != length)).size:
@@ -144,7 +157,7 @@ class Functions:
 
     def _compare(
         self,
-        run_key: Ints,
+        run_key: Keys,
         layer: Ints,
         head: Ints,
         cell: Ints,
@@ -152,7 +165,8 @@ class Functions:
         other_run_key: Any,
         other_cell: Any,
     ) -> pa.StructArray:
-        keys, cells = _numbers(other_run_key), _numbers(other_cell)
+        self._require_lengths(run_key, length)
+        keys, cells = _numpy(other_run_key).astype(np.uint64), _numbers(other_cell)
         found = np.empty((2, len(length)), np.float32)
         for rows, values in self._maps(run_key, layer, head, cell, length):
             places = (keys[rows], layer[rows], head[rows], cells[rows])
@@ -163,15 +177,21 @@ class Functions:
         return pa.StructArray.from_arrays(columns, ["cosine", "js"])
 
     def _maps(
-        self, run_key: Ints, layer: Ints, head: Ints, cell: Ints, length: Ints
+        self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
     ) -> Iterator[tuple[slice, Floats]]:
         """The maps of a batch in pieces: which of its rows, and their weights end to end."""
         for rows in reductions.pieces(length**2, PIECE_CELLS):
             places = (run_key[rows], layer[rows], head[rows], cell[rows])
             yield rows, self._read("maps", *places, length[rows] ** 2)
 
+    def _require_lengths(self, run_key: Keys, length: Ints) -> None:
+        """Refuse lengths that no input of the run has, before anything of that size is made."""
+        _refuse_negative(length, "length")
+        for key in np.unique(run_key).tolist():
+            self._run(key).require_lengths(length[run_key == key])
+
     def _read(
-        self, array: str, run_key: Ints, layer: Ints, head: Ints, start: Ints, count: Ints
+        self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> Floats:
         """Slices of 'maps' or 'received', one after another."""
         if (run_key == run_key[0]).all():
@@ -186,24 +206,49 @@ class Functions:
     def _gather(
         self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> Floats:
-        run, rows = self._run(run_key)
-        return run.gather(array, rows[layer, head], start, count)
+        with unless_dropped(self._root, (self._run_of(run_key) or (None,))[0]):
+            run = self._run(run_key)
+            rows = run.rows(layer, head)
+            run.require_inside(array, start, count)
+            self.read.add(run.arrays.run)
+            return run.arrays.gather(array, rows, start, count)
 
-    def _run(self, run_key: int) -> tuple[arrays.RunArrays, Ints]:
-        """The open arrays of a run, and the row of each (layer, head) number in them."""
+    def _run(self, run_key: int) -> OpenRun:
+        """The open arrays of a run."""
         if run_key not in self._open:
-            name = self._run_of(run_key)
+            name, shape = self._run_of(run_key) or (None, None)
             if name is None:
                 raise UnknownNameError(
-                    f"No run has the key {run_key} any more; run the query again."
+                    f"No run has the key {run_key}; map_places gives the key of each run."
                 )
-            run = arrays.open_run(self._root, name)
-            rows = np.zeros((max(run.layers) + 1, max(run.heads) + 1), np.int64)
-            rows[np.ix_(run.layers, run.heads)] = np.arange(
-                len(run.layers) * len(run.heads)
-            ).reshape(len(run.layers), -1)
-            self._open[run_key] = run, rows
+            if shape is None:
+                raise DamageError(
+                    f"The inputs of run {name} are missing, so its maps have no places; ingest the run "
+                    "again, which writes them anew."
+                )
+            self._open[run_key] = OpenRun(arrays.open_run(self._root, name, shape), shape)
         return self._open[run_key]
+
+
+def _refuse_negative(count: Ints, what: str) -> None:
+    if (wrong := np.flatnonzero(count < 0)).size:
+        raise QueryError(f"A function was given {what} = {count[wrong[0]]}; give 0 or more.")
+
+
+@contextlib.contextmanager
+def unless_dropped(root: Path, run: str | None) -> Iterator[None]:
+    """Where a run cannot be read because it was dropped in the meantime, say that instead.
+
+    Raises UnknownNameError then.
+    """
+    try:
+        yield
+    except StoreError as error:
+        if run is None or fragments.listing(root, "runs", run):
+            raise
+        raise UnknownNameError(
+            f"Run {run} was dropped while it was read; `attnstore runs` lists those that are left."
+        ) from error
 
 
 def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, others: Ints) -> None:

@@ -120,7 +120,7 @@ def _functions() -> Iterator[str]:
     )
     yield "```text"
     for path in sql_files("schema/session").values():
-        for line in path.read_text().split("\nCREATE", 1)[0].splitlines():
+        for line in path.read_text("utf-8").split("\nCREATE", 1)[0].splitlines():
             if line.startswith(("-- attention_", "--     ")):
                 yield line.removeprefix("-- ")
     yield "```\n"
@@ -156,7 +156,7 @@ def _default(parameter: analyses.Parameter) -> str:
 
 def _checks() -> Iterator[str]:
     yield "## Checks\n\n`attnstore verify` runs each file of `sql/check`; a sound store gives no rows.\n"
-    titles = {n: p.read_text().splitlines()[0] for n, p in sql_files("check").items()}
+    titles = {n: p.read_text("utf-8").splitlines()[0] for n, p in sql_files("check").items()}
     rows = [(name, line.removeprefix("-- title: ")) for name, line in titles.items()]
     yield _table(("check", "what holds"), rows)
 
@@ -173,4 +173,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) if sys.argv[1:] else FILE).write_text(generate())
+    (Path(sys.argv[1]) if sys.argv[1:] else FILE).write_text(generate(), "utf-8")

@@ -1,7 +1,8 @@
 """A DuckDB session over a store: an in-memory database with every view and function.
 
 The index is attached read-only for the length of one query, so that ingestion can write it in
-between. A session for SQL texts is shut off from every other file, and runs SELECT only.
+between. A session for SQL texts is shut off from every other file before it reads anything of the
+store, and runs SELECT only. Which views there are is the package's to say, not the file's.
 """
 
 from __future__ import annotations
@@ -18,12 +19,29 @@ import duckdb
 import polars as pl
 
 from attnstore import resources
-from attnstore.disk import index
+from attnstore.disk import index, schema, shapes
+from attnstore.disk.shapes import Shape
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
 from attnstore.names import near
+from attnstore.query import conversion
 from attnstore.query.functions import Functions
 
 _EXPLAIN = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
+
+
+_ONLY_READS = (
+    "A {kind} statement cannot run here: a query only reads. Use SELECT, or "
+    "`store.connect()` in Python for a database of your own."
+)
+_NOT_HERE = {
+    "MULTI": (
+        "A PIVOT that finds its columns itself runs only alone and without parameters; name them, as "
+        "in PIVOT (…) ON head IN (0, 1, 2, 3) USING avg(entropy)."
+    ),
+}
+"""What is said about kinds of statements that are refused for a reason of their own."""
+LONGEST = 1_000_000
+"""Characters that the text of a query may have: parsing takes up to 500 bytes for each."""
 
 
 class Session:
@@ -42,51 +60,76 @@ class Session:
             self.con.execute(f"SET {name} = '{value}'")
         self._confined = confined
         self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
-        self._runs: dict[int, str] = {}
+        self._runs: dict[int, tuple[str, Shape | None]] = {}
+        self._seal: str | None = None
         self._functions = Functions(root, self._runs.get)
         self._functions.register(self.con)
-        with self.attached():
-            self._make_views()
         if confined:
             self._confine()
+        with self.attached():
+            self._make_views()
 
     def _make_views(self) -> None:
         """Show the index's views under their own names, and add those over the weights."""
-        views = self.con.execute(
-            "SELECT view_name FROM duckdb_views() "
-            "WHERE database_name = 'idx' AND schema_name = 'main' AND NOT internal"
-        ).fetchall()
-        for (name,) in views:
+        for name in schema.views():
             self.con.execute(f'CREATE VIEW "{name}" AS FROM idx.main."{name}"')
         for path in resources.sql_files("schema/session").values():
-            self.con.execute(path.read_text())
+            self.con.execute(path.read_text(encoding="utf-8"))
 
     def _confine(self) -> None:
+        """Shut the connection off from every file but the index, and from the network."""
         file = str(self.root / index.FILE)
         self.con.execute("SET allowed_paths = $paths", {"paths": [file, f"{file}.wal"]})
-        for setting in (
-            "enable_external_access = false",
-            "python_enable_replacements = false",
-            "lock_configuration = true",
-        ):
-            self.con.execute(f"SET {setting}")
+        for name, value in schema.CONFINED.items():
+            self.con.execute(f"SET {name} = {value}")
+        self.con.execute("SET lock_configuration = true")
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The connection with the index attached as `idx`, for the length of a block."""
-        with self._lock, index.reading(self.root):
+        """The connection with the index attached as `idx`, for the length of a block.
+
+        An index that is not as attnstore left it is rebuilt first. Raises DamageError where it
+        cannot be.
+        """
+        with self._lock, index.current(self.root):
             with index.opening(self.root):
                 path = str(self.root / index.FILE).replace("'", "''")
                 self.con.execute(f"ATTACH '{path}' AS idx (READ_ONLY)")
             try:
-                runs = dict(self.con.execute("SELECT run_key, run FROM idx.core.runs").fetchall())
-                if runs != self._runs:
-                    self._functions.forget()
-                    self._runs.clear()
-                    self._runs.update(runs)
+                self._look_at_runs()
                 yield self.con
             finally:
                 self.con.execute("DETACH idx")
+
+    def _look_at_runs(self) -> None:
+        """Learn which runs there are, unless the index is the one that was read last."""
+        seal = index.seal_of(self.root)
+        if seal is not None and seal == self._seal:
+            return
+        self._functions.forget()
+        self._runs.clear()
+        found = self.con.execute(
+            "SELECT run_key, run, precision, layers, heads, layout, max_length, pad_to "
+            "FROM idx.core.runs"
+        ).fetchall()
+        names = ("precision", "layers", "heads", "layout", "max_length", "pad_to")
+        for key, run, *values in found:
+            record = dict(zip(names, values, strict=True))
+            planned = record["layout"] is not None  # where its inputs are missing, it may not be
+            self._runs[key] = run, shapes.of_record(run, record) if planned else None
+        self._seal = seal
+
+    @property
+    def read_last(self) -> set[str]:
+        """The runs whose arrays the last question read."""
+        return set(self._functions.read)
+
+    def shape(self, run: str) -> Shape:
+        """How the arrays of a run lie, as the last query found it. Raises UnknownNameError."""
+        for name, shape in self._runs.values():
+            if name == run and shape is not None:
+                return shape
+        raise UnknownNameError(f"The store holds no inputs of a run {run!r}; ingest it again.")
 
     def sql(
         self, text: str, params: dict[str, Any] | None = None, rows: int | None = None
@@ -95,12 +138,23 @@ class Session:
 
         rows: compute no more than that many. Raises QueryError (it cannot be run), UnknownNameError (it names a run that is not there).
         """
+        if len(text) > LONGEST:
+            raise QueryError(
+                f"The query has {len(text):,} characters; at most {LONGEST:,}: give long lists as "
+                "parameters, or load them beside the views with `store.connect()`."
+            )
+        _require_text(text, *(v for v in (params or {}).values() if isinstance(v, str)))
         with self.attached() as con, self.explained():
+            self._functions.read.clear()
             statement = self._statement(text)
             used = {k: v for k, v in (params or {}).items() if k in statement.named_parameters}
             self._check(text, statement, params or {})
             relation = con.sql(statement.query, params=used)
-            found: pl.DataFrame = (relation if rows is None else relation.limit(rows)).pl()
+            if relation is None:
+                raise QueryError("The statement gives no rows; a query is a SELECT.")
+            found = conversion.frame(relation if rows is None else relation.limit(rows))
+            if _kind(statement) == "MULTI":
+                self._drop_types()
             return found
 
     def _statement(self, text: str) -> Any:
@@ -110,15 +164,22 @@ class Session:
                 f"The text holds {len(statements)} SQL statements; give one at a time."
             )
         inner = statements
-        if statements[0].type == duckdb.StatementType.EXPLAIN:  # EXPLAIN ANALYZE runs what follows
+        if _kind(statements[0]) == "EXPLAIN":  # EXPLAIN ANALYZE runs what follows
             inner = self.con.extract_statements(_EXPLAIN.sub("", text)) or statements
-        if self._confined and inner[0].type != duckdb.StatementType.SELECT:
-            kind = inner[0].type.name.replace("_", " ")
-            raise QueryError(
-                f"A {kind} statement cannot run here: a query only reads. Use SELECT, or "
-                "`store.connect()` in Python for a database of your own."
-            )
+        if self._confined and (kind := _kind(inner[0])) != "SELECT":
+            if kind != "MULTI" or _first_word(inner[0].query) not in ("PIVOT", "PIVOT_WIDER"):
+                raise QueryError(_NOT_HERE.get(kind, _ONLY_READS.format(kind=kind)))
+            if inner[0].named_parameters:
+                raise QueryError(_NOT_HERE["MULTI"])
         return statements[0]
+
+    def _drop_types(self) -> None:
+        """Delete the types that a PIVOT without IN leaves behind."""
+        left = self.con.execute(
+            "SELECT type_name FROM duckdb_types() WHERE starts_with(type_name, '__pivot_enum_')"
+        ).fetchall()
+        for (name,) in left:
+            self.con.execute(f'DROP TYPE IF EXISTS "{name}"')
 
     def _check(self, text: str, statement: Any, params: dict[str, Any]) -> None:
         """Refuse parameters that do not fit the text, and runs that the store does not hold."""
@@ -130,9 +191,13 @@ class Session:
         if extra := sorted(set(params) - wanted):
             raise QueryError(f"The query has no parameter ${extra[0]}{near(extra[0], wanted)}")
         tree = self.con.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchall()
-        for run in _named_runs(json.loads(tree[0][0]), params):
-            if run not in self._runs.values():
-                known = sorted(self._runs.values())
+        known = sorted(name for name, _ in self._runs.values())
+        try:
+            runs = list(_named_runs(json.loads(tree[0][0]), params))
+        except RecursionError:
+            raise QueryError("The query is nested too deeply; write it flatter.") from None
+        for run in runs:
+            if run not in known:
                 raise UnknownNameError(
                     f"The store holds no run {run!r}{near(run, known) or _listed(known)}"
                 )
@@ -145,6 +210,8 @@ class Session:
             yield
         except duckdb.Error as error:
             failure: AttnstoreError | None = self._functions.failure
+            if index.CORRUPT in str(error):
+                failure = index.explained(self.root, error)
             raise (failure or QueryError(_sentence(str(error)))) from error
 
     def close(self) -> None:
@@ -176,6 +243,31 @@ class Connection:
         """Give the index free and end the session."""
         self._held.close()
         self._session.close()
+
+
+def _kind(statement: Any) -> str:
+    """The kind of a statement in DuckDB's words."""
+    try:
+        return str(statement.type.name).replace("_", " ")
+    except ValueError:  # a kind that DuckDB's Python does not know, such as UPDATE EXTENSIONS
+        return _first_word(statement.query)
+
+
+def _first_word(text: str) -> str:
+    """The first word of a SQL text after comments, in capitals."""
+    starts = [at for at, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment]
+    found = re.match(r"\w+", text.encode()[starts[0] :].decode()) if starts else None
+    return found[0].upper() if found else ""
+
+
+def _require_text(*texts: str) -> None:
+    """Raise QueryError for half a character, which no query can hold."""
+    for text in texts:
+        if (half := re.search("[\ud800-\udfff]", text)) is not None:
+            raise QueryError(
+                f"The query or a parameter holds half a character ({half[0]!r}) at position "
+                f"{half.start()}, which is no text; write it whole, in UTF-8."
+            )
 
 
 def _listed(known: list[str]) -> str:

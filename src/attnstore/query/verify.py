@@ -6,8 +6,9 @@ block, and the checks that do not need it go on. Ingesting again mends what this
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums
+from attnstore.disk import arrays, buckets, description, fragments, index, layout, rowsums, shapes
 from attnstore.disk.files import Place
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import DamageError, StoreError
 from attnstore.query.findings import AGAIN, DROP, Findings, Report
+from attnstore.query.indexed import IndexChecks
 from attnstore.readable import many, size
-from attnstore.resources import sql_files
-from attnstore.store import MARK, VERSION, Store, locate
+from attnstore.store import MARK, VERSION, exists, locate
 
 Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
 
+_RUNS_AT_ONCE = 256
+"""Runs whose plans and blocks are read together."""
 _MEND = {
     "ingests": "ingest the run again, which removes it: only the record of one ingestion is lost",
     "spans": "annotate again",
@@ -45,10 +48,13 @@ _MEND = {
 def verify(root: str | Path, progress: Progress | None = None) -> Report:
     """Check a whole store; about a second for 300 MB.
 
-    Writes nothing but the index, which catches up. Raises StoreError where there is no store.
+    Writes nothing but the index, which catches up. Raises StoreError where there is no store, or one
+    of a later layout.
     """
     folder = locate(root)
     place = buckets.of(folder)
+    with contextlib.suppress(DamageError):  # of the mark, which is named below
+        exists(folder)  # refuses a store of a later layout, as readers do
     if not _in_part(place):
         raise StoreError(f"There is no attention store at {place.name}; give the folder of one.")
     work = _Verification(folder, progress or (lambda *_: None))
@@ -70,8 +76,8 @@ def _in_part(place: Place) -> bool:
 class _Verification:
     """One pass over a store; each method is one kind of check, in the order that `verify` has.
 
-    _whole: the newest whole fragment of each (table, owner, part); _expected: files of the arrays
-    that something refers to.
+    _whole: the newest whole fragment of each (table, owner, part), _of: the same by table and owner;
+    _owners: the (table, owner) that have any; _expected: files of the arrays that something refers to.
     """
 
     def __init__(self, root: Path, progress: Progress) -> None:
@@ -79,6 +85,9 @@ class _Verification:
         self.findings = Findings()
         self._runs: list[str] = []
         self._whole: dict[tuple[str, str, str], Fragment] = {}
+        self._owners: set[tuple[str, str]] = set()
+        self._of: dict[tuple[str, str], dict[str, Fragment]] = defaultdict(dict)
+        self._ahead: dict[str, pl.DataFrame] = {}
         self._expected: set[str] = set()
         self._count: Counter[str] = Counter()
 
@@ -110,19 +119,31 @@ class _Verification:
         found = sorted(fragments.listing(self.root), key=lambda f: f.modified)
         self._runs = sorted({f.owner for f in found if f.table == "runs"})
         self._count.update(fragments=len(found), runs=len(self._runs))
+        self._owners = {(f.table, f.owner) for f in found}
+        stats = {(f.owner, f.part) for f in found if f.table == "map_stats"}
         for fragment in found:
-            run = fragment.owner if fragment.owner in self._runs else None
-            by_block = fragment.table in ("blocks", "map_stats") and fragment.part.isdecimal()
-            block = int(fragment.part) if by_block else None
+            run, block = self._whose(fragment)
             with self.findings.step(fragment.path, run, block):
                 if what := self._fragment(fragment):
                     self.findings.add(f"{fragment.path} {what}.", run, block)
+                elif fragment.table == "blocks" and (fragment.owner, fragment.part) not in stats:
+                    self.findings.add(
+                        f"the statistics of its maps are missing; {AGAIN}.", run, block
+                    )
+        if not found and not self._place.files(arrays.FOLDER):
+            self.findings.note("The store is empty: nothing has been ingested into it.")
         hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
         others = sum(not f.path.endswith(".parquet") for f in self._place.files(fragments.FOLDER))
         if n := others + sum(path.is_file() for path in hidden):
             self.findings.note(
                 f"{n} files in {fragments.FOLDER} are no fragments and can be deleted."
             )
+
+    def _whose(self, fragment: Fragment) -> tuple[str | None, int | None]:
+        """The run and the block that a fragment is about."""
+        run = fragment.owner if fragment.owner in self._runs else None
+        by_block = fragment.table in ("blocks", "map_stats") and fragment.part.isdecimal()
+        return run, int(fragment.part) if by_block else None
 
     def _fragment(self, fragment: Fragment) -> str | None:
         """What is wrong with a fragment, if anything."""
@@ -134,22 +155,36 @@ class _Verification:
         if older := self._whole.get(key):
             self.findings.note(f"{older.path} is superseded and can be deleted.")
         self._whole[key] = fragment
+        self._of[key[:2]][fragment.part] = fragment
         return None
 
     def runs(self) -> None:
         """Each run's arrays are described as its record says, and its blocks are whole."""
-        for run in self._runs:
-            with self.findings.step("The run", run):
-                self._run(run)
+        for at in range(0, len(self._runs), _RUNS_AT_ONCE):
+            batch = self._runs[at : at + _RUNS_AT_ONCE]
+            self._ahead = self._read_ahead(batch)
+            for run in batch:
+                with self.findings.step("The run", run):
+                    self._run(run)
+
+    def _read_ahead(self, runs: list[str]) -> dict[str, pl.DataFrame]:
+        """The rows of these runs' fragments by path, as far as they can be read together."""
+        found: dict[str, pl.DataFrame] = {}
+        for table in ("runs", "inputs", "blocks"):
+            mine = [f for run in runs for f in self._of.get((table, run), {}).values()]
+            with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # then one by one
+                found |= fragments.read_together(self.root, mine)
+        return found
 
     def _run(self, run: str) -> None:
         records, inputs, blocks = (self._rows(t, run) for t in ("runs", "inputs", "blocks"))
         record = {} if records is None else records.row(0, named=True)
+        self._described(run, record)
         opened = None
         if record and inputs is not None:
             with self.findings.step("The arrays", run):
                 if self._plan(run, record, inputs):
-                    opened = arrays.open_run(self.root, run)
+                    opened = arrays.open_run(self.root, run, description.recorded(self.root, run))
         elif record and not self.findings.known(run, None):
             self.findings.add(f"the plan of its inputs is missing; {AGAIN}.", run)
         rows = [] if blocks is None else blocks.sort("block").to_dicts()
@@ -158,7 +193,7 @@ class _Verification:
                 f"{run} holds {len(rows)} of {record['n_blocks']} blocks; ingest it again to finish."
             )
         for done, row in enumerate(rows, 1):
-            number = row["block"]
+            number = row["block"] if row.get("block") is not None else -1
             with self.findings.step("The block", run, number):
                 if self._shards(run, row) and opened and inputs is not None:
                     mine = inputs.filter(pl.col("block") == number)
@@ -170,11 +205,25 @@ class _Verification:
                     self._count.update(weights=row["n_cells"] * maps)
             self._progress(run, done, len(rows))
 
+    def _described(self, run: str, record: dict[str, Any]) -> None:
+        """The model and the dataset of a run have their records."""
+        for table, column in (
+            ("models", "model"),
+            ("datasets", "dataset"),
+            ("examples", "dataset"),
+        ):
+            if record and (table, record[column]) not in self._owners:
+                what = f"{fragments.FOLDER}/{table}/{record[column]} is missing"
+                self.findings.add(f"{what}; {AGAIN}.", run)
+
     def _rows(self, table: str, run: str) -> pl.DataFrame | None:
         """All whole rows of a run in a table."""
-        mine = [f for (t, owner, _), f in self._whole.items() if (t, owner) == (table, run)]
-        frames = [fragments.read(self.root, f) for f in mine]
-        return pl.concat(frames, how="vertical_relaxed") if frames else None
+        mine = self._of.get((table, run), {}).values()
+        frames = [
+            self._ahead[f.path] if f.path in self._ahead else fragments.read(self.root, f)
+            for f in mine
+        ]
+        return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
     def _plan(self, run: str, record: dict[str, Any], inputs: pl.DataFrame) -> bool:
         """Whether the inputs lie where the plan puts them, and the arrays are described for it."""
@@ -182,9 +231,8 @@ class _Verification:
         stored = inputs.select("block", "cell", "token_cell").to_numpy()
         if not np.array_equal(stored, np.stack((plan.block, plan.cell, plan.token), axis=1)):
             self.findings.add(f"its inputs do not lie where the plan puts them; {DROP}.", run)
-        wanted = description.description(
-            run, record["precision"], record["layers"], record["heads"], plan.n_shards
-        )
+        end = description.end_of(inputs)
+        wanted = description.description(run, shapes.of_record(run, record, end))
         self._expected.update(wanted)
         for path, data in wanted.items():
             if self._read(path) != data:
@@ -228,57 +276,7 @@ class _Verification:
 
     def index(self) -> None:
         """The index is as it was left, and holds the rows of the fragments."""
-        if (self.root / index.FILE).exists():
-            with index.reading(self.root):
-                sealed = index.sealed(self.root)
-            if sealed is False:
-                self.findings.add(
-                    f"{index.FILE} does not match its checksum and its tables were not checked; "
-                    "`attnstore reindex` makes it anew, then verify again."
-                )
-                return
-        whole = {f.path: f.owner for f in self._whole.values()}
-        wanted = [f.path for f in index.committed(self.root, whole)[0]]
-        if n := sum(not self.findings.about(whole[path]) for path in whole.keys() - wanted):
-            self.findings.note(
-                f"{n} fragments belong to no committed block or run; they do no harm."
-            )
-        try:
-            store = Store(self.root)
-        except DamageError:
-            raise
-        except StoreError as error:
-            self.findings.note(f"The tables were not checked. {error}")
-            return
-        with store:
-            if store.behind:
-                self.findings.note(store.behind)
-            else:
-                self._indexed(store, wanted)
-            self._checks(store)
-
-    def _indexed(self, store: Store, wanted: list[str]) -> None:
-        """The index holds as many rows of each fragment as the fragment has."""
-        tables = " UNION ALL ".join(f"SELECT fragment FROM idx.core.{t}" for t in index.TABLES)
-        found = store.sql(
-            f"SELECT path, count(r.fragment) FROM idx.core.fragments LEFT JOIN ({tables}) r "
-            "USING (fragment) GROUP BY path"
-        )
-        held = dict(found.iter_rows())
-        for path in wanted:
-            file = self._place.local(path)
-            rows = pl.scan_parquet(file, glob=False).select(pl.len()).collect().item()
-            if held.get(path) != rows:
-                self.findings.add(
-                    f"{index.FILE} holds {held.get(path, 0)} rows of {path}, which has {rows}; "
-                    "`attnstore reindex` makes it anew."
-                )
-
-    def _checks(self, store: Store) -> None:
-        """Every file of `sql/check` gives no rows, but for what is known to be damaged."""
-        for name, path in sql_files("check").items():
-            with self.findings.step(f"sql/check/{name}.sql"):
-                for run, block, what in store.sql(path.read_text()).iter_rows():
-                    if not self.findings.known(run, block):
-                        self.findings.add(f"{what} (sql/check/{name}.sql); {DROP}.", run, block)
-            self._count.update(checks=1)
+        whole = {f.path: f for f in self._whole.values()}
+        checks = IndexChecks(self.root, self.findings, whole, self._whose)
+        checks.run()
+        self._count.update(checks=checks.done)

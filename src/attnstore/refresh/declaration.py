@@ -8,6 +8,7 @@ the line and the key.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -22,16 +23,15 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from attnstore import store as stores
 from attnstore.errors import UsageError
-from attnstore.model.checkpoints import PACKAGE
+from attnstore.model.locations import PACKAGE
 from attnstore.model.runs import Settings
 from attnstore.names import near
 from attnstore.patterns import classified
 from attnstore.query import analyses
-from attnstore.refresh import lines
+from attnstore.refresh import lines, mistakes
 from attnstore.specs import check_name
 
 FILE = "attnstore.toml"
@@ -52,13 +52,21 @@ def _pattern(text: str) -> str:
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_zero(cls, given: Any) -> Any:
+        for key, value in given.items() if isinstance(given, dict) else ():
+            if isinstance(value, str) and "\0" in value:
+                raise ValueError(f"{key} holds the character \\u0000, which no name or path has")
+        return given
+
 
 class Models(_Table):
     """One model, or the checkpoints of a training. Exactly one of id, folder, package, glob.
 
     base: name of the [[models]] that it was trained from, or the id that stands in its config;
-    step: a regular expression over a folder's name whose group is the step, where no
-    trainer_state.json tells it.
+    step: a regular expression over a folder's name whose group is the step, where there is no
+    trainer_state.json; such a folder is complete without one.
     """
 
     name: Name
@@ -195,7 +203,12 @@ class Declaration(_Table):
 
     def path(self, written: str) -> Path:
         """A path of the file, absolute."""
-        return (self._folder / Path(written).expanduser()).absolute()
+        return (self._folder / os.path.expanduser(written)).absolute()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file, where its relative paths begin."""
+        return self._folder
 
     @property
     def root(self) -> Path:
@@ -214,7 +227,7 @@ def read(path: str | Path = FILE) -> Declaration:
     """Read and validate a file. Raises UsageError."""
     file = Path(path).expanduser()
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")  # Windows' editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UsageError(
@@ -223,45 +236,17 @@ def read(path: str | Path = FILE) -> Declaration:
     try:
         declared = Declaration(**tomllib.loads(text))
         declared._folder = file.absolute().parent
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file} is no TOML: {error}.") from error
     except ValidationError as error:
-        raise UsageError(_sentence(file, text, error.errors())) from error
+        raise UsageError(mistakes.sentence(file, text, error.errors(), _keys)) from error
+    except RecursionError as error:
+        raise UsageError(
+            f"{file} is nested too deeply; `attnstore init` shows its form."
+        ) from error
+    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+        raise UsageError(f"{file} is no TOML: {error}.") from error
     _refuse_unknown_names(file, text, declared)
     _refuse_no_network(file, text, declared)
     return declared
-
-
-def _sentence(file: Path, text: str, found: list[ErrorDetails]) -> str:
-    """The mistake that stands first in the file."""
-    deeper = {e["loc"][:1] for e in found if len(e["loc"]) > 1}  # makes its list too short as well
-    found = [e for e in found if e["type"] != "too_short" or e["loc"] not in deeper]
-    absent = [e["type"] == "missing" and len(e["loc"]) == 1 for e in found]  # told last
-    located = ((absent[i], lines.line_of(text, e["loc"]), i) for i, e in enumerate(found))
-    _, line, first = min(located)
-    error = found[first]
-    more = f" ({len(found) - 1} more to mend)" if len(found) > 1 else ""
-    return f"{_where(file, line, error['loc'])} {_what(error)}{more}."
-
-
-def _where(file: Path, line: int, place: tuple[str | int, ...]) -> str:
-    return f"{file}, line {line}, {lines.named(place)}:"
-
-
-def _what(error: ErrorDetails) -> str:
-    """What pydantic found, in words that say what to do."""
-    kind, key = error["type"], error["loc"][-1]
-    if kind == "extra_forbidden":
-        known = _keys(error["loc"])
-        return f"there is no such key{near(str(key), known) or '; there are ' + ', '.join(known)}"
-    if kind == "model_type" and isinstance(key, str):
-        return f"it is a table: write [{key}] on a line of its own, and its keys below it"
-    if kind in ("missing", "too_short"):
-        return "it is missing; give it"
-    if kind == "value_error":
-        return str(error["ctx"]["error"]).rstrip(".")
-    given = error["input"]
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}, and it is {given!r}"
 
 
 _TABLES: dict[str, type[_Table]] = {
@@ -280,7 +265,7 @@ def _refuse_unknown_names(file: Path, text: str, declared: Declaration) -> None:
     """Names must be there once, and what refers to one must mean one that is there."""
 
     def refuse(what: str, *place: str | int) -> None:
-        raise UsageError(f"{_where(file, lines.line_of(text, place), place)} {what}.")
+        raise UsageError(f"{mistakes.where(file, lines.line_of(text, place), place)} {what}.")
 
     known: dict[str, list[str]] = {}
     for table in ("models", "datasets"):
@@ -309,5 +294,5 @@ def _refuse_no_network(file: Path, text: str, declared: Declaration) -> None:
     try:
         classified.fingerprint(declared.network)
     except UsageError as error:
-        where = _where(file, lines.line_of(text, place), place)
+        where = mistakes.where(file, lines.line_of(text, place), place)
         raise UsageError(f"{where} {error}") from error

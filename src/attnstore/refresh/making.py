@@ -9,9 +9,10 @@ One refresh at a time per store. What fails is told at the end, and the rest is 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,16 @@ import polars as pl
 
 from attnstore import store as stores
 from attnstore.disk import buckets, fragments, locks
-from attnstore.errors import AttnstoreError, BusyError, ModelError
-from attnstore.model import ingestion
-from attnstore.model.ingestion import Progress, RunBlocks, Summary, store_blocks
+from attnstore.errors import AttnstoreError, BusyError, CaptureError, ModelError
+from attnstore.model import bases, ingestion
+from attnstore.model.ingestion import Progress, RunBlocks, store_blocks
 from attnstore.model.runs import Run
 from attnstore.query import analyses
 from attnstore.refresh import currency, movement, planning
 from attnstore.refresh.declaration import Declaration, read
-from attnstore.refresh.planning import Pair, Plan
-from attnstore.refresh.readiness import signature
+from attnstore.refresh.outcome import Outcome
+from attnstore.refresh.plans import Pair, Plan
+from attnstore.refresh.seen import Seen, signature
 from attnstore.show import report
 from attnstore.store import Store
 from attnstore.text import annotate
@@ -35,39 +37,17 @@ from attnstore.text import annotate
 if TYPE_CHECKING:
     from attnstore.patterns.classification import RunBlocks as ClassifyBlocks
 
+_log = logging.getLogger(__name__)
+
 Step = Callable[[str, Callable[[], object]], object]
 """Runs a named piece of work and returns what it returns; a flow does so in a task."""
-
-
-@dataclass
-class Outcome:
-    """What a refresh did. ingested, annotated, classified, analysed: what it made; moved: drift of the heads of runs that were new to it; alerts: of these,
-    the heads below the file's thresholds; said: a line about each thing that was made; waiting,
-    problems: a sentence each; page: the report."""
-
-    ingested: list[Summary] = field(default_factory=list)
-    annotated: list[str] = field(default_factory=list)
-    classified: list[str] = field(default_factory=list)
-    analysed: list[str] = field(default_factory=list)
-    moved: pl.DataFrame = field(default_factory=pl.DataFrame)
-    most: pl.DataFrame = field(default_factory=pl.DataFrame)
-    alerts: pl.DataFrame = field(default_factory=pl.DataFrame)
-    said: list[str] = field(default_factory=list)
-    waiting: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    page: Path | None = None
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was made."""
-        made = (self.ingested, self.annotated, self.classified, self.analysed, self.moved)
-        return any(len(found) for found in made)
 
 
 def refresh(
     path: str | Path,
     *,
     wait: bool = False,
+    retry: bool = False,
     progress: Progress = lambda *_: None,
     run_blocks: RunBlocks = store_blocks,
     classify_blocks: ClassifyBlocks | None = None,
@@ -79,7 +59,8 @@ def refresh(
     report.
 
     wait: for another refresh of the store to end, and for checkpoints to settle; without it the
-    one raises BusyError and the others are left for the next time. run_blocks, classify_blocks:
+    one raises BusyError and the others are left for the next time. retry: also what was refused
+    before, which is otherwise left until its bytes change. run_blocks, classify_blocks:
     store the blocks of an ingestion and of a classification, by default in this process; shared:
     run_blocks does so in processes of its own, which load the weights. say: hears a line about each
     thing that was made. Raises UsageError, DatasetError (the file asks for what cannot be).
@@ -90,10 +71,10 @@ def refresh(
         if not mine:  # another process waits for its turn, and will see what this one would
             return Outcome()
         work = _Refresh(declared, root, progress, run_blocks, classify_blocks, shared, step, say)
-        plan = planning.plan(declared)
+        plan = planning.plan(declared, retry)
         while wait and plan.settling:
             time.sleep(max(declared.settle / 4, 0.05))
-            plan = planning.plan(declared)
+            plan = planning.plan(declared, retry)
         return work.make(plan)
 
 
@@ -141,10 +122,12 @@ class _Refresh:
             if row.state in ("waiting", "unreadable"):
                 where = told.waiting if row.state == "waiting" else told.problems
                 where.append(f"{row.name}: {row.why}")
+        told.refused = [f"{p.name}: {p.refused}" for p in plan.refused]
         held = [p for p in plan.pairs if p.state == "held"]
         for pair in plan.to_ingest:
             with self._told(pair.name):
                 held.append(self._ingest(pair))
+        self._record_bases(held)
         self._annotate(plan)
         self._classify(held)
         with stores.open(self.root) as store:
@@ -156,11 +139,15 @@ class _Refresh:
 
     @contextlib.contextmanager
     def _told(self, what: str) -> Iterator[None]:
-        """A mistake becomes a sentence of the outcome."""
+        """A mistake becomes a sentence of the outcome; the rest is done all the same."""
         try:
             yield
         except AttnstoreError as error:
             self.outcome.problems.append(f"{what}: {error}")
+        except Exception as error:
+            _log.exception("%s failed", what)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            self.outcome.problems.append(f"{what}: it failed unexpectedly ({reason})")
 
     def _ingest(self, pair: Pair) -> Pair:
         """Run a model over a dataset; returns the pair with its run."""
@@ -179,13 +166,31 @@ class _Refresh:
                 self._progress(work, None)
                 self._run_blocks(work, self._progress)
                 summary = work.finish()
-        except ModelError:
+        except (ModelError, CaptureError) as error:
             if run is not None and not fragments.listing(self.root, "blocks", run.run):
                 _forget(self.root, run, models)
+            if _lasting(pair, error):
+                why = str(error)
+                self._remember(lambda seen: seen.refuse(pair.identity, why))
             raise
+        self._remember(lambda seen: seen.forget(pair.identity))
         self.outcome.ingested.append(summary)
         self._say(f"{summary.run}: {summary.stored:,} of {summary.examples:,} examples stored")
         return replace(pair, run=run, left=0)
+
+    def _remember(self, change: Callable[[Seen], None]) -> None:
+        """Change what later refreshes know."""
+        seen = Seen(self.root)
+        change(seen)
+        seen.save()
+
+    def _record_bases(self, held: list[Pair]) -> None:
+        """Record the base models that the file names, also of models that were stored before."""
+        for pair in held:
+            base = pair.candidate.entry.base
+            if base is not None and pair.run is not None:
+                with self._told(pair.name):
+                    bases.record(self.root, pair.run.record["model"], base)
 
     def _annotate(self, plan: Plan) -> None:
         datasets = plan.datasets
@@ -265,6 +270,18 @@ class _Refresh:
             self._step("report", lambda: report.write(store, folder))
             self._say(f"The report: {page}")
         self.outcome.page = page
+
+
+def _lasting(pair: Pair, error: Exception) -> bool:
+    """Whether the same bytes will be refused again: not where memory ran out or they have changed."""
+    cause = error.__cause__
+    if isinstance(cause, (MemoryError, OSError)) or "OutOfMemory" in type(cause).__name__:
+        return False
+    found = pair.candidate
+    try:
+        return found.files is None or signature(Path(found.source)) == found.files
+    except ModelError:  # it is gone
+        return False
 
 
 def _refuse_changed(pair: Pair) -> None:

@@ -18,7 +18,7 @@ from attnstore.query import analyses
 from attnstore.refresh import currency
 from attnstore.refresh.currency import Result
 from attnstore.refresh.declaration import Declaration, Drift
-from attnstore.refresh.planning import Pair
+from attnstore.refresh.plans import Pair
 from attnstore.store import Store
 
 KIND = "movement"

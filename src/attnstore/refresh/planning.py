@@ -9,10 +9,9 @@ ingestions of the store, those of this machine first.
 
 from __future__ import annotations
 
-import fnmatch
 import platform
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,111 +19,39 @@ import polars as pl
 
 from attnstore import store as stores
 from attnstore.disk import fragments
-from attnstore.errors import AttnstoreError, DatasetError, StoreError, UsageError
+from attnstore.errors import AttnstoreError, DatasetError, ModelError, StoreError, UsageError
 from attnstore.model import runs
 from attnstore.model.checkpoints import Checkpoint
-from attnstore.model.runs import Run, Settings
+from attnstore.model.runs import Settings
 from attnstore.query import analyses
-from attnstore.refresh import currency, estimates
+from attnstore.refresh import currency, estimates, matching
 from attnstore.refresh.declaration import Declaration, Ingest
-from attnstore.refresh.estimates import Estimate
+from attnstore.refresh.plans import Pair, Plan, Row
 from attnstore.refresh.readiness import Candidate, candidates
+from attnstore.refresh.seen import Seen
 from attnstore.text import corpora
 from attnstore.text.corpora import Dataset
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A model over a dataset that is declared and can be run. name: what its run is or will be
-    called; run: what the store holds of it; left: blocks that are not committed, None where nothing
-    is planned yet."""
-
-    name: str
-    candidate: Candidate
-    dataset: Dataset
-    settings: Settings
-    run: Run | None
-    left: int | None
-    estimate: Estimate
-
-    @property
-    def state(self) -> str:
-        """held, partial or missing."""
-        return "missing" if self.left is None else "partial" if self.left else "held"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the plan that is no run to ingest. what: model, run, classification, annotation or
-    analysis; state: waiting, unreadable, missing, partial, stale or no longer declared."""
-
-    what: str
-    name: str
-    state: str
-    why: str
-    estimate: Estimate | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a store lacks and what it has too much. pairs: every declared run that can be run."""
-
-    candidates: list[Candidate]
-    datasets: dict[str, Dataset]
-    pairs: list[Pair]
-    rows: list[Row] = field(default_factory=list)
-
-    @property
-    def to_ingest(self) -> list[Pair]:
-        """The pairs that are missing or partial."""
-        return [p for p in self.pairs if p.state != "held"]
-
-    @property
-    def settling(self) -> bool:
-        """Whether some model only has to stay unchanged for a moment."""
-        return any(c.settling for c in self.candidates)
-
-    def table(self) -> pl.DataFrame:
-        """What is to be done or looked at, one row each; what is held is left out.
-
-        Columns: what, name, state, why, examples, seconds, bytes (estimates; NULL: not known).
-        """
-        rows = [Row("run", p.name, p.state, _why(p), p.estimate) for p in self.to_ingest]
-        rows += self.rows
-        told = [
-            (r.what, r.name, r.state, r.why, *(astuple(r.estimate) if r.estimate else [None] * 3))
-            for r in rows
-        ]
-        schema = {
-            "what": pl.String, "name": pl.String, "state": pl.String, "why": pl.String,
-            "examples": pl.Int64, "seconds": pl.Float64, "bytes": pl.Float64,
-        }  # fmt: skip
-        return pl.DataFrame(told, schema=schema, orient="row")
-
-
-def _why(pair: Pair) -> str:
-    if pair.run is None:
-        return ""
-    n = pair.run.record["n_blocks"]
-    return f"{n - (pair.left or 0)} of {n} blocks are stored"
-
-
-def plan(declared: Declaration) -> Plan:
+def plan(declared: Declaration, retry: bool = False) -> Plan:
     """Compare a declaration with its store, which need not exist yet.
 
+    retry: plan again what was refused before.
     Raises UsageError, DatasetError (a declared dataset cannot be read).
     """
     found = candidates(declared)
     root = declared.root if stores.exists(declared.root) else None
     datasets = {d.name: _load(declared, d.name) for d in declared.datasets}
-    known = _known(root)
+    known, seen = _known(root), None if retry else Seen(declared.root)
     pairs: list[Pair] = []
     rows = [_waiting(c) for c in found if c.checkpoint is None]
     for entry in declared.ingest:
         for candidate, dataset in _asked(entry, found, datasets):
             try:
-                pairs.append(_pair(root, candidate, dataset, entry.settings(), known))
-            except UsageError as error:  # a layer that this model has not
+                pair = _pair(root, candidate, dataset, entry.settings(), known)
+                refused = None if seen is None else seen.refusal(pair.identity)
+                pairs.append(replace(pair, refused=refused))
+            except (UsageError, ModelError) as error:  # a layer that this model has not
                 rows.append(
                     Row("run", f"{candidate.name}/{dataset.name}", "unreadable", str(error))
                 )
@@ -144,7 +71,7 @@ def _load(declared: Declaration, name: str) -> Dataset:
         given = str(local)
     columns = {"split": about.split, "text": about.text, "pair": about.pair, "label": about.label}
     try:
-        return corpora.load(f"{given}={name}", **columns)
+        return corpora.load(given, name=name, **columns)
     except (DatasetError, UsageError) as error:
         raise DatasetError(f"Dataset {name}: {error}") from error
 
@@ -218,7 +145,7 @@ def _pair(
     estimate = estimates.estimate(
         checkpoint, settings.precision, len(chosen), cells * n_maps, share, known.rates
     )
-    return Pair(name, candidate, dataset, settings, run, left, estimate)
+    return Pair(name, wanted, candidate, dataset, settings, run, left, estimate)
 
 
 def _n_heads(checkpoint: Checkpoint, settings: Settings) -> int:
@@ -230,22 +157,16 @@ def _n_heads(checkpoint: Checkpoint, settings: Settings) -> int:
 
 def _once(pairs: list[Pair]) -> list[Pair]:
     """A run that several [[ingest]] ask for counts once."""
-    seen: set[tuple[Any, ...]] = set()
-    kept = []
-    for p in pairs:
-        checkpoint = p.candidate.checkpoint
-        assert checkpoint is not None
-        key = (checkpoint.fingerprint, p.dataset.fingerprint, p.settings)
-        if key not in seen:
-            seen.add(key)
-            kept.append(p)
-    return kept
+    first: dict[str, Pair] = {}
+    for pair in pairs:
+        first.setdefault(pair.identity, pair)
+    return list(first.values())
 
 
 def _classes(declared: Declaration, pairs: list[Pair], known: _Known) -> Iterator[Row]:
     """Pattern classes that are missing, partial or stale, those of runs still to ingest included."""
     for pair in pairs:
-        if not currency.to_classify(declared, pair.name):
+        if pair.state == "refused" or not currency.to_classify(declared, pair.name):
             continue
         state, examples, share, why = "missing", pair.estimate.examples, 1.0, ""
         if pair.run is not None:
@@ -283,7 +204,8 @@ def _made(
 
 
 def _waiting(candidate: Candidate) -> Row:
-    state = "waiting" if candidate.entry.glob or candidate.settling else "unreadable"
+    waits = (candidate.entry.glob and not candidate.broken) or candidate.settling
+    state = "waiting" if waits else "unreadable"
     return Row("model", candidate.name, state, candidate.why or "")
 
 
@@ -315,8 +237,8 @@ _DROP = "`attnstore drop` deletes it, if it is not wanted"
 
 
 def _of_a_glob(declared: Declaration, source: str) -> bool:
-    patterns = [str(declared.path(m.glob)) for m in declared.models if m.glob is not None]
-    return any(fnmatch.fnmatch(source, pattern) for pattern in patterns)
+    patterns = [m.glob for m in declared.models if m.glob is not None]
+    return any(matching.means(declared.folder, pattern, source) for pattern in patterns)
 
 
 def _settings_declared(declared: Declaration, record: dict[str, Any]) -> bool:

@@ -8,37 +8,31 @@ every few minutes costs no reading; a folder that was replaced in place is read 
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import json
-import os
+import logging
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from attnstore import store as stores
-from attnstore.disk.files import write_file
-from attnstore.errors import ModelError, StoreError
+from attnstore.errors import AttnstoreError
 from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.names import slug
+from attnstore.refresh import matching
 from attnstore.refresh.declaration import Declaration, Models
+from attnstore.refresh.seen import Seen, Signature, signature
 
-SEEN = "seen.json"
-"""File of a store that remembers checkpoints: a cache, which can be deleted."""
-
-
-Signature = list[list[Any]]
-"""Name, bytes, inode and time of change (ns) of each file of a folder."""
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A model that is declared. name: as it will be called; checkpoint: None where it cannot be
-    read, and why; settling: whether waiting is all that it takes; files: what its folder was when
+    read, and why; settling: whether waiting is all that it takes; broken:
+    whether waiting will not help; files: what its folder was when
     the checkpoint was read, None for a model of the Hub or a package."""
 
     entry: Models
@@ -47,45 +41,8 @@ class Candidate:
     checkpoint: Checkpoint | None
     why: str | None = None
     settling: bool = False
+    broken: bool = False
     files: Signature | None = None
-
-
-def signature(folder: Path) -> Signature:
-    """What changes whenever a file of a folder does; ModelError where it is gone."""
-    try:
-        found = [(entry.name, entry.stat()) for entry in os.scandir(folder) if entry.is_file()]
-    except OSError as error:  # deleted while it is looked at
-        raise ModelError(f"{folder} cannot be read: {error.strerror}") from error
-    return sorted([name, s.st_size, s.st_ino, s.st_ctime_ns] for name, s in found)
-
-
-class Seen:
-    """The checkpoints that were read before, by folder; kept in the store."""
-
-    def __init__(self, root: Path) -> None:
-        self._file = root / SEEN
-        self._kept: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            self._kept = json.loads(self._file.read_text())
-
-    def resolve(self, folder: Path, now: Signature) -> Checkpoint:
-        """The checkpoint in a folder; its weights are read only if something has changed."""
-        kept = self._kept.get(str(folder))
-        if kept is None or kept["signature"] != now:
-            found = checkpoints.resolve(str(folder), slug(folder.name))
-            if signature(folder) != now:
-                raise ModelError(f"{folder} has changed while it was read; it is read again later")
-            kept = {"signature": now, "checkpoint": asdict(found) | {"folder": str(folder)}}
-            self._kept[str(folder)] = kept
-        about = {f.name: kept["checkpoint"][f.name] for f in fields(Checkpoint)}
-        return Checkpoint(**about | {"folder": folder})
-
-    def save(self) -> None:
-        """Write it, as far as the store can be written; folders that are gone are forgotten."""
-        kept = {k: v for k, v in self._kept.items() if os.path.isdir(k)}
-        with contextlib.suppress(StoreError):
-            if stores.exists(self._file.parent):
-                write_file(self._file, json.dumps(kept).encode())
 
 
 def candidates(declared: Declaration) -> list[Candidate]:
@@ -101,8 +58,7 @@ def candidates(declared: Declaration) -> list[Candidate]:
 
 def _of_entry(declared: Declaration, entry: Models, seen: Seen) -> Iterator[Candidate]:
     if entry.glob is not None:
-        pattern = str(declared.path(entry.glob))
-        folders = [Path(p) for p in glob.glob(pattern) if os.path.isdir(p)]
+        folders = matching.folders(declared.folder, entry.glob)
         for step, folder in sorted((_step(entry, f), f) for f in folders):
             name = f"{entry.name}-{step}" if step >= 0 else f"{entry.name}-{slug(folder.name)}"
             yield _in_folder(declared, entry, folder, name, seen)
@@ -112,21 +68,36 @@ def _of_entry(declared: Declaration, entry: Models, seen: Seen) -> Iterator[Cand
         try:
             found = checkpoints.resolve(entry.spec, entry.name)
             yield Candidate(entry, entry.name, entry.spec, _with_base(entry, found))
-        except ModelError as error:
-            yield Candidate(entry, entry.name, entry.spec, None, str(error))
+        except Exception as error:
+            yield Candidate(entry, entry.name, entry.spec, None, _sentence(entry.spec, error))
+
+
+def _sentence(source: str, error: Exception) -> str:
+    """Why a model cannot be read; whatever is wrong with one does not keep the others."""
+    if isinstance(error, AttnstoreError):
+        return str(error)
+    _log.warning("%s cannot be read", source, exc_info=error)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"{source} cannot be read ({reason}); copy or download it again"
 
 
 def _step(entry: Models, folder: Path) -> int:
-    """The step of a checkpoint: by the pattern of its entry, its Trainer, its name; else -1."""
-    if entry.step is not None:
-        match = re.search(entry.step, folder.name)
-        return int(match[1]) if match and match[1].isdecimal() else -1
+    """The step of a checkpoint by its Trainer, else by the entry's pattern or by its name; else -1."""
+    step = _of_trainer(folder)
+    if step is None:
+        match = re.search(entry.step or r"([0-9]+)$", folder.name)
+        step = int(match[1]) if match and _NUMBER.fullmatch(match[1] or "") else None
+    return -1 if step is None else step
+
+
+def _of_trainer(folder: Path) -> int | None:
+    """`global_step` of trainer_state.json; None where there is no such number."""
     try:
-        step = json.loads((folder / "trainer_state.json").read_text())["global_step"]
-        return int(step)
-    except (OSError, ValueError, KeyError, TypeError):
-        match = re.search(r"(\d+)$", folder.name)
-        return int(match[1]) if match else -1
+        state = json.loads((folder / "trainer_state.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    step = state.get("global_step") if isinstance(state, dict) else None
+    return step if type(step) is int and 0 <= step < 1 << 63 else None
 
 
 def _in_folder(
@@ -137,14 +108,15 @@ def _in_folder(
 
     try:
         now = signature(folder)
-        if (why := checkpoints.readiness(folder)) is not None:
+        if (why := checkpoints.readiness(folder, stepped=entry.step is not None)) is not None:
             return waiting(why)
         age = time.time() - max(changed for *_, changed in now) / 1e9
         if age < declared.settle:
             return waiting(f"{folder} changed {max(age, 0):.0f} s ago; it may not be whole", True)
-        found = replace(seen.resolve(folder, now), name=name)
-    except ModelError as error:
-        return waiting(str(error))
+        found = replace(seen.resolve(folder, now, stepped=entry.step is not None), name=name)
+    except Exception as error:
+        broken = not isinstance(error, AttnstoreError)
+        return replace(waiting(_sentence(str(folder), error)), broken=broken)
     step = _step(entry, folder)
     if entry.glob is not None and step >= 0:
         found = replace(found, step=step)

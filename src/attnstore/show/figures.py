@@ -92,17 +92,23 @@ def by_head(frame: pl.DataFrame, value: str = "mean") -> npt.NDArray[np.float64]
     return cells
 
 
+def kind_of(path: str | Path) -> str:
+    """The format that the ending of a figure's file names. Raises UsageError for another."""
+    kind = Path(path).suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise UsageError(
+            f"A figure cannot be written as {Path(path).name!r}; end it in .{', .'.join(FORMATS)}."
+        )
+    return kind
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as png (200 dpi), svg or pdf, the same bytes for the same figure.
 
     Raises UsageError for another ending, and where the file cannot be written.
     """
     path = Path(path).expanduser()
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise UsageError(
-            f"A figure cannot be written as {path.name!r}; end it in .{', .'.join(FORMATS)}."
-        )
+    kind = kind_of(path)
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     try:
         with _stable(), warnings.catch_warnings():

@@ -14,7 +14,7 @@ from attnstore.errors import UnknownNameError
 Floats = npt.NDArray[np.float32]
 
 _FIND = """
-SELECT c.tokens, c.words, c.segments, c.starts, c.ends, c.kinds, c.length, c.truncated, c.cell,
+SELECT c.tokens, coalesce(c.texts, c.tokens) AS texts, c.words, c.segments, c.starts, c.ends, c.kinds, c.length, c.truncated, c.cell,
        r.layers, r.heads, e.text, e.text_pair, e.label
 FROM idx.core.inputs c JOIN idx.core.runs r USING (run_key)
 JOIN idx.core.blocks b USING (run_key, block)
@@ -46,7 +46,7 @@ def find(asked: Asked, run: str, example: int) -> dict[str, Any]:
         "example": int(example),
         "layers": found["layers"],
         "heads": found["heads"],
-        "tokens": found["tokens"],
+        "tokens": found["texts"],
         "segments": found["segments"],
         "words": labels,
         "starts": starts,
@@ -57,22 +57,27 @@ def find(asked: Asked, run: str, example: int) -> dict[str, Any]:
 def words(record: Mapping[str, Any]) -> tuple[list[int], list[str]]:
     """The first token of each word of an input, and the words as the text has them.
 
-    record: lists tokens, words, segments, starts, ends of an input, and its text and text_pair. A
-    special token is a word of its own.
+    record: lists texts, words, segments, starts, ends of an input, and its text and text_pair. A
+    token that belongs to no word is one of its own; a word without a place is its tokens' texts.
     """
     starts: list[int] = []
     labels: list[str] = []
     before: tuple[int, int] | None = None
-    for i, (token, word, segment) in enumerate(
-        zip(record["tokens"], record["words"], record["segments"], strict=True)
+    for i, (shown, word, segment) in enumerate(
+        zip(record["texts"], record["words"], record["segments"], strict=True)
     ):
         here = None if word is None else (segment, word)
-        if here is None or here != before:
+        begins = here is None or here != before
+        if begins:
             starts.append(i)
-            labels.append(token)
+            labels.append(shown)
         if here is not None:
-            text = (record["text_pair"] if segment else record["text"]) or ""
-            labels[-1] = text[record["starts"][starts[-1]] : record["ends"][i]] or token
+            first, last = record["starts"][starts[-1]], record["ends"][i]
+            if first is not None and last is not None:
+                text = (record["text_pair"] if segment else record["text"]) or ""
+                labels[-1] = text[first:last] or labels[-1]
+            elif not begins:
+                labels[-1] += shown
         before = here
     return starts, labels
 

@@ -25,6 +25,7 @@ from attnstore.show.figures import HEAD, LAYER, fonts, numbers, shortened
 Array = npt.NDArray[np.floating[Any]]
 CHANGES = "PuOr"
 """Matplotlib's name of the scale of changes, whose two sides colour-blind readers tell apart."""
+_PLUM = "#7B3F61"
 _GREY = "#DDDDDD"
 _WIDEST = 9.0  # inches of the panels of a row together, labels aside
 _TALLEST = 2.6  # inches of a panel
@@ -111,7 +112,7 @@ def _drawn(rows: Rows, scale: Normalize, label: str, colours: str) -> Figure:
 
 def kinds(rows: Rows, names: Sequence[str], letters: Mapping[str, str]) -> Figure:
     """Panels whose cells are numbers of `names`, each a colour and a letter in its cell."""
-    colours = (*OKABE_ITO, _GREY)[: len(names)]
+    colours = (*OKABE_ITO, _PLUM, _GREY)[: len(names)]
     scale = Normalize(-0.5, len(colours) - 0.5)
     figure, places = _placed(rows)
     for at, panel, axes, pitch in places:

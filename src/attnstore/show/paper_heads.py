@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 SENTENCE = "He was becoming agitated"
 """The example of section 4.2 and Figure 3."""
-TYPES = ("previous", "next", "self", "cls", "sep", "punctuation", "broad", "mixed", "none")
-_LETTERS = dict(zip(TYPES, "PNSCEUBM·", strict=True))
+TYPES = ("previous", "next", "self", "cls", "sep", "punctuation", "broad", "mixed", "first", "none")
+_LETTERS = dict(zip(TYPES, "PNSCEUBMF·", strict=True))
 _RELATIONS = {
     ("subject", "from_to"): "subject → verb",
     ("subject", "to_from"): "verb → subject",
@@ -65,7 +65,7 @@ def frame_heads(
     )  # fmt: skip
     beside = Panel(
         found.weights.astype(float), f"example {example}\nlayer {best['layer']}, head {best['head']}",
-        found.tokens, found.tokens, ("to token", "from token"),
+        found.texts, found.texts, ("to token", "from token"),
     )  # fmt: skip
     first, second = heads["mean"].head(2).to_list()
     ours = f"{first:.3f} and {second:.3f} over {best['n']} sentences, {len(top)} of {len(heads)} heads above the 99th percentile"
@@ -93,7 +93,7 @@ def head_types(store: Store, runs_like: str = "%") -> Drawing:
     return Drawing(
         kinds(in_rows(panels), TYPES, _LETTERS),
         "The type of each head: its mean weight to the previous, the next or the same token lies "
-        "above 0.5, to [CLS], [SEP] or punctuation above 0.6, or its mean entropy above 3.8 nats "
+        "above 0.5, to [CLS], [SEP], punctuation or (without [CLS]) the first above 0.6, or its mean entropy above 3.8 nats "
         "(broad); mixed above several thresholds, none below all. Clark et al. 2019, sections 3.1 "
         f"to 3.3. {counted(found)}{more}",
         tuple(asked("head_types", run=run) for run in found),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from attnstore.store import Store
 
 FEATURES = ("cls", "sep", "punctuation", "noun", "verb", "pronoun", "subject", "object", "negation")
-SPECIAL = {"cls": "[CLS]", "sep": "[SEP]"}
+SPECIAL = {"cls": "[CLS]", "sep": "[SEP]", "first": "first token"}
 _LETTERS = dict(zip(CLASSES, "VD+BH", strict=True))
 _UNCLASSIFIED = f"No map is classified; `{CLASSIFIED}` does it."
 
@@ -61,7 +61,7 @@ def pattern_examples(store: Store, run: str | None = None, examples: int = 2) ->
             rows[row][column] = Panel(
                 there.weights.astype(float),
                 f"{name}\nlayer {at['layer']}, head {at['head']}\np = {at['probability']:.2f}",
-                there.tokens, there.tokens, ("to token", "from token"),
+                there.texts, there.texts, ("to token", "from token"),
             )  # fmt: skip
     shown = [row for row in rows if any(row)]
     held = [any(row[column] for row in shown) for column in range(len(CLASSES))]
@@ -156,8 +156,8 @@ def special_tokens(store: Store, runs_like: str = "%") -> Drawing:
     }
     return Drawing(
         lines(panels, "share of attention"),
-        "The share of a token's attention that [CLS], [SEP], punctuation and all other tokens "
-        "receive together, mean over inputs and heads, with the 95 % interval over inputs. Section "
+        "The share of a token's attention that [CLS], [SEP], punctuation, the first token of inputs "
+        "without [CLS], and all other tokens receive together, mean over inputs and heads, with the 95 % interval over inputs. Section "
         f"4.4; Clark et al. 2019, section 3.2. {counted(found)}{more}",
         tuple(asked("special_tokens", run=run) for run in found),
         {run: _preferred(f) for run, f in found.items()},
@@ -228,7 +228,11 @@ def _moved_most(frame: pl.DataFrame) -> str:
 
 
 def _preferred(frame: pl.DataFrame) -> str:
-    """Which layers attend more to [CLS], and which to [SEP]."""
+    """Which layers attend more to [CLS], and which to [SEP]; to the first token without these."""
+    if not {"cls", "sep"} <= set(frame["kind"]):
+        kind = next((k for k in ("cls", "sep", "first") if k in frame["kind"]), "other")
+        shares = frame.filter(kind=kind)["mean"].to_list()
+        return f"{SPECIAL.get(kind, kind)}: {sum(shares) / len(shares):.2f} over all layers"
     wide = frame.pivot("kind", index="layer", values="mean").sort("layer")
     first = (wide["cls"] > wide["sep"]).to_list()
     runs = [

@@ -24,7 +24,8 @@ class RunRecord:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """One map. weights: (L, L) float32, the row of a token holds its weights to every token."""
+    """One map. weights: (L, L) float32, the row of a token holds its weights to every token; tokens:
+    as written in the vocabulary; texts: as people read them."""
 
     run: str
     example: int
@@ -32,6 +33,7 @@ class Map:
     head: int
     tokens: tuple[str, ...] = field(repr=False)
     weights: npt.NDArray[np.float32] = field(repr=False)
+    texts: tuple[str, ...] = field(repr=False)
 
     @property
     def title(self) -> str:
@@ -43,4 +45,4 @@ class Map:
         return np.array(self.weights, dtype=dtype, copy=copy)
 
     def _repr_html_(self) -> str:
-        return notebook.map_html(self.title, self.tokens, self.weights)
+        return notebook.map_html(self.title, self.texts, self.weights)

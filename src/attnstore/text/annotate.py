@@ -85,7 +85,7 @@ class Request:
         """
         began = time.perf_counter()
         source = self.annotator.source
-        lock = self.root / locks.FOLDER / f"annotate--{self.dataset}--{slug(source)}.lock"
+        lock = locks.path_of(self.root, f"annotate--{self.dataset}--{slug(source)}")
         with locks.hold(lock, what=f"The annotation of {self.dataset} by {source}"):
             held = _held(self.root, self.dataset, f"{slug(source)}.{self.identity}")
             spans, links = held or self._commit(progress)

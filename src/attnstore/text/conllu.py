@@ -5,6 +5,7 @@ The format: https://universaldependencies.org/format.html. Enhanced dependencies
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from attnstore.errors import DatasetError
 from attnstore.text.annotations import Word
 
-_TEXT = re.compile(r"#\s*text\s*=\s*(.*?)\s*")
-_ID = re.compile(r"\d+(-\d+|\.\d+)?")  # a word, a multiword token 3-4, an empty node 8.1
+_TEXT = re.compile(r"#\s*text\s*=")
+_ID = re.compile(r"(\d{1,9})(?:-(\d{1,9})|(\.\d{1,9}))?", re.ASCII)
+"""The number of a word, of a multiword token 3-4 or of an empty node 8.1."""
 _FIELDS = 10
 
 
@@ -27,7 +29,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class _Block:
-    """The lines of a sentence; where: file and line of its last token, for errors."""
+    """The lines of a sentence; where: file and line after its last token, for errors."""
 
     comment: str | None
     tokens: list[list[str]]
@@ -58,27 +60,50 @@ def trees(lines: Iterable[str], source: str) -> list[Tree]:
 def _blocks(lines: Iterable[str], source: str) -> Iterator[_Block]:
     comment: str | None = None
     tokens: list[list[str]] = []
-    for number, line in enumerate([*lines, ""], start=1):
+    last = covered = 0  # number of the last word; end of the last multiword token
+    for number, line in enumerate(itertools.chain(lines, [""]), start=1):
         where = f"{source}, line {number}"
         if not line.strip():
+            if covered > last:
+                raise DatasetError(
+                    f"{where}: a multiword token of the sentence before it ends with word {covered}, "
+                    f"and its last word is {last}; mend the file"
+                )
             if tokens:  # comments alone, as at the top of a file, are no sentence
                 yield _Block(comment, tokens, where)
-            comment, tokens = None, []
+            comment, tokens, last, covered = None, [], 0, 0
         elif line.startswith("#"):
-            found = _TEXT.fullmatch(line)
-            comment = found[1] if found else comment
+            found = _TEXT.match(line)
+            comment = line[found.end() :].strip() if found else comment
         else:
-            tokens.append(_token(line, where))
+            fields, first, end = _token(line, where)
+            if first is not None and (first != last + 1 or (end is not None and first <= covered)):
+                raise DatasetError(
+                    f"{where}: token {fields[0]} comes after word {last}; number the words of a "
+                    "sentence from 1, a multiword token before its words"
+                )
+            last = first if first is not None and end is None else last
+            covered = end or covered
+            tokens.append(fields)
 
 
-def _token(line: str, where: str) -> list[str]:
-    fields = line.split("\t")
-    if len(fields) != _FIELDS or not _ID.fullmatch(fields[0]):
+def _token(line: str, where: str) -> tuple[list[str], int | None, int | None]:
+    """The fields of a token, the word that it is or begins with (an empty node: None), and the word
+    that it ends with if it is a multiword token."""
+    fields = line.split("\t", _FIELDS)
+    number = _ID.fullmatch(fields[0]) if len(fields) == _FIELDS else None
+    if number is None:
         raise DatasetError(
             f"{where}: {line[:40]!r} is not a CoNLL-U token ({_FIELDS} fields between tabs, the "
             "first a number); mend the line, or give the texts as a .txt file"
         )
-    return fields
+    if number[2] and int(number[2]) <= int(number[1]):
+        raise DatasetError(
+            f"{where}: the multiword token {fields[0]} does not go from a word to a later one; mend "
+            "its number"
+        )
+    first = None if number[3] else int(number[1])
+    return fields, first, int(number[2]) if number[2] else None
 
 
 def _surface(tokens: Iterable[list[str]]) -> str:
@@ -105,7 +130,7 @@ def _words(block: _Block) -> Iterator[Word]:
     """The words of a sentence; those of a multiword token share its characters."""
     ranges = _ranges(block)
     rows = [fields for fields in block.tokens if fields[0].isdecimal()]
-    place = {fields[0]: n for n, fields in enumerate(rows)}
+    place = {str(int(fields[0])): n for n, fields in enumerate(rows)}
     for number, _, _, upos, xpos, _, head, relation, _, _ in rows:
         if head not in ("0", "_") and head not in place:
             raise DatasetError(

@@ -11,7 +11,7 @@ import hashlib
 import os
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from attnstore import resources
 from attnstore.errors import DatasetError, UsageError
 from attnstore.names import near, slug
 from attnstore.specs import split_spec
-from attnstore.text import framenet, hub, readers
+from attnstore.text import bounds, classes, columns, framenet, hub, readers
+from attnstore.text.columns import Table
 
 SAMPLE = "sample"
 SAMPLES = {
@@ -44,6 +45,8 @@ PAIRS = (
 """Pairs of columns that are recognised without being named: ours, GLUE's, SNLI's."""
 SINGLES = ("text", "sentence", "sentence1", "question1", "question", "premise")
 
+_HASHED_AT_ONCE = 10_000
+"""Rows whose texts are put together for the fingerprint."""
 _HUB = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+)(?:/([A-Za-z0-9_.-]+))?")
 
 
@@ -60,6 +63,8 @@ class Dataset:
     text_column: str
     pair_column: str | None
     label_column: str | None
+    label_names: tuple[str, ...] | None = None
+    """Names of the classes in the order of the numbers in `label`, where the source keeps them."""
 
     @property
     def empty(self) -> int:
@@ -92,6 +97,7 @@ def _filled(texts: pl.Series) -> pl.Series:
 def load(
     spec: str,
     *,
+    name: str | None = None,
     split: str | None = None,
     text: str | None = None,
     pair: str | None = None,
@@ -99,26 +105,36 @@ def load(
 ) -> Dataset:
     """Read `spec`: sample, a file, a folder, framenet:FOLDER, glue/<task> or owner/name[/config].
 
-    The spec may end in =name. framenet-as-published:FOLDER selects sentences as the authors'
+    The spec may end in =name, unless `name` is given beside it. framenet-as-published:FOLDER selects sentences as the authors'
     notebook does; a FrameNet sentence is labelled with its frame. `text`, `pair` and `label` name columns where the usual names do not fit; `text` alone means
     single sentences. Raises DatasetError or UsageError.
     """
-    place, name = split_spec(spec)
-    rows, found = _read(place, split)
+    place, given = split_spec(spec) if name is None else (spec, name)
+    table, found = _read(place, split)
+    text, pair, label = _columns(table, place, text, pair, label)
+    asked = ((text, "--text"), (pair, "--pair"), (label, "--label"))
+    for column, option in asked:
+        _refuse_kind(table, column, place, option)
+    rows = table.read([column for column, _ in asked if column is not None])
     if not rows.height:
-        raise DatasetError(f"{place} holds no rows; give a source with at least one text")
-    text, pair, label = _columns(rows, place, text, pair, label)
+        raise _no_rows(place)
+    strings = [_strings(rows, column) for column, _ in asked]
+    for (column, _), texts in zip(asked[:2], strings[:2], strict=True):
+        bounds.refuse_long(place, column, texts)
     frame = pl.DataFrame(
         {
             "example": pl.int_range(rows.height, dtype=pl.Int64, eager=True),
-            "text": _strings(rows, text, place, "--text"),
-            "text_pair": _strings(rows, pair, place, "--pair"),
-            "label": _strings(rows, label, place, "--label"),
+            **dict(zip(("text", "text_pair", "label"), strings, strict=True)),
         }
     )
     return Dataset(
-        name or _name(place), place, found, frame, _fingerprint(frame), text, pair, label
-    )
+        given or _name(place), place, found, frame, _fingerprint(frame), text, pair, label,
+        None if label is None else table.classes.get(label),
+    )  # fmt: skip
+
+
+def _no_rows(place: str) -> DatasetError:
+    return DatasetError(f"{place} holds no rows; give a source with at least one text")
 
 
 def _name(place: str) -> str:
@@ -134,20 +150,25 @@ def _name(place: str) -> str:
 # Where the rows come from ------------------------------------------------------------------------
 
 
-def _read(place: str, split: str | None) -> tuple[pl.DataFrame, str | None]:
-    """The rows with the source's own columns, and the split they are."""
+def _read(place: str, split: str | None) -> tuple[Table, str | None]:
+    """The source with its own columns, and the split that it is."""
     given = os.path.expanduser(place)  # not Path: '' would be the current folder
     path = Path(given)
     kind, _, argument = place.partition(":")
     if os.path.isdir(given) and place not in SAMPLES:
         saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
-        return (hub.read_saved if saved else readers.read_folder)(path, split)
+        if saved:
+            return hub.read_saved(path, split)
+        table, found = readers.open_folder(path, split)
+        return replace(table, classes=classes.of_place(path, found)), found
     if place in SAMPLES or os.path.isfile(given) or (kind in framenet.RULES and argument):
         if split is not None:
             raise UsageError(f"{place} has no splits, so leave out the split ({split!r})")
         if place in SAMPLES:
             return _sample(place), None
-        return readers.read_file(path) if os.path.isfile(given) else _framenet(kind, argument), None
+        if not os.path.isfile(given):
+            return _framenet(kind, argument), None
+        return replace(readers.open_file(path), classes=classes.of_place(path, None)), None
     if place.startswith("glue/"):
         task = place.removeprefix("glue/")
         if task not in GLUE:
@@ -165,43 +186,48 @@ def _read(place: str, split: str | None) -> tuple[pl.DataFrame, str | None]:
     )
 
 
-def _sample(place: str) -> pl.DataFrame:
+def _sample(place: str) -> Table:
     folder = resources.sample_folder()
-    frames = [readers.read_file(folder / f"{part}.jsonl") for part in SAMPLES[place]]
-    return pl.concat(frames, how="diagonal_relaxed")  # single sentences: text_pair is null
+    parts = [readers.open_file(folder / f"{part}.jsonl") for part in SAMPLES[place]]
+    # single sentences: text_pair is null
+    rows = pl.concat([part.read(part.columns) for part in parts], how="diagonal_relaxed")
+    return columns.of_frame(place, rows)
 
 
-def _framenet(kind: str, folder: str) -> pl.DataFrame:
+def _framenet(kind: str, folder: str) -> Table:
     """One row per annotated sentence, labelled with its frame."""
     found = framenet.select(framenet.find(folder), framenet.RULES[kind])
-    return pl.DataFrame(
+    rows = pl.DataFrame(
         {"text": [e.text for e in found], "label": [e.frame for e in found]},
         schema={"text": pl.String, "label": pl.String},
     )
+    return columns.of_frame(f"{kind}:{folder}", rows)
 
 
 # Columns -----------------------------------------------------------------------------------------
 
 
 def _columns(
-    rows: pl.DataFrame, source: str, text: str | None, pair: str | None, label: str | None
+    table: Table, source: str, text: str | None, pair: str | None, label: str | None
 ) -> tuple[str, str | None, str | None]:
     """The text, pair and label columns: those asked for, else those that are recognised."""
-    listed = ", ".join(rows.columns)
+    if not table.columns:
+        raise _no_rows(source)
+    listed = columns.listed(table.columns)
     for wanted in (text, pair, label):
-        if wanted is not None and wanted not in rows.columns:
+        if wanted is not None and wanted not in table.columns:
             raise DatasetError(
-                f"{source} has no column {wanted!r} (it has {listed}){near(wanted, rows.columns)}"
+                f"{source} has no column {wanted!r} (it has {listed}){near(wanted, table.columns)}"
             )
-    if label is None and "label" in rows.columns and _plain(rows["label"]):
+    if label is None and "label" in table.columns and columns.plain(table.kind("label")):
         label = "label"
     if text is not None:
         return text, pair, label
     for first, second in PAIRS:
-        if pair is None and {first, second} <= set(rows.columns):
+        if pair is None and {first, second} <= set(table.columns):
             return first, second, label
     for single in SINGLES:
-        if single != pair and single in rows.columns:
+        if single != pair and single in table.columns:
             return single, pair, label
     raise DatasetError(
         f"{source} has no column that is known to hold text (it has {listed}); choose with "
@@ -209,26 +235,27 @@ def _columns(
     )
 
 
-def _plain(column: pl.Series) -> bool:
-    return not column.dtype.is_nested() and column.dtype not in (pl.Binary, pl.Object)
-
-
-def _strings(rows: pl.DataFrame, column: str | None, source: str, option: str) -> pl.Series:
-    """A column as strings with null for '', which CSV cannot tell from null; nulls for no column.
+def _refuse_kind(table: Table, column: str | None, source: str, option: str) -> None:
+    """Raise DatasetError for a column that holds something else.
 
     Only labels may be numbers: a number as text is a sign of the wrong column.
     """
     if column is None:
-        return pl.Series([None] * rows.height, dtype=pl.String)
-    values = rows[column]
-    textual = values.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)
-    if not (_plain(values) if option == "--label" else textual):
+        return
+    kind = table.kind(column)
+    if not (columns.plain if option == "--label" else columns.textual)(kind):
         raise DatasetError(
-            f"column {column!r} of {source} holds {values.dtype}, not "
+            f"column {column!r} of {source} holds {kind}, not "
             f"{'labels' if option == '--label' else 'text'}; choose another of "
-            f"{', '.join(rows.columns)} with {option}"
+            f"{columns.listed(table.columns)} with {option}"
         )
-    strings = values.cast(pl.String)
+
+
+def _strings(rows: pl.DataFrame, column: str | None) -> pl.Series:
+    """A column as strings with null for '', which CSV cannot tell from null; nulls for no column."""
+    if column is None:
+        return pl.Series([None] * rows.height, dtype=pl.String)
+    strings = rows[column].cast(pl.String)
     return strings.set(strings == "", None)
 
 
@@ -238,5 +265,6 @@ def _fingerprint(frame: pl.DataFrame) -> str:
     for column in ("text", "text_pair", "label"):
         lengths = frame[column].str.len_bytes().cast(pl.Int64).fill_null(-1)
         digest.update(lengths.to_numpy().astype("<i8").tobytes())
-        digest.update("".join(frame[column].drop_nulls()).encode())
+        for at in range(0, frame.height, _HASHED_AT_ONCE):
+            digest.update("".join(frame[column][at : at + _HASHED_AT_ONCE].drop_nulls()).encode())
     return digest.hexdigest()

@@ -94,7 +94,7 @@ def _files(folder: Path, part: str) -> list[Path]:
 def _root(file: Path) -> Xml.Element:
     try:
         return Xml.parse(file).getroot()
-    except (Xml.ParseError, OSError) as error:
+    except (Xml.ParseError, OSError, ValueError, LookupError, MemoryError) as error:
         raise DatasetError(f"{file} cannot be read ({error}); unpack FrameNet again") from error
 
 
@@ -135,11 +135,18 @@ def _labels(annotation: Xml.Element, layer: str) -> Iterator[tuple[str, int, int
     for found in annotation.iterfind(f"{_NS}layer[@name='{layer}']"):
         for label in found.iterfind(f"{_NS}label") if found.get("rank") == "1" else ():
             if label.get("start") is not None:
-                yield (
-                    label.get("name", ""),
-                    int(label.get("start", 0)),
-                    int(label.get("end", 0)) + 1,
-                )
+                start, end = (_character(label.get(key, "0")) for key in ("start", "end"))
+                yield label.get("name", ""), start, end + 1
+
+
+def _character(number: str) -> int:
+    """A place in a text. Raises DatasetError for what is none."""
+    if not re.fullmatch(r"\d{1,9}", number, re.ASCII):
+        raise DatasetError(
+            f"FrameNet says that a label begins or ends at character {number[:20]!r}, which is no "
+            "number; unpack it again"
+        )
+    return int(number)
 
 
 def _taken(exemplar: Exemplar, rule: Rule) -> bool:

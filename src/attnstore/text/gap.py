@@ -5,6 +5,7 @@ Reads the TSV as distributed: a text, and the pronoun and the names by their fir
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from attnstore.text import readers
 
 COLUMNS = ("Text", "Pronoun", "Pronoun-offset", "A", "A-offset", "A-coref", "B", "B-offset", "B-coref")  # fmt: skip
 Span = tuple[int, int]
+_OFFSET = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -27,18 +29,21 @@ class Passage:
 
 def passages(path: Path) -> list[Passage]:
     """The rows of a GAP file. Raises DatasetError for another kind of file or an offset that is off."""
-    rows = readers.read_file(path)
-    if absent := [column for column in COLUMNS if column not in rows.columns]:
+    table = readers.open_file(path)
+    if absent := [column for column in COLUMNS if column not in table.columns]:
         raise DatasetError(
             f"{path} has no column {absent[0]!r}, so it is no GAP file; give gap-development.tsv or another of its parts."
         )
+    rows = table.read(COLUMNS)
     return [_passage(path, number, row) for number, row in enumerate(rows.iter_rows(named=True))]
 
 
 def _passage(path: Path, number: int, row: dict[str, str]) -> Passage:
+    text = row["Text"] or ""
+
     def span(what: str) -> Span:
         word, start = str(row[what]), str(row[f"{what}-offset"])
-        if not start.isdigit() or row["Text"][int(start) :][: len(word)] != word:
+        if not _OFFSET.fullmatch(start) or text[int(start) :][: len(word)] != word:
             raise DatasetError(
                 f"Row {number} of {path} says that {word!r} begins at character {start}, where it "
                 "does not; download the file again."
@@ -46,4 +51,4 @@ def _passage(path: Path, number: int, row: dict[str, str]) -> Passage:
         return int(start), int(start) + len(word)
 
     meant = tuple(str(row[f"{name}-coref"]).upper() == "TRUE" for name in "AB")
-    return Passage(row["Text"], span("Pronoun"), (span("A"), span("B")), meant)
+    return Passage(text, span("Pronoun"), (span("A"), span("B")), meant)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from attnstore.errors import DatasetError
+from attnstore.text import classes, columns
+from attnstore.text.columns import Table
 from attnstore.text.readers import brief, choose
 
 
-def read_saved(folder: Path, split: str | None) -> tuple[pl.DataFrame, str]:
+def read_saved(folder: Path, split: str | None) -> tuple[Table, str]:
     """A split of a folder that `save_to_disk` wrote, and its name."""
     datasets: Any = import_module("datasets")  # a second to import, and only needed here
     try:
         loaded = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a library can make of damaged files
         raise DatasetError(
             f"folder {folder} was made by datasets' save_to_disk and cannot be read "
             f"({brief(error)}); save it again"
@@ -26,16 +27,24 @@ def read_saved(folder: Path, split: str | None) -> tuple[pl.DataFrame, str]:
     return _split(loaded, split, f"folder {folder}")
 
 
-def _split(loaded: Any, split: str | None, source: str) -> tuple[pl.DataFrame, str]:
+def _split(loaded: Any, split: str | None, source: str) -> tuple[Table, str]:
     # datasets itself calls rows without a split "train"
     splits = loaded if isinstance(loaded, Mapping) else {str(loaded.split or "train"): loaded}
     chosen = choose(splits, split, source)
-    return splits[chosen].to_polars(), chosen
+    rows = splits[chosen]
+
+    def chunks(names: Sequence[str]) -> Any:
+        # Selecting rows of a damaged file would end the process.
+        rows.data.table.select(list(names)).validate(full=True)
+        return rows.select_columns(list(names)).with_format("arrow")[:]
+
+    table = columns.of_arrow(source, rows.data.schema, chunks)
+    return replace(table, classes=classes.of_features(rows.features)), chosen
 
 
 def read_hub(
     place: str, repository: str, config: str | None, split: str | None
-) -> tuple[pl.DataFrame, str]:
+) -> tuple[Table, str]:
     """A split of a data set on the Hub, from its cache when the Hub cannot be reached."""
     datasets: Any = import_module("datasets")
     hub: Any = import_module("huggingface_hub.utils")

@@ -7,27 +7,32 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from attnstore.errors import DatasetError, SplitError
 from attnstore.names import near
-from attnstore.text import conllu
+from attnstore.text import bounds, columns, conllu, parquet, records
+from attnstore.text.columns import Table
 
 SPLITS = ("validation", "validation_matched")
 """The splits taken when none is named; a source with one split only gives that one."""
 
+_COPIES = 2
+"""How much more than the file the table of its texts may take while it is read."""
 _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})")
 
 
-def read_file(path: Path) -> pl.DataFrame:
-    """The rows of one file. Raises DatasetError, with the place, for what is malformed."""
+def open_file(path: Path) -> Table:
+    """The columns of one file, its rows where they are asked for.
+
+    Raises DatasetError, with the place, for what is malformed.
+    """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DatasetError(
@@ -35,12 +40,18 @@ def read_file(path: Path) -> pl.DataFrame:
             f"{' '.join(READERS)}; save it as one of these"
         )
     try:
+        if path.suffix.lower() != ".parquet":  # its texts are packed, so it counts them itself
+            bounds.refuse(str(path), path.stat().st_size * _COPIES, "read as a table it takes")
         return reader(path)
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror}); check the file") from error
+    except MemoryError as error:
+        raise DatasetError(
+            f"{path} does not fit into the memory; write a part of its rows to another file"
+        ) from error
 
 
-def read_folder(folder: Path, split: str | None) -> tuple[pl.DataFrame, str]:
+def open_folder(folder: Path, split: str | None) -> tuple[Table, str]:
     """A split of a folder whose files are named after splits (also in data/), and its name."""
     splits: dict[str, list[Path]] = {}
     for path in sorted([*folder.glob("*"), *folder.glob("data/*")]):
@@ -57,20 +68,34 @@ def read_folder(folder: Path, split: str | None) -> tuple[pl.DataFrame, str]:
     return _joined(splits[chosen], f"split {chosen!r} of folder {folder}"), chosen
 
 
-def _joined(files: list[Path], source: str) -> pl.DataFrame:
+def _joined(files: list[Path], source: str) -> Table:
+    """The shards of a split as one table; its columns are the first one's."""
     shard = _SHARD.fullmatch(files[0].stem)
     if len(files) != (int(shard[2]) if shard else 1):
         raise DatasetError(
             f"{source} must be one file or all of its shards, and it is "
             f"{', '.join(f.name for f in files)}; name one file, or add what is missing"
         )
-    try:
-        return pl.concat([read_file(f) for f in files], how="vertical_relaxed")
-    except pl.exceptions.PolarsError as error:
-        raise DatasetError(
-            f"the shards of {source} differ in their columns ({brief(error)}); copy or download "
-            "them again"
-        ) from error
+    tables = [open_file(f) for f in files]
+    if len(tables) == 1:
+        return tables[0]
+
+    def load(names: Sequence[str]) -> pl.DataFrame:
+        for table in tables:
+            if absent := [name for name in names if name not in table.columns]:
+                raise _unlike(source, f"{table.source} has no column {absent[0]!r}")
+        try:
+            return pl.concat([table.read(names) for table in tables], how="vertical_relaxed")
+        except pl.exceptions.PolarsError as error:
+            raise _unlike(source, brief(error)) from error
+
+    return Table(source, tables[0].columns, tables[0].kind, load)
+
+
+def _unlike(source: str, reason: str) -> DatasetError:
+    return DatasetError(
+        f"the shards of {source} differ in their columns ({reason}); copy or download them again"
+    )
 
 
 def choose(splits: Iterable[str], wanted: str | None, source: str) -> str:
@@ -97,25 +122,29 @@ def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{path} is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}); "
-            "convert it, for instance with iconv -t utf-8"
-        ) from None
+        raise _not_utf8(path, error.start, error.object[error.start]) from None
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a file: they end at \\n or \\r\\n only: a lone \\r or U+2028 may be part of a text."""
-    found = _text(path).replace("\r\n", "\n").split("\n")
-    return found if found[-1] else found[:-1]
+def _not_utf8(path: Path, at: int, byte: int) -> DatasetError:
+    return DatasetError(
+        f"{path} is not UTF-8 (byte {at} is 0x{byte:02x}); convert it, for instance with iconv -t utf-8"
+    )
 
 
-def _parquet(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path, glob=False, hive_partitioning=False)
-    except pl.exceptions.PolarsError as error:
-        raise DatasetError(
-            f"{path} is not a whole Parquet file ({brief(error)}); copy or download it again"
-        ) from error
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a file: they end at \\n or \\r\\n only: a lone \\r or U+2028 may be part of a
+    text."""
+    at = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            whole = line.endswith(b"\n")
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise _not_utf8(path, at + error.start, line[error.start]) from None
+            at += len(line)
+            text = text if number else text.removeprefix("\ufeff")
+            yield text.removesuffix("\n").removesuffix("\r") if whole else text
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -139,70 +168,42 @@ def _tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     return ((number, line.split("\t")) for number, line in enumerate(lines(path), start=1))
 
 
-def _table(path: Path, rows: Iterator[tuple[int, list[str]]]) -> pl.DataFrame:
+def _delimited(path: Path, rows: Callable[[Path], Iterator[tuple[int, list[str]]]]) -> Table:
     """Rows of cells with their line, the header first; cells stay text: a label 007 is no 7."""
-    _, header = next(rows, (1, []))
-    twice = {c for c in header if header.count(c) > 1}
-    if twice:
-        raise DatasetError(f"{path} has two columns named {min(twice)!r}; rename one")
-    cells: list[list[str]] = []
-    for line, row in rows:
-        if row == [""] and len(header) > 1:
-            continue
-        if len(row) != len(header):
-            raise DatasetError(
-                f"{path}: the row on line {line} has {len(row)} fields and the header "
-                f"{len(header)}; mend the row, or give the table as Parquet"
-            )
-        cells.append(row)
-    return pl.DataFrame(cells, schema=dict.fromkeys(header, pl.String), orient="row")
+    _, header = next(rows(path), (1, []))
+
+    def load(names: Sequence[str]) -> pl.DataFrame:
+        places = [header.index(name) for name in names]
+        cells: list[list[str]] = [[] for _ in names]
+        for line, row in itertools.islice(rows(path), 1, None):
+            if row == [""] and len(header) > 1:
+                continue
+            if len(row) != len(header):
+                raise DatasetError(
+                    f"{path}: the row on line {line} has {len(row)} fields and the header "
+                    f"{len(header)}; mend the row, or give the table as Parquet"
+                )
+            for column, place in zip(cells, places, strict=True):
+                column.append(row[place])
+        return pl.DataFrame(
+            dict(zip(names, cells, strict=True)), schema=dict.fromkeys(names, pl.String)
+        )
+
+    return Table(str(path), tuple(header), lambda _: pl.String(), load)
 
 
-def _jsonl(path: Path) -> pl.DataFrame:
-    records = [
-        _parsed(line, path, number)
-        for number, line in enumerate(lines(path), start=1)
-        if line.strip()
-    ]
-    return _records(path, records)
+def _single(path: Path, texts: Iterable[str]) -> Table:
+    frame = pl.DataFrame({"text": list(texts)}, schema={"text": pl.String})
+    return columns.of_frame(str(path), frame)
 
 
-def _json(path: Path) -> pl.DataFrame:
-    return _records(path, _parsed(_text(path), path, 1))
-
-
-def _parsed(text: str, path: Path, first_line: int) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        raise DatasetError(
-            f"{path}, line {line}: not valid JSON ({error.msg}); mend the line"
-        ) from None
-
-
-def _records(path: Path, records: Any) -> pl.DataFrame:
-    if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
-        raise DatasetError(f"{path} must hold records, one {{…}} per row, and holds something else")
-    try:
-        return pl.DataFrame(records, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, ValueError, TypeError, OverflowError) as error:
-        raise DatasetError(
-            f"the records of {path} do not make a table ({brief(error)}); give each field one type"
-        ) from error
-
-
-def _single(texts: list[str]) -> pl.DataFrame:
-    return pl.DataFrame({"text": texts}, schema={"text": pl.String})
-
-
-READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    ".parquet": _parquet,
-    ".csv": lambda path: _table(path, _csv_rows(path)),
-    ".tsv": lambda path: _table(path, _tsv_rows(path)),
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
-    ".json": _json,
-    ".txt": lambda path: _single(lines(path)),
-    ".conllu": lambda path: _single(conllu.sentences(lines(path), str(path))),
+READERS: dict[str, Callable[[Path], Table]] = {
+    ".parquet": parquet.open_file,
+    ".csv": lambda path: _delimited(path, _csv_rows),
+    ".tsv": lambda path: _delimited(path, _tsv_rows),
+    ".jsonl": lambda path: records.lines_table(path, lines(path)),
+    ".ndjson": lambda path: records.lines_table(path, lines(path)),
+    ".json": lambda path: records.whole_table(path, _text(path)),
+    ".txt": lambda path: _single(path, lines(path)),
+    ".conllu": lambda path: _single(path, conllu.sentences(lines(path), str(path))),
 }

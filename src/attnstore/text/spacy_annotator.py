@@ -96,7 +96,7 @@ def _meta(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         return {"lang": str(meta["lang"]), "name": str(meta["name"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{folder} holds no spaCy pipeline: its meta.json with lang and name cannot be read; "
             "give the folder that spaCy's `to_disk` wrote, or the name of an installed pipeline."

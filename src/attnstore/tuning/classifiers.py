@@ -5,23 +5,23 @@ Texts become tokens exactly as in an ingestion, so what is trained is what is an
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
     set_seed,
 )
 
 from attnstore.disk import layout
-from attnstore.model import models
-from attnstore.model.checkpoints import Checkpoint, n_labels
+from attnstore.errors import ModelError
+from attnstore.model import loading, models
+from attnstore.model.checkpoints import Checkpoint, output_names
 from attnstore.text import tokenise
+from attnstore.tuning.recipes import other_order
 from attnstore.tuning.tasks import Examples, Task
 
 Inputs = list[dict[str, Any]]
@@ -34,50 +34,70 @@ def make(checkpoint: Checkpoint, task: Task, init: str, seed: int) -> Any:
     draws everything: as the architecture initialises itself, matrices and embeddings from
     N(0, initializer_range) (0.02 for BERT), biases 0, gains of layer norms 1. Raises ModelError.
     """
-    with models.quiet(), models.explained(checkpoint, "model"):
-        config = AutoConfig.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=False,
-            num_labels=len(task.labels) or 1,
-            problem_type="single_label_classification" if task.labels else "regression",
-        )  # fmt: skip
+    with loading.quiet(), loading.explained(checkpoint, "model"):
+        with loading.opened(checkpoint) as (folder, parts):
+            kind = "single_label_classification" if task.labels else "regression"
+            config = loading.read_config(
+                folder, num_labels=len(task.labels) or 1, problem_type=kind
+            )
+            loading.refuse_changed(checkpoint, "fingerprint")
+        loading.refuse_larger_than_weights(
+            checkpoint, parts, AutoModelForSequenceClassification, config
+        )
         if task.labels:
             config.id2label = dict(enumerate(task.labels))
             config.label2id = {name: n for n, name in config.id2label.items()}
         set_seed(seed)
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     if init != "normal":
-        _fill(model, checkpoint, head=init == "pretrained")
+        _fill(model, checkpoint, task, head=init == "pretrained")
     if init == "pretrained":  # what `models.base` names; a model that was drawn has none
         model.config.base_model_name_or_path = checkpoint.source
     return model
 
 
-def _fill(model: Any, checkpoint: Checkpoint, head: bool) -> None:
-    """Take over the checkpoint's encoder, and its head where it has one."""
+def _fill(model: Any, checkpoint: Checkpoint, task: Task, head: bool) -> None:
+    """Take over the checkpoint's encoder, and its head where it has one, in the order of the labels."""
     encoder = models.load_model(checkpoint, "sdpa")
     own = model.base_model.state_dict()
     found = {name: tensor for name, tensor in encoder.state_dict().items() if name in own}
     model.base_model.load_state_dict(found, strict=False)
-    if head and n_labels(checkpoint) is not None:
-        with models.quiet(), models.explained(checkpoint, "head"):
-            trained = AutoModelForSequenceClassification.from_pretrained(
-                checkpoint.folder, dtype=torch.float32, local_files_only=True,
-                trust_remote_code=False,
-            )  # fmt: skip
-            model.load_state_dict(trained.state_dict())
+    if head and output_names(checkpoint) is not None:
+        trained = models.load_classifier(checkpoint)
+        model.load_state_dict(_in_order(checkpoint, trained, task))
 
 
-def load(folder: Path) -> Any:
-    """The model of a checkpoint of a training, in eval mode."""
-    with models.quiet():
-        return AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+def _in_order(checkpoint: Checkpoint, trained: Any, task: Task) -> dict[str, torch.Tensor]:
+    """The tensors of a model with a head, its outputs brought into the order of a task's labels.
+
+    Raises ModelError where it is not plain which tensors of the head have a row per output.
+    """
+    tensors: dict[str, torch.Tensor] = trained.state_dict()
+    order = other_order(checkpoint, task)
+    if order is None:
+        return tensors
+    prefix = f"{trained.base_model_prefix}."
+    rows = [
+        name
+        for name, tensor in tensors.items()
+        if not name.startswith(prefix) and tensor.ndim and len(tensor) == len(order)
+    ]
+    if len({name.rpartition(".")[0] for name in rows}) != 1:
+        raise ModelError(
+            f"The head of {checkpoint.name} cannot be brought into the order of the labels "
+            f"{', '.join(task.labels)}; train from --init none or normal."
         )
+    return tensors | {name: tensors[name][list(order)] for name in rows}
+
+
+def load(checkpoint: Checkpoint) -> Any:
+    """The model of a checkpoint of a training, in eval mode; ModelError where its head is missing."""
+    return models.load_classifier(checkpoint)
 
 
 def inputs(examples: Examples, tokenizer: Any, max_length: int) -> Inputs:
     """The token numbers of each example, as the model takes them, with its target as `labels`."""
-    found = tokenise.tokenise(examples.frame, tokenizer, max_length)
+    found = tokenise.refuse_tokenless(tokenise.tokenise(examples.frame, tokenizer, max_length))
     types = found["type_ids"].to_list()
     return [
         {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}

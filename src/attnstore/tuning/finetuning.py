@@ -23,19 +23,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from attnstore import store
 from attnstore.disk import files, index, locks
 from attnstore.errors import BusyError, ModelError, StoreError, UsageError
 from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint
-from attnstore.tuning import evaluations, metrics
+from attnstore.tuning import evaluations, metrics, recipes
 from attnstore.tuning.recipes import Request, request
 from attnstore.tuning.tasks import Examples
 
 _RECORD = "training.json"
 _VERSION = 1
 """Raised when the same training would end with other weights or scores."""
+
+
+_WRITER = "inline_container"
+"""What torch names, and nothing of the cause, where the disk takes no more of a file."""
+
+
+def _reason(error: Exception) -> str:
+    """What the system said."""
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
 Progress = Callable[[int, int], None]
@@ -106,6 +116,8 @@ class Training:
             "seed": self.seed,
             "labels": task.labels,
         }
+        if (order := recipes.other_order(model, task)) and self.asked.init == "pretrained":
+            always["head"] = order
         if not self.trains:
             return {**always, "max_length": settings.max_length}
         train = [task.train.dataset.fingerprint, _digest(task.train.chosen.tobytes())]
@@ -145,8 +157,8 @@ class Training:
         if not self.trains or not there:
             return
         try:
-            held = dict(json.loads((self.folder / _RECORD).read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            held = dict(json.loads((self.folder / _RECORD).read_text("utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UsageError(
                 f"{self.folder} is not empty and holds no training of attnstore; give another --out."
             ) from error
@@ -168,7 +180,7 @@ class Training:
         BusyError where another process runs the same training.
         """
         began, steps, evaluated = time.perf_counter(), 0, 0
-        lock = self.root / locks.FOLDER / f"training-{self.name}.lock"
+        lock = locks.path_of(self.root, f"training-{self.name}")
         with locks.hold(lock, what=f"Training {self.name}"):
             self.check()
             if not self.trained:
@@ -202,9 +214,13 @@ class Training:
                 batch_size=settings.batch_size, learning_rate=settings.learning_rate,
                 bf16=settings.bf16, device=device, progress=progress,
             )  # fmt: skip
-        except OSError as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, RuntimeError) and _WRITER not in str(error):
+                raise
+            half = "torch could not write a file to its end"
+            reason = half if _WRITER in str(error) else _reason(error)
             raise StoreError(
-                f"The checkpoints cannot be written to {self.folder} ({error.strerror or error}); "
+                f"The checkpoints cannot be written to {self.folder} ({reason}); "
                 "make room or give another --out, and run the same command again."
             ) from error
 
@@ -216,7 +232,8 @@ class Training:
         asked, settings = self.asked, self.asked.settings
         if self.trains:
             folder = self.folder / f"checkpoint-{step}"
-            evaluated, model = checkpoints.resolve(str(folder)), classifiers.load(folder)
+            evaluated = checkpoints.resolve(str(folder))
+            model = classifiers.load(evaluated)
         else:
             evaluated = asked.checkpoint
             model = classifiers.make(evaluated, asked.task, asked.init, self.seed)

@@ -13,6 +13,7 @@ from typing import Any
 from attnstore.errors import ModelError, UsageError
 from attnstore.model import checkpoints
 from attnstore.model.checkpoints import Checkpoint
+from attnstore.text import classes
 from attnstore.tuning import tasks
 from attnstore.tuning.tasks import Task
 
@@ -98,10 +99,34 @@ def request(
         task, data, limit=chosen.limit, sample_seed=chosen.sample_seed,
         text=text, pair=pair, label=label,
     )  # fmt: skip
-    head, wanted = checkpoints.n_labels(checkpoint), len(found.labels) or 1
-    if init == "pretrained" and head not in (None, wanted):
-        raise ModelError(
-            f"The head of {checkpoint.name} has {head} outputs and task {found.name} needs {wanted}; "
-            "give the model it was trained from, or --init none or normal."
-        )
+    if init == "pretrained":
+        _refuse_other_head(checkpoint, found)
     return Request(checkpoint, found, init, tuple(dict.fromkeys(seeds)), chosen, device)
+
+
+def _refuse_other_head(checkpoint: Checkpoint, task: Task) -> None:
+    """ModelError where the head that training would go on with is one of other labels."""
+    outputs, wanted = checkpoints.output_names(checkpoint), len(task.labels) or 1
+    if outputs is None:
+        return
+    remedy = "give the model it was trained from, or --init none or normal."
+    if len(outputs) != wanted:
+        raise ModelError(
+            f"The head of {checkpoint.name} has {len(outputs)} outputs and task {task.name} needs "
+            f"{wanted}; {remedy}"
+        )
+    named = task.labels and classes.has_names(outputs)
+    if named and classes.order(task.labels, outputs) is None:
+        raise ModelError(
+            f"The head of {checkpoint.name} calls its outputs {', '.join(outputs)}, and the labels "
+            f"of task {task.name} are {', '.join(task.labels)}: their names do not match; {remedy}"
+        )
+
+
+def other_order(checkpoint: Checkpoint, task: Task) -> tuple[int, ...] | None:
+    """The output of the checkpoint's head for each label of a task, where it counts them otherwise."""
+    outputs = checkpoints.output_names(checkpoint)
+    if not outputs or not task.labels or not classes.has_names(outputs):
+        return None
+    found = classes.order(outputs, task.labels)
+    return None if found == tuple(range(len(task.labels))) else found

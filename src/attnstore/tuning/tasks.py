@@ -20,17 +20,17 @@ import polars as pl
 
 from attnstore.errors import DatasetError, SplitError, UsageError
 from attnstore.specs import split_spec
-from attnstore.text import corpora
+from attnstore.text import classes, corpora
 from attnstore.text.corpora import Dataset
 
 GLUE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "mrpc": (("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "mrpc": (classes.GLUE["mrpc"], ("accuracy", "f1")),
     "stsb": ((), ("pearson", "spearman")),
-    "sst2": (("negative", "positive"), ("accuracy",)),
-    "qqp": (("not_duplicate", "duplicate"), ("accuracy", "f1")),
-    "rte": (("entailment", "not_entailment"), ("accuracy",)),
-    "qnli": (("entailment", "not_entailment"), ("accuracy",)),
-    "mnli": (("entailment", "neutral", "contradiction"), ("accuracy",)),
+    "sst2": (classes.GLUE["sst2"], ("accuracy",)),
+    "qqp": (classes.GLUE["qqp"], ("accuracy", "f1")),
+    "rte": (classes.GLUE["rte"], ("accuracy",)),
+    "qnli": (classes.GLUE["qnli"], ("accuracy",)),
+    "mnli": (classes.GLUE["mnli"], ("accuracy",)),
 }
 """By task, the labels in the order of GLUE's numbers (none: a score) and the metrics."""
 
@@ -133,6 +133,10 @@ def _own(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
         raise DatasetError(
             f"{dataset.source} has one label ({values[0]!r}); a task needs two or more"
         )
+    if dataset.label_names and set(values) <= {
+        *classes.numbers(dataset.label_names, dataset.label_names)
+    }:
+        return dataset.label_names, ("accuracy",)
     whole = all(v.isdecimal() for v in values)
     return tuple(sorted(values, key=int if whole else str)), ("accuracy",)
 
@@ -157,8 +161,8 @@ def _examples(
                 f"{found} has label {wrong[0]!r}, which is no score; mend the labels"
             )
         return Examples(dataset, split, chosen, values.cast(pl.Float32).to_numpy())
-    numbers = {name: n for n, name in enumerate(labels)}
-    numbers |= {str(n): n for n in range(len(labels))} if labels in _KNOWN else {}
+    own = dataset.label_names or (labels if labels in _KNOWN else None)
+    numbers = classes.numbers(own, labels)
     wrong = [v for v in values.unique(maintain_order=True) if v not in numbers]
     if wrong:
         raise DatasetError(

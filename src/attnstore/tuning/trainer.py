@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from attnstore.model import models
+from attnstore.model import loading
 from attnstore.model.checkpoints import readiness
 from attnstore.tuning.classifiers import Inputs
 
@@ -58,7 +58,7 @@ def train(
         save_strategy="no", eval_strategy="no", logging_strategy="no", report_to="none",
         disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=device.type != "cpu",
     )  # fmt: skip
-    with models.quiet():
+    with loading.quiet():
         trainer = _Trainer(
             model=model, args=arguments, train_dataset=rows, processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer),

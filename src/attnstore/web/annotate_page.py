@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import re
 from typing import Any
 
 from starlette.requests import Request
@@ -14,7 +13,7 @@ from attnstore.names import CLASSES
 from attnstore.patterns import labelling
 from attnstore.patterns.labelling import PICKS, Place
 from attnstore.patterns.labels import SCHEMA
-from attnstore.web import charts
+from attnstore.web import bodies, charts
 from attnstore.web.site import Site
 
 AHEAD = 32
@@ -87,32 +86,36 @@ def following(site: Site, request: Request) -> Response:
 
 def _parts(text: str) -> list[str]:
     parts = [part for part in text.split(",") if part]
-    if any(len(p.split("-")) != 3 or not p.replace("-", "").isdigit() for p in parts):
+    if not all(re.fullmatch(r"[0-9]{1,18}-[0-9]{1,9}-[0-9]{1,9}", part) for part in parts):
         raise UsageError("Maps to leave out are written example-layer-head,…")
     return parts
 
 
 def _shown(site: Site, place: Place) -> dict[str, Any]:
-    tokens = site.reader.ask(
-        "SELECT tokens FROM inputs WHERE run = $run AND example = $example",
+    shown = site.reader.ask(
+        "SELECT texts FROM inputs WHERE run = $run AND example = $example",
         run=place.run, example=place.example,
     )  # fmt: skip
     return place._asdict() | {
-        "tokens": tokens["tokens"][0].to_list(),
+        "tokens": shown["texts"][0].to_list(),
         "weights": charts.link("maps", place.run, place.example, place.layer, place.head),
     }
 
 
 def save(site: Site, body: bytes) -> Response:
     """Save a label: JSON with annotator, run, example, layer, head, label, confidence, note."""
-    given = _json(body)
+    given = bodies.parsed(body)
     try:
-        place = Place(str(given["run"]), *(int(given[n]) for n in ("example", "layer", "head")))
-        confidence = given.get("confidence")
-        label, note = str(given["label"]), str(given.get("note") or "")
-        annotator = str(given["annotator"])
-    except (KeyError, TypeError, ValueError):
-        raise UsageError("A label names annotator, run, example, layer, head and label.") from None
+        run = bodies.text(given, "run")
+        example, layer, head = (bodies.whole(given, n) for n in ("example", "layer", "head"))
+        confidence = None if given.get("confidence") is None else bodies.whole(given, "confidence")
+        label, note = bodies.text(given, "label"), bodies.text(given, "note", "")
+        annotator = bodies.text(given, "annotator")
+    except UsageError as error:
+        raise UsageError(
+            f"A label names annotator, run, example, layer, head and label. {error}"
+        ) from None
+    place = Place(run, example, layer, head)
     site.reader.maps(*place)  # it must be there
     site.sittings.of(annotator).label(place, label, confidence, note)
     site.reader.refresh(soon=True)
@@ -121,18 +124,10 @@ def save(site: Site, body: bytes) -> Response:
 
 def undo(site: Site, body: bytes) -> Response:
     """Take an annotator's last label back; answers its map, or null."""
-    sitting = site.sittings.of(str(_json(body).get("annotator", "")))
+    sitting = site.sittings.of(bodies.text(bodies.parsed(body), "annotator"))
     place = sitting.undo()
     site.reader.refresh(soon=True)
     return JSONResponse({"place": place and _shown(site, place), "labelled": len(sitting.places)})
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
-        found = json.loads(body)
-        if isinstance(found, dict):
-            return found
-    raise UsageError("A label comes as a JSON object.")
 
 
 def labels_csv(site: Site, request: Request) -> Response:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from attnstore.errors import QueryError, UnknownNameError, UsageError
+from attnstore.query import process_memory
 from attnstore.web.reader import Reader
 
 _KEPT = 16
@@ -34,7 +35,7 @@ class Limits:
     of its result on disk, where the last ones are kept."""
 
     seconds: float = 60.0
-    memory: int = 2 << 30
+    memory: int = process_memory.MEMORY
     rows: int = 1_000_000
     file: int = 256 << 20
 

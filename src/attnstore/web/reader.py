@@ -23,9 +23,11 @@ import polars as pl
 from attnstore import store
 from attnstore.disk import arrays, buckets, fragments, index, locks
 from attnstore.disk.arrays import RunArrays
+from attnstore.disk.shapes import Shape
 from attnstore.errors import DamageError, StoreError, UnknownNameError
 from attnstore.names import require_held
 from attnstore.query import analyses
+from attnstore.query.functions import unless_dropped
 from attnstore.query.session import Session
 
 FRESH_SECONDS = 2.0
@@ -35,7 +37,7 @@ _ANALYSES = 2  # of questions that may read every map, so that pages do not wait
 _KEPT = 2000
 _KEPT_BYTES = 128 << 20
 
-Stamp = tuple[int, int]
+Stamp = str
 
 
 class Reader:
@@ -109,12 +111,8 @@ class Reader:
 
     @property
     def stamp(self) -> Stamp | None:
-        """What the index holds now, as its seal says; None while it is being written."""
-        value = index.seal_of(self.root)
-        try:
-            return None if value is None else (value, (self.root / index.SEAL).stat().st_mtime_ns)
-        except OSError:
-            return None
+        """What the index holds now, as its seal says; None while it is being written, or not as it was left."""
+        return index.seal_of(self.root)
 
     def ask(self, sql: str, /, **params: Any) -> pl.DataFrame:
         """The answer to a question of a page; the same question is answered once per index."""
@@ -189,14 +187,15 @@ class Reader:
         Raises UnknownNameError for what the run does not hold, DamageError.
         """
         cell, length = self.place(run, example)
-        opened = self._run(run)
-        if layer is None or head is None:
-            return opened.example(cell, length)
-        require_held(run, "layer", layer, opened.layers)
-        require_held(run, "head", head, opened.heads)
-        row = opened.layers.index(layer) * len(opened.heads) + opened.heads.index(head)
-        flat = opened.gather("maps", *(np.array([n]) for n in (row, cell, length * length)))
-        return flat.reshape(1, 1, length, length)
+        with unless_dropped(self.root, run):
+            opened = self._run(run)
+            if layer is None or head is None:
+                return opened.example(cell, length)
+            require_held(run, "layer", layer, opened.layers)
+            require_held(run, "head", head, opened.heads)
+            row = opened.layers.index(layer) * len(opened.heads) + opened.heads.index(head)
+            flat = opened.gather("maps", *(np.array([n]) for n in (row, cell, length * length)))
+            return flat.reshape(1, 1, length, length)
 
     def place(self, run: str, example: int) -> tuple[int, int]:
         """Offset and length of an input in its run. Raises UnknownNameError."""
@@ -215,7 +214,7 @@ class Reader:
         if key not in self._arrays:
             if len(self._arrays) > 64:
                 self._arrays.clear()
-            self._arrays[key] = arrays.open_run(self.root, run)
+            self._arrays[key] = arrays.open_run(self.root, run, self._sessions.shape(run))
         return self._arrays[key]
 
     def pace(self, run: str, stored: int, planned: int) -> tuple[bool, float | None]:
@@ -266,6 +265,10 @@ class _Pool:
     def sql(self, text: str, /, **params: Any) -> pl.DataFrame:
         with self._session() as session:
             return session.sql(text, params)
+
+    def shape(self, run: str) -> Shape:
+        with self._session() as session:
+            return session.shape(run)
 
     def views(self) -> pl.DataFrame:
         return self.sql(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -171,17 +172,26 @@ def _error(site: Site, request: Request, status: int, title: str, sentence: str)
 
 
 def run(path: str | Path, host: str, port: int, token: str | None, started: Any = None) -> None:
-    """Serve a store until Ctrl-C. started: called once the server listens."""
+    """Serve a store until Ctrl-C, SIGTERM or SIGHUP; results of queries are deleted then.
+
+    started: called once the server listens.
+    """
     app = application(path, token)
     config = uvicorn.Config(
         app, host, port, log_level="warning", access_log=False, server_header=False
     )
     server = _Server(config)
     server.started_call = started
+    signal.signal(signal.SIGTERM, _leave)  # uvicorn ends, and raises it once more
+    signal.signal(signal.SIGHUP, lambda *_: setattr(server, "should_exit", True))
     try:
         server.run()
     finally:
         app.state.site.close()
+
+
+def _leave(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)
 
 
 class _Server(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -87,13 +88,9 @@ def query_with(given: Mapping[str, str], **changed: str) -> str:
 
 def as_number(what: str, text: str) -> int:
     """A whole number from an address. Raises UsageError."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise UsageError(f"The address gives {what} as {text!r}; give a number from 0.") from None
-    if not 0 <= value < 1 << 62:
-        raise UsageError(f"The address gives {what} as {text!r}; give a number from 0.")
-    return value
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise UsageError(f"The address gives {what} as {text[:40]!r}; give a number from 0.")
+    return int(text)
 
 
 def ago(moment: datetime | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -11,7 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.query import analyses
 from attnstore.readable import cell
-from attnstore.web import charts
+from attnstore.web import bodies, charts
 from attnstore.web.queries import Question
 from attnstore.web.results import Result
 from attnstore.web.site import Site
@@ -48,11 +47,8 @@ def sql_page(site: Site, request: Request) -> Response:
 
 def ask(site: Site, body: bytes) -> Response:
     """Start the query of a JSON body {sql, params}; answers how it stands."""
-    try:
-        given = json.loads(body)
-        text, params = str(given["sql"]), {str(k): str(v) for k, v in given["params"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError("A query comes as JSON with sql and params.") from None
+    given = bodies.parsed(body)
+    text, params = bodies.text(given, "sql"), bodies.texts(given, "params")
     return JSONResponse(site.questions.ask(text, params).told())
 
 

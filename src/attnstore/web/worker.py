@@ -10,7 +10,6 @@ of it comes back.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import resource
@@ -24,7 +23,7 @@ import polars as pl
 
 from attnstore.commands.cli_output import flat
 from attnstore.errors import AttnstoreError, QueryError
-from attnstore.query import analyses
+from attnstore.query import analyses, process_memory
 from attnstore.query.session import Session
 from attnstore.readable import cell
 
@@ -41,9 +40,7 @@ def main(root: str, memory: int, file: int) -> None:
     """Answer jobs until stdin ends."""
     answers = sys.stdout
     sys.stdout = sys.stderr  # nothing else may speak between the lines
-    settings = {
-        "memory_limit": f"{memory // 2}B",
-        "max_temp_directory_size": "0B",
+    settings = process_memory.settings(memory) | {
         "enable_progress_bar": "true",
         "enable_progress_bar_print": "false",
     }
@@ -52,7 +49,8 @@ def main(root: str, memory: int, file: int) -> None:
     except AttnstoreError as error:
         _tell(answers, {"failed": str(error)})
         return
-    _bound(memory, file)
+    process_memory.bind(memory)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file, file))
     for line in sys.stdin:
         job = json.loads(line)
         told = _answer(session, job, lambda percent: _tell(answers, {"progress": percent}))
@@ -64,16 +62,6 @@ def _tell(answers: Any, what: dict[str, Any]) -> None:
     answers.flush()
 
 
-def _bound(memory: int, file: int) -> None:
-    """Let the process take so much memory beyond what it has, and write files no larger than
-    `file`; what asks for more fails."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file, file))
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        status = Path("/proc/self/status").read_text()
-        held = int(status.split("VmData:")[1].split()[0]) * 1024
-        resource.setrlimit(resource.RLIMIT_DATA, (held + memory, held + memory))
-
-
 def _answer(
     session: Session, job: dict[str, Any], progress: Callable[[float], None]
 ) -> dict[str, Any]:
@@ -83,7 +71,9 @@ def _answer(
     def work() -> None:
         try:
             if "csv" in job:
-                flat(pl.read_parquet(job["file"])).write_csv(job["csv"])
+                flat(pl.read_parquet(job["file"], glob=False, hive_partitioning=False)).write_csv(
+                    job["csv"]
+                )
                 told["done"] = {}
             else:
                 told["done"] = _query(session, job)
@@ -135,7 +125,7 @@ def values(text: str, given: dict[str, str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return text if isinstance(value, dict) else value
 

@@ -1,0 +1,6 @@
+"""`python -m attnstore`: the command line."""
+
+from attnstore.commands.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="attnstore")

@@ -1,0 +1,46 @@
+"""How much memory a process may take for a query, so that an absurd one ends in a sentence.
+
+DuckDB's own limit does not count what its functions allocate (texts that are repeated, lists that
+are built, weights that are read); the limit of the system does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+MEMORY = 2 << 30
+"""Bytes that a query may take where nothing else is said."""
+
+
+def settings(memory: int) -> dict[str, str]:
+    """Settings of DuckDB for queries of so many bytes: half for its own, the rest for functions."""
+    return {"memory_limit": f"{memory // 2}B", "max_temp_directory_size": "0B"}
+
+
+def bind(memory: int) -> None:
+    """Let the process take so many bytes beyond what it has; what asks for more fails."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        most = _taken() + memory
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1])
+        )
+
+
+@contextlib.contextmanager
+def bound(memory: int) -> Iterator[None]:
+    """`bind`, for the length of a block."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    bind(memory)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _taken() -> int:
+    """Bytes of data that the process has mapped."""
+    status = Path("/proc/self/status").read_text("utf-8")
+    return int(status.split("VmData:")[1].split()[0]) * 1024
