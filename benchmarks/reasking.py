@@ -9,7 +9,7 @@ import torch
 
 import attnstore
 from attnstore.disk import layout
-from attnstore.model import checkpoints, models, runs
+from attnstore.model import checkpoints, models, registration, runs
 from attnstore.text import corpora
 from benchmarks.common import MODEL, RUN, Group, Place, Row, alternate, fresh, ratio, source
 from benchmarks.ingest_speed import batches, padded
@@ -40,7 +40,9 @@ def measure(place: Place) -> Group:
 def race(store: str, inputs: int, repeats: int) -> dict[str, list[float]]:
     """Seconds of the mean weight to [SEP] of every head, from the index and by running BERT."""
     checkpoint, dataset = checkpoints.resolve(MODEL), corpora.load(source("rte"))
-    run, _ = runs.prepare(attnstore.open(store).root, checkpoint, dataset, runs.Settings(limit=inputs))
+    root, settings = attnstore.open(store).root, runs.Settings(limit=inputs)
+    run = registration.draft(root, checkpoint, dataset, settings).run
+    assert run is not None  # the store holds it
     model = models.load_model(checkpoint, "eager")
     prepared, marks = batches(run), separators(run)
     opened = attnstore.open(store)

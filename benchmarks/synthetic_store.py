@@ -202,7 +202,7 @@ def _tokens(length: Ints, draw: Draw) -> tuple[pl.DataFrame, pl.DataFrame]:
         empty = pl.select(pl.when(~blank).then(pl.Series(values.astype(np.int32)))).to_series()
         columns[name] = _lists(empty, offsets)
     spelled = vocabulary().gather(word)
-    columns["tokens"] = _lists(spelled, offsets)
+    columns["tokens"] = columns["texts"] = _lists(spelled, offsets)
     columns["kinds"] = _lists(pl.Series(KINDS).gather(kind), offsets)
     words = np.stack((middle - begin - 1, offsets[1:] - middle - 2), axis=1).ravel()
     texts = _lists(spelled.filter(~blank), np.concatenate(([0], np.cumsum(words)))).list.join(" ")

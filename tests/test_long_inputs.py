@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import polars as pl
 import pytest
 import tiny
 import torch
+from click.testing import CliRunner
 from helpers import eager_maps, write_rows
 
 import attnstore
+from attnstore.commands import cli
 from attnstore.commands.progress import Advance, forecast_line
 from attnstore.disk import arrays, codecs, description, shapes, shard_writer
 from attnstore.disk.shard_writer import ShardWriter
-from attnstore.errors import CaptureError, StoreError
-from attnstore.model import head_turns, sink
+from attnstore.errors import CaptureError, StoreError, UsageError
+from attnstore.model import head_turns, ingestion, sink
 from attnstore.model.blocks import BlockWorker
 from attnstore.model.capture import Capturer, Way
 from attnstore.model.forecast import Forecast
@@ -294,3 +297,35 @@ def test_too_little_room_is_said_before_the_run() -> None:
     assert "3 examples to store, 120 tokens, about 2 MB; 1 MB free (not enough" in line
     enough = Forecast("m/d", 3, 120, 4800, 2_000_000, 3_000_000)
     assert "not enough" not in forecast_line(enough)
+
+
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    """Of a new run, of one that is half there, of one that is done; a refusal comes beforehand."""
+    texts = write_rows(tmp_path / "texts.jsonl", TEXTS)
+    asked = (tmp_path / "store", f"{tiny_bert}=m", f"{texts}=d")
+    (new,) = ingestion.foresee(*asked, max_length=64)
+    assert not (tmp_path / "store").exists()
+    assert (new.run, new.examples) == ("m/d", len(TEXTS))
+    (summary,) = attnstore.ingest(*asked, max_length=64)
+    lengths = attnstore.open(tmp_path / "store").sql("SELECT length FROM inputs")["length"]
+    assert (new.tokens, new.cells) == (lengths.sum(), int((lengths.cast(pl.Int64) ** 2).sum()))
+    (done,) = ingestion.foresee(*asked, max_length=64)
+    assert (done.run, done.examples, done.bytes) == ("m/d", 0, 0)
+    assert summary.stored == len(TEXTS)
+    (other,) = ingestion.foresee(*asked, max_length=32)
+    assert other.run == "m/d@2"
+    with pytest.raises(UsageError, match="at most 64 tokens"):
+        ingestion.foresee(*asked, max_length=65)
+
+
+def test_the_command_line_shows_it(tmp_path: Path, tiny_bert: Path) -> None:
+    """`attnstore ingest --dry-run` prints a line for each run and makes no store."""
+    store = tmp_path / "store"
+    options = ["--model", f"{tiny_bert}=m", "--dataset", "sample", "--limit", "3"]
+    options += ["--max-length", "64", "--dry-run"]
+    shown = CliRunner().invoke(cli.main, ["--store", str(store), "ingest", *options])
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"m/sample: 3 examples to store, \d+ tokens, about .*; .* free", shown.output)
+    assert not store.exists()

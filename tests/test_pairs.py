@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from transformers import (
 import attnstore
 from attnstore.errors import ModelError
 from attnstore.model import models
+from attnstore.model.checkpoints import resolve
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37,
@@ -65,11 +65,6 @@ def checkpoint(folder: Path, kind: Any, config: Any, *named: str) -> Path:
     config.vocab_size = len(made)
     config.pad_token_id = made.pad_token_id
     return save(kind(config), made, folder)
-
-
-def at(folder: Path) -> Any:
-    """A folder as its tokenizer and its configuration are asked: neither needs its sizes."""
-    return SimpleNamespace(name="m", folder=folder)
 
 
 @pytest.mark.parametrize("family", SEGMENTED)
@@ -111,7 +106,7 @@ def test_a_model_without_rows_for_segments_gets_none(tmp_path: Path, family: str
     }[family]
     named = ("input_ids", "token_type_ids", "attention_mask")
     folder = checkpoint(tmp_path / "m", kind, config, *named)
-    found = models.load_tokenizer(at(folder))
+    found = models.load_tokenizer(resolve(str(folder)))
     assert "token_type_ids" not in found(*PAIR)
 
 
@@ -127,13 +122,13 @@ def test_segments_are_counted_by_the_models_tables(
     tmp_path: Path, kind: Any, config: Any, rows: int
 ) -> None:
     """Or by the relative segments of XLNet."""
-    assert models.segments(at(checkpoint(tmp_path / "m", kind, config))) == rows
+    assert models.segments(resolve(str(checkpoint(tmp_path / "m", kind, config)))) == rows
 
 
 def test_a_probe_of_a_pair_gets_the_right_segments(tmp_path: Path) -> None:
     """The loaded tokenizer itself gives them, as `doctor` and trainings ask it."""
     folder = checkpoint(tmp_path / "m", *SEGMENTED["albert"])
-    encoded = models.load_tokenizer(at(folder))(*PAIR)
+    encoded = models.load_tokenizer(resolve(str(folder)))(*PAIR)
     assert set(encoded["token_type_ids"]) == {0, 1}
 
 

@@ -98,9 +98,9 @@ def dask_workers(server: Server) -> Iterator[tuple[str, Any]]:
 
 def stored_by_this_worker() -> tuple[int, list[str]]:
     """This process, and the identity of the run that it stored blocks of last."""
-    from attnstore.model import ingestion
+    from attnstore.model import sharing
 
-    return os.getpid(), list(ingestion._shared)
+    return os.getpid(), list(sharing._shared)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from attnstore.ablation.subjects import Loaded, Subject
 from attnstore.disk import fragments, index, locks
 from attnstore.errors import BusyError, UsageError
 from attnstore.headsets import UNIFORM, VALUES
-from attnstore.model import runs
+from attnstore.model import catalog
 
 if TYPE_CHECKING:
     from attnstore.ablation.bootstrap import Floats
@@ -184,8 +184,8 @@ class Ablation:
     def _names(self) -> tuple[str, str]:
         """Model and dataset, described in the store when first asked for."""
         with locks.registry(self.root):
-            model = runs.keep_model(self.root, self.subject.checkpoint)
-            return model, runs.keep_dataset(self.root, self.subject.dataset)
+            model = catalog.keep_model(self.root, self.subject.checkpoint)
+            return model, catalog.keep_dataset(self.root, self.subject.dataset)
 
     def store(self, layer: int) -> int:
         """Run and commit the missing settings of one layer; returns how many."""

@@ -31,7 +31,7 @@ from attnstore.ablation.subjects import Loaded, Subject
 from attnstore.disk import fragments, index, locks
 from attnstore.errors import BusyError, DatasetError, UsageError
 from attnstore.headsets import UNIFORM, VALUES, Heads, heads_text, parse_heads
-from attnstore.model import runs
+from attnstore.model import catalog
 
 if TYPE_CHECKING:
     from attnstore.ablation.disabled_passes import Passes
@@ -226,8 +226,8 @@ class Pruning:
     def _commit(self, disabled: Heads, score: float, last: bool) -> None:
         subject, asked = self.asked.subject, self.asked
         with locks.registry(self.root):
-            model = runs.keep_model(self.root, subject.checkpoint)
-            dataset = runs.keep_dataset(self.root, subject.dataset)
+            model = catalog.keep_model(self.root, subject.checkpoint)
+            dataset = catalog.keep_dataset(self.root, subject.dataset)
         number = len(self._rows) + 1
         row = {
             "model": model, "dataset": dataset, "value": asked.value, "metric": subject.metrics[0],

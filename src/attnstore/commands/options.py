@@ -101,9 +101,13 @@ def scored_options(command: Command) -> Command:
     return command
 
 
+_DRY_RUN = click.option("--dry-run", is_flag=True,
+                        help="Only say what it would take: tokens, bytes and free disk.")  # fmt: skip
+
+
 def ingest_options(command: Command) -> Command:
     """Give a click command the options of an ingestion, named as the arguments of `ingest`."""
-    for option in reversed(_OPTIONS):
+    for option in (_DRY_RUN, *reversed(_OPTIONS)):
         command = option(command)
     return command
 

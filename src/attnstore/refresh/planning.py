@@ -20,7 +20,7 @@ import polars as pl
 from attnstore import store as stores
 from attnstore.disk import fragments
 from attnstore.errors import AttnstoreError, DatasetError, ModelError, StoreError, UsageError
-from attnstore.model import runs
+from attnstore.model import catalog, runs
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.model.runs import Settings
 from attnstore.query import analyses
@@ -126,10 +126,10 @@ def _pair(
     assert checkpoint is not None
     chosen = dataset.select(settings.limit, settings.seed)
     wanted = runs.identity(checkpoint, dataset, chosen, settings)
-    run = runs.find(root, wanted) if root else None
+    run = catalog.find(root, wanted) if root else None
     name, left = f"{candidate.name}/{dataset.name}", None
     if root is not None:
-        name = run.run if run else runs.owner(root, "runs", name, wanted)
+        name = run.run if run else catalog.owner(root, "runs", name, wanted)
     if run is not None:
         stored = fragments.listing(run.root, "blocks", run.run)
         left = run.record["n_blocks"] - len({f.part for f in stored})

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from attnstore.disk import fragments, locks
-from attnstore.model import runs
+from attnstore.model import catalog
 from attnstore.model.checkpoints import Checkpoint
 from attnstore.text.corpora import Dataset
 
@@ -54,9 +54,9 @@ def store(
     """
     with locks.registry(root):
         names = {
-            "base": runs.keep_model(root, base),
-            "model": runs.keep_model(root, model),
-            "dataset": runs.keep_dataset(root, dataset),
+            "base": catalog.keep_model(root, base),
+            "model": catalog.keep_model(root, model),
+            "dataset": catalog.keep_dataset(root, dataset),
         }
     now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     rows = [
