@@ -10,7 +10,7 @@ import tiny
 import torch
 from transformers import AutoModel
 
-from attnstore.model.architectures import position_limit, segment_columns
+from attnstore.model.architectures import position_limit, segment_columns, segments
 
 
 def model(name: str) -> Any:
@@ -28,6 +28,7 @@ COLUMNS = {"bert": 1, "ibert": 1, "tapas": 7, "xlnet": 1, "gte": 0, "gpt2": 0, "
 def test_a_model_takes_segments_where_it_has_two_rows_for_them(name: str, columns: int) -> None:
     """The table counts, whatever its class: I-BERT's is quantized, TAPAS has seven, GPT-2 takes words."""
     assert segment_columns(model(name)) == columns
+    assert (segments(model(name)) > 1) == (columns > 0)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("git", 130), ("bert", 130), ("llama", None)])

@@ -101,20 +101,31 @@ _NO_TEXT = re.compile(r"vision|visual|image|pixel|audio|speech")
 """In the names of parts that read something else."""
 
 
+def segments(model: Any) -> int:
+    """How many segments (texts of a pair) the model tells apart; 0 or 1 if it does not.
+
+    The rows of its table `token_type_embeddings`, of whatever class (I-BERT's is quantized; of TAPAS's
+    seven the first), or 2 for the `seg_embed` of XLNet and Funnel. Not whether its forward pass takes
+    token_type_ids: GPT-2 and XLM take them for words.
+    """
+    weights = list(model.named_parameters())
+    tables = [len(weight) for name, weight in weights if _SEGMENTS.search(name)]
+    relative = any(name.endswith("seg_embed") for name, _ in weights)
+    return max(tables, default=2 if relative else 0)
+
+
+_SEGMENTS = re.compile(r"(^|\.)token_type_embeddings(_0)?\.weight$")
+
+
 def segment_columns(model: Any) -> int:
     """Columns of `token_type_ids` that tell the second text of a pair from the first; 0 if none do.
 
-    Some models (GPT-2, XLM) take `token_type_ids` as further words, and some (RoBERTa) have a single
-    row: these get none. TAPAS has seven columns, the segment in the first.
+    TAPAS has seven columns, the segment in the first.
     """
-    if "token_type_ids" not in inspect.signature(model.forward).parameters:
+    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    if not takes or segments(model) < 2:
         return 0
-    for name, weight in model.named_parameters():
-        if name.endswith("token_type_embeddings.weight"):
-            return int(len(weight) > 1)
-        if name.endswith("token_type_embeddings_0.weight"):
-            return len(model.config.type_vocab_sizes)
-    return int(any(name.endswith("seg_embed") for name, _ in model.named_parameters()))
+    return len(getattr(model.config, "type_vocab_sizes", None) or (0,))
 
 
 def padding(model: Any) -> int:

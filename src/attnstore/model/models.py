@@ -108,11 +108,7 @@ def _refuse_absurd_numbers(checkpoint: Checkpoint, parts: Parts) -> None:
 
 
 def segments(checkpoint: Checkpoint) -> int:
-    """How many segments (texts of a pair) the model tells apart; 0 or 1 if it does not.
-
-    The rows of its table `token_type_embeddings`, or 2 for the `seg_embed` of XLNet and Funnel.
-    Not whether its forward pass takes token_type_ids: GPT-2 and XLM take them for words.
-    """
+    """How many segments its model tells apart, from the shapes alone: see `architectures.segments`."""
     with (
         loading.quiet(),
         loading.explained(checkpoint, "config"),
@@ -120,14 +116,7 @@ def segments(checkpoint: Checkpoint) -> int:
         torch.device("meta"),  # its shapes, no weights
     ):
         model = AutoModel.from_config(loading.read_config(folder), trust_remote_code=False)
-    tables = [
-        module.num_embeddings
-        for name, module in model.named_modules()
-        if name.rpartition(".")[2] == "token_type_embeddings"
-        and isinstance(module, torch.nn.Embedding)
-    ]
-    relative = any(name.endswith("seg_embed") for name, _ in model.named_parameters())
-    return max(tables, default=2 if relative else 0)
+    return architectures.segments(model)
 
 
 def _point_to(checkpoint: Checkpoint, parts: Parts, tokenizer: Any, folder: Path) -> None:
