@@ -31,8 +31,9 @@ def text_part(model: Any) -> Any:
         encoder = model.get_encoder()
         if not _reads_tokens(encoder):
             raise ModelError(
-                f"The encoder of {type(model).__name__} cannot be run by itself: its attention cannot "
-                "be captured; use an encoder like those of T5 or BART."
+                f"The encoder of {type(model).__name__} is no model of its own (it has no configuration "
+                "or takes no numbers of tokens), so it cannot be captured apart from the decoder; use an "
+                "encoder like those of T5 or BART."
             )
         return text_part(encoder)
     wanted = configs.inner_text_config(config)
