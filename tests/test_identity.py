@@ -221,12 +221,22 @@ def test_a_tokenizer_that_was_swapped_before_loading_is_refused(folder: Path) ->
 def test_an_ingestion_in_one_process_stores_nothing_of_swapped_weights(
     folder: Path, other: Path, tmp_path: Path
 ) -> None:
-    """Between planning and loading the file becomes another model's."""
+    """Before the model is loaded, for a new run and for one that goes on, its file becomes another's."""
     texts = write_rows(tmp_path / "t.jsonl", [{"text": text} for text in sentences(4)])
     root = stores.create(tmp_path / "store")
     dataset, found = corpora.load(str(texts)), resolve(str(folder))
-    with ingestion.planned(root, found, dataset, Settings(max_length=64)) as planned:
-        shutil.copy(other / "model.safetensors", folder / "model.safetensors")
+    weights, settings = folder / "model.safetensors", Settings(max_length=64)
+    mine = weights.read_bytes()
+    shutil.copy(other / "model.safetensors", weights)
+    new = ingestion.planned(root, found, dataset, settings)
+    with pytest.raises(ModelError, match="has changed since it was planned"):
+        new.__enter__()
+    assert not fragments.listing(root, "runs")
+    weights.write_bytes(mine)
+    with ingestion.planned(root, found, dataset, settings):  # planned, and then stopped
+        pass
+    with ingestion.planned(root, found, dataset, settings) as planned:
+        shutil.copy(other / "model.safetensors", weights)
         with pytest.raises(ModelError, match="has changed since it was planned"):
             planned.store(0)
     assert not fragments.listing(root, "blocks")
