@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections.abc import Collection, Iterable
+from typing import Any
 
-from attnstore.errors import UnknownNameError
+from attnstore.errors import UnknownNameError, UsageError
 
 PRECISIONS = ("float32", "float16", "compact")
 
@@ -65,6 +67,20 @@ ROW_OFF = 1e-3
 
 CLASSES = ("vertical", "diagonal", "vertical+diagonal", "block", "heterogeneous")
 """The classes of Kovaleva et al. 2019, section 4.1; a network's outputs are in this order."""
+
+
+def whole_number(what: str, given: Any) -> int:
+    """The number of an example, a layer or a head (what: the word for it), of Python or numpy.
+
+    Raises UsageError for anything else: 1.5 is not example 1.
+    """
+    try:
+        return operator.index(given)
+    except TypeError:
+        raise UsageError(
+            f"{given!r} is no {what} number (of type {type(given).__name__}); give a whole "
+            "number, they count from 0."
+        ) from None
 
 
 def require_held(run: str, what: str, number: int | None, held: Collection[int]) -> None:

@@ -22,7 +22,7 @@ from polars.io.plugins import register_io_source
 from attnstore.disk import arrays, buckets, fragments, index, locks
 from attnstore.disk.files import remedy
 from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameError, UsageError
-from attnstore.names import near, require_held
+from attnstore.names import near, require_held, whole_number
 from attnstore.query.answers import Answers
 from attnstore.query.functions import unless_dropped
 from attnstore.query.scans import Frames
@@ -105,7 +105,7 @@ class Store:
             "SELECT cell, length FROM idx.core.inputs JOIN idx.core.runs USING (run_key) "
             "JOIN idx.core.blocks USING (run_key, block) WHERE run = $run AND example = $example",
             run=run,
-            example=int(example),
+            example=whole_number("example", example),
         )
         if found.is_empty():
             raise self._no_example(run, example)
@@ -115,10 +115,13 @@ class Store:
 
     def map(self, run: str, example: int, layer: int, head: int) -> Map:
         """One map with its tokens. Raises UnknownNameError for what the store does not hold."""
+        example, layer, head = map(
+            whole_number, ("example", "layer", "head"), (example, layer, head)
+        )
         found = self.sql(
             "SELECT i.tokens, i.texts, m.weights FROM maps m JOIN inputs i USING (run, example) WHERE "
             "m.run = $run AND m.example = $example AND m.layer = $layer AND m.head = $head",
-            run=run, example=int(example), layer=int(layer), head=int(head),
+            run=run, example=example, layer=layer, head=head,
         )  # fmt: skip
         if found.is_empty():
             record = self.run(run).record
@@ -127,7 +130,7 @@ class Store:
             raise self._no_example(run, example)
         tokens, texts = (found[name][0].to_list() for name in ("tokens", "texts"))
         weights = found["weights"][0].to_numpy().reshape(len(tokens), len(tokens))
-        return Map(run, int(example), int(layer), int(head), tuple(tokens), weights, tuple(texts))
+        return Map(run, example, layer, head, tuple(tokens), weights, tuple(texts))
 
     def view(
         self,

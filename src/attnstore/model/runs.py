@@ -18,7 +18,7 @@ from attnstore.disk.shapes import Shape
 from attnstore.errors import UsageError
 from attnstore.headsets import UNIFORM, VALUES, heads_text, parse_heads
 from attnstore.model.checkpoints import Checkpoint
-from attnstore.names import CAPTURE_VERSION, PRECISIONS
+from attnstore.names import CAPTURE_VERSION, PRECISIONS, whole_number
 from attnstore.text.corpora import Dataset
 
 _PLAN_COLUMNS = (
@@ -113,12 +113,13 @@ def kept(asked: tuple[int, ...] | None, n: int, what: str) -> list[int]:
     """The layers or heads to keep, sorted; UsageError for a number that the model has not."""
     if asked is None:
         return list(range(n))
-    wrong = [x for x in asked if not 0 <= x < n]
-    if wrong or not asked:
+    numbers = [whole_number(what, x) for x in asked]
+    wrong = [x for x in numbers if not 0 <= x < n]
+    if wrong or not numbers:
         raise UsageError(
             f"There is no {what} {wrong[0] if wrong else ''}: the model's {what}s are 0 to {n - 1}."
         )
-    return sorted(set(asked))
+    return sorted(set(numbers))
 
 
 def disabled(checkpoint: Checkpoint, settings: Settings) -> str | None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from attnstore.errors import UnknownNameError
+from attnstore.names import whole_number
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,7 +34,8 @@ class Asked(Protocol):
 def find(asked: Asked, run: str, example: int) -> dict[str, Any]:
     """An input of a run: its texts and label, lists of what its tokens are, where its maps lie, and
     as `data` what the viewer takes. Raises UnknownNameError for what the run does not hold."""
-    rows = asked.sql(_FIND, run=run, example=int(example))
+    example = whole_number("example", example)
+    rows = asked.sql(_FIND, run=run, example=example)
     if rows.is_empty():
         raise UnknownNameError(
             f"Run {run} holds no example {example}; "
@@ -43,7 +45,7 @@ def find(asked: Asked, run: str, example: int) -> dict[str, Any]:
     starts, labels = words(found)
     found["data"] = {
         "run": run,
-        "example": int(example),
+        "example": example,
         "layers": found["layers"],
         "heads": found["heads"],
         "tokens": found["texts"],
