@@ -17,6 +17,7 @@ from attnstore.disk.files import crc32c
 from attnstore.errors import StoreError
 from attnstore.query.verify import verify
 from attnstore.resources import sql_files
+from attnstore.text.annotate import annotate
 
 RUN = "tiny/texts"
 
@@ -66,6 +67,19 @@ def test_what_is_missing_is_told_and_ingesting_again_makes_it(
     with attnstore.open(root) as store:
         assert store.behind is None
         assert store.sql("SELECT state FROM runs").item() == "complete"
+
+
+def test_links_that_are_gone_are_told_and_annotating_again_makes_them(root: Path) -> None:
+    """An annotation is committed with its links, even if it has none."""
+    annotate(root, "texts", "negation")
+    (root / fragments.listing(root, "links")[0].path).unlink()
+    with attnstore.open(root) as store:
+        assert "lacks 1 fragments that others call for" in str(store.behind)
+    assert "links of an annotation of texts are missing" in str(verify(root).findings[0])
+    annotate(root, "texts", "negation")
+    assert verify(root).findings == []
+    with attnstore.open(root) as store:
+        assert store.behind is None
 
 
 def test_what_is_missing_is_not_moved_away_with_what_needs_it(root: Path) -> None:

@@ -309,7 +309,7 @@ def _incomplete(name: str, change: index.Change) -> str | None:
         )
     if not told:
         return None
-    return "; ".join(told) + ": `attnstore verify` names them, and ingesting again mends them."
+    return "; ".join(told) + ": `attnstore verify` names each, and what brings it back."
 
 
 def run_lock(root: Path, run: str) -> Path:
