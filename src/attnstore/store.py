@@ -52,7 +52,7 @@ class Store:
         self.settings: dict[str, str] = {}
         self.answers = Answers(root)
         try:
-            self.behind = _incomplete(buckets.of(root).name, index.catch_up(root))
+            self.behind = incomplete(buckets.of(root).name, index.catch_up(root))
         except BusyError as error:
             self.behind = str(error)
         except StoreError as error:
@@ -294,8 +294,8 @@ class Store:
         return store_html(self.name, runs, self.views(), self.behind)
 
 
-def _incomplete(name: str, change: index.Change) -> str | None:
-    """What is damaged or missing in a store, in a sentence; None if nothing is."""
+def incomplete(name: str, change: index.Change) -> str | None:
+    """Say what is damaged or missing in a store, in a sentence; None if nothing is."""
     told = []
     if change.damaged:
         told.append(
