@@ -29,7 +29,16 @@ _CRC = re.compile("[0-9a-f]{8}")
 _COUNTED_AT_ONCE = 1024
 _FILE = "the file of a row"
 _NEEDED = {
-    "runs": ("identity", "run_key", "model", "dataset", "precision", "max_length", "layers", "heads"),
+    "runs": (
+        "identity",
+        "run_key",
+        "model",
+        "dataset",
+        "precision",
+        "max_length",
+        "layers",
+        "heads",
+    ),
     "inputs": ("run_key", "example", "length", "block", "cell", "token_cell"),
     "blocks": ("run_key", "block", "n_cells", "maps_crc32c", "received_crc32c"),
     "patterns": ("example", "class"),

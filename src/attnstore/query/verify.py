@@ -132,9 +132,10 @@ class _Verification:
             with self.findings.step(fragment.path, run, block):
                 if what := self._fragment(fragment):
                     self.findings.add(f"{fragment.path} {what}.", run, block)
-                elif needed := index.NEEDS.get(fragment.table):
-                    if (needed, fragment.owner, fragment.part) not in parts:
-                        self.findings.add(_GONE[fragment.table].format(fragment.owner), run, block)
+                elif (needed := index.NEEDS.get(fragment.table)) and (
+                    needed, fragment.owner, fragment.part
+                ) not in parts:  # fmt: skip
+                    self.findings.add(_GONE[fragment.table].format(fragment.owner), run, block)
         if not found and not self._place.files(arrays.FOLDER):
             self.findings.note("The store is empty: nothing has been ingested into it.")
         hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
