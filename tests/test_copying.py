@@ -120,6 +120,23 @@ def test_a_damaged_file_of_the_source_is_not_copied(root: Path, tmp_path: Path) 
     assert not fragments.listing(tmp_path / "copy", "runs")
 
 
+def test_what_the_source_lacks_is_told(root: Path, tmp_path: Path) -> None:
+    """A copy of a store that has lost a fragment holds what is left, and says what is missing."""
+    source = Path(shutil.copytree(root, tmp_path / "source"))
+    (source / fragments.listing(source, "map_stats")[0].path).unlink()
+    done = copying.copy(source, tmp_path / "copy")
+    assert "lacks 1 fragments that others call for" in " ".join(done.notes)
+    assert copying.copy(root, tmp_path / "whole").notes == []
+
+
+def test_a_damaged_record_of_the_source_is_what_is_named(root: Path, tmp_path: Path) -> None:
+    """Not the description of its arrays, which is compared with it."""
+    source = Path(shutil.copytree(root, tmp_path / "source"))
+    flip(source / fragments.listing(source, "runs")[0].path, 0.5)
+    with pytest.raises(DamageError, match="damaged runs of tiny/more"):
+        copying.copy(source, tmp_path / "copy")
+
+
 def test_what_is_written_is_read_back(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

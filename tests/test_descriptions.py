@@ -233,8 +233,15 @@ def test_a_batch_whose_numbers_cancel_out_is_refused(store: attnstore.Store) -> 
         text = CALLS[name].format(
             layer=1, head=3, cell=0, n="(CASE i % 2 WHEN 0 THEN 1 ELSE -1 END * 5000)"
         )
-        with pytest.raises(QueryError, match=r"give 0 or more|at most|per head"):
+        with pytest.raises(QueryError, match=r"give [01] or more|at most|per head"):
             store.sql(f"SELECT count({text}) FROM runs, range(2000) t(i)")
+
+
+@pytest.mark.parametrize("name", ["at", "between", "compare"])
+def test_an_input_of_no_tokens_is_refused(store: attnstore.Store, name: str) -> None:
+    """One sentence, where comparing two maps of nothing divides by zero."""
+    with pytest.raises(QueryError, match="length = 0; give 1 or more"):
+        call(store, name, n=0)
 
 
 def test_a_run_that_is_not_there_has_no_key(store: attnstore.Store) -> None:

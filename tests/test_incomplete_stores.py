@@ -11,12 +11,13 @@ import pytest
 from helpers import shrink, write_texts
 
 import attnstore
-from attnstore.care import orphans
+from attnstore.care import copying, orphans
 from attnstore.disk import fragments, index
 from attnstore.disk.files import crc32c
 from attnstore.errors import StoreError
 from attnstore.query.verify import verify
 from attnstore.resources import sql_files
+from attnstore.text.annotate import annotate
 
 RUN = "tiny/texts"
 
@@ -66,6 +67,19 @@ def test_what_is_missing_is_told_and_ingesting_again_makes_it(
     with attnstore.open(root) as store:
         assert store.behind is None
         assert store.sql("SELECT state FROM runs").item() == "complete"
+
+
+def test_links_that_are_gone_are_told_and_annotating_again_makes_them(root: Path) -> None:
+    """An annotation is committed with its links, even if it has none."""
+    annotate(root, "texts", "negation")
+    (root / fragments.listing(root, "links")[0].path).unlink()
+    with attnstore.open(root) as store:
+        assert "lacks 1 fragments that others call for" in str(store.behind)
+    assert "links of an annotation of texts are missing" in str(verify(root).findings[0])
+    annotate(root, "texts", "negation")
+    assert verify(root).findings == []
+    with attnstore.open(root) as store:
+        assert store.behind is None
 
 
 def test_what_is_missing_is_not_moved_away_with_what_needs_it(root: Path) -> None:
@@ -159,6 +173,48 @@ def test_a_fragment_that_is_no_parquet_is_damage(root: Path, table: str) -> None
 
 
 # Verify
+
+
+@pytest.mark.parametrize("what", ["no Parquet", "no column that it needs", "another run's name"])
+@pytest.mark.parametrize("table", ["runs", "inputs", "examples"])
+def test_ingesting_again_replaces_what_cannot_be_used(
+    root: Path, made: Path, tiny_bert: Path, table: str, what: str
+) -> None:
+    """It does not say that everything is stored, nor that the run was dropped, over a record that
+    nobody can read."""
+    old = fragments.listing(root, table)[0]
+    if what == "no Parquet":
+        data = b"no Parquet inside"
+        (root / old.path).unlink()
+        path = Path(old.path).with_name(f"{old.part}.{crc32c(data):08x}.parquet")
+        (root / path).write_bytes(data)
+    elif what == "no column that it needs":
+        rewrite(root, table, lambda f: f.select(pl.lit(1).alias("x")))
+    else:
+        rewrite(root, "runs", lambda f: f.with_columns(run=pl.lit("../elsewhere")))
+    attnstore.ingest(root, str(tiny_bert), str(made / "texts.jsonl"), max_length=48)
+    with attnstore.open(root) as store:
+        assert store.behind is None
+        assert store.sql("SELECT run, state FROM runs").rows() == [(RUN, "complete")]
+    assert verify(root).findings == []
+
+
+@pytest.mark.parametrize("table", ["runs", "inputs", "blocks", "examples"])
+def test_a_fragment_without_its_columns_is_a_sentence_everywhere(root: Path, table: str) -> None:
+    """Cleaning, annotating and copying name the fragment, as reading does."""
+    path = rewrite(root, table, lambda f: f.select(pl.lit(1).alias("x")))
+    calls: list[Callable[[], object]] = [
+        lambda: annotate(root, "texts", "negation"),
+        lambda: orphans.collect(root, dry=True),
+        lambda: copying.copy(root, root.with_name("copy")),
+    ]
+    told = []
+    for call in calls:
+        try:
+            told.append(str(call()))
+        except StoreError as error:
+            told.append(str(error))
+    assert any(path in text for text in told)
 
 
 def test_verify_of_an_empty_store_says_that_it_is_empty(tmp_path: Path) -> None:

@@ -174,6 +174,12 @@ def material() -> Material:
     return Material(Path(tempfile.mkdtemp(prefix="machine")))
 
 
+def _is(path: Path, what: str) -> bool:
+    """Whether a file is of a kind."""
+    kinds = {"fragments": path.suffix == ".parquet", "shards": "c" in path.parts}
+    return kinds.get(what, path.name == what)
+
+
 class TwoStores(RuleBasedStateMachine):
     """Two stores. harmed: those with damage; touched: those to look at after a step."""
 
@@ -280,16 +286,19 @@ class TwoStores(RuleBasedStateMachine):
             self.do(None, lambda: labels.import_labels(self.roots[side], path), side)
 
     @precondition(lambda self: not self.harmed)
-    @rule(side=sides, seed=st.integers(0, 1000), at=st.floats(0, 1))
-    def damage(self, side: str, seed: int, at: float) -> None:
-        files = [
-            p
-            for folder in ("fragments", "attention.zarr")
-            for p in sorted((self.roots[side] / folder).rglob("*"))
-            if p.is_file() and (p.suffix == ".parquet" or "c" in p.parts)
-        ]
+    @rule(
+        side=sides,
+        what=st.sampled_from(("fragments", "shards", "zarr.json", "index.duckdb")),
+        gone=st.booleans(),
+        seed=st.integers(0, 1000),
+        at=st.floats(0, 1),
+    )
+    def damage(self, side: str, what: str, gone: bool, seed: int, at: float) -> None:
+        """Change a byte of a file, or take the file away."""
+        files = [p for p in sorted(self.roots[side].rglob("*")) if p.is_file() and _is(p, what)]
         if files:
-            flip(random.Random(seed).choice(files), at)
+            file = random.Random(seed).choice(files)
+            file.unlink() if gone else flip(file, at)
             self.harmed.add(side)
             self.touched.add(side)
 

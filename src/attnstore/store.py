@@ -52,7 +52,7 @@ class Store:
         self.settings: dict[str, str] = {}
         self.answers = Answers(root)
         try:
-            self.behind = _incomplete(buckets.of(root).name, index.catch_up(root))
+            self.behind = incomplete(buckets.of(root).name, index.catch_up(root))
         except BusyError as error:
             self.behind = str(error)
         except StoreError as error:
@@ -297,8 +297,8 @@ class Store:
         return store_html(self.name, runs, self.views(), self.behind)
 
 
-def _incomplete(name: str, change: index.Change) -> str | None:
-    """What is damaged or missing in a store, in a sentence; None if nothing is."""
+def incomplete(name: str, change: index.Change) -> str | None:
+    """Say what is damaged or missing in a store, in a sentence; None if nothing is."""
     told = []
     if change.damaged:
         told.append(
@@ -312,7 +312,7 @@ def _incomplete(name: str, change: index.Change) -> str | None:
         )
     if not told:
         return None
-    return "; ".join(told) + ": `attnstore verify` names them, and ingesting again mends them."
+    return "; ".join(told) + ": `attnstore verify` names each, and what brings it back."
 
 
 def run_lock(root: Path, run: str) -> Path:

@@ -2,7 +2,7 @@
 
 CREATE TABLE core.labels (
     fragment INTEGER, run VARCHAR NOT NULL, example BIGINT NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL, label VARCHAR,
-    annotator VARCHAR, confidence TINYINT, note VARCHAR, labelled TIMESTAMP
+    annotator VARCHAR, confidence TINYINT, note VARCHAR, labelled TIMESTAMP, identity VARCHAR
 );
 
 CREATE TABLE core.patterns (
@@ -16,9 +16,16 @@ CREATE TABLE core.classifications (
     bytes BIGINT, seconds DOUBLE
 );
 
+-- Labels are of the run whose identity they carry, whatever its name is now: other content that has got
+-- the name of a dropped run does not inherit them. Labels of earlier versions carry none, and go by name.
 CREATE VIEW labels AS
 SELECT run, example, layer, head, label, annotator, confidence, note, labelled
-FROM core.labels
+FROM (
+    SELECT l.* REPLACE (coalesce(own.run, l.run) AS run)
+    FROM core.labels l LEFT JOIN core.runs own ON own.identity = l.identity
+    LEFT JOIN core.runs other ON other.run = l.run
+    WHERE own.run IS NOT NULL OR l.identity IS NULL OR other.run IS NULL
+)
 QUALIFY row_number() OVER (PARTITION BY run, example, layer, head, annotator ORDER BY labelled DESC, fragment DESC) = 1;
 COMMENT ON VIEW labels IS 'One row per map and annotator: the latest class that the annotator gave it.';
 COMMENT ON COLUMN labels.run IS 'Run';

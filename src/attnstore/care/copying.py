@@ -76,7 +76,7 @@ def copy(
     found = index.committed(root, {f.path for f in fragments.listing(root)})[0]
     wanted = _runs(found, runs)
     mine = found if runs is None else _about(root, found, wanted)
-    with _receiving(to, wanted, mine):
+    with _receiving(to, wanted, mine) as told:
         mine, notes = _without_twins(to, mine)
         wanted = sorted({f.owner for f in mine if f.table == "runs"})
         with locks.registry(to):
@@ -89,12 +89,15 @@ def copy(
         done = _write(buckets.of(root), to, items, progress)
         for fragment in merged.replaced:
             fragments.discard(to, fragment)
-        return replace(done, runs=wanted, notes=[*notes, *merged.notes()])
+    return replace(done, runs=wanted, notes=[*notes, *merged.notes(), *told])
 
 
 @contextlib.contextmanager
-def _receiving(root: Path, runs: list[str], coming: list[Fragment]) -> Iterator[None]:
-    """Make the target a store, and hold what comes against whoever makes it there or cleans up."""
+def _receiving(root: Path, runs: list[str], coming: list[Fragment]) -> Iterator[list[str]]:
+    """Make the target a store, and hold what comes against whoever makes it there or cleans up.
+
+    Gives a list, which in the end holds what the target is found to lack.
+    """
     stores.create(root)
     place = buckets.of(root).name
     with contextlib.ExitStack() as held:
@@ -103,9 +106,11 @@ def _receiving(root: Path, runs: list[str], coming: list[Fragment]) -> Iterator[
             held.enter_context(locks.hold(stores.run_lock(root, run), what=f"Run {run}"))
         for path in sorted({x for f in coming if (x := merging.lock(root, merging.kind(f)))}):
             held.enter_context(locks.hold(path, what=f"What {path.stem} guards in {place}"))
-        yield
+        told: list[str] = []
+        yield told
         with contextlib.suppress(BusyError):  # it catches up when it is next opened
-            index.catch_up(root)
+            if lacking := stores.incomplete(place, index.catch_up(root)):
+                told.append(lacking)
 
 
 def _runs(found: list[Fragment], runs: Sequence[str] | None) -> list[str]:
@@ -182,6 +187,7 @@ def _items(root: Path, wanted: list[str], added: list[Fragment]) -> Iterator[Ite
     described: dict[str, bytes] = {}
     for run in wanted:
         if not description.described(root, run):
+            fragments.read_one(root, "runs", run)  # raises where it is the record that is damaged
             raise DamageError(f"What describes the arrays of {run} is damaged; ingest it again.")
         described |= description.files(root, run)  # groups above several runs only once
     yield from (Item(path, len(x), files.crc32c(x)) for path, x in described.items())

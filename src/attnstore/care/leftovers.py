@@ -42,9 +42,15 @@ def discard_but(root: Path, run: str, kept: Collection[str]) -> None:
 
 
 def _key(root: Path, fragment: Fragment) -> int | None:
-    """The key that a fragment's rows carry; None where it is damaged and counts for nothing."""
+    """The key that a fragment's rows carry; None where it is damaged and counts for nothing.
+
+    One that no Parquet reader takes, though it is whole, is of nobody: -1.
+    """
     if not fragments.whole(root, fragment):
         return None
     data = io.BytesIO(buckets.of(root).local(fragment.path).read_bytes())
-    keys = pl.read_parquet(data, columns=["run_key"], n_rows=1)["run_key"]
-    return int(keys[0]) if len(keys) else None
+    try:
+        rows = pl.read_parquet(data, n_rows=1)
+    except pl.exceptions.PolarsError:
+        return -1
+    return int(rows["run_key"][0]) if len(rows) and "run_key" in rows.columns else None

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 
-from attnstore.disk import buckets, codecs, layout
+from attnstore.disk import buckets, codecs, files, layout
 from attnstore.disk.files import File
 from attnstore.disk.shapes import Shape
 from attnstore.errors import DamageError, StoreError
@@ -140,8 +140,8 @@ class RunArrays:
         except Exception as error:  # tensorstore raises its own kinds by status, not by class
             raise StoreError(
                 f"Cannot write shard {first_shard} of {self.run} in {buckets.of(self.root).name}: "
-                f"{_reason(error)}; make room or mend the rights to write there, then run the same "
-                "command again: finished blocks are kept."
+                f"{_reason(error)}; {files.remedy_of(str(error))}, then run the same command again: "
+                "finished blocks are kept."
             ) from error
 
     def _seal(self, array: str, shards: range) -> tuple[list[int], int]:

@@ -18,6 +18,9 @@ TABLES = (
 OF_RUNS = ("inputs", "blocks", "map_stats", "ingests", "patterns", "classifications")
 """Of these, the tables whose rows count only with their run's record."""
 
+NEEDS = {"blocks": "map_stats", "spans": "links"}
+"""Tables whose every part is committed after the same part of another table, with which it belongs."""
+
 
 def committed(root: Path, known: Collection[str] = ()) -> tuple[list[Fragment], list[str]]:
     """The fragments that count, and the paths of damaged ones, which do not.
@@ -65,15 +68,15 @@ def counting(found: list[Fragment], unreadable: Collection[str] = ()) -> list[Fr
 def missing(con: duckdb.DuckDBPyConnection, root: Path, found: list[Fragment]) -> list[str]:
     """What committed fragments call for and nobody has written, as `table/owner/part`."""
     there = {(f.table, f.owner) for f in found}
-    stats = {(f.owner, f.part) for f in found if f.table == "map_stats"}
+    parts = {(f.table, f.owner, f.part) for f in found}
     runs = con.execute("SELECT DISTINCT model, dataset FROM core.runs").fetchall()
     wanted = {("models", model) for model, _ in runs}
     wanted |= {(table, dataset) for _, dataset in runs for table in ("datasets", "examples")}
     wanted |= {("inputs", f.owner) for f in found if f.table == "runs"}
     paths = [f"{table}/{owner}/" for table, owner in sorted(wanted - there)]
     paths += [
-        f"map_stats/{f.owner}/{f.part}." for f in found
-        if f.table == "blocks" and (f.owner, f.part) not in stats
+        f"{NEEDS[f.table]}/{f.owner}/{f.part}." for f in found
+        if f.table in NEEDS and (NEEDS[f.table], f.owner, f.part) not in parts
     ]  # fmt: skip
     # Looked for once more: it may be damaged, or have been written while the fragments were listed.
     place = buckets.of(root)

@@ -298,6 +298,12 @@ def remedy(error: OSError) -> str:
     return _REMEDIES.get(error.errno or 0, fallback)
 
 
+def remedy_of(text: str) -> str:
+    """The same for a library's own error, which quotes what the system said."""
+    known = (step for number, step in _REMEDIES.items() if os.strerror(number) in text)
+    return next(known, "make room or mend the rights to write there")
+
+
 def _unless_gone(_call: object, _path: str, failure: Any) -> None:
     """Let a file that is gone already pass while a folder is deleted; raise any other error."""
     if not isinstance(failure[1], FileNotFoundError):

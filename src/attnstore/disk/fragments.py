@@ -28,6 +28,25 @@ _FETCHED_AT_ONCE = 16
 _CRC = re.compile("[0-9a-f]{8}")
 _COUNTED_AT_ONCE = 1024
 _FILE = "the file of a row"
+_NEEDED = {
+    "runs": (
+        "identity",
+        "run_key",
+        "model",
+        "dataset",
+        "precision",
+        "max_length",
+        "layers",
+        "heads",
+    ),
+    "inputs": ("run_key", "example", "length", "block", "cell", "token_cell"),
+    "blocks": ("run_key", "block", "n_cells", "maps_crc32c", "received_crc32c"),
+    "patterns": ("example", "class"),
+    "models": ("model", "fingerprint", "tokenizer_fingerprint"),
+    "datasets": ("dataset", "source", "fingerprint"),
+    "examples": ("dataset", "example"),
+}
+"""Columns of tables, with a value in every row, without which nothing can be done with a fragment."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +146,30 @@ def read(root: Path, fragment: Fragment) -> pl.DataFrame:
             f"{fragment.owner}, part {fragment.part}; ingest it again."
         )
     try:
-        return pl.read_parquet(io.BytesIO(data))
+        rows = pl.read_parquet(io.BytesIO(data))
     except pl.exceptions.PolarsError as error:
         raise DamageError(
             f"{fragment.path} is whole and no Parquet file that can be read "
             f"({str(error).splitlines()[0][:160]}): another program wrote it; move it away and make "
             "it again (`attnstore verify` says how)."
         ) from error
+    for column in _NEEDED.get(fragment.table, ()):
+        if column not in rows.columns or rows[column].null_count():
+            raise DamageError(
+                f"{fragment.path} lacks {column} in some of its rows; a later version or another "
+                "program wrote it: upgrade attnstore, or move it away and make it again (`attnstore "
+                "verify` says how)."
+            )
+    return rows
+
+
+def sound(root: Path, fragment: Fragment) -> bool:
+    """Whether a fragment can be read, and holds what its table needs."""
+    try:
+        read(root, fragment)
+    except DamageError:
+        return False
+    return True
 
 
 def read_together(root: Path, wanted: Sequence[Fragment]) -> dict[str, pl.DataFrame]:

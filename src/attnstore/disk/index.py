@@ -23,12 +23,12 @@ from pathlib import Path
 import duckdb
 
 from attnstore.disk import files, indexing, locks, schema, seals
-from attnstore.disk.commits import OF_RUNS, TABLES, committed, counting, missing
+from attnstore.disk.commits import NEEDS, OF_RUNS, TABLES, committed, counting, missing
 from attnstore.disk.fragments import Fragment
 from attnstore.disk.schema import CONFINED
 from attnstore.errors import BusyError, DamageError, StoreError
 
-__all__ = ["OF_RUNS", "TABLES", "committed", "counting"]  # beside what stands here
+__all__ = ["NEEDS", "OF_RUNS", "TABLES", "committed", "counting"]  # beside what stands here
 
 FILE = "index.duckdb"
 SEAL = "index.crc32c"

@@ -91,9 +91,10 @@ def is_of(root: Path, fragment: Fragment, content: str) -> bool:
 
 
 def write_once(root: Path, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:
-    """Write a fragment unless it is there and whole."""
+    """Write a fragment unless it is there and sound; of a run, unless the record is of that name."""
     found = [f for f in fragments.listing(root, table, owner) if f.part == content[:16]]
-    if not any(fragments.whole(root, f) for f in found):
+    there = any(fragments.sound(root, f) for f in found)
+    if not there or (table == "runs" and find(root, content) is None):
         fragments.write(root, table, owner, content[:16], rows)
 
 

@@ -104,12 +104,12 @@ def register(root: Path, dataset: Dataset, planned: Draft) -> Run:
 
 
 def _sound(root: Path, run: Run) -> bool:
-    """Whether everything that `register` writes for a run is there and whole."""
+    """Whether everything that `register` writes for a run is there and sound."""
     model, dataset = run.record["model"], run.record["dataset"]
     wanted = (("inputs", run.run), ("models", model), ("datasets", dataset), ("examples", dataset))
     for table, owner in wanted:
         found = fragments.listing(root, table, owner)
-        if len(found) != 1 or not fragments.whole(root, found[0]):
+        if len(found) != 1 or not fragments.sound(root, found[0]):
             return False
     return description.described(root, run.run)
 

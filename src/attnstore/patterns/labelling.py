@@ -18,7 +18,7 @@ import polars as pl
 from attnstore.disk import fragments
 from attnstore.errors import UsageError
 from attnstore.names import CLASSES, NAME, near
-from attnstore.patterns.labels import SCHEMA
+from attnstore.patterns.labels import SCHEMA, identity_of
 from attnstore.show.inputs import Asked
 
 PICKS = {
@@ -71,7 +71,7 @@ class Sitting:
         now = datetime.now(UTC).replace(tzinfo=None)
         row = place._asdict() | {
             "label": label, "annotator": self.annotator, "confidence": confidence,
-            "note": note or None, "labelled": now,
+            "note": note or None, "labelled": now, "identity": identity_of(self._root, place.run),
         }  # fmt: skip
         with self._mutex:
             self._save([*(r for r in self._rows if _place(r) != place), row])
@@ -87,7 +87,7 @@ class Sitting:
 
     def _save(self, rows: list[dict[str, Any]]) -> None:
         if rows:
-            frame = pl.DataFrame(rows, schema=SCHEMA)
+            frame = pl.DataFrame(rows, schema=SCHEMA | {"identity": pl.String})
             fragments.write(self._root, "labels", self.annotator, self._part, frame)
         else:
             for fragment in fragments.listing(self._root, "labels", self.annotator):

@@ -19,7 +19,7 @@ import polars as pl
 
 from attnstore import store
 from attnstore.disk import fragments, index
-from attnstore.errors import BusyError, DatasetError, UnknownNameError, UsageError
+from attnstore.errors import BusyError, DamageError, DatasetError, UnknownNameError, UsageError
 from attnstore.names import CLASSES, near, slug
 
 BY_TEXT = ("task", "split", "row", "layer", "head")
@@ -114,6 +114,7 @@ def import_labels(
     rows = read_csv(csv)
     labels = _by_run(rows, annotator) if "run" in rows.columns else _by_text(rows, annotator, runs)
     _refuse_unknown(root, labels)
+    labels = _identified(root, labels)
     for (name,), mine in labels.group_by("annotator", maintain_order=True):
         content = mine.drop("labelled").write_csv().encode()
         part = hashlib.sha256(content).hexdigest()[:16]
@@ -123,6 +124,23 @@ def import_labels(
     with contextlib.suppress(BusyError):  # it catches up when the store is next opened
         index.catch_up(root)
     return len(labels)
+
+
+def identity_of(root: Path, run: str) -> str | None:
+    """What a label keeps of its run, beside the name; None where the record cannot be read.
+
+    So that other content, which gets the name of a run that was dropped, does not inherit it.
+    """
+    with contextlib.suppress(DamageError):
+        record = fragments.read_one(root, "runs", run)
+        return None if record is None else record["identity"][0]
+    return None
+
+
+def _identified(root: Path, labels: pl.DataFrame) -> pl.DataFrame:
+    identities = {run: identity_of(root, run) for run in labels["run"].unique()}
+    run = pl.col("run").replace_strict(identities, return_dtype=pl.String)
+    return labels.with_columns(identity=run)
 
 
 def _by_run(rows: pl.DataFrame, annotator: str | None) -> pl.DataFrame:

@@ -100,7 +100,7 @@ class Functions:
     def _slices(
         self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> pa.ListArray:
-        _refuse_negative(count, "n")
+        _refuse_less(count, 0, "n")
         ends = np.cumsum(np.minimum(count, MAX_CELLS + 1))  # a sum that no count can turn over
         if ends[-1] > MAX_CELLS:
             raise QueryError(
@@ -186,7 +186,7 @@ class Functions:
 
     def _require_lengths(self, run_key: Keys, length: Ints) -> None:
         """Refuse lengths that no input of the run has, before anything of that size is made."""
-        _refuse_negative(length, "length")
+        _refuse_less(length, 1, "length")
         for key in np.unique(run_key).tolist():
             self._run(key).require_lengths(length[run_key == key])
 
@@ -230,9 +230,9 @@ class Functions:
         return self._open[run_key]
 
 
-def _refuse_negative(count: Ints, what: str) -> None:
-    if (wrong := np.flatnonzero(count < 0)).size:
-        raise QueryError(f"A function was given {what} = {count[wrong[0]]}; give 0 or more.")
+def _refuse_less(count: Ints, least: int, what: str) -> None:
+    if (wrong := np.flatnonzero(count < least)).size:
+        raise QueryError(f"A function was given {what} = {count[wrong[0]]}; give {least} or more.")
 
 
 @contextlib.contextmanager

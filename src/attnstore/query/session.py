@@ -66,7 +66,7 @@ class Session:
         self._functions.register(self.con)
         if confined:
             self._confine()
-        with self.attached():
+        with self.attached(), index.opening(root):
             self._make_views()
 
     def _make_views(self) -> None:
@@ -96,7 +96,8 @@ class Session:
                 path = str(self.root / index.FILE).replace("'", "''")
                 self.con.execute(f"ATTACH '{path}' AS idx (READ_ONLY)")
             try:
-                self._look_at_runs()
+                with index.opening(self.root):
+                    self._look_at_runs()
                 yield self.con
             finally:
                 self.con.execute("DETACH idx")

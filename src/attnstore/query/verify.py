@@ -44,6 +44,11 @@ _MEND = {
     "prunings": "prune again",
 }
 """What to do about a damaged fragment of a table that ingesting does not write."""
+_GONE = {
+    "blocks": f"the statistics of its maps are missing; {AGAIN}.",
+    "spans": "The links of an annotation of {} are missing; annotate again.",
+}
+"""What is said where the part that a fragment of a table belongs with is gone."""
 
 
 def verify(root: str | Path, progress: Progress | None = None) -> Report:
@@ -121,16 +126,16 @@ class _Verification:
         self._runs = sorted({f.owner for f in found if f.table == "runs"})
         self._count.update(fragments=len(found), runs=len(self._runs))
         self._owners = {(f.table, f.owner) for f in found}
-        stats = {(f.owner, f.part) for f in found if f.table == "map_stats"}
+        parts = {(f.table, f.owner, f.part) for f in found}
         for fragment in found:
             run, block = self._whose(fragment)
             with self.findings.step(fragment.path, run, block):
                 if what := self._fragment(fragment):
                     self.findings.add(f"{fragment.path} {what}.", run, block)
-                elif fragment.table == "blocks" and (fragment.owner, fragment.part) not in stats:
-                    self.findings.add(
-                        f"the statistics of its maps are missing; {AGAIN}.", run, block
-                    )
+                elif (needed := index.NEEDS.get(fragment.table)) and (
+                    needed, fragment.owner, fragment.part
+                ) not in parts:  # fmt: skip
+                    self.findings.add(_GONE[fragment.table].format(fragment.owner), run, block)
         if not found and not self._place.files(arrays.FOLDER):
             self.findings.note("The store is empty: nothing has been ingested into it.")
         hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
