@@ -48,7 +48,7 @@ def test_tokens_lie_where_the_texts_have_them(made: Path) -> None:
     with attnstore.open(made) as store:
         found = store.sql(
             "SELECT count(*) AS n, count(*) FILTER (token <> "
-            'substr(if(segment = 0, text, text_pair), "start" + 1, "end" - "start")) AS wrong '
+            'substr(if(segment = 0, examples.text, text_pair), "start" + 1, "end" - "start")) AS wrong '
             "FROM tokens JOIN runs USING (run) JOIN examples USING (dataset, example) "
             "WHERE kind IN ('word', 'punctuation')"
         )
