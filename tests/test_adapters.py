@@ -370,3 +370,14 @@ def test_a_change_of_any_file_that_is_loaded_is_seen(base: Path, tmp_path: Path,
     assert signature(folder) == before
     changed.write_bytes(changed.read_bytes())
     assert signature(folder) != before
+
+
+@pytest.mark.parametrize("config", [{"r": RANK + 1}, {"rank_pattern": {"self.query": RANK + 1}}])
+def test_a_rank_that_the_tensors_do_not_have_is_refused(
+    base: Path, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    """The scale of the change hangs on it."""
+    module = "encoder.layer.0.attention.self.query"
+    said = refusal(write(tmp_path / "adapter", base, pair(module), **config))
+    assert f"tensors of rank {RANK}" in said
+    assert f"says {RANK + 1}" in said

@@ -178,6 +178,24 @@ def test_a_record_that_names_another_run_is_damage(root: Path, name: str) -> Non
     assert any(f"is no record of run {RUN}" in str(f) for f in verify(root).findings)
 
 
+@pytest.mark.parametrize("precision", ["../x", "", None])
+def test_a_record_of_no_precision_is_made_again(
+    root: Path, tiny_bert: Path, precision: str | None
+) -> None:
+    """Ingesting the same again does not build arrays by it."""
+    (fragment,) = fragments.listing(root, "runs")
+    forged = pl.lit(precision, pl.String).alias("precision")
+    fragments.write(
+        root, "runs", RUN, fragment.part, fragments.read(root, fragment).with_columns(forged)
+    )
+    attnstore.ingest(root, str(tiny_bert), "sample", limit=8, max_length=64, precision="float32")
+    assert verify(root).findings == []
+    with attnstore.open(root) as store:
+        assert store.sql("SELECT run, precision, state FROM runs").rows() == [
+            (RUN, "float32", "complete")
+        ]
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc", "a/../../b", ".", "", "a//b", "a\0b"])
 def test_arrays_outside_the_store_are_never_opened(root: Path, name: str) -> None:
     """Even where somebody asks for them by name."""

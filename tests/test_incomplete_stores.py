@@ -226,6 +226,15 @@ def test_verify_of_an_empty_store_says_that_it_is_empty(tmp_path: Path) -> None:
     assert f"{len(sql_files('check'))} SQL checks" in report.checked
 
 
+def test_a_store_that_lost_all_its_data_is_not_sound(root: Path) -> None:
+    """The index still tells that there was some."""
+    attnstore.open(root).close()
+    for folder in ("fragments", "attention.zarr"):
+        shutil.rmtree(root / folder)
+    (finding, *_) = verify(root).findings
+    assert "fragments/ and attention.zarr/ are gone" in str(finding)
+
+
 def test_tables_that_could_not_be_checked_are_a_finding(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 
 import attnstore
 from attnstore.errors import UsageError
 from attnstore.model.ingestion import ingest
-from tests import tiny
 
 
 def test_what_is_no_whole_number_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_what_is_no_whole_number_is_refused_in_a_sentence(tmp_path: Path) -> Non
     for layers in ("0,1", [0.5]):
         with pytest.raises(UsageError, match="no layer number"):
             ingest(tmp_path / "s", [model], [str(texts)], layers=layers, **wanted)
-    ingest(tmp_path / "s", [model], [str(texts)], heads=(np.int64(3), 0), **wanted)
+    ingest(tmp_path / "s", [model], [str(texts)], heads=np.array([3, 0]), **wanted)
     store: Any = attnstore.open(tmp_path / "s")
     assert store.run("m/d").record["heads"] == [0, 3]
     for example in (1.5, "x", None):

@@ -174,6 +174,16 @@ def _pending(root: Path) -> _Pending | None:
         return _Pending(new, gone, damaged, missing(con, root, found), found)
 
 
+def n_loaded(root: Path) -> int:
+    """How many fragments the index has rows of, whether they are still there; 0 without an index."""
+    if not (root / FILE).exists():
+        return 0
+    with reading(root), _opened(root, read_only=True) as con:
+        if not schema.made_by_this_version(con):
+            return 0
+        return int(con.execute("SELECT count(*) FROM core.fragments").fetchall()[0][0])
+
+
 def rebuild(root: Path, wait: float = 5.0) -> Change:
     """Make the index anew from the fragments and put it in the old one's place.
 

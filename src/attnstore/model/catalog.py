@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from attnstore.disk import fragments
+from attnstore.disk import fragments, shapes
 from attnstore.disk.fragments import Fragment
 from attnstore.errors import DamageError
 from attnstore.model.checkpoints import Checkpoint
@@ -27,6 +27,8 @@ def find(root: Path, run_identity: str) -> Run | None:
         if fragment.part == run_identity[:16]:
             try:
                 record = fragments.read(root, fragment).row(0, named=True)
+                if record.get("layout") is not None:  # which earlier versions did not write
+                    shapes.of_record(fragment.owner, record)
             except DamageError:
                 continue
             if (record["identity"], record["run"]) == (run_identity, fragment.owner):

@@ -81,7 +81,7 @@ def _added(
     module = model.get_submodule(place.rpartition(".")[0])
     if a is None or b is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
         raise _foreign(adapter, name)
-    change = b @ a * _scale(adapter.config, name, a.shape[0])
+    change = b @ a * _scale(adapter, name, a.shape[0])
     if embedding or isinstance(module, Conv1D):  # these hold (inputs, outputs)
         change = change.T
     if change.shape != weight.shape:
@@ -89,12 +89,24 @@ def _added(
     return weight + change
 
 
-def _scale(config: dict[str, Any], name: str, rank: int) -> float:
-    """The factor of a module's change; `alpha_pattern` holds those that differ."""
-    patterns = config.get("alpha_pattern") or {}
-    own = (v for k, v in patterns.items() if re.match(rf"(.*\.)?({k})$", name))
-    alpha = float(next(own, config.get("lora_alpha", 8)))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def _scale(adapter: Adapter, name: str, rank: int) -> float:
+    """The factor of a module's change; ModelError where the configuration says another rank."""
+    stated = _of_module(adapter.config, "rank_pattern", name, adapter.config.get("r", 8))
+    if stated != rank:
+        raise ModelError(
+            f"the adapter in {adapter.folder} has tensors of rank {rank} for {name}, and its "
+            f"adapter_config.json says {stated}: they do not belong together; restore the pair"
+        )
+    alpha = float(
+        _of_module(adapter.config, "alpha_pattern", name, adapter.config.get("lora_alpha", 8))
+    )
+    return alpha / (math.sqrt(rank) if adapter.config.get("use_rslora") else rank)
+
+
+def _of_module(config: dict[str, Any], patterns: str, name: str, default: Any) -> Any:
+    """A setting of one module: that of the first pattern that its name matches, else the default."""
+    own = (v for k, v in (config.get(patterns) or {}).items() if re.match(rf"(.*\.)?({k})$", name))
+    return next(own, default)
 
 
 def _foreign(adapter: Adapter, name: str) -> ModelError:

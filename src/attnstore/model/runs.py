@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,10 @@ class Settings:
     disable_value: str = UNIFORM
 
     def __post_init__(self) -> None:
+        for name in ("layers", "heads"):  # a list or an array becomes what a run's identity takes
+            numbers = getattr(self, name)
+            if isinstance(numbers, Iterable) and not isinstance(numbers, (str, tuple)):
+                object.__setattr__(self, name, tuple(numbers))
         if self.precision not in PRECISIONS:
             raise UsageError(
                 f"The precision is {self.precision!r}; give one of {', '.join(PRECISIONS)}."

@@ -137,7 +137,7 @@ class _Verification:
                 ) not in parts:  # fmt: skip
                     self.findings.add(_GONE[fragment.table].format(fragment.owner), run, block)
         if not found and not self._place.files(arrays.FOLDER):
-            self.findings.note("The store is empty: nothing has been ingested into it.")
+            self._empty()
         hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
         others = sum(not f.path.endswith(".parquet") for f in self._place.files(fragments.FOLDER))
         if n := others + sum(path.is_file() for path in hidden):
@@ -222,6 +222,20 @@ class _Verification:
             if record and (table, record[column]) not in self._owners:
                 what = f"{fragments.FOLDER}/{table}/{record[column]} is missing"
                 self.findings.add(f"{what}; {AGAIN}.", run)
+
+    def _empty(self) -> None:
+        """A store without data is sound if it never had any."""
+        loaded = 0
+        with contextlib.suppress(StoreError):  # `IndexChecks` names what is wrong with it
+            loaded = index.n_loaded(self.root)
+        if loaded:
+            self.findings.add(
+                f"{index.FILE} has rows of {loaded} fragments, and {fragments.FOLDER}/ and "
+                f"{arrays.FOLDER}/ are gone: bring them back from a copy, or delete {index.FILE} if the "
+                "store is to be empty."
+            )
+        else:
+            self.findings.note("The store is empty: nothing has been ingested into it.")
 
     def _rows(self, table: str, run: str) -> pl.DataFrame | None:
         """All whole rows of a run in a table."""
