@@ -632,6 +632,7 @@ def scored(root: Path, rows: list[dict[str, Any]]) -> attnstore.Store:
         ("bert", "google/bert-base-uncased", 12), ("mini", "my-bert-base-uncased-small", 6),
     ):  # fmt: skip
         row = {"model": name, "source": source, "n_layers": layers, "n_heads": 12}
+        row |= dict.fromkeys(("fingerprint", "tokenizer_fingerprint"), "0" * 64)
         fragments.write(root, "models", name, "x", pl.DataFrame([row]))
     return attnstore.open(root)
 
