@@ -536,6 +536,7 @@ def test_table1_shows_published_scores_as_diamonds(root: Path, tmp_path: Path) -
     """Of the paper's model."""
     shutil.copytree(root, tmp_path / "s")
     row = {"model": "base", "source": "bert-base-uncased", "n_layers": 12, "n_heads": 12}
+    row |= dict.fromkeys(("fingerprint", "tokenizer_fingerprint"), "0" * 64)
     fragments.remove(tmp_path / "s", "models", "base")
     fragments.write(tmp_path / "s", "models", "base", "x", pl.DataFrame([row]))
     with attnstore.open(tmp_path / "s") as store:

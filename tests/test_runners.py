@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 from helpers import contents, write_texts
 from server import Server, children, kill_all, running, wait_for
 
@@ -28,6 +29,15 @@ from attnstore.text import corpora
 
 TEXTS = 4000
 TABLES = ("inputs", "blocks", "map_stats")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As workers of Dask and Ray have: the last digit of a mean hangs on how many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
