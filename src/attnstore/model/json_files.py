@@ -126,8 +126,13 @@ def output_names(folder: Path, config: dict[str, Any]) -> list[str] | None:
 
 
 def highest_token(path: Path) -> int:
-    """The highest number that a file of a tokenizer gives a token; -1 where it numbers none."""
-    content = read_json(path)
+    """The highest number that a file of a tokenizer gives a token; -1 where it numbers none.
+
+    What is no JSON is for whoever loads the tokenizer to say. Raises ModelError as `read_any`.
+    """
+    content = read_any(path)
+    if not isinstance(content, dict):
+        return -1
     model, added = content.get("model"), content.get("added_tokens")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     numbers: list[Any] = []
