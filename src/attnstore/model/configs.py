@@ -41,7 +41,7 @@ def sizes(config: dict[str, Any]) -> dict[str, int]:
         missing = [_WORDS[size][0] for size, value in found.items() if value is None]
         if missing:
             raise ModelError(
-                f"its configuration says no {missing[0]}, without which its maps cannot be laid out"
+                f"its configuration has no {missing[0]}, without which its maps cannot be laid out"
             )
     return {size: int(value) for size, value in found.items() if value is not None}
 
