@@ -48,7 +48,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
 docs: $(INSTALLED)
-	$(BIN)/python -m attnstore.query.reference
+	$(BIN)/python -m attnstore.apps.sql_reference
 
 clean:
 	rm -rf .venv output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .prefect

@@ -18,10 +18,10 @@ from transformers import (
 )
 from transformers.masking_utils import sdpa_mask
 
-from attnstore.ablation import disabled_scores, subjects
-from attnstore.ablation.disabled_passes import Passes
-from attnstore.headsets import Heads
-from attnstore.model import checkpoints
+from attnstore.experiments.ablation import disabled_scores, scored_classifier
+from attnstore.experiments.ablation.disabled_passes import Passes
+from attnstore.head_sets import Heads
+from attnstore.models import checkpoints
 from benchmarks.common import MODEL, Group, Place, Row, fresh, source
 
 TARGET, CLOSE = 1.8, 1e-5
@@ -56,8 +56,8 @@ def race(kind: str, inputs: int, repeats: int) -> dict[str, Any]:
     """Processor seconds of both ways, their ratio, and how far their logits lie apart."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        subject = subjects.find(_checkpoint(kind, folder), source("rte"), limit=inputs)
-        loaded = subjects.load(subject, "cpu")
+        subject = scored_classifier.find(_checkpoint(kind, folder), source("rte"), limit=inputs)
+        loaded = scored_classifier.load(subject, "cpu")
     config = subject.checkpoint
     every = disabled_scores.settings(("heads", "layers"), config.n_layers, config.n_heads)
     layers = [[s.heads for s in every if s.layer == layer] for layer in range(config.n_layers)]

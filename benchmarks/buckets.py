@@ -19,7 +19,9 @@ MAP = "SELECT weights FROM maps WHERE layer = 3 AND head = 7 AND example = $exam
 
 def measure(place: Place) -> Group:
     """Ingest into a bucket, open it on another machine, ask."""
-    sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the server that the tests start
+    sys.path.append(
+        str(Path(__file__).parents[1] / "tests" / "support")
+    )  # the server that the tests start
     inputs = 60 if place.quick else 400
     with importlib.import_module("bucket").running(place.folder / "s3") as server:
         machine = {**server.environment, "ATTNSTORE_CACHE": str(place.folder / "cache")}

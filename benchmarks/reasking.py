@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 import attnstore
-from attnstore.disk import layout
-from attnstore.model import checkpoints, models, registration, runs
-from attnstore.text import corpora
+from attnstore.capture import registration, runs
+from attnstore.datasets import corpora
+from attnstore.models import checkpoints, loading
+from attnstore.storage import layout
 from benchmarks.common import MODEL, RUN, Group, Place, Row, alternate, fresh, ratio, source
 from benchmarks.ingest_speed import batches, padded
 
@@ -43,7 +44,7 @@ def race(store: str, inputs: int, repeats: int) -> dict[str, list[float]]:
     root, settings = attnstore.open(store).root, runs.Settings(limit=inputs)
     run = registration.draft(root, checkpoint, dataset, settings).run
     assert run is not None  # the store holds it
-    model = models.load_model(checkpoint, "eager")
+    model = loading.load_model(checkpoint, "eager")
     prepared, marks = batches(run), separators(run)
     opened = attnstore.open(store)
     answers: dict[str, list[float]] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from attnstore.readable import size
+from attnstore.formatting import size
 from benchmarks import report, scaling_figure, synthetic_store
 from benchmarks.common import Fresh, Group, Place, Row, fresh
 from benchmarks.exploring import p95

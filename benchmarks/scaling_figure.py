@@ -8,9 +8,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from attnstore.show.colours import OKABE_ITO
-from attnstore.show.figures import save
-from attnstore.show.panels import plain
+from attnstore.display.colors import OKABE_ITO
+from attnstore.plotting.figures import save
+from attnstore.plotting.panels import plain
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "scaling.png"
 _MARKERS = "osD^vP"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attnstore
-from attnstore.disk import index
+from attnstore.storage import index
 from benchmarks import synthetic_store
 from benchmarks.common import timed
 

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from attnstore import resources, store
-from attnstore.disk import fragments, indexing, layout, shapes
-from attnstore.names import KINDS, STATISTICS
+from attnstore import resources
+from attnstore.naming import KINDS, STATISTICS
+from attnstore.storage import array_shape, fragments, index_rows, layout, location
 
 LAYERS = HEADS = 12
 MAPS = LAYERS * HEADS
@@ -54,7 +54,7 @@ class Content:
 
 def make(path: str, examples: int, seed: int = 0) -> dict[str, int]:
     """Write a store with one run of `random` over `examples` pairs; returns its Content."""
-    root, draw = store.create(path), np.random.default_rng(seed)
+    root, draw = location.create(path), np.random.default_rng(seed)
     identity = _identity(f"{examples} {seed}")
     lengths = np.round(draw.gamma(SHAPE, MEAN / SHAPE, examples)).astype(np.int64)
     plan, texts = _run(root, "random", identity, lengths.clip(SHORTEST, LONGEST), draw)
@@ -77,7 +77,7 @@ def make(path: str, examples: int, seed: int = 0) -> dict[str, int]:
 def add_runs(path: str, runs: int, first: int = 0, inputs: int = 20) -> int:
     """Add runs of one block over the first examples of the same dataset; returns the fragments
     that were added, five a run."""
-    root = store.find(path)
+    root = location.find(path)
     for number in range(first, first + runs):
         draw = np.random.default_rng(number + 1)
         lengths = draw.integers(SHORTEST, LONGEST, inputs)
@@ -89,7 +89,7 @@ def add_label(path: str) -> None:
     """Add one small fragment: a person's label of a map."""
     row = {"run": f"random/{DATASET}", "example": 0, "layer": 0, "head": 0, "label": "block",
            "annotator": "anna", "labelled": datetime(2026, 1, 1)}  # fmt: skip
-    _write(store.find(path), "labels", row["run"], "anna", pl.DataFrame([row]))
+    _write(location.find(path), "labels", row["run"], "anna", pl.DataFrame([row]))
 
 
 def _identity(content: str) -> str:
@@ -104,7 +104,7 @@ def _run(
     tokens, texts = _tokens(plan.length, draw)
     truncated = plan.length == LONGEST
     record = {
-        "run": run, "run_key": indexing.run_key(run, identity), "identity": identity, "model": model,
+        "run": run, "run_key": index_rows.run_key(run, identity), "identity": identity, "model": model,
         "dataset": DATASET, "precision": "float16", "max_length": LONGEST,
         "layers": list(range(LAYERS)), "heads": list(range(HEADS)), "planned": len(lengths),
         "n_tokens": int(plan.length.sum()), "n_cells": int((plan.length**2).sum()),
@@ -112,7 +112,9 @@ def _run(
         "capture_version": 2, "captured": "interface", "batching": "mixed", "sinks": False,
         "attnstore_version": "synthetic", "created": datetime(2026, 1, 1),
     }  # fmt: skip
-    shape = shapes.planned("float16", record["layers"], record["heads"], plan.n_shards, LONGEST)
+    shape = array_shape.planned(
+        "float16", record["layers"], record["heads"], plan.n_shards, LONGEST
+    )
     record["layout"] = shape.record
     described = {"model": model, "source": "drawn", "fingerprint": identity, "architecture": "bert",
                  "tokenizer_fingerprint": identity, "n_layers": LAYERS, "n_heads": HEADS, "hidden_size": 768,

@@ -19,8 +19,8 @@ from transformers import (
 
 import attnstore
 from attnstore.callback import IngestCallback
-from attnstore.model import checkpoints
-from attnstore.text import corpora
+from attnstore.datasets import corpora
+from attnstore.models import checkpoints
 from benchmarks.common import MODEL, Group, Place, Row, fresh, ratio, source, timed
 
 TARGET = 1.02

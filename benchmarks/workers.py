@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import attnstore
-from attnstore.disk import fragments
+from attnstore.storage import fragments
 from benchmarks.common import MODEL, Group, Place, Row, fresh, source
 from benchmarks.report import cores
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attnstore.store import Store, open
 
 if TYPE_CHECKING:
-    from attnstore.model.ingestion import ingest
+    from attnstore.capture.ingestion import ingest
 
 logging.getLogger(__name__).addHandler(
     logging.NullHandler()
@@ -24,7 +24,7 @@ __all__ = ["Store", "ingest", "open"]
 def __getattr__(name: str) -> Any:
     """`attnstore.ingest`, imported when it is first used: readers do not pay for the write side."""
     if name == "ingest":
-        from attnstore.model.ingestion import ingest
+        from attnstore.capture.ingestion import ingest
 
         return ingest
     raise AttributeError(f"module 'attnstore' has no attribute {name!r}")

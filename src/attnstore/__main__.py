@@ -1,6 +1,6 @@
 """`python -m attnstore`: the command line."""
 
-from attnstore.commands.cli import main
+from attnstore.cli.main import main
 
 if __name__ == "__main__":
     main(prog_name="attnstore")

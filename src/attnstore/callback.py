@@ -18,9 +18,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from attnstore.refresh import declaration
+from attnstore.declared import config
 
-_COMMAND = "from attnstore.commands.cli import main; main()"
+_COMMAND = "from attnstore.cli.main import main; main()"
 
 
 class IngestCallback(TrainerCallback):  # type: ignore[misc]
@@ -33,12 +33,12 @@ class IngestCallback(TrainerCallback):  # type: ignore[misc]
 
     def __init__(
         self,
-        file: str | Path = declaration.FILE,
+        file: str | Path = config.FILE,
         log: str | Path | None = None,
         threads: int = 1,
         gpu: bool = False,
     ) -> None:
-        declaration.read(file)
+        config.read(file)
         self._file = Path(file).expanduser().absolute()
         self._log = Path(log or self._file.with_name("refresh.log")).expanduser().absolute()
         self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}

@@ -7,7 +7,7 @@ import os
 import re
 
 from attnstore.errors import UsageError
-from attnstore.names import LONGEST_NAME, NAME
+from attnstore.naming import LONGEST_NAME, NAME
 
 _RANGE = re.compile(r"(\d{1,6})(?:\s*-\s*(\d{1,6}))?", re.ASCII)
 

@@ -6,8 +6,6 @@ Leaves the writing of runs to `ingest`. Imports no torch.
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 import weakref
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -19,23 +17,17 @@ import numpy.typing as npt
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from attnstore.disk import arrays, buckets, fragments, index, locks
-from attnstore.disk.files import remedy
-from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameError, UsageError
-from attnstore.names import near, require_held, whole_number
-from attnstore.query.answers import Answers
+from attnstore.display import inputs, standalone
+from attnstore.display.notebook import store_html
+from attnstore.display.records import Map, RunRecord
+from attnstore.display.standalone import View
+from attnstore.errors import BusyError, StoreError, UnknownNameError
+from attnstore.naming import near, require_held, whole_number
+from attnstore.query.answer_cache import Answers
 from attnstore.query.functions import unless_dropped
 from attnstore.query.scans import Frames
 from attnstore.query.session import Connection, Session
-from attnstore.show import inputs, standalone
-from attnstore.show.notebook import store_html
-from attnstore.show.standalone import View
-from attnstore.show.views import Map, RunRecord
-
-MARK = "attnstore.json"
-VERSION = 1
-"""Version of the layout on disk."""
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+from attnstore.storage import arrays, fragments, index, location, locks, s3
 
 
 class Store:
@@ -52,7 +44,7 @@ class Store:
         self.settings: dict[str, str] = {}
         self.answers = Answers(root)
         try:
-            self.behind = incomplete(buckets.of(root).name, index.catch_up(root))
+            self.behind = incomplete(s3.of(root).name, index.catch_up(root))
         except BusyError as error:
             self.behind = str(error)
         except StoreError as error:
@@ -63,7 +55,7 @@ class Store:
     @property
     def name(self) -> str:
         """Where it lies: a path, or the address of a bucket."""
-        return buckets.of(self.root).name
+        return s3.of(self.root).name
 
     @cached_property
     def _session(self) -> Session:
@@ -167,7 +159,7 @@ class Store:
 
         Raises UnknownNameError, UsageError (no such view, or the extra `bertviz` is not installed).
         """
-        from attnstore.show import bertviz_view
+        from attnstore.display import bertviz_view
 
         record, maps = self._restricted(run, example, layers, heads)
         segments = record["segments"]
@@ -251,7 +243,7 @@ class Store:
             raise UnknownNameError(
                 f"The store holds no run {run!r}{near(run, known) or '; `attnstore runs` lists them'}"
             )
-        with locks.hold(run_lock(self.root, run), what=f"Run {run}"):
+        with locks.hold(location.run_lock(self.root, run), what=f"Run {run}"):
             try:
                 for table in ("runs", *index.OF_RUNS):
                     fragments.remove(self.root, table, run)
@@ -259,7 +251,7 @@ class Store:
             except StoreError as error:
                 raise StoreError(self._not_deleted(run, error)) from error
             with contextlib.suppress(OSError):  # while it is held: nobody waits for another file
-                run_lock(self.root, run).unlink(missing_ok=True)
+                location.run_lock(self.root, run).unlink(missing_ok=True)
         try:
             index.catch_up(self.root)
         except BusyError:  # it catches up when the store is next opened
@@ -315,104 +307,6 @@ def incomplete(name: str, change: index.Change) -> str | None:
     return "; ".join(told) + ": `attnstore verify` names each, and what brings it back."
 
 
-def run_lock(root: Path, run: str) -> Path:
-    """The lock file that whoever ingests or drops a run holds."""
-    return locks.path_of(root, run)
-
-
-def copy_lock(root: Path) -> Path:
-    """The lock file of whoever copies into a store, or moves files in it aside."""
-    return root / locks.FOLDER / "copy.lock"
-
-
-def locate(path: str | Path) -> Path:
-    """The absolute path of a store that may not be there yet; of a bucket, its local side.
-
-    Raises UsageError for a path that DuckDB or tensorstore would take for another.
-    """
-    if isinstance(path, str) and _ADDRESS.match(path):
-        return _usable(buckets.side(path))
-    try:
-        folder = Path(path).expanduser().resolve()
-    except (RuntimeError, ValueError, OSError) as error:  # ~nobody, a NUL, a loop of links
-        raise UsageError(
-            f"{str(path)!r} is no path of a store ({error}); give a folder."
-        ) from error
-    return _usable(folder)
-
-
-def _usable(folder: Path) -> Path:
-    """The folder itself. Raises UsageError where its path holds what cannot be handed on."""
-    text = str(folder)
-    foreign = any("\ud800" <= c <= "\udfff" for c in text)
-    wrong = "bytes that are not UTF-8" if foreign else next((c for c in "?\\" if c in text), None)
-    if wrong is None:
-        return folder
-    raise UsageError(
-        f"The path {text!r} holds {wrong}, which DuckDB does not take in a path; rename that folder "
-        "or choose another."
-    )
-
-
-def create(path: str | Path) -> Path:
-    """Make a folder or a bucket's path a store, if it is not one yet; returns where `locate` puts it.
-
-    Raises StoreError where it holds something else or cannot be written.
-    """
-    root = locate(path)
-    place = buckets.of(root)
-    if exists(root):
-        return root
-    try:
-        others = place.others()
-    except OSError as error:
-        raise StoreError(
-            f"{place.name} cannot be looked into: {error.strerror or error}; {remedy(error)}, then run "
-            "the same command again."
-        ) from error
-    if others:
-        raise StoreError(
-            f"{place.name} holds other files ({', '.join(sorted(others)[:3])}) and is no attention "
-            "store; give an empty or a new folder."
-        )
-    place.write(MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
-    with contextlib.suppress(OSError):  # else whoever takes a lock makes it, or says why not
-        (root / locks.FOLDER).mkdir(exist_ok=True)
-    return root
-
-
 def open(path: str | Path = "storage") -> Store:
     """Open a store to read. Raises StoreError where there is none."""
-    return Store(find(path))
-
-
-def find(path: str | Path) -> Path:
-    """The absolute path of a store, its index left alone. Raises StoreError where there is none."""
-    root = locate(path)
-    if not exists(root):
-        raise StoreError(
-            f"There is no attention store at {buckets.of(root).name}; make one with "
-            "`attnstore --store DIR ingest --model … --dataset …`."
-        )
-    return root
-
-
-def exists(root: Path) -> bool:
-    """Whether a store is there; StoreError where its mark is damaged or of a later version."""
-    place = buckets.of(root)
-    try:
-        version = json.loads(place.read(MARK))["attnstore"]
-        if type(version) is not int or version < 1:
-            raise ValueError
-    except FileNotFoundError:
-        return False
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamageError(
-            f'{place.name}/{MARK} is damaged; write {{"attnstore": {VERSION}}} into it.'
-        ) from error
-    if version > VERSION:
-        raise StoreError(
-            f"The store {place.name} has layout {version}, and this attnstore knows up to {VERSION}; "
-            "upgrade it."
-        )
-    return True
+    return Store(location.find(path))

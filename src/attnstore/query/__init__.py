@@ -1,1 +1,1 @@
-"""Asking: SQL functions over the arrays, a session, named analyses, verification."""
+"""Questions: SQL functions over the arrays, sessions, scans, named analyses, kept answers."""

@@ -16,16 +16,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import polars as pl
 
 from attnstore.errors import UnknownNameError, UsageError
-from attnstore.names import near
+from attnstore.naming import near
 from attnstore.resources import sql_files
 
-if TYPE_CHECKING:
-    from attnstore.store import Store
+
+class Answering(Protocol):
+    """What an analysis is asked of: an open store."""
+
+    def kept(self, text: str, /, **params: Any) -> pl.DataFrame:
+        """The answer to one SQL question, kept for the next time."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def find(name: str) -> Analysis:
     return parse(name, files[name].read_text("utf-8"))
 
 
-def run(store: Store, name: str, /, **params: object) -> pl.DataFrame:
+def run(store: Answering, name: str, /, **params: object) -> pl.DataFrame:
     """The result of an analysis over a store; a parameter may be given as text.
 
     The same question again in the same session is answered from memory (`Store.kept`).

@@ -22,12 +22,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from duckdb.func import PythonUDFType
 
-from attnstore.disk import arrays, fragments
-from attnstore.disk.arrays import Floats, Ints
-from attnstore.disk.shapes import Shape
 from attnstore.errors import AttnstoreError, DamageError, QueryError, StoreError, UnknownNameError
-from attnstore.query import reductions
-from attnstore.query.opened import OpenRun
+from attnstore.query import kernels
+from attnstore.query.open_run import OpenRun
+from attnstore.storage import arrays, fragments
+from attnstore.storage.array_shape import Shape
+from attnstore.storage.arrays import Floats, Ints
 
 MAX_CELLS = 1 << 28
 """Most weights that one batch of rows (up to 2048) may ask for: 1 GiB of float32."""
@@ -126,9 +126,7 @@ class Functions:
         ends, found = np.concatenate(([0], np.cumsum(counts))), np.empty(len(from_pos), np.float32)
         for rows, values in self._maps(run_key, layer, head, cell, length):
             at = slice(ends[rows.start], ends[rows.stop])
-            found[at] = reductions.pick(
-                values, length[rows], counts[rows], from_pos[at], to_pos[at]
-            )
+            found[at] = kernels.pick(values, length[rows], counts[rows], from_pos[at], to_pos[at])
         return _lists(found, counts)
 
     def _between(
@@ -152,7 +150,7 @@ class Functions:
         ends, found = np.concatenate(([0], np.cumsum(length))), np.empty(len(length), np.float32)
         for rows, values in self._maps(run_key, layer, head, cell, length):
             at = slice(ends[rows.start], ends[rows.stop])
-            found[rows] = reductions.between(values, length[rows], from_share[at], to_share[at])
+            found[rows] = kernels.between(values, length[rows], from_share[at], to_share[at])
         return _arrow(found, pa.float32())
 
     def _compare(
@@ -171,8 +169,8 @@ class Functions:
         for rows, values in self._maps(run_key, layer, head, cell, length):
             places = (keys[rows], layer[rows], head[rows], cells[rows])
             others = self._read("maps", *places, length[rows] ** 2)
-            found[0, rows] = reductions.cosine(values, others, length[rows])
-            found[1, rows] = reductions.jensen_shannon(values, others, length[rows])
+            found[0, rows] = kernels.cosine(values, others, length[rows])
+            found[1, rows] = kernels.jensen_shannon(values, others, length[rows])
         columns = [_arrow(numbers, pa.float32()) for numbers in found]
         return pa.StructArray.from_arrays(columns, ["cosine", "js"])
 
@@ -180,7 +178,7 @@ class Functions:
         self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
     ) -> Iterator[tuple[slice, Floats]]:
         """The maps of a batch in pieces: which of its rows, and their weights end to end."""
-        for rows in reductions.pieces(length**2, PIECE_CELLS):
+        for rows in kernels.pieces(length**2, PIECE_CELLS):
             places = (run_key[rows], layer[rows], head[rows], cell[rows])
             yield rows, self._read("maps", *places, length[rows] ** 2)
 

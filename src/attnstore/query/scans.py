@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from attnstore.query import predicates
+from attnstore.query import pushdown
 from attnstore.query.session import Session
 
 _ROWS = 100_000  # of a frame, where nobody says how many
@@ -65,8 +65,8 @@ class _Reading:
         size: int,
     ) -> None:
         self._root, self._view, self._columns = root, view, columns
-        self._pushed = None if predicate is None else predicates.pushed(predicate)
-        self._filter = None if predicate is None else predicates.applied(predicate)
+        self._pushed = None if predicate is None else pushdown.pushed(predicate)
+        self._filter = None if predicate is None else pushdown.applied(predicate)
         self._n_rows, self._size = n_rows, size
         self._turn = threading.Lock()
         self._closed = False

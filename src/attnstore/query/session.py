@@ -19,12 +19,12 @@ import duckdb
 import polars as pl
 
 from attnstore import resources
-from attnstore.disk import index, schema, shapes
-from attnstore.disk.shapes import Shape
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
-from attnstore.names import near
-from attnstore.query import conversion
+from attnstore.naming import near
+from attnstore.query import result_frames
 from attnstore.query.functions import Functions
+from attnstore.storage import array_shape, index, index_schema
+from attnstore.storage.array_shape import Shape
 
 _EXPLAIN = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
@@ -71,7 +71,7 @@ class Session:
 
     def _make_views(self) -> None:
         """Show the index's views under their own names, and add those over the weights."""
-        for name in schema.views():
+        for name in index_schema.views():
             self.con.execute(f'CREATE VIEW "{name}" AS FROM idx.main."{name}"')
         for path in resources.sql_files("schema/session").values():
             self.con.execute(path.read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ class Session:
         """Shut the connection off from every file but the index, and from the network."""
         file = str(self.root / index.FILE)
         self.con.execute("SET allowed_paths = $paths", {"paths": [file, f"{file}.wal"]})
-        for name, value in schema.CONFINED.items():
+        for name, value in index_schema.CONFINED.items():
             self.con.execute(f"SET {name} = {value}")
         self.con.execute("SET lock_configuration = true")
 
@@ -117,7 +117,7 @@ class Session:
         for key, run, *values in found:
             record = dict(zip(names, values, strict=True))
             planned = record["layout"] is not None  # where its inputs are missing, it may not be
-            self._runs[key] = run, shapes.of_record(run, record) if planned else None
+            self._runs[key] = run, array_shape.of_record(run, record) if planned else None
         self._seal = seal
 
     @property
@@ -153,7 +153,7 @@ class Session:
             relation = con.sql(statement.query, params=used)
             if relation is None:
                 raise QueryError("The statement gives no rows; a query is a SELECT.")
-            found = conversion.frame(relation if rows is None else relation.limit(rows))
+            found = result_frames.frame(relation if rows is None else relation.limit(rows))
             if _kind(statement) == "MULTI":
                 self._drop_types()
             return found

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import numpy as np
 from markupsafe import Markup, escape
 
-from attnstore.readable import number, places
-from attnstore.show.colours import OKABE_ITO, colours, diverging
+from attnstore.display.colors import OKABE_ITO, colours, diverging
+from attnstore.formatting import number, places
 from attnstore.web.measures import Cell, Grid
 
 _CELL = 40  # pixels of a head in the grid

@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from attnstore.errors import UnknownNameError, UsageError
-from attnstore.names import STATISTICS, near
+from attnstore.naming import STATISTICS, near
 from attnstore.query import analyses
 from attnstore.query.analyses import Analysis
 from attnstore.web.reader import Reader

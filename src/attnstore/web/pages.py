@@ -13,9 +13,9 @@ import polars as pl
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from attnstore.display import inputs
 from attnstore.errors import UsageError
-from attnstore.names import CLASSES, STATISTICS, require_held
-from attnstore.show import inputs
+from attnstore.naming import CLASSES, STATISTICS, require_held
 from attnstore.web import charts, measures
 from attnstore.web.site import Site, as_number
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from attnstore.show.colours import colours, png
+from attnstore.display.colors import colours, png
 
 Floats = npt.NDArray[np.float32]
 

@@ -21,14 +21,14 @@ import numpy.typing as npt
 import polars as pl
 
 from attnstore import store
-from attnstore.disk import arrays, buckets, fragments, index, locks
-from attnstore.disk.arrays import RunArrays
-from attnstore.disk.shapes import Shape
 from attnstore.errors import DamageError, StoreError, UnknownNameError
-from attnstore.names import require_held
+from attnstore.naming import require_held
 from attnstore.query import analyses
 from attnstore.query.functions import unless_dropped
 from attnstore.query.session import Session
+from attnstore.storage import arrays, fragments, index, location, locks, s3
+from attnstore.storage.array_shape import Shape
+from attnstore.storage.arrays import RunArrays
 
 FRESH_SECONDS = 2.0
 """How often the index catches up while pages are asked for."""
@@ -44,7 +44,7 @@ class Reader:
     """One store. behind: why its index could not be brought up to date, or None."""
 
     def __init__(self, path: str | Path) -> None:
-        self.root = store.find(path)
+        self.root = location.find(path)
         self.behind: str | None = None
         self._mutex = threading.Lock()
         self._sessions = _Pool(self.root, _SESSIONS)
@@ -59,15 +59,15 @@ class Reader:
         self.refresh(wait=True)
 
     def _folder(self) -> tuple[int, int, int]:
-        if not buckets.of(self.root).near:
+        if not s3.of(self.root).near:
             return 0, 0, 0
-        mark = (self.root / store.MARK).stat()
+        mark = (self.root / location.MARK).stat()
         return self.root.stat().st_ino, mark.st_ino, mark.st_mtime_ns
 
     def check(self) -> None:
         """Open anew what was replaced; StoreError where the folder is no store any more."""
-        if buckets.of(self.root).near:  # in a bucket it would cost every page a request
-            store.find(self.root)
+        if s3.of(self.root).near:  # in a bucket it would cost every page a request
+            location.find(self.root)
         with self._mutex:
             if self._folder() == self._identity:
                 return
@@ -219,7 +219,7 @@ class Reader:
 
     def pace(self, run: str, stored: int, planned: int) -> tuple[bool, float | None]:
         """Whether a run is being written now, and how many seconds are left where that shows."""
-        if stored >= planned or not locks.held(store.run_lock(self.root, run)):
+        if stored >= planned or not locks.held(location.run_lock(self.root, run)):
             self._pace.pop(run, None)
             return False, None
         seen = self._pace.setdefault(run, [])

@@ -19,10 +19,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from attnstore.display import inputs
 from attnstore.errors import AttnstoreError, BusyError, QueryError, UnknownNameError, UsageError
-from attnstore.show import inputs
-from attnstore.web import annotate_page, pages, pictures, sql_page
-from attnstore.web.queries import Limits, Questions
+from attnstore.web import labeling_page, pages, pictures, sql_page
+from attnstore.web.query_jobs import Limits, Questions
 from attnstore.web.reader import Reader
 from attnstore.web.security import Guard
 from attnstore.web.site import FOLDER, Site, as_number
@@ -117,12 +117,12 @@ def application(
         Route(_QUESTION, page(sql_page.cancel), methods=["DELETE"]),
         Route(f"{_QUESTION}/table", page(sql_page.table)),
         Route(f"{_QUESTION}/{{file}}", page(sql_page.download)),
-        Route("/annotate", page(annotate_page.annotate_page)),
-        Route("/annotate/next", page(annotate_page.following)),
-        Route("/annotate/agreement", page(annotate_page.agreement_panel)),
-        Route("/labels", posted(annotate_page.save), methods=["POST"]),
-        Route("/labels/undo", posted(annotate_page.undo), methods=["POST"]),
-        Route("/labels.csv", page(annotate_page.labels_csv)),
+        Route("/annotate", page(labeling_page.annotate_page)),
+        Route("/annotate/next", page(labeling_page.following)),
+        Route("/annotate/agreement", page(labeling_page.agreement_panel)),
+        Route("/labels", posted(labeling_page.save), methods=["POST"]),
+        Route("/labels/undo", posted(labeling_page.undo), methods=["POST"]),
+        Route("/labels.csv", page(labeling_page.labels_csv)),
         Mount("/static", StaticFiles(directory=FOLDER / "static")),
     ]
     app = Starlette(

@@ -15,14 +15,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from attnstore import readable
-from attnstore.disk import buckets
-from attnstore.disk.files import file_crc32c
+from attnstore import formatting
+from attnstore.display.colors import scales
 from attnstore.errors import UsageError
-from attnstore.patterns.labelling import Sittings
-from attnstore.show.colours import scales
+from attnstore.storage import s3
+from attnstore.storage.files import file_crc32c
 from attnstore.web import charts
-from attnstore.web.queries import Questions
+from attnstore.web.labeling import Sittings
+from attnstore.web.query_jobs import Questions
 from attnstore.web.reader import Reader
 
 FOLDER = Path(__file__).parent
@@ -45,11 +45,11 @@ class Site:
             auto_reload=False,
         )
         self._templates.filters |= {
-            "size": readable.size,
-            "many": readable.many,
-            "number": readable.number,
-            "duration": readable.duration,
-            "plain": readable.plain,
+            "size": formatting.size,
+            "many": formatting.many,
+            "number": formatting.number,
+            "duration": formatting.duration,
+            "plain": formatting.plain,
             "ago": ago,
             "cut": cut,
         }
@@ -58,7 +58,7 @@ class Site:
             "static": static,
             "query_with": query_with,
             "scales": scales(),
-            "root": buckets.of(reader.root).name,
+            "root": s3.of(reader.root).name,
             "page_token": self.page_token,
         }
 
@@ -107,5 +107,5 @@ def ago(moment: datetime | None) -> str:
 
 def cut(text: str | None, longest: int = 160) -> str:
     """A text on one line, shortened."""
-    shown = readable.plain(text[: longest + 1]) if text else ""
+    shown = formatting.plain(text[: longest + 1]) if text else ""
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"

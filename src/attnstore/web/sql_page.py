@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from attnstore.errors import UnknownNameError, UsageError
+from attnstore.formatting import cell
 from attnstore.query import analyses
-from attnstore.readable import cell
-from attnstore.web import bodies, charts
-from attnstore.web.queries import Question
-from attnstore.web.results import Result
+from attnstore.web import charts, request_bodies
+from attnstore.web.query_jobs import Question
+from attnstore.web.query_results import Result
+from attnstore.web.query_worker import SHOWN
 from attnstore.web.site import Site
-from attnstore.web.worker import SHOWN
 
 START = """SELECT layer, head, avg(entropy) AS mean
 FROM map_stats
@@ -47,8 +47,8 @@ def sql_page(site: Site, request: Request) -> Response:
 
 def ask(site: Site, body: bytes) -> Response:
     """Start the query of a JSON body {sql, params}; answers how it stands."""
-    given = bodies.parsed(body)
-    text, params = bodies.text(given, "sql"), bodies.texts(given, "params")
+    given = request_bodies.parsed(body)
+    text, params = request_bodies.text(given, "sql"), request_bodies.texts(given, "params")
     return JSONResponse(site.questions.ask(text, params).told())
 
 

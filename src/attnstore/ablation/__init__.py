@@ -1,1 +1,0 @@
-"""Disabling heads: their passes, scores, importance, and which can go."""

@@ -1,0 +1,1 @@
+"""Spans and links over texts: annotators, and the tables they write."""

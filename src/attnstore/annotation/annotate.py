@@ -1,0 +1,213 @@
+"""Annotate a dataset that a store holds: parts of speech, dependencies, frames, negation,
+coreference.
+
+    annotate(root, "rte", "spacy:en_core_web_sm")
+
+What is annotated are the texts, by characters, so one annotation serves the runs of every model.
+One fragment of `spans` and one of `links` per dataset and source; a second annotation by the same
+source takes the first one's place, the same again costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from attnstore.annotation.annotators import (
+    ConlluAnnotator,
+    FramenetAnnotator,
+    GapAnnotator,
+    NegationAnnotator,
+)
+from attnstore.annotation.spacy_annotator import SpacyAnnotator
+from attnstore.datasets.annotations import Annotation
+from attnstore.errors import BusyError, DatasetError, UnknownNameError, UsageError
+from attnstore.naming import near, slug
+from attnstore.storage import fragments, index, location, locks, s3
+
+VERSION = 1
+"""Raised when the same annotator would write other rows for the same texts."""
+SOURCES = ("spacy", "conllu", "framenet", "gap", "negation")
+Progress = Callable[[int, int], None]
+"""Called with the number of texts that are done, and of all."""
+
+
+class Annotator(Protocol):
+    """source: its name in the store; identity: what decides its result, besides the texts."""
+
+    source: str
+
+    def identity(self) -> str:
+        """A text that differs whenever the annotation may."""
+
+    def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
+        """Annotate texts (example, text, text_pair; used: whether its spans are kept)."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an annotation holds. examples: those annotated (the ones that runs hold); spans,
+    links: rows of the two tables; stored: whether it was written now, not found; seconds: wall
+    time."""
+
+    dataset: str
+    source: str
+    examples: int
+    spans: int
+    links: int
+    stored: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be annotated, and with what; made by `request`."""
+
+    root: Path
+    dataset: str
+    annotator: Annotator
+    texts: pl.DataFrame
+    identity: str
+
+    def store(self, progress: Progress = lambda *_: None) -> Summary:
+        """Annotate unless the store has it, and let the index catch up unless a reader holds it.
+
+        Raises BusyError where another process annotates the same.
+        """
+        began = time.perf_counter()
+        source = self.annotator.source
+        lock = locks.path_of(self.root, f"annotate--{self.dataset}--{slug(source)}")
+        with locks.hold(lock, what=f"The annotation of {self.dataset} by {source}"):
+            held = _held(self.root, self.dataset, f"{slug(source)}.{self.identity}")
+            spans, links = held or self._commit(progress)
+        with contextlib.suppress(BusyError):  # it catches up when the store is next opened
+            index.catch_up(self.root)
+        return Summary(
+            self.dataset, source, int(self.texts["used"].sum()), len(spans), len(links),
+            held is None, time.perf_counter() - began,
+        )  # fmt: skip
+
+    def _commit(self, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Annotate, and put the result in the place of the source's older one, never half of it.
+
+        Links without spans do not count (view `links`), so the spans go first and come last.
+        """
+        source, used = self.annotator.source, self.texts.filter("used")
+        found = self.annotator.annotate(self.texts, progress).tables(self.dataset, source)
+        spans, links = (table.join(used, on="example", how="semi") for table in found)
+        for table in ("spans", "links"):
+            for older in fragments.listing(self.root, table, self.dataset):
+                if older.part.rpartition(".")[0] == slug(source):
+                    fragments.discard(self.root, older)
+        part = f"{slug(source)}.{self.identity}"
+        fragments.write(self.root, "links", self.dataset, part, links)
+        fragments.write(self.root, "spans", self.dataset, part, spans)
+        return spans, links
+
+
+def request(path: str | Path, dataset: str, with_: str, as_published: bool = False) -> Request:
+    """Find the dataset and what to annotate it with; see `annotate`. Annotates nothing yet."""
+    root = location.find(path)
+    record, texts = _dataset(root, dataset)
+    annotator = _annotator(with_, as_published, record)
+    return Request(root, dataset, annotator, texts, _identity(annotator, record, texts))
+
+
+def annotate(
+    path: str | Path,
+    dataset: str,
+    with_: str,
+    as_published: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Summary:
+    """Annotate the examples of a dataset that runs of the store hold.
+
+    with_: spacy:MODEL, conllu, conllu:FILE, gap, gap:FILE, framenet:FOLDER or negation; as_published: FrameNet's
+    links by the rule of the authors' notebook. Raises UnknownNameError for a dataset that is not
+    there, UsageError, DatasetError or ModelError for what cannot be annotated with.
+    """
+    return request(path, dataset, with_, as_published).store(progress)
+
+
+def _dataset(root: Path, dataset: str) -> tuple[dict[str, str | None], pl.DataFrame]:
+    """The record of a dataset and its rows; `used` are those that a run of it holds."""
+    known = {f.owner for f in fragments.listing(root, "datasets")}
+    records = fragments.read_one(root, "datasets", dataset) if dataset in known else None
+    rows = fragments.read_one(root, "examples", dataset) if dataset in known else None
+    if records is None or rows is None:
+        listed = f"; it holds {', '.join(sorted(known)) or 'none: ingest one first'}"
+        raise UnknownNameError(
+            f"The store {s3.of(root).name} holds no dataset {dataset!r}{near(dataset, known) or listed}"
+        )
+    held = [
+        fragments.read(root, inputs)["example"]
+        for run in fragments.listing(root, "runs")
+        if fragments.read(root, run)["dataset"].item() == dataset
+        for inputs in fragments.listing(root, "inputs", run.owner)
+    ]
+    if not held:
+        raise UsageError(
+            f"No run of {s3.of(root).name} holds the dataset {dataset!r}; ingest it, then annotate it."
+        )
+    used = pl.col("example").is_in(pl.concat(held).implode())
+    return records.row(0, named=True), rows.with_columns(used.alias("used"))
+
+
+def _annotator(with_: str, as_published: bool, record: dict[str, str | None]) -> Annotator:
+    kind, _, argument = with_.partition(":")
+    if as_published and kind != "framenet":
+        raise UsageError(
+            f"as-published is a choice of framenet:FOLDER; leave it out with {with_!r}."
+        )
+    if kind == "spacy":
+        return SpacyAnnotator(argument)
+    if kind == "conllu":
+        return ConlluAnnotator(argument or _source(record, ".conllu"))
+    if kind == "gap":
+        return GapAnnotator(argument or _source(record, ".tsv"))
+    if kind == "framenet" and argument:
+        return FramenetAnnotator(argument, as_published)
+    if with_ == "negation":
+        return NegationAnnotator()
+    raise UsageError(
+        f"Nothing annotates with {with_!r}; give spacy:MODEL, conllu, conllu:FILE, gap, "
+        f"gap:FILE, framenet:FOLDER or negation{near(kind, SOURCES)}"
+    )
+
+
+def _source(record: dict[str, str | None], suffix: str) -> str:
+    """The file that a dataset was read from, where that is of the kind that is annotated."""
+    source = str(record["source"])
+    if not source.lower().endswith(suffix):
+        kind = {".conllu": "conllu", ".tsv": "gap"}[suffix]
+        raise DatasetError(
+            f"The dataset {record['dataset']!r} was read from {source}, which is no {suffix} file; "
+            f"name the file with its annotation as {kind}:FILE."
+        )
+    return source
+
+
+def _identity(annotator: Annotator, record: dict[str, str | None], texts: pl.DataFrame) -> str:
+    """The first 64 bits of the SHA-256 over everything that decides an annotation."""
+    examples = hashlib.sha256(texts["used"].to_numpy().tobytes()).hexdigest()
+    content = [VERSION, annotator.identity(), record["fingerprint"], examples]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _held(root: Path, dataset: str, part: str) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """The rows of an annotation if the store has it whole."""
+    found = []
+    for table in ("spans", "links"):
+        fragment = [f for f in fragments.listing(root, table, dataset) if f.part == part]
+        if not fragment or not fragments.whole(root, fragment[0]):
+            return None
+        found.append(fragments.read(root, fragment[0]))
+    return found[0], found[1]

@@ -1,0 +1,177 @@
+"""docs/sql.md, written from what the engine and the files of `sql/` say of themselves.
+
+python -m attnstore.apps.sql_reference [FILE]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from attnstore import store
+from attnstore.query import analyses
+from attnstore.query.analyses import Analysis
+from attnstore.resources import sql_files
+from attnstore.storage import location
+
+FILE = Path("docs/sql.md")
+
+_FIRST = (
+    "runs", "models", "datasets", "examples", "inputs", "tokens", "map_stats", "maps", "attention",
+    "received", "blocks", "ingests",
+)  # fmt: skip
+"""Views in the order in which one gets to know them; any other follows by name."""
+
+_INTRODUCTION = """\
+# SQL reference
+
+Written by `python -m attnstore.apps.sql_reference` from the comments in `sql/`; a test compares the two.
+
+## How to ask
+
+`attnstore sql "…"` on the command line, `store.sql("…", name=value)` in Python: DuckDB's SQL over the
+views below. A query reads; it cannot write, and it sees no other file.
+
+**Everything counts from 0**: layers, heads, positions, examples (row numbers in the source split).
+Papers count layers and heads from 1. Only DuckDB's lists count from 1, so in `maps` the weight from
+position i to position j is `weights[i * length + j + 1]`.
+
+**Take the smallest view that answers.** `map_stats` has ten measures of every map and reads no
+weights at all:
+
+```sql
+SELECT layer, head, avg(entropy) AS entropy, count(*) AS n
+FROM map_stats
+WHERE run = 'minilm/sample'
+GROUP BY layer, head
+ORDER BY entropy
+LIMIT 3
+```
+
+`received` has one number per token and head instead of one per pair of tokens:
+
+```sql
+SELECT r.layer, t.kind, avg(r.weight) AS weight
+FROM received r
+JOIN tokens t USING (run, example, position)
+WHERE run = 'minilm/sample'
+GROUP BY ALL
+ORDER BY ALL
+```
+
+`attention` has every weight with its two tokens. It streams: any number of inputs of any length, in
+the memory of a few rows of maps:
+
+```sql
+SELECT to_token, weight
+FROM attention
+WHERE run = 'minilm/sample' AND example = 0 AND layer = 1 AND head = 3 AND from_token = '[CLS]'
+ORDER BY weight DESC
+LIMIT 5
+```
+
+`maps` has a whole map as a list, for a few thousand maps at a time, and DuckDB's list functions work
+on it (`list_sum`, `list_max`, `list_dot_product`, `list_cosine_similarity`, …):
+
+```sql
+SELECT a.head, b.head AS other, list_cosine_similarity(a.weights, b.weights) AS cosine
+FROM maps a
+JOIN maps b USING (run, example, layer)
+WHERE run = 'minilm/sample' AND example = 0 AND layer = 0 AND a.head < b.head
+ORDER BY cosine DESC
+```
+
+**Join first, read last.** Conditions on `run`, `example`, `layer` and `head`, and joins with
+`tokens`, `examples` or `map_stats`, are settled in the index; only the maps that survive are read
+from the arrays. A condition on `from_pos` spares the other rows of a map; one on `to_pos` or on
+`weight` is applied to what was read. Name the run: without it, a query goes over every run.
+
+**A mean over inputs wants its n and its interval**: `avg(x)`, `count(*)` and
+`1.96 * stddev_samp(x) / sqrt(count(*))` over one value per input, as the analyses below do.
+"""
+
+
+def generate() -> str:
+    """The whole page."""
+    return "\n".join([_INTRODUCTION, *_views(), *_functions(), *_analyses(), *_checks()])
+
+
+def _views() -> Iterator[str]:
+    """Every view of an empty store, with its columns."""
+    with tempfile.TemporaryDirectory() as folder, store.Store(location.create(folder)) as empty:
+        about = empty.views()
+        found = empty.sql(
+            "SELECT table_name, column_name, any_value(data_type), max(comment) "
+            "FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal "
+            "GROUP BY table_name, column_name ORDER BY min(column_index)"
+        ).rows()
+    yield "## Views\n"
+    for view in sorted(about, key=lambda v: (_FIRST.index(v) if v in _FIRST else len(_FIRST), v)):
+        yield f"### {view}\n\n{about[view]}\n"
+        yield _table(("column", "type", "what"), [row[1:] for row in found if row[0] == view])
+
+
+def _functions() -> Iterator[str]:
+    """What the files of `sql/schema/session` say of the functions before their first view."""
+    yield (
+        "## Functions over the weights\n\nThe views call them; "
+        "`map_places` has their first arguments for every map.\n"
+    )
+    yield "```text"
+    for path in sql_files("schema/session").values():
+        for line in path.read_text("utf-8").split("\nCREATE", 1)[0].splitlines():
+            if line.startswith(("-- attention_", "--     ")):
+                yield line.removeprefix("-- ")
+    yield "```\n"
+
+
+def _analyses() -> Iterator[str]:
+    yield (
+        "## Analyses\n\nEach is a file of `sql/analysis`: `attnstore query NAME --param run=…`, or "
+        "`attnstore.query.analyses.run(store, NAME, run=…)`.\n"
+    )
+    for analysis in analyses.listing().values():
+        yield from _analysis(analysis)
+
+
+def _analysis(analysis: Analysis) -> Iterator[str]:
+    reads = ", ".join(f"`{view}`" for view in analysis.reads)
+    yield f"### {analysis.name}\n\n{analysis.title}. Source: {analysis.source}. Reads {reads}.\n"
+    yield _table(
+        ("parameter", "type", "default", "what"),
+        [(p.name, p.type, _default(p), p.text) for p in analysis.parameters],
+    )
+    yield _table(
+        ("column", "type", "what", "unit"),
+        [(c.name, c.type, c.text, c.unit) for c in analysis.columns],
+    )
+
+
+def _default(parameter: analyses.Parameter) -> str:
+    if parameter.required:
+        return "required"
+    return "NULL" if parameter.default is None else str(parameter.default).lower()
+
+
+def _checks() -> Iterator[str]:
+    yield "## Checks\n\n`attnstore verify` runs each file of `sql/check`; a sound store gives no rows.\n"
+    titles = {n: p.read_text("utf-8").splitlines()[0] for n, p in sql_files("check").items()}
+    rows = [(name, line.removeprefix("-- title: ")) for name, line in titles.items()]
+    yield _table(("check", "what holds"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; names and types are set as code."""
+    code = {"column", "parameter", "type", "check"}
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in rows:
+        cells = [str(cell).replace("|", "\\|") for cell in row]
+        marked = [f"`{c}`" if h in code and c else c for h, c in zip(head, cells, strict=True)]
+        lines.append(f"| {' | '.join(marked)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    (Path(sys.argv[1]) if sys.argv[1:] else FILE).write_text(generate(), "utf-8")

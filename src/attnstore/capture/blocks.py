@@ -1,0 +1,278 @@
+"""One block of a run: its forward passes, and its commit.
+
+A block is the unit of work, retry and commit. Computing fills one buffer per block in storage
+precision (never all layers in float32 at once); committing writes the shards, then `map_stats`,
+then the fragment of `blocks`, whose existence is the commit. Computing is one at a time in a
+process, committing overlaps with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from attnstore.capture import examination
+from attnstore.capture.runs import Run
+from attnstore.capture.sink import Buffer, LongSink, Sink, distance
+from attnstore.errors import CaptureError
+from attnstore.models import loading
+from attnstore.models.attention_hook import Capturer
+from attnstore.models.checkpoints import Checkpoint
+from attnstore.naming import ROW_OFF, STATISTICS
+from attnstore.storage import arrays, fragments, layout
+from attnstore.storage.shard_writer import ShardWriter
+
+_BUFFERS = 2  # one being filled, one being written
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What storing a block took. bytes on disk; seconds of wall time, of them in forward passes;
+    device of these."""
+
+    block: int
+    examples: int
+    n_cells: int
+    bytes: int
+    seconds: float
+    forward_seconds: float
+    device: str
+
+
+Statistics = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A block whose maps are in its buffer. statistics: (inputs, layers, heads, len(STATISTICS));
+    seconds: in forward passes."""
+
+    statistics: Statistics
+    seconds: float
+
+
+def _real(rows: pl.DataFrame) -> list[int]:
+    """How many tokens of each input are no padding."""
+    return (rows["length"] - rows["kinds"].list.count_matches("pad")).to_list()
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: glibc keeps what each writing thread has freed."""
+    with contextlib.suppress(OSError, AttributeError):  # another libc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+OnBatch = Callable[[int, float], None]
+"""Called after a forward pass, or a part of one: inputs that are done with it, and cells per head."""
+
+
+class BlockWorker:
+    """Computes and commits blocks of one run; its methods may be called from two threads."""
+
+    def __init__(
+        self,
+        run: Run,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        capturer: Capturer | None = None,
+        on_batch: OnBatch = lambda *_: None,
+    ) -> None:
+        """capturer: the model as the run's planning has loaded and examined it; else it is loaded;
+        on_batch: called as forward passes go, from the thread that computes."""
+        self.run, self._on_batch = run, on_batch
+        self.device = loading.pick_device(device)
+        self.capturer = capturer or examination.recall(
+            run.record, run.plan, checkpoint, self.device
+        )
+        self._layers = {layer: i for i, layer in enumerate(run.record["layers"])}
+        self._heads = torch.tensor(run.record["heads"], device=self.device)
+        self._all_heads = len(run.record["heads"]) == self.capturer.n_heads
+        self._arrays = arrays.open_run(run.root, run.run, run.shape, write=True)
+        self._compared = False
+        self._free: queue.Queue[Buffer | None] = queue.Queue()
+        for _ in range(_BUFFERS):
+            self._free.put(None)  # made when first needed
+        # One block in its forward passes, one being written: what bounds the memory.
+        self._computing, self._committing = threading.Lock(), threading.Lock()
+
+    def store(self, number: int) -> Stored:
+        """Compute and commit one block.
+
+        Raises CaptureError (maps that must not be stored), StoreError (they cannot be written).
+        """
+        began = time.perf_counter()
+        rows = self.run.plan[self.run.blocks[number]]
+        cells = int((rows["length"].cast(pl.Int64) ** 2).sum())
+        store = self._store_long if cells > layout.SHARD_CELLS else self._store_at_once
+        n_bytes, forward = store(number, rows)
+        _give_back()
+        seconds = time.perf_counter() - began
+        return Stored(number, len(rows), cells, n_bytes, seconds, forward, str(self.device))
+
+    def _store_at_once(self, number: int, rows: pl.DataFrame) -> tuple[int, float]:
+        """A block of one shard, through a buffer: its bytes, and the seconds of forward passes."""
+        buffer = self._take()
+        try:
+            with self._computing:
+                computed = self._compute(rows, buffer)
+            with self._committing:
+                first = int(rows["cell"][0]) // layout.SHARD_CELLS
+                written = self._arrays.write_block(
+                    first, buffer.host_maps.numpy(), buffer.host_received.numpy()
+                )
+                return self._commit(number, rows, computed.statistics, written), computed.seconds
+        finally:
+            self._free.put(buffer)
+
+    def _store_long(self, number: int, rows: pl.DataFrame) -> tuple[int, float]:
+        """A block of several shards, which holds one input: its maps go to disk head by head."""
+        record, first = self.run.record, int(rows["cell"][0]) // layout.SHARD_CELLS
+        length = int(rows["length"][0])
+        count, shape = -(-(length**2) // layout.SHARD_CELLS), (len(self._layers), len(self._heads))
+        heads = {head: place for place, head in enumerate(record["heads"])}
+        with (
+            self._computing,
+            ShardWriter(
+                self.run.root, self.run.run, first, count, shape, record["precision"]
+            ) as writer,
+        ):
+            began = time.perf_counter()
+            way = self.capturer.way
+            sink = LongSink(
+                rows, self._layers, heads, record["precision"], self.device, writer.add, way.sinks
+            )
+            share = length**2 / (len(way.layers) * way.n_heads)
+
+            def take(layer: int, head: int, weights: torch.Tensor) -> None:
+                sink.take(layer, head, weights)
+                self._on_batch(0, share * weights.shape[1])
+
+            ids, types = rows["token_ids"][0].to_list(), rows["type_ids"][0]
+            self.capturer.forward_by_heads(
+                ids, None if types is None else types.to_list(), _real(rows)[0], take
+            )
+            self._on_batch(1, 0.0)
+            forward = time.perf_counter() - began - sink.seconds
+            self._refuse_unsound(rows, sink.off.numpy())
+            with self._committing:
+                written = {"maps": writer.finish()}
+                written |= self._arrays.write_block(first, None, sink.received.numpy())
+                return self._commit(number, rows, sink.statistics.numpy(), written), forward
+
+    def _take(self) -> Buffer:
+        """A buffer for one shard, used again and again."""
+        shape = (len(self._layers), len(self._heads), layout.SHARD_CELLS)
+        buffer = self._free.get()
+        return buffer or Buffer.make(shape, self.run.record["precision"], self.device)
+
+    def _compute(self, rows: pl.DataFrame, buffer: Buffer) -> _Computed:
+        began = time.perf_counter()
+        length = rows["length"].cast(pl.Int64).to_numpy()
+        heads, way = None if self._all_heads else self._heads, self.capturer.way
+        sink = Sink(rows, buffer, self._layers, heads, way.sinks)
+        tokens = examination.batch_tokens(self.device)
+        real = _real(rows)
+        batches = layout.batches(length, tokens, way.batching)
+        for batch in batches:
+            sink.begin(batch)
+            ids = rows["token_ids"][batch].to_list()
+            types = rows["type_ids"][batch].to_list()
+            self.capturer.forward(ids, None if types[0] is None else types, sink.take, real[batch])
+            self._on_batch(len(ids), float((length[batch] ** 2).sum()))
+        sink.finish()
+        self._refuse_unsound(rows, sink.off.cpu().numpy())
+        if not self._compared:
+            self._compare_one(
+                rows, max(batches, key=lambda batch: batch.stop - batch.start), buffer
+            )
+            self._compared = True
+        seconds = time.perf_counter() - began - sink.seconds
+        return _Computed(sink.statistics.cpu().numpy(), seconds)
+
+    def _compare_one(self, rows: pl.DataFrame, batch: slice, buffer: Buffer) -> None:
+        """CaptureError unless an input of a full batch has the maps that it has when run alone.
+
+        The model was examined with a few inputs; what it does only to many at once shows here.
+        """
+        at, n_inputs = (batch.start + batch.stop) // 2, batch.stop - batch.start
+        n, ids, types = (rows[column][at] for column in ("length", "token_ids", "type_ids"))
+        start = int(rows["cell"][at]) - int(rows["cell"][0])
+        off = 0.0
+
+        def compare(layer: int, weights: torch.Tensor) -> None:
+            nonlocal off
+            if (place := self._layers.get(layer)) is not None:
+                stored = buffer.maps[place, :, start : start + n * n].view(-1, n, n)
+                off = max(off, distance(stored, weights[0].index_select(0, self._heads)))
+
+        if n_inputs > 1:
+            given = None if types is None else [types.to_list()]
+            self.capturer.forward([ids.to_list()], given, compare, [_real(rows)[at]])
+        if not off <= ROW_OFF:  # NaN is wrong too
+            raise CaptureError(
+                f"The maps of example {rows['example'][at]} in a batch of {n_inputs} inputs differ by up "
+                f"to {off:.3g} from those of that input alone: what the model computes of an input "
+                "depends on the others in its batch, so nothing is stored; use another model."
+            )
+
+    def _refuse_unsound(self, rows: pl.DataFrame, off: np.ndarray[Any, Any]) -> None:
+        wrong = np.argwhere(~(off <= ROW_OFF))  # NaN is wrong too
+        if len(wrong):
+            i, layer, head = wrong[0]
+            raise CaptureError(
+                f"The map of example {rows['example'][int(i)]}, layer {list(self._layers)[layer]}, "
+                f"head {self.run.record['heads'][head]} has rows that do not sum to 1 (off by "
+                f"{off[i, layer, head]:.3g}): nothing of this block is stored; "
+                "`attnstore doctor MODEL` tells what is wrong with the model."
+            )
+
+    def _commit(
+        self,
+        number: int,
+        rows: pl.DataFrame,
+        statistics: Statistics,
+        written: dict[str, tuple[list[int], int]],
+    ) -> int:
+        """Once the shards are written: statistics, then the mark; returns the shards' bytes.
+
+        statistics: (inputs, layers, heads, len(STATISTICS)); written: as `write_block` gives it.
+        """
+        run, first = self.run, int(rows["cell"][0]) // layout.SHARD_CELLS
+        frame = self._map_stats(number, statistics, rows)
+        fragments.write(run.root, "map_stats", run.run, f"{number:06d}", frame)
+        row = {
+            "run_key": run.key, "block": number, "first_shard": first,
+            "n_shards": len(written["maps"][0]), "examples": len(rows),
+            "n_tokens": int(rows["length"].sum()),
+            "n_cells": int((rows["length"].cast(pl.Int64) ** 2).sum()),
+            "maps_crc32c": written["maps"][0], "received_crc32c": written["received"][0],
+            "maps_bytes": written["maps"][1], "received_bytes": written["received"][1],
+        }  # fmt: skip
+        mark = pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
+        fragments.write(run.root, "blocks", run.run, f"{number:06d}", mark)
+        return written["maps"][1] + written["received"][1]
+
+    def _map_stats(self, number: int, statistics: Statistics, rows: pl.DataFrame) -> pl.DataFrame:
+        """One row per map, ordered as the maps lie: layer, head, input."""
+        layers, heads = self.run.record["layers"], self.run.record["heads"]
+        n = len(rows)
+        flat = statistics.transpose(1, 2, 0, 3).reshape(-1, len(STATISTICS))
+        keys = {
+            "run_key": pl.repeat(self.run.key, len(flat), dtype=pl.UInt64, eager=True),
+            "block": pl.repeat(number, len(flat), dtype=pl.Int32, eager=True),
+            "layer": np.repeat(np.array(layers, np.int16), len(heads) * n),
+            "head": np.tile(np.repeat(np.array(heads, np.int16), n), len(layers)),
+            "example": np.tile(rows["example"].to_numpy(), len(layers) * len(heads)),
+        }
+        measures = {name: flat[:, i] for i, name in enumerate(STATISTICS)}
+        return pl.DataFrame({**keys, **measures}).with_columns(pl.col(STATISTICS).fill_nan(None))

@@ -1,0 +1,123 @@
+"""Runs, models and datasets of a store, by name and by identity.
+
+People name them (`minilm/mrpc`), their content identifies them: asking for the same again finds the
+same, other content under the same name becomes the next revision (`minilm/mrpc@2`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from dataclasses import fields
+from pathlib import Path
+
+import polars as pl
+
+from attnstore.capture.runs import Run
+from attnstore.datasets.corpora import Dataset
+from attnstore.errors import DamageError
+from attnstore.models.checkpoints import Checkpoint
+from attnstore.storage import array_shape, fragments
+from attnstore.storage.fragments import Fragment
+
+
+def find(root: Path, run_identity: str) -> Run | None:
+    """The run of that content, if the store has it planned and its record is sound."""
+    for fragment in fragments.listing(root, "runs"):
+        if fragment.part == run_identity[:16]:
+            try:
+                record = fragments.read(root, fragment).row(0, named=True)
+                if record.get("layout") is not None:  # which earlier versions did not write
+                    array_shape.of_record(fragment.owner, record)
+            except DamageError:
+                continue
+            if (record["identity"], record["run"]) == (run_identity, fragment.owner):
+                return Run(root, fragment.owner, record)
+    return None
+
+
+def keep_model(root: Path, checkpoint: Checkpoint) -> str:
+    """Describe a model in the store, under the registry's lock; returns its name there."""
+    others = _of_other_tokenizers(root, checkpoint)
+    name = owner(root, "models", checkpoint.name, checkpoint.fingerprint, others)
+    write_once(root, "models", name, checkpoint.fingerprint, _model_row(name, checkpoint))
+    return name
+
+
+def keep_dataset(root: Path, dataset: Dataset) -> str:
+    """Keep a dataset's rows in the store, under the registry's lock; returns its name there."""
+    name = owner(root, "datasets", dataset.name, dataset.fingerprint)
+    write_once(root, "datasets", name, dataset.fingerprint, _dataset_row(name, dataset))
+    write_once(root, "examples", name, dataset.fingerprint, _examples(name, dataset))
+    return name
+
+
+def _of_other_tokenizers(root: Path, checkpoint: Checkpoint) -> set[str]:
+    """Models of the store with these weights and another tokenizer: they are other models."""
+    found = set()
+    for fragment in fragments.listing(root, "models"):
+        if fragment.part == checkpoint.fingerprint[:16]:
+            with contextlib.suppress(DamageError):  # it is written anew
+                held = fragments.read(root, fragment)["tokenizer_fingerprint"][0]
+                if held != checkpoint.tokenizer_fingerprint:
+                    found.add(fragment.owner)
+    return found
+
+
+def owner(
+    root: Path, table: str, name: str, content: str, others: Collection[str] = frozenset()
+) -> str:
+    """The name under which some content is kept: `name`, or its next free revision `name@2`.
+
+    others: names that are of other content though their fragments look the same.
+    """
+    held = {f.owner: f for f in fragments.listing(root, table)}
+    number = 1
+    while True:
+        candidate = name if number == 1 else f"{name}@{number}"
+        free = candidate not in held or is_of(root, held[candidate], content)
+        if candidate not in others and free:
+            return candidate
+        number += 1
+
+
+def is_of(root: Path, fragment: Fragment, content: str) -> bool:
+    """Whether a record is of some content: its part is the beginning of the SHA-256, its row the whole."""
+    if fragment.part != content[:16]:
+        return False
+    try:
+        row = fragments.read(root, fragment).row(0, named=True)
+    except DamageError:
+        return True  # written anew
+    return bool(row.get("identity" if fragment.table == "runs" else "fingerprint") == content)
+
+
+def write_once(root: Path, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:
+    """Write a fragment unless it is there and sound; of a run, unless the record is of that name."""
+    found = [f for f in fragments.listing(root, table, owner) if f.part == content[:16]]
+    there = any(fragments.sound(root, f) for f in found)
+    if not there or (table == "runs" and find(root, content) is None):
+        fragments.write(root, table, owner, content[:16], rows)
+
+
+def _model_row(name: str, checkpoint: Checkpoint) -> pl.DataFrame:
+    row = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+    del row["name"], row["folder"]
+    return pl.DataFrame([{"model": name, **row}])
+
+
+def _dataset_row(name: str, dataset: Dataset) -> pl.DataFrame:
+    row = {
+        "dataset": name, "source": dataset.source, "split": dataset.split,
+        "fingerprint": dataset.fingerprint, "n_rows": len(dataset.frame), "n_empty": dataset.empty,
+        "text_column": dataset.text_column, "pair_column": dataset.pair_column,
+        "label_column": dataset.label_column,
+    }  # fmt: skip
+    return pl.DataFrame([row])
+
+
+def _examples(name: str, dataset: Dataset) -> pl.DataFrame:
+    return dataset.frame.select(
+        pl.lit(name).alias("dataset"), "example", "text", "text_pair", "label",
+        (~dataset.usable()).alias("empty"),
+    )  # fmt: skip

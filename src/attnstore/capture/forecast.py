@@ -1,0 +1,58 @@
+"""What a run will take, before it is run: tokens, bytes, and the room there is.
+
+Bytes follow from the plan, which is exact, and from what a weight took in the runs that were
+measured (docs/benchmarks.md); very peaked maps take less.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from attnstore.storage import s3
+
+BITS = {"float32": 27.4, "float16": 13.8, "compact": 5.2}
+"""Bits on disk of a stored weight: MiniLM on RTE (docs/benchmarks.md, "bits per stored weight")."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is left of a run.
+
+    examples, tokens, cells: exact, cells per layer and head; bytes: expected on disk; free: bytes of
+    the disk that are free, None for a bucket.
+    """
+
+    run: str
+    examples: int
+    tokens: int
+    cells: int
+    bytes: int
+    free: int | None
+
+    @property
+    def short(self) -> bool:
+        """Whether the disk has less room than it is expected to take."""
+        return self.free is not None and self.bytes > self.free
+
+
+def of(
+    root: Path, run: str, length: npt.NDArray[np.int32], n_maps: int, precision: str
+) -> Forecast:
+    """The forecast of inputs of some lengths (tokens) with n_maps maps each, in a store."""
+    lengths = length.astype(np.int64)
+    cells, tokens = int((lengths**2).sum()), int(lengths.sum())
+    n_bytes = n_maps * (cells * BITS[precision] / 8 + tokens * np.dtype(np.float32).itemsize)
+    return Forecast(run, len(lengths), tokens, cells, round(n_bytes), free(root))
+
+
+def free(root: Path) -> int | None:
+    """Bytes that are free where a store lies or will lie; None for a bucket."""
+    if not s3.of(root).near:
+        return None
+    there = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,216 @@
+"""Plan a run and write what describes it, before its first forward pass.
+
+The texts are tokenized and laid out, the model is loaded and examined with inputs of the run, and
+only then is anything written: a model that cannot be captured leaves nothing behind. The plan of
+every input is written first, the run's record last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from attnstore.capture import catalog, runs
+from attnstore.capture.runs import Run, Settings
+from attnstore.datasets.corpora import Dataset
+from attnstore.errors import ModelError, UsageError
+from attnstore.models import checkpoints
+from attnstore.models.checkpoints import Checkpoint
+from attnstore.naming import CAPTURE_VERSION
+from attnstore.storage import (
+    array_shape,
+    fragments,
+    index_rows,
+    layout,
+    leftovers,
+    location,
+    locks,
+    zarr_metadata,
+)
+
+if TYPE_CHECKING:
+    from attnstore.capture.examination import Examined
+    from attnstore.models.attention_hook import Capturer
+
+_PACKAGES = ("torch", "transformers", "tokenizers")
+"""Packages whose version a run records."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A run before it is registered.
+
+    run: as the store has it already, None for a new one; sound: whether nothing of it is missing;
+    inputs: its plan (None where it is sound); record: its row of `runs`, of a new one without the
+    names under which the store will keep it; checkpoint: with the sizes that the loaded model shows;
+    capturer: the model of a new run, examined and ready to run.
+    """
+
+    run: Run | None
+    sound: bool
+    identity: str
+    record: dict[str, Any]
+    checkpoint: Checkpoint
+    inputs: pl.DataFrame | None = None
+    capturer: Capturer | None = None
+
+
+def draft(
+    root: Path, checkpoint: Checkpoint, dataset: Dataset, settings: Settings, device: str = "auto"
+) -> Draft:
+    """Find a run or plan it, without writing anything.
+
+    The model of a new run is loaded and examined, on `device`. Raises ModelError, UsageError.
+    """
+    chosen = dataset.select(settings.limit, settings.seed)
+    if not len(chosen):
+        raise UsageError(
+            f"{dataset.source} has no row with text in {dataset.text_column!r}: nothing to ingest."
+        )
+    longest = settings.pad_to or settings.max_length
+    checkpoints.require_length(checkpoint, longest, "pad-to" if settings.pad_to else "max-length")
+    wanted = runs.identity(checkpoint, dataset, chosen, settings)
+    found = catalog.find(root, wanted)
+    if found is not None and _sound(root, found):
+        return Draft(found, True, wanted, found.record, checkpoint)
+    # A run that exists already needs neither torch nor transformers, which take seconds to import.
+    from attnstore.capture import examination
+
+    inputs = _plan_inputs(checkpoint, dataset, chosen, settings)
+    if found is not None:
+        return Draft(found, False, wanted, found.record, checkpoint, inputs)
+    examined = examination.examine(checkpoint, inputs, settings, device)
+    record = _record(examined, dataset, settings, wanted, inputs)
+    return Draft(None, False, wanted, record, examined.checkpoint, inputs, examined.capturer)
+
+
+def register(root: Path, dataset: Dataset, planned: Draft) -> Run:
+    """Write what describes a run, its record last; what is there and whole stays as it is."""
+    if planned.run is not None and planned.sound:
+        return planned.run
+    wanted, checkpoint = planned.identity, planned.checkpoint
+    with locks.registry(root), contextlib.ExitStack() as held:
+        found = catalog.find(root, wanted)  # another process may have planned it meanwhile
+        run = found.run if found else _name(root, f"{checkpoint.name}/{dataset.name}", wanted)
+        if found is None:  # a drop or a copy may be at work under that name
+            held.enter_context(locks.hold(location.run_lock(root, run), what=f"Run {run}"))
+        key = found.key if found else index_rows.run_key(run, wanted)
+        leftovers.discard(root, run, key)
+        names = {
+            "model": catalog.keep_model(root, checkpoint),
+            "dataset": catalog.keep_dataset(root, dataset),
+        }
+        record = found.record if found else planned.record | {"run": run, "run_key": key} | names
+        _write(root, run, record, planned.inputs)
+        return Run(root, run, record)
+
+
+def _sound(root: Path, run: Run) -> bool:
+    """Whether everything that `register` writes for a run is there and sound."""
+    model, dataset = run.record["model"], run.record["dataset"]
+    wanted = (("inputs", run.run), ("models", model), ("datasets", dataset), ("examples", dataset))
+    for table, owner in wanted:
+        found = fragments.listing(root, table, owner)
+        if len(found) != 1 or not fragments.sound(root, found[0]):
+            return False
+    return zarr_metadata.described(root, run.run)
+
+
+def _plan_inputs(
+    checkpoint: Checkpoint, dataset: Dataset, chosen: Any, settings: Settings
+) -> pl.DataFrame:
+    """Tokenise the chosen examples and lay them out."""
+    from attnstore.datasets import tokenize
+    from attnstore.models import loading
+
+    rows = dataset.frame[chosen]
+    tokenizer = loading.load_tokenizer(checkpoint)
+    inputs = tokenize.tokenise(rows, tokenizer, settings.max_length, settings.pad_to)
+    inputs = inputs.filter(~pl.col("empty")).drop("empty")
+    if inputs.is_empty():
+        raise UsageError(
+            f"No text of {dataset.source} gives a token with the tokenizer of {checkpoint.name}: "
+            "nothing to ingest."
+        )
+    _refuse_foreign_tokens(checkpoint, inputs)
+    plan = layout.plan(inputs["length"].to_numpy())
+    return inputs[plan.order].with_columns(
+        block=pl.Series(plan.block, dtype=pl.Int32),
+        cell=pl.Series(plan.cell, dtype=pl.Int64),
+        token_cell=pl.Series(plan.token, dtype=pl.Int64),
+    )
+
+
+def _refuse_foreign_tokens(checkpoint: Checkpoint, inputs: pl.DataFrame) -> None:
+    """ModelError for tokens or segments that the model has no row for."""
+    from attnstore.models import loading
+
+    highest = int(inputs["token_ids"].explode().to_numpy().max())
+    segment = int(inputs["type_ids"].list.max().fill_null(0).max())  # type: ignore[arg-type]
+    if highest >= checkpoint.vocab_size:
+        finding = f"gives token {highest} and the model has {checkpoint.vocab_size}"
+    elif segment > 1 and segment >= loading.segments(checkpoint):
+        finding = f"gives segment {segment} and the model has {loading.segments(checkpoint)}"
+    else:
+        return
+    raise ModelError(
+        f"The tokenizer of {checkpoint.name} {finding}: they do not belong together; copy the "
+        "tokenizer files from the model's own checkpoint."
+    )
+
+
+def _record(
+    examined: Examined, dataset: Dataset, settings: Settings, wanted: str, inputs: pl.DataFrame
+) -> dict[str, Any]:
+    """The row of `runs`, but for the names under which the store keeps run, model and dataset."""
+    way, checkpoint = examined.capturer.way, examined.checkpoint
+    length = inputs["length"].cast(pl.Int64)
+    usable = len(dataset.frame) - dataset.empty
+    sampled = settings.limit is not None and settings.limit < usable
+    chosen = settings.limit if sampled and settings.limit else usable
+    tokenless = chosen - len(inputs)
+    changed = runs.disabled(checkpoint, settings)
+    layers = sorted(set(settings.layers or way.layers))
+    heads = runs.kept(settings.heads, way.n_heads, "head")
+    plan, longest = layout.plan(length.to_numpy()), settings.pad_to or settings.max_length
+    return {
+        "identity": wanted, "precision": settings.precision, "max_length": settings.max_length,
+        "pad_to": settings.pad_to, "layers": layers, "heads": heads,
+        "disabled": changed, "disabled_value": settings.disable_value if changed else None,
+        "sample": settings.limit if sampled else None, "seed": settings.seed if sampled else None,
+        "planned": len(inputs), "n_tokens": int(length.sum()), "n_cells": int((length**2).sum()),
+        "n_blocks": plan.n_blocks, "n_empty": dataset.empty + tokenless,
+        "n_truncated": int(inputs["truncated"].sum()), "capture_version": CAPTURE_VERSION,
+        "captured": way.captured, "batching": way.batching, "sinks": way.sinks,
+        "attnstore_version": version("attnstore"),
+        **{f"{package}_version": version(package) for package in _PACKAGES},
+        "created": datetime.now(UTC).replace(tzinfo=None, microsecond=0),
+        "layout": array_shape.planned(settings.precision, layers, heads, plan.n_shards, longest).record,
+    }  # fmt: skip
+
+
+def _write(root: Path, run: str, record: dict[str, Any], inputs: pl.DataFrame | None) -> None:
+    """Describe the arrays of a run, then write its plan, then its record."""
+    assert inputs is not None  # a draft that is not sound has them
+    inputs = inputs.with_columns(pl.lit(record["run_key"], pl.UInt64).alias("run_key"))
+    n_shards = layout.plan(inputs["length"].to_numpy()).n_shards
+    shape = array_shape.planned(
+        record["precision"], record["layers"], record["heads"], n_shards,
+        record["pad_to"] or record["max_length"],
+    )  # fmt: skip
+    zarr_metadata.describe(root, run, shape)
+    catalog.write_once(root, "inputs", run, record["identity"], inputs)
+    row = pl.DataFrame([record], schema_overrides={"run_key": pl.UInt64})
+    catalog.write_once(root, "runs", run, record["identity"], row)
+
+
+def _name(root: Path, name: str, wanted: str) -> str:
+    """The name of a run to register: that of a damaged record of the same content, else a free one."""
+    same = [f.owner for f in fragments.listing(root, "runs") if catalog.is_of(root, f, wanted)]
+    return same[0] if same else catalog.owner(root, "runs", name, wanted)

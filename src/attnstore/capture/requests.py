@@ -1,0 +1,71 @@
+"""What an ingestion is asked for: every model found and every dataset read, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from attnstore.capture import runs
+from attnstore.capture.runs import Settings
+from attnstore.datasets import corpora
+from attnstore.datasets.corpora import Dataset
+from attnstore.errors import UsageError
+from attnstore.models import checkpoints
+from attnstore.models.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: every model with every dataset, all found and read."""
+
+    pairs: list[tuple[Checkpoint, Dataset]]
+    settings: Settings
+    device: str
+    base: str | None = None
+
+
+def find(
+    models: Sequence[str] | str,
+    datasets: Sequence[str] | str,
+    *,
+    split: str | None = None,
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | None = None,
+    device: str = "auto",
+    base: str | None = None,
+    **settings: Any,
+) -> Request:
+    """Find every model and read every dataset; nothing is written.
+
+    base: name or source of the model that these were trained from; None: what their folders say.
+
+    Raises ModelError, DatasetError; UsageError for a setting, or for one name given to two
+    different contents.
+    """
+    chosen = Settings(**settings)
+    models = [models] if isinstance(models, str) else models
+    datasets = [datasets] if isinstance(datasets, str) else datasets
+    found = [checkpoints.resolve(m) for m in models]
+    if base is not None:
+        found = [c if base in (c.name, c.source) else replace(c, base=base) for c in found]
+    loaded = [corpora.load(d, split=split, text=text, pair=pair, label=label) for d in datasets]
+    if not found or not loaded:
+        raise UsageError("Give at least one model (--model) and one dataset (--dataset).")
+    for checkpoint in found:
+        runs.disabled(checkpoint, chosen)
+    _refuse_same_name("model", [(c.name, c.identity, c.source) for c in found])
+    _refuse_same_name("dataset", [(d.name, d.fingerprint, d.source) for d in loaded])
+    return Request([(c, d) for c in found for d in loaded], chosen, device, base)
+
+
+def _refuse_same_name(what: str, named: list[tuple[str, str, str]]) -> None:
+    seen: dict[str, tuple[str, str]] = {}
+    for name, fingerprint, source in named:
+        held, first = seen.setdefault(name, (fingerprint, source))
+        if held != fingerprint:
+            raise UsageError(
+                f"Two {what}s with different content would both be called {name!r}: {first} and "
+                f"{source}; name them apart, as in --{what} {source}={name}-2."
+            )

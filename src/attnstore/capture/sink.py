@@ -1,0 +1,233 @@
+"""Where captured layers go: packed, measured and checked while they are in memory.
+
+Everything happens on the device of the forward pass, a stretch of inputs of equal length at a time,
+so that a GPU does it in a few calls and a CPU finds the weights in its cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from attnstore.capture.statistics import Marks, joined, measure
+from attnstore.naming import STATISTICS
+from attnstore.storage import layout
+
+_STRIPE_CELLS = 1 << 20
+"""Weights of a long map that are measured at once."""
+_TYPES = {"float32": torch.float32, "float16": torch.float16, "compact": torch.uint8}
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Room for one block, on the device and (the same memory on a CPU) on the host.
+
+    maps: (layers, heads, cells) as stored; received: (layers, heads, SHARD_TOKENS) float32.
+    """
+
+    maps: torch.Tensor
+    received: torch.Tensor
+    host_maps: torch.Tensor
+    host_received: torch.Tensor
+
+    @classmethod
+    def make(cls, shape: tuple[int, int, int], precision: str, device: torch.device) -> Buffer:
+        """A buffer for maps of `shape`; on a GPU, the host's side is page-locked."""
+        maps = torch.zeros(shape, dtype=_TYPES[precision], device=device)
+        received = torch.zeros((*shape[:2], layout.SHARD_TOKENS), device=device)
+        if device.type == "cpu":
+            return cls(maps, received, maps, received)
+        pinned = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in (maps, received)]
+        return cls(maps, received, *pinned)
+
+    def to_host(self) -> None:
+        """Bring the block to the host, and wait for it."""
+        if self.maps is not self.host_maps:
+            self.host_maps.copy_(self.maps, non_blocking=True)
+            self.host_received.copy_(self.received, non_blocking=True)
+            torch.cuda.current_stream(self.maps.device).synchronize()
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Inputs of one length in a batch.
+
+    batch: their rows in the batch; rows: in the block; cell, token: offsets in the block's
+    buffers; marks: what its tokens are.
+    """
+
+    batch: slice
+    rows: slice
+    length: int
+    cell: int
+    token: int
+    marks: Marks
+
+
+class Sink:
+    """Takes the layers of one block, batch by batch.
+
+    layers: which to keep, and where they go in the buffer; heads: which to keep (None: all); sinks:
+    whether rows may sum to less than 1.
+    statistics: (inputs, layers, heads, len(STATISTICS)); off: (inputs, layers, heads), see
+    `statistics.Measured`; seconds: time spent here.
+    """
+
+    def __init__(
+        self,
+        rows: pl.DataFrame,
+        buffer: Buffer,
+        layers: dict[int, int],
+        heads: torch.Tensor | None,
+        sinks: bool = False,
+    ) -> None:
+        self._buffer, self._layers, self._heads = buffer, layers, heads
+        self._sinks = sinks
+        device = buffer.maps.device
+        self._length = rows["length"].cast(pl.Int64).to_numpy()
+        self._cell = rows["cell"].to_numpy() - rows["cell"][0]
+        self._token = np.cumsum(self._length) - self._length
+        self._marks = _marks(rows, device)
+        self._stretches: list[_Stretch] = []
+        shape = (len(rows), *buffer.maps.shape[:2])
+        self.statistics = torch.empty((*shape, len(STATISTICS)), device=device)
+        self.off = torch.zeros(shape, device=device)
+        self.seconds = 0.0
+
+    def begin(self, batch: slice) -> None:
+        """Say which rows of the block the next forward pass runs over."""
+        self._stretches = []
+        for piece in layout.stretches(self._length[batch]):
+            first, last = batch.start + piece.start, batch.start + piece.stop
+            n, length, token = last - first, int(self._length[first]), int(self._token[first])
+            marks = [m[token : token + n * length].view(n, length) for m in self._marks]
+            self._stretches.append(
+                _Stretch(
+                    piece,
+                    slice(first, last),
+                    length,
+                    int(self._cell[first]),
+                    token,
+                    Marks.of(*marks),
+                )
+            )
+
+    def take(self, layer: int, weights: torch.Tensor) -> None:
+        """Keep one layer's weights (batch, heads, L, L) of the current batch."""
+        at = self._layers.get(layer)
+        if at is None:
+            return
+        began = time.perf_counter()
+        if self._heads is not None:
+            weights = weights.index_select(1, self._heads)
+        for stretch in self._stretches:
+            n = stretch.length
+            self._keep(at, stretch, weights[stretch.batch, :, :n, :n].contiguous())
+        self.seconds += time.perf_counter() - began
+
+    def _keep(self, at: int, stretch: _Stretch, weights: torch.Tensor) -> None:
+        """weights: (n, heads, L, L), without padding; `at`: the layer's place in the buffer."""
+        n, heads, length, _ = weights.shape
+        measured = measure(weights, stretch.marks, self._sinks)
+        stored = self._buffer.maps[at, :, stretch.cell : stretch.cell + n * length * length]
+        stored.view(heads, n, length, length).copy_(_encoded(weights, stored.dtype).transpose(0, 1))
+        received = self._buffer.received[at, :, stretch.token : stretch.token + n * length]
+        received.view(heads, n, length).copy_(measured.received.transpose(0, 1))
+        self.statistics[stretch.rows, at] = measured.statistics
+        self.off[stretch.rows, at] = measured.off
+
+    def finish(self) -> None:
+        """Clear what the block leaves unused of its buffers, and bring them to the host."""
+        self._buffer.maps[:, :, int((self._length**2).sum()) :] = 0
+        self._buffer.received[:, :, int(self._length.sum()) :] = 0
+        self._buffer.to_host()
+
+
+class LongSink:
+    """Takes the maps of one input longer than a shard, a few heads at a time, and passes them on.
+
+    keep: called with the layer's and the head's place in the run, and the map (L²,) as stored;
+    layers, heads: which to keep, and their places. statistics: (1, layers, heads, len(STATISTICS));
+    off: (1, layers, heads); received: (layers, heads, SHARD_TOKENS) float32, on the host.
+    """
+
+    def __init__(
+        self,
+        rows: pl.DataFrame,
+        layers: dict[int, int],
+        heads: dict[int, int],
+        precision: str,
+        device: torch.device,
+        keep: Callable[[int, int, npt.NDArray[Any]], None],
+        sinks: bool = False,
+    ) -> None:
+        self._layers, self._heads, self._keep_map = layers, heads, keep
+        self._sinks = sinks
+        self._type, self._length = _TYPES[precision], int(rows["length"][0])
+        self._marks = [mark.view(1, -1) for mark in _marks(rows, device)]
+        shape = (len(layers), len(heads))
+        self.statistics = torch.empty((1, *shape, len(STATISTICS)))
+        self.off = torch.zeros((1, *shape))
+        self.received = torch.zeros((*shape, layout.SHARD_TOKENS))
+        self.seconds = 0.0
+
+    def take(self, layer: int, first: int, weights: torch.Tensor) -> None:
+        """Keep some heads' weights (1, heads, L, L) of a layer, from head `first` on."""
+        if (at := self._layers.get(layer)) is None:
+            return
+        began = time.perf_counter()
+        for head, map_ in enumerate(weights[0], first):
+            if head in self._heads:
+                self._take(at, self._heads[head], map_)
+        self.seconds += time.perf_counter() - began
+
+    def _take(self, layer: int, head: int, weights: torch.Tensor) -> None:
+        """weights: (L, L); measured and encoded some rows at a time."""
+        stored = torch.empty(weights.shape, dtype=self._type, device=weights.device)
+        step = max(1, _STRIPE_CELLS // self._length)
+        parts = []
+        for start in range(0, self._length, step):
+            rows = slice(start, start + step)
+            stripe = weights[rows].contiguous()
+            marks = Marks.of(*self._marks, rows=rows)
+            parts.append(measure(stripe[None, None], marks, self._sinks))
+            stored[rows] = _encoded(stripe, self._type)
+        measured = joined(parts)
+        self.statistics[0, layer, head] = measured.statistics[0, 0].cpu()
+        self.off[0, layer, head] = measured.off[0, 0].cpu()
+        self.received[layer, head, : self._length] = measured.received[0, 0].cpu()
+        self._keep_map(layer, head, stored.view(-1).cpu().numpy())
+
+
+def _encoded(weights: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """What `codecs.encode` computes, on the device; the copy that follows casts the type.
+
+    torch's square root may miss the last bit, which moves a weight on the edge between two codes.
+    """
+    return weights.sqrt().mul_(255).round_() if kind == torch.uint8 else weights
+
+
+def distance(stored: torch.Tensor, weights: torch.Tensor) -> float:
+    """Largest distance of weights as they are stored from weights of the same shape.
+
+    Of `compact`, beyond what its 8 bits round off: √w/255 + 1/510².
+    """
+    if stored.dtype != torch.uint8:
+        return float((stored.float() - weights).abs().max())
+    off = stored.float().div_(255).square_().sub_(weights).abs_()
+    return float((off - weights.sqrt() / 255 - 1 / 510**2).clamp_min_(0).max())
+
+
+def _marks(rows: pl.DataFrame, device: torch.device) -> list[torch.Tensor]:
+    """Per token of the block, 1 where it is: in the second text, [CLS], [SEP], punctuation."""
+    kinds = rows["kinds"].explode().to_numpy()
+    segments = rows["segments"].explode().to_numpy()
+    masks = [segments == 1, kinds == "cls", kinds == "sep", kinds == "punctuation"]
+    return [torch.from_numpy(mask.astype(np.float32)).to(device) for mask in masks]

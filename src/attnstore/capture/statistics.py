@@ -1,0 +1,128 @@
+"""Measures of a map, computed at capture from the float32 weights, on their device.
+
+The columns are `names.STATISTICS`; `sql/schema/index/2-views.sql` says what each one means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import linear
+
+from attnstore.naming import STATISTICS
+
+_MAX = STATISTICS.index("max")
+_TINY = 1e-38  # keeps log finite where a weight is 0; 0 * log(tiny) is 0
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What `measure` has to know of the tokens of n inputs of one length L: made once for all layers.
+
+    by_segment: (n, 2, L) 1 where a token is of the first, of the second text; columns: (n, 2 L, 4)
+    turns column sums by text into attention to [CLS], to [SEP], to punctuation, within a text, NaN
+    to [CLS] or [SEP] where an input has none;
+    cells: (4, L²) turn a map into attention to the token itself, to the previous, to the next,
+    and the mean distance. Of some rows of long maps alone, R of L: (n, 2, R) and (4, R L).
+    """
+
+    by_segment: torch.Tensor
+    columns: torch.Tensor
+    cells: torch.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        segments: torch.Tensor,
+        to_cls: torch.Tensor,
+        sep: torch.Tensor,
+        stop: torch.Tensor,
+        *,
+        rows: slice = slice(None),
+    ) -> Marks:
+        """segments: (n, L) 0 or 1; then 1 where a token is [CLS], [SEP], punctuation; float32.
+
+        rows: those of the maps that are measured together; `joined` puts their measures together.
+        """
+        length = segments.shape[1]
+        by_segment = torch.stack((1 - segments, segments), dim=1)
+        nothing = torch.where(torch.stack((to_cls, sep)).any(-1), 0.0, torch.nan).unsqueeze(-1)
+        kinds = torch.stack((to_cls + nothing[0], sep + nothing[1], stop), dim=-1).repeat(1, 2, 1)
+        columns = torch.cat((kinds, by_segment.flatten(1).unsqueeze(-1)), dim=-1) / length
+        return cls(by_segment[:, :, rows], columns, _cells(length, rows, segments.device))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of n inputs of one length L, over H heads.
+
+    statistics: (n, H, len(STATISTICS)) float32; received: (n, H, L) float32, the mean of each
+    column; off: (n, H) float32, the largest distance of a row's sum from 1, or with sinks from the
+    range 0 to 1 (NaN if any is NaN).
+    """
+
+    statistics: torch.Tensor
+    received: torch.Tensor
+    off: torch.Tensor
+
+
+def _cells(length: int, rows: slice, device: torch.device) -> torch.Tensor:
+    """The `cells` of `Marks`, for some rows of maps of one length."""
+    at = torch.arange(length, dtype=torch.float32, device=device)
+    distance = (at - at[rows, None]).abs_().div_(length)
+    cells = torch.zeros((3, *distance.shape), device=device)
+    first = rows.start or 0
+    for cell, (to, count) in zip(
+        cells, ((0, length), (-1, length - 1), (1, length - 1)), strict=True
+    ):
+        if count:
+            cell.diagonal(first + to).fill_(1 / count)
+        else:
+            cell.fill_(torch.nan)  # a single token has no neighbour
+    return torch.cat((cells, distance[None])).view(4, -1)
+
+
+def measure(weights: torch.Tensor, marks: Marks, sinks: bool = False) -> Measured:
+    """Measure maps of one length, (n, H, L, L) float32, contiguous, or the rows of `marks` of them.
+
+    sinks: whether rows may sum to less than 1, what is missing being the share of attention sinks;
+    without them that share is no number (NaN). Every measure is a sum over rows with its divisor in
+    it, but for the largest weight, so that `joined` can put those of some rows together.
+    """
+    n, heads, _, length = weights.shape
+    flat = weights.view(n * heads, -1)
+    sums = torch.matmul(marks.by_segment.unsqueeze(1), weights)  # (n, H, 2, L)
+    columns = torch.bmm(sums.view(n, heads, 2 * length), marks.columns)
+    cells = linear(flat, marks.cells).view(n, heads, 4)
+    entropy = _entropy(flat).view(n, heads, 1) / length
+    largest = flat.amax(1).view(n, heads, 1)
+    received = sums.sum(2) / length
+    # In the order of names.STATISTICS.
+    missing = 1 - weights.sum(-1)
+    sink = missing.sum(-1, keepdim=True) / length if sinks else torch.full_like(largest, torch.nan)
+    first = received[..., :1]
+    measures = (entropy, cells[..., :3], columns, cells[..., 3:], largest, first, sink)
+    off = torch.maximum(-missing, missing - 1).clamp_min_(0) if sinks else missing.abs_()
+    return Measured(torch.cat(measures, dim=-1), received, off.amax(-1))
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """The measures of whole maps from those of their rows, each row in one part."""
+    statistics = torch.stack([part.statistics for part in parts])
+    whole = statistics.sum(0)
+    whole[..., _MAX] = statistics[..., _MAX].amax(0)
+    received = torch.stack([part.received for part in parts]).sum(0)
+    return Measured(whole, received, torch.stack([part.off for part in parts]).amax(0))
+
+
+def _entropy(flat: torch.Tensor) -> torch.Tensor:
+    """Sum over a map of -w ln w, in nats: (maps, L²) to (maps,)."""
+    logs = flat.clamp_min(_TINY)
+    if logs.device.type == "cpu":
+        np.log(logs.numpy(), out=logs.numpy())  # in a third of torch's time
+    else:
+        logs.log_()
+    return logs.mul_(flat).sum(1).neg_()

@@ -1,1 +1,0 @@
-"""Keeping a store in order and taking it elsewhere: orphans, copies, exports."""

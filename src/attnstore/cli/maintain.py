@@ -1,0 +1,96 @@
+"""The commands that keep a store in order: `verify`, `reindex`, `drop` and `gc`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import polars as pl
+from rich.console import Console
+
+from attnstore.cli.progress import bar
+from attnstore.cli.reading import reading
+from attnstore.display import row_formats
+from attnstore.formatting import size
+from attnstore.maintenance import orphans
+from attnstore.storage import index, location
+
+
+@click.command()
+@click.pass_obj
+def verify(store: str) -> None:
+    """Compare every byte and row with what was committed; exit 1 where something is damaged.
+
+    \b
+    Example: attnstore verify
+    """
+    from attnstore.maintenance.verify import verify as examine  # imports zarr
+
+    with Console(stderr=True).status("verifying") as status:
+        report = examine(store, lambda run, i, n: status.update(f"{run}: block {i} of {n}"))
+    for note in report.notes:
+        click.echo(f"attnstore: note: {note}", err=True)
+    for finding in report.findings:
+        click.echo(str(finding))
+    if report.findings:
+        sys.exit(1)
+    click.echo(f"Sound: {report.checked}.")
+
+
+@click.command()
+@click.pass_obj
+def reindex(store: str) -> None:
+    """Make the index anew from the fragments.
+
+    \b
+    Example: attnstore reindex
+    """
+    with Console(stderr=True).status("making the index anew"):
+        change = index.rebuild(location.find(store))
+    click.echo(f"The index is made anew from {change.loaded} fragments.")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def drop(store: str, run: str, yes: bool) -> None:
+    """Delete a run and its maps.
+
+    \b
+    Example: attnstore drop minilm/sample --yes
+    """
+    with reading(store) as opened:
+        record = opened.run(run).record
+        held = f"{run} ({record['stored']:,} examples, {size(record['bytes'])})"
+        if not yes:
+            click.confirm(f"Delete {held}?", abort=True)
+        opened.drop(run)
+    click.echo(f"Deleted {held}.")
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only tell what would be moved.")
+@click.pass_obj
+def gc(store: str, dry_run: bool) -> None:
+    """Move files that nothing refers to into a folder of the store, and tell why; deletes nothing.
+
+    \b
+    Example: attnstore gc --dry-run
+    """
+    with bar("moving") as progress:
+        found = orphans.collect(store, dry_run, progress)
+    for note in found.notes:
+        click.echo(f"attnstore: note: {note}", err=True)
+    if not found.files:
+        click.echo("Nothing in the store is without use.")
+        return
+    shown = found.summary().with_columns(pl.col("bytes").map_elements(size, pl.String))
+    row_formats.emit(shown, None, None)
+    if found.folder is None:
+        click.echo("Nothing was moved; leave out --dry-run to move them aside.")
+    else:
+        click.echo(
+            f"Moved to {store.rstrip('/')}/{found.folder}, with the reasons in {orphans.REASONS}; delete that folder "
+            "when nothing is missed, or copy it over the store to bring everything back."
+        )

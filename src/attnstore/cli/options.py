@@ -1,0 +1,157 @@
+"""The options that commands share: of an ingestion, of scoring with heads disabled, of a question."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from attnstore.display import row_formats
+from attnstore.errors import UsageError
+from attnstore.head_sets import UNIFORM, VALUES
+from attnstore.naming import PRECISIONS
+from attnstore.query import process_memory
+from attnstore.specs import parse_numbers
+
+Command = Callable[..., Any]
+
+
+def _numbers(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else parse_numbers(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+store_option = click.option("--store", envvar="ATTNSTORE_STORE", default="storage",
+                            show_default=True, metavar="DIR",
+                            help="The store; also from ATTNSTORE_STORE.")  # fmt: skip
+
+_MAX_LENGTH = click.option("--max-length", type=int, default=128, show_default=True,
+                           metavar="TOKENS", help="Longer inputs are truncated, and counted.")  # fmt: skip
+_SPLIT = click.option("--split", metavar="SPLIT",
+                      help="Split of the source.  [default: validation]")  # fmt: skip
+_SEED = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample.")
+_DEVICE = click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto",
+                       show_default=True, help="Where the forward passes run.")  # fmt: skip
+_VALUE = click.option("--value", type=click.Choice(VALUES), default=UNIFORM, show_default=True,
+                      help="uniform: 1/L to every real token; zero: no output.")  # fmt: skip
+_COLUMNS = (
+    click.option("--text", metavar="COLUMN", help="Column of the text, where it has another name."),
+    click.option("--pair", metavar="COLUMN", help="Column of the second text."),
+    click.option("--label", metavar="COLUMN", help="Column of the label."),
+)
+
+_OPTIONS = (
+    click.option("--model", "models", multiple=True, required=True, metavar="MODEL[=NAME]",
+                 help="Hub id (id@revision), folder or package:NAME; several times for several."),
+    click.option("--dataset", "datasets", multiple=True, required=True, metavar="DATASET[=NAME]",
+                 help="glue/<task>, a file, a folder, a Hub id, or sample; may be repeated."),
+    click.option("--base", metavar="NAME",
+                 help="Model of the store that these were trained from, for drift."),
+    _SPLIT,
+    click.option("--limit", type=int, metavar="N", help="A random sample of N examples."),
+    _SEED,
+    _MAX_LENGTH,
+    click.option("--pad-to", type=int, metavar="TOKENS",
+                 help="Pad every input to that length, to compare with padded results."),
+    click.option("--precision", type=click.Choice(PRECISIONS), default="float16",
+                 show_default=True, help="How weights are stored."),
+    _DEVICE,
+    click.option("--layers", callback=_numbers, metavar="0,2-5",
+                 help="Layers to keep, from 0.  [default: all]"),
+    click.option("--heads", callback=_numbers, metavar="0,2-5",
+                 help="Heads of each layer to keep, from 0.  [default: all]"),
+    click.option("--disable", metavar="0.3,2.11",
+                 help="Heads (LAYER.HEAD, from 0; 4.* for a layer) to disable in the model."),
+    click.option("--disable-value", type=click.Choice(VALUES), default=UNIFORM, show_default=True,
+                 help="uniform: 1/L to every real token; zero: no output."),
+    *_COLUMNS,
+)  # fmt: skip
+
+_SCORED = (
+    click.option("--model", required=True, metavar="CHECKPOINT[=NAME]",
+                 help="A checkpoint with a task's head: a folder, Hub id or package:NAME."),
+    click.option("--dataset", required=True, metavar="DATASET[=NAME]",
+                 help="A labelled dataset: glue/<task>, a file, a folder or a Hub id."),
+    _SPLIT,
+    click.option("--limit", type=int, default=1000, show_default=True, metavar="N",
+                 help="At most N examples, a random sample of more."),
+    _SEED,
+    _MAX_LENGTH,
+    _VALUE,
+    _DEVICE,
+    click.option("--tokens", type=int, metavar="N",
+                 help="Tokens in one forward pass, all settings counted.  [default: 4096 on a CPU]"),
+    click.option("--memory", type=int, default=1024, show_default=True, metavar="MIB",
+                 help="For hidden states that are kept; without room they are computed again."),
+    *_COLUMNS,
+)  # fmt: skip
+
+
+def scored_options(command: Command) -> Command:
+    """Give a click command the options of scoring a classifier with heads disabled."""
+    for option in reversed(_SCORED):
+        command = option(command)
+    return command
+
+
+_DRY_RUN = click.option("--dry-run", is_flag=True,
+                        help="Only say what it would take: tokens, bytes and free disk.")  # fmt: skip
+
+
+def ingest_options(command: Command) -> Command:
+    """Give a click command the options of an ingestion, named as the arguments of `ingest`."""
+    for option in (_DRY_RUN, *reversed(_OPTIONS)):
+        command = option(command)
+    return command
+
+
+def parameters(
+    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, Any]:
+    """`k=v` of each --param: JSON where v is some (numbers, true, null, "text", lists), else text."""
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--param {text} names no value; write --param name=value.")
+        if name in found:
+            raise UsageError(f"--param {name} is given twice; give it once.")
+        found[name] = _value(said(value))
+    return found
+
+
+def said(text: str) -> str:
+    """An argument as UTF-8, where the locale took its bytes for something else."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, dict) else value
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is text here: JSON has no such number")
+
+
+param_option = click.option("--param", "params", multiple=True, callback=parameters, metavar="K=V",
+                            help="Value of $K in the SQL; several times for several.")  # fmt: skip
+format_option = click.option("--format", "form", type=click.Choice(row_formats.FORMATS),
+                             help="How to show the rows.  [default: table]")  # fmt: skip
+rows_out_option = click.option("--out", metavar="FILE",
+                              help="Write the rows there; its ending names the format.")  # fmt: skip
+memory_option = click.option("--memory", type=click.IntRange(64), default=process_memory.MEMORY >> 20,
+                            show_default=True, metavar="MIB", help="Memory that the question may take.")  # fmt: skip

@@ -1,0 +1,87 @@
+"""The commands that show: `runs`, `show` and `figure`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import polars as pl
+from rich.console import Console
+
+from attnstore.cli.options import parameters
+from attnstore.cli.reading import answer, reading
+from attnstore.display import row_formats, terminal
+from attnstore.formatting import size
+
+
+@click.command()
+@click.pass_obj
+def runs(store: str) -> None:
+    """List the runs.
+
+    \b
+    Example: attnstore runs
+    """
+    with reading(store) as opened:
+        shown = opened.runs().select(
+            "run", "state", "stored", "planned", pl.col("n_layers").alias("layers"),
+            pl.col("n_heads").alias("heads"), "precision", "max_length",
+            pl.col("bytes").map_elements(size, pl.String).alias("on disk"), "bits_per_weight",
+        )  # fmt: skip
+    row_formats.emit(shown, None, None)
+
+
+@click.command()
+@click.argument("run")
+@click.argument("example", type=int)
+@click.argument("layer", type=int)
+@click.argument("head", type=int)
+@click.option("--out", metavar="FILE", help="Write a figure there: .png, .svg or .pdf.")
+@click.pass_obj
+def show(store: str, run: str, example: int, layer: int, head: int, out: str | None) -> None:
+    """Show one map as a picture; layers and heads count from 0.
+
+    \b
+    Example: attnstore show minilm/sample 3 2 5 --out map.png
+    """
+    if out:
+        from attnstore.plotting import figures  # matplotlib takes long to import
+
+        figures.kind_of(out)
+    with reading(store) as opened:
+        found = opened.map(run, example, layer, head)
+    if out:
+        click.echo(
+            figures.save(figures.attention_map(found.weights, found.texts, found.title), out)
+        )
+        return
+    console = Console()
+    colour = console.color_system in ("256", "truecolor")
+    console.print(found.title, markup=False, highlight=False, style="bold")
+    console.print(terminal.picture(found.weights, found.texts, console.width, colour))
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--param", "params", multiple=True, callback=parameters, metavar="K=V",
+              help="A choice of the figure, such as run; several times for several.")  # fmt: skip
+@click.option("--out", metavar="FILE", help="A .png, .svg or .pdf file.  [default: NAME.png]")
+@click.pass_obj
+def figure(store: str, name: str | None, params: dict[str, Any], out: str | None) -> None:
+    """Draw a figure of the paper; without NAME, list them.
+
+    \b
+    Example: attnstore figure frame_heads --param run=minilm/framenet --out frame_heads.svg
+    """
+    from attnstore.paper import gallery
+    from attnstore.plotting import figures  # matplotlib takes long to import
+
+    if name is None:
+        row_formats.emit(gallery.listing(), None, None)
+        return
+    out = out or f"{name}.png"
+    figures.kind_of(out)
+    with reading(store) as opened:
+        drawing = answer(lambda: gallery.draw(opened, name, **params))
+    click.echo(drawing.caption, err=True)
+    click.echo(figures.save(drawing.figure, out))

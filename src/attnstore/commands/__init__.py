@@ -1,1 +1,0 @@
-"""The command line, and what the flows share with it."""

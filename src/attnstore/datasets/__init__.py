@@ -1,0 +1,1 @@
+"""Texts: readers of datasets, their class names, tokenizing."""

@@ -1,0 +1,158 @@
+"""The sentences of a CoNLL-U file (Universal Dependencies): their texts and their words.
+
+The format: https://universaldependencies.org/format.html. Enhanced dependencies are left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from attnstore.datasets.annotations import Word
+from attnstore.errors import DatasetError
+
+_TEXT = re.compile(r"#\s*text\s*=")
+_ID = re.compile(r"(\d{1,9})(?:-(\d{1,9})|(\.\d{1,9}))?", re.ASCII)
+"""The number of a word, of a multiword token 3-4 or of an empty node 8.1."""
+_FIELDS = 10
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A sentence: its `# text =` comment, else its surface forms joined, and its words."""
+
+    text: str
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The lines of a sentence; where: file and line after its last token, for errors."""
+
+    comment: str | None
+    tokens: list[list[str]]
+    where: str
+
+    @property
+    def text(self) -> str:
+        return self.comment or _surface(self.tokens)
+
+
+def sentences(lines: Iterable[str], source: str) -> list[str]:
+    """One text per sentence.
+
+    `source` names the file in errors. Raises DatasetError, with the line, for anything that is
+    neither a comment, a blank line nor a token of ten fields.
+    """
+    return [block.text for block in _blocks(lines, source)]
+
+
+def trees(lines: Iterable[str], source: str) -> list[Tree]:
+    """One tree per sentence, in the order of `sentences`.
+
+    Raises DatasetError also where a form is not in the text or a head is not in the sentence.
+    """
+    return [Tree(block.text, tuple(_words(block))) for block in _blocks(lines, source)]
+
+
+def _blocks(lines: Iterable[str], source: str) -> Iterator[_Block]:
+    comment: str | None = None
+    tokens: list[list[str]] = []
+    last = covered = 0  # number of the last word; end of the last multiword token
+    for number, line in enumerate(itertools.chain(lines, [""]), start=1):
+        where = f"{source}, line {number}"
+        if not line.strip():
+            if covered > last:
+                raise DatasetError(
+                    f"{where}: a multiword token of the sentence before it ends with word {covered}, "
+                    f"and its last word is {last}; mend the file"
+                )
+            if tokens:  # comments alone, as at the top of a file, are no sentence
+                yield _Block(comment, tokens, where)
+            comment, tokens, last, covered = None, [], 0, 0
+        elif line.startswith("#"):
+            found = _TEXT.match(line)
+            comment = line[found.end() :].strip() if found else comment
+        else:
+            fields, first, end = _token(line, where)
+            if first is not None and (first != last + 1 or (end is not None and first <= covered)):
+                raise DatasetError(
+                    f"{where}: token {fields[0]} comes after word {last}; number the words of a "
+                    "sentence from 1, a multiword token before its words"
+                )
+            last = first if first is not None and end is None else last
+            covered = end or covered
+            tokens.append(fields)
+
+
+def _token(line: str, where: str) -> tuple[list[str], int | None, int | None]:
+    """The fields of a token, the word that it is or begins with (an empty node: None), and the word
+    that it ends with if it is a multiword token."""
+    fields = line.split("\t", _FIELDS)
+    number = _ID.fullmatch(fields[0]) if len(fields) == _FIELDS else None
+    if number is None:
+        raise DatasetError(
+            f"{where}: {line[:40]!r} is not a CoNLL-U token ({_FIELDS} fields between tabs, the "
+            "first a number); mend the line, or give the texts as a .txt file"
+        )
+    if number[2] and int(number[2]) <= int(number[1]):
+        raise DatasetError(
+            f"{where}: the multiword token {fields[0]} does not go from a word to a later one; mend "
+            "its number"
+        )
+    first = None if number[3] else int(number[1])
+    return fields, first, int(number[2]) if number[2] else None
+
+
+def _surface(tokens: Iterable[list[str]]) -> str:
+    """The sentence as written: a multiword token replaces its words, empty nodes have no form."""
+    parts = [
+        form if "SpaceAfter=No" in misc.split("|") else f"{form} "
+        for _, form, misc in _written(tokens)
+    ]
+    return "".join(parts).strip()
+
+
+def _written(tokens: Iterable[list[str]]) -> Iterator[tuple[range, str, str]]:
+    """The tokens as written: the numbers of the words each stands for, its form, its MISC."""
+    covered = 0  # the last word that a multiword token has written already
+    for number, form, *_, misc in tokens:
+        first, _, last = number.partition("-")
+        if "." in first or (not last and int(first) <= covered):
+            continue
+        covered = int(last or first)
+        yield range(int(first), covered + 1), form, misc
+
+
+def _words(block: _Block) -> Iterator[Word]:
+    """The words of a sentence; those of a multiword token share its characters."""
+    ranges = _ranges(block)
+    rows = [fields for fields in block.tokens if fields[0].isdecimal()]
+    place = {str(int(fields[0])): n for n, fields in enumerate(rows)}
+    for number, _, _, upos, xpos, _, head, relation, _, _ in rows:
+        if head not in ("0", "_") and head not in place:
+            raise DatasetError(
+                f"{block.where}: the sentence before it has no word {head}, the head of its word "
+                f"{number}; mend the file"
+            )
+        start, end = ranges[int(number)]
+        tag, universal, name = ("" if label == "_" else label for label in (xpos, upos, relation))
+        yield Word(start, end, tag, universal, name, place.get(head))
+
+
+def _ranges(block: _Block) -> dict[int, tuple[int, int]]:
+    """Where each word stands in the text: its forms are found from left to right."""
+    found: dict[int, tuple[int, int]] = {}
+    at, text = 0, block.text
+    for words, form, _ in _written(block.tokens):
+        start = text.find(form, at)
+        if start < 0:
+            raise DatasetError(
+                f"{block.where}: the form {form!r} of the sentence before it is not in its text "
+                f"after {text[:at][-20:]!r}; mend the `# text =` comment"
+            )
+        at = start + len(form)
+        found |= dict.fromkeys(words, (start, at))
+    return found

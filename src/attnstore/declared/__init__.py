@@ -1,0 +1,1 @@
+"""Declared state: attnstore.toml, what is missing or stale, and the refresh that fixes it."""

@@ -1,0 +1,300 @@
+"""`attnstore.toml`: what a store should hold, read and validated.
+
+    declared = read("attnstore.toml")
+
+Every path in it is relative to the file's folder. A mistake is one sentence that names the file,
+the line and the key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+
+from attnstore.capture.runs import Settings
+from attnstore.declared import config_errors, toml_lines
+from attnstore.errors import UsageError
+from attnstore.experiments.patterns import stored_classes
+from attnstore.models.locations import PACKAGE
+from attnstore.naming import near
+from attnstore.query import analyses
+from attnstore.specs import check_name
+from attnstore.storage import location
+
+FILE = "attnstore.toml"
+
+Name = Annotated[str, AfterValidator(check_name)]
+
+
+def _pattern(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression ({error})") from error
+    if groups != 1:
+        raise ValueError(f"{text!r} has {groups} groups in parentheses; write one, for the step")
+    return text
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_zero(cls, given: Any) -> Any:
+        for key, value in given.items() if isinstance(given, dict) else ():
+            if isinstance(value, str) and "\0" in value:
+                raise ValueError(f"{key} holds the character \\u0000, which no name or path has")
+        return given
+
+
+class Models(_Table):
+    """One model, or the checkpoints of a training. Exactly one of id, folder, package, glob.
+
+    base: name of the [[models]] that it was trained from, or the id that stands in its config;
+    step: a regular expression over a folder's name whose group is the step, where there is no
+    trainer_state.json; such a folder is complete without one.
+    """
+
+    name: Name
+    id: str | None = None
+    revision: str | None = None
+    folder: str | None = None
+    package: str | None = None
+    glob: str | None = None
+    base: str | None = None
+    step: Annotated[str, AfterValidator(_pattern)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Models:
+        given = [k for k in ("id", "folder", "package", "glob") if getattr(self, k) is not None]
+        if len(given) != 1:
+            said = f"has {' and '.join(given)}" if given else "says not where the model is"
+            raise ValueError(f"{said}; give exactly one of id, folder, package and glob")
+        if self.revision is not None and self.id is None:
+            raise ValueError("has a revision, which only a model with an id has; leave it out")
+        if self.step is not None and self.glob is None:
+            raise ValueError("has a step, which only checkpoints with a glob have; leave it out")
+        return self
+
+    @property
+    def spec(self) -> str:
+        """A model that is not a glob, as the command line writes it."""
+        if self.id is not None:
+            return self.id + (f"@{self.revision}" if self.revision else "")
+        return f"{PACKAGE}{self.package}" if self.package is not None else str(self.folder)
+
+
+class Data(_Table):
+    """One dataset: what `--dataset` takes, and its columns."""
+
+    name: Name
+    source: str
+    split: str | None = None
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+
+class Ingest(_Table):
+    """Which models to run over which datasets (all, unless some are named), and how."""
+
+    models: tuple[str, ...] | None = None
+    datasets: tuple[str, ...] | None = None
+    max_length: int = 128
+    pad_to: int | None = None
+    precision: Literal["float32", "float16", "compact"] = "float16"
+    limit: int | None = None
+    seed: int = 0
+    layers: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _settings(self) -> Ingest:
+        self.settings()
+        return self
+
+    def settings(self) -> Settings:
+        """As an ingestion takes them."""
+        return Settings(**self.model_dump(exclude={"models", "datasets"}))
+
+
+class Annotate(_Table):
+    """Which datasets to annotate (all, unless some are named), and with what."""
+
+    with_: tuple[str, ...] = Field(alias="with", min_length=1)
+    datasets: tuple[str, ...] | None = None
+    as_published: bool = False
+
+
+class Classify(_Table):
+    """Every run whose name fits the pattern `runs` has the pattern classes of its maps by a network:
+    that of a file, by default the package's."""
+
+    runs: str = "*"
+    network: str | None = None
+
+
+def _known_analysis(name: str) -> str:
+    known = analyses.listing()
+    if name not in known:
+        raise ValueError(f"{name!r} is no file of sql/analysis{near(name, known)}")
+    return name
+
+
+class Analysis(_Table):
+    """An analysis to keep current for every run whose name fits the pattern `runs`."""
+
+    name: Annotated[str, AfterValidator(_known_analysis)]
+    runs: str = "*"
+    params: dict[str, str | int | float | bool] = {}
+
+    @model_validator(mode="after")
+    def _known_params(self) -> Analysis:
+        known = [p.name for p in analyses.find(self.name).parameters]
+        for name in self.params:
+            if name not in known:
+                listed = f"; it takes {', '.join(known) or 'none'}"
+                raise ValueError(
+                    f"has params.{name}, which {self.name} does not take{near(name, known) or listed}"
+                )
+        return self
+
+
+class Drift(_Table):
+    """What to tell about heads that moved: how many, and below which mean cosine to warn."""
+
+    most: int = Field(default=10, ge=1)
+    alert_below_base: float | None = Field(default=None, ge=0, le=1)
+    alert_below_previous: float | None = Field(default=None, ge=0, le=1)
+
+
+class Declaration(_Table):
+    """The whole file. settle: seconds without a change before a folder of
+    weights is read; results: folder of the analyses; report: folder of the report, None for none;
+    classify: None where maps are not classified."""
+
+    store: str
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    settle: float = Field(default=5.0, ge=0)
+    results: str = "output/results"
+    report: str | None = None
+    models: tuple[Models, ...] = Field(min_length=1)
+    datasets: tuple[Data, ...] = Field(min_length=1)
+    ingest: tuple[Ingest, ...] = (Ingest(),)
+    annotate: tuple[Annotate, ...] = ()
+    classify: Classify | None = None
+    analyses: tuple[Analysis, ...] = ()
+    drift: Drift = Drift()
+    _folder: Path = PrivateAttr(Path())
+
+    def path(self, written: str) -> Path:
+        """A path of the file, absolute."""
+        return (self._folder / os.path.expanduser(written)).absolute()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file, where its relative paths begin."""
+        return self._folder
+
+    @property
+    def root(self) -> Path:
+        """The folder of the store; of a bucket, its local side."""
+        return location.locate(self.store if "://" in self.store else self.path(self.store))
+
+    @property
+    def network(self) -> Path | None:
+        """The file of the network that classifies, None for the package's."""
+        if self.classify is None or self.classify.network is None:
+            return None
+        return self.path(self.classify.network)
+
+
+def read(path: str | Path = FILE) -> Declaration:
+    """Read and validate a file. Raises UsageError."""
+    file = Path(path).expanduser()
+    try:
+        text = file.read_text("utf-8-sig")  # Windows' editors begin a file with a mark
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(
+            f"{file} cannot be read ({reason}); `attnstore init` writes one to begin with."
+        ) from error
+    try:
+        declared = Declaration(**tomllib.loads(text))
+        declared._folder = file.absolute().parent
+    except ValidationError as error:
+        raise UsageError(config_errors.sentence(file, text, error.errors(), _keys)) from error
+    except RecursionError as error:
+        raise UsageError(
+            f"{file} is nested too deeply; `attnstore init` shows its form."
+        ) from error
+    except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
+        raise UsageError(f"{file} is no TOML: {error}.") from error
+    _refuse_unknown_names(file, text, declared)
+    _refuse_no_network(file, text, declared)
+    return declared
+
+
+_TABLES: dict[str, type[_Table]] = {
+    "models": Models, "datasets": Data, "ingest": Ingest, "annotate": Annotate,
+    "classify": Classify, "analyses": Analysis, "drift": Drift,
+}  # fmt: skip
+
+
+def _keys(place: tuple[str | int, ...]) -> list[str]:
+    """The keys that the table of a place may have."""
+    table = _TABLES.get(str(place[0]), Declaration) if len(place) > 1 else Declaration
+    return [f.alias or name for name, f in table.model_fields.items()]
+
+
+def _refuse_unknown_names(file: Path, text: str, declared: Declaration) -> None:
+    """Names must be there once, and what refers to one must mean one that is there."""
+
+    def refuse(what: str, *place: str | int) -> None:
+        raise UsageError(
+            f"{config_errors.where(file, toml_lines.line_of(text, place), place)} {what}."
+        )
+
+    known: dict[str, list[str]] = {}
+    for table in ("models", "datasets"):
+        known[table] = []
+        for i, entry in enumerate(getattr(declared, table)):
+            if entry.name in known[table]:
+                refuse(
+                    f"{entry.name!r} is the name of another one too; change it", table, i, "name"
+                )
+            known[table].append(entry.name)
+    users: list[tuple[str, int, Any]] = [("ingest", i, e) for i, e in enumerate(declared.ingest)]
+    users += [("annotate", i, e) for i, e in enumerate(declared.annotate)]
+    for table, i, entry in users:
+        for key in known:
+            for name in getattr(entry, key, None) or ():
+                if name not in known[key]:
+                    listed = near(name, known[key]) or f"; there are {', '.join(known[key])}"
+                    refuse(f"there is no [[{key}]] with the name {name!r}{listed}", table, i, key)
+
+
+def _refuse_no_network(file: Path, text: str, declared: Declaration) -> None:
+    """What classifies must be there and be a network."""
+    if declared.network is None:
+        return
+    place = ("classify", "network")
+    try:
+        stored_classes.fingerprint(declared.network)
+    except UsageError as error:
+        where = config_errors.where(file, toml_lines.line_of(text, place), place)
+        raise UsageError(f"{where} {error}") from error

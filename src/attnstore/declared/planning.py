@@ -1,0 +1,252 @@
+"""What is declared against what a store holds: missing, stale, no longer declared.
+
+    found = plan(read("attnstore.toml"))
+    found.table()
+
+Nothing is written but the memory of `readiness`. What a run will cost is estimated from the last
+ingestions of the store, those of this machine first.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from attnstore import store as stores
+from attnstore.capture import catalog, runs
+from attnstore.capture.runs import Settings
+from attnstore.datasets import corpora
+from attnstore.datasets.corpora import Dataset
+from attnstore.declared import costs, run_matching, staleness
+from attnstore.declared.config import Declaration, Ingest
+from attnstore.declared.plan_parts import Pair, Plan, Row
+from attnstore.declared.readiness import Candidate, candidates
+from attnstore.declared.seen import Seen
+from attnstore.errors import AttnstoreError, DatasetError, ModelError, StoreError, UsageError
+from attnstore.models.checkpoints import Checkpoint
+from attnstore.query import analyses
+from attnstore.storage import fragments, location
+
+
+def plan(declared: Declaration, retry: bool = False) -> Plan:
+    """Compare a declaration with its store, which need not exist yet.
+
+    retry: plan again what was refused before.
+    Raises UsageError, DatasetError (a declared dataset cannot be read).
+    """
+    found = candidates(declared)
+    root = declared.root if location.exists(declared.root) else None
+    datasets = {d.name: _load(declared, d.name) for d in declared.datasets}
+    known, seen = _known(root), None if retry else Seen(declared.root)
+    pairs: list[Pair] = []
+    rows = [_waiting(c) for c in found if c.checkpoint is None]
+    for entry in declared.ingest:
+        for candidate, dataset in _asked(entry, found, datasets):
+            try:
+                pair = _pair(root, candidate, dataset, entry.settings(), known)
+                refused = None if seen is None else seen.refusal(pair.identity)
+                pairs.append(replace(pair, refused=refused))
+            except (UsageError, ModelError) as error:  # a layer that this model has not
+                rows.append(
+                    Row("run", f"{candidate.name}/{dataset.name}", "unreadable", str(error))
+                )
+    if root is not None:
+        rows += _others(root, declared, found, pairs)
+    rows += _classes(declared, _once(pairs), known)
+    if root is not None:
+        rows += _made(root, declared, datasets, pairs)
+    return Plan(found, datasets, _once(pairs), rows)
+
+
+def _load(declared: Declaration, name: str) -> Dataset:
+    about = next(d for d in declared.datasets if d.name == name)
+    given = about.source
+    local = declared.path(given)
+    if given not in corpora.SAMPLES and local.exists():
+        given = str(local)
+    columns = {"split": about.split, "text": about.text, "pair": about.pair, "label": about.label}
+    try:
+        return corpora.load(given, name=name, **columns)
+    except (DatasetError, UsageError) as error:
+        raise DatasetError(f"Dataset {name}: {error}") from error
+
+
+def _asked(
+    entry: Ingest, found: list[Candidate], datasets: dict[str, Dataset]
+) -> Iterator[tuple[Candidate, Dataset]]:
+    for candidate in found:
+        if candidate.checkpoint and (entry.models is None or candidate.entry.name in entry.models):
+            for name in entry.datasets or datasets:
+                yield candidate, datasets[name]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the store knows about cost. rates, classify: rows of `ingest_rates` and `classify_rates`,
+    of this machine if it has any; cells: per input of a dataset (fingerprint) with a max_length and pad_to, mean over a run."""
+
+    rates: pl.DataFrame = field(default_factory=pl.DataFrame)
+    classify: pl.DataFrame = field(default_factory=pl.DataFrame)
+    cells: dict[tuple[Any, ...], float] = field(default_factory=dict)
+
+
+def _known(root: Path | None) -> _Known:
+    if root is None:
+        return _Known()
+    try:
+        with stores.open(root) as store:
+            rates, classify = (
+                _here(analyses.run(store, name)) for name in ("ingest_rates", "classify_rates")
+            )
+            rows = store.sql(
+                "SELECT d.fingerprint, max_length, pad_to, n_weights / (n_layers * n_heads) / planned "
+                "FROM runs JOIN datasets d USING (dataset)"
+            ).rows()
+    except StoreError:
+        return _Known()
+    return _Known(rates, classify, {row[:3]: row[3] for row in rows})
+
+
+def _here(rates: pl.DataFrame) -> pl.DataFrame:
+    """Those of this machine, if there are any."""
+    here = rates.filter(pl.col("host") == platform.node())
+    return here if len(here) else rates
+
+
+def _pair(
+    root: Path | None, candidate: Candidate, dataset: Dataset, settings: Settings,
+    known: _Known,
+) -> Pair:  # fmt: skip
+    checkpoint = candidate.checkpoint
+    assert checkpoint is not None
+    chosen = dataset.select(settings.limit, settings.seed)
+    wanted = runs.identity(checkpoint, dataset, chosen, settings)
+    run = catalog.find(root, wanted) if root else None
+    name, left = f"{candidate.name}/{dataset.name}", None
+    if root is not None:
+        name = run.run if run else catalog.owner(root, "runs", name, wanted)
+    if run is not None:
+        stored = fragments.listing(run.root, "blocks", run.run)
+        left = run.record["n_blocks"] - len({f.part for f in stored})
+    n_maps = _n_heads(checkpoint, settings)
+    share = 1.0 if run is None else (left or 0) / run.record["n_blocks"]
+    like = known.cells.get((dataset.fingerprint, settings.max_length, settings.pad_to))
+    if run is not None:
+        cells = run.record["n_cells"]
+    elif like is not None:
+        cells = round(like * len(chosen))
+    else:
+        cells = costs.cells(dataset, chosen, settings)
+    estimate = costs.estimate(
+        checkpoint, settings.precision, len(chosen), cells * n_maps, share, known.rates
+    )
+    return Pair(name, wanted, candidate, dataset, settings, run, left, estimate)
+
+
+def _n_heads(checkpoint: Checkpoint, settings: Settings) -> int:
+    """How many heads of a model a run keeps, those of all its layers; UsageError for one that is
+    not there."""
+    layers = runs.kept(settings.layers, checkpoint.n_layers, "layer")
+    return len(layers) * len(runs.kept(settings.heads, checkpoint.n_heads, "head"))
+
+
+def _once(pairs: list[Pair]) -> list[Pair]:
+    """A run that several [[ingest]] ask for counts once."""
+    first: dict[str, Pair] = {}
+    for pair in pairs:
+        first.setdefault(pair.identity, pair)
+    return list(first.values())
+
+
+def _classes(declared: Declaration, pairs: list[Pair], known: _Known) -> Iterator[Row]:
+    """Pattern classes that are missing, partial or stale, those of runs still to ingest included."""
+    for pair in pairs:
+        if pair.state == "refused" or not staleness.to_classify(declared, pair.name):
+            continue
+        state, examples, share, why = "missing", pair.estimate.examples, 1.0, ""
+        if pair.run is not None:
+            item = staleness.classifying(declared, pair.run)
+            state, examples, share = item.state, pair.run.record["planned"], item.left
+            why = {
+                "partial": f"{item.done} of {item.blocks} blocks are classified",
+                "stale": "they are by another network",
+            }.get(state, "")
+        if state != "held":
+            checkpoint = pair.candidate.checkpoint
+            assert checkpoint is not None
+            heads = _n_heads(checkpoint, pair.settings)
+            estimate = costs.classifying(examples, heads, share, known.classify)
+            yield Row("classification", staleness.classes_of(pair.name), state, why, estimate)
+
+
+def _made(
+    root: Path, declared: Declaration, datasets: dict[str, Dataset], pairs: list[Pair]
+) -> Iterator[Row]:
+    """Annotations and results that are missing or stale, of what the store holds already."""
+    for annotation in staleness.annotating(root, declared, datasets):
+        if annotation.state != "held":
+            yield Row("annotation", annotation.name, annotation.state, annotation.problem or "")
+    if not declared.analyses:
+        return
+    held = [p.run.run for p in pairs if p.run and p.state == "held"]
+    try:
+        with stores.open(root) as store:
+            for result in staleness.results(store, declared, held):
+                if result.state != "held":
+                    yield Row("analysis", result.name, result.state, "")
+    except StoreError as error:
+        yield Row("analysis", "every one", "unreadable", str(error))
+
+
+def _waiting(candidate: Candidate) -> Row:
+    waits = (candidate.entry.glob and not candidate.broken) or candidate.settling
+    state = "waiting" if waits else "unreadable"
+    return Row("model", candidate.name, state, candidate.why or "")
+
+
+def _others(
+    root: Path, declared: Declaration, found: list[Candidate], pairs: list[Pair]
+) -> Iterator[Row]:
+    """Runs of the store that the file does not ask for. Of a checkpoint whose folder is gone, or
+    cannot be read now, the maps are kept without a word: they are what it was run for."""
+    wanted = {p.run.run for p in pairs if p.run}
+    for fragment in fragments.listing(root, "runs"):
+        if fragment.owner in wanted:
+            continue
+        try:
+            record = fragments.read(root, fragment).row(0, named=True)
+            model = fragments.read_one(root, "models", record["model"])
+        except AttnstoreError:
+            continue  # `verify` tells
+        source = "" if model is None else str(model["source"][0])
+        there = next((c for c in found if c.source == source), None)
+        if not _settings_declared(declared, record):
+            yield Row("run", fragment.owner, "no longer declared", _DROP)
+        elif there is not None and there.checkpoint is not None:
+            yield Row("run", fragment.owner, "stale", f"{source} holds other weights or texts now")
+        elif there is None and not _of_a_glob(declared, source):
+            yield Row("run", fragment.owner, "no longer declared", _DROP)
+
+
+_DROP = "`attnstore drop` deletes it, if it is not wanted"
+
+
+def _of_a_glob(declared: Declaration, source: str) -> bool:
+    patterns = [m.glob for m in declared.models if m.glob is not None]
+    return any(run_matching.means(declared.folder, pattern, source) for pattern in patterns)
+
+
+def _settings_declared(declared: Declaration, record: dict[str, Any]) -> bool:
+    """Whether some [[ingest]] asks for a run over that dataset with these settings."""
+    name = str(record["dataset"]).partition("@")[0]
+    return any(
+        name in (entry.datasets or [d.name for d in declared.datasets])
+        and (entry.max_length, entry.pad_to, entry.precision)
+        == (record["max_length"], record["pad_to"], record["precision"])
+        for entry in declared.ingest
+    )

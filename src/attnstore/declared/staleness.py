@@ -1,0 +1,198 @@
+"""Which of the declared annotations, classes and analyses are there, made from what is there now.
+
+The result of an analysis is a Parquet file, `<results>/<analysis>/<run>.parquet`. Its metadata
+holds a hash over what it was made from: the SQL, its parameters, and the fragments of the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from attnstore.annotation import annotate
+from attnstore.capture.runs import Run
+from attnstore.datasets.corpora import Dataset
+from attnstore.declared.config import Declaration
+from attnstore.errors import AttnstoreError, UsageError
+from attnstore.experiments.patterns import stored_classes
+from attnstore.naming import slug
+from attnstore.query import analyses
+from attnstore.storage import fragments
+from attnstore.store import Store
+
+MADE_FROM = "attnstore.made_from"
+"""Key of a result's metadata."""
+_RECORDS = ("ingests", "classifications")
+"""Tables that tell how something was made, which changes no result."""
+
+
+@dataclass(frozen=True)
+class Annotating:
+    """A declared annotation. dataset: as the store calls it; state: held, missing or stale;
+    problem: why it cannot be made, if so."""
+
+    dataset: str
+    with_: str
+    as_published: bool
+    state: str
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"{self.dataset} by {self.with_}"
+
+
+@dataclass(frozen=True)
+class Classifying:
+    """The pattern classes of a run. done: of its blocks, by the declared network; other: whether
+    the store holds classes by another one."""
+
+    run: str
+    done: int
+    blocks: int
+    other: bool
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return classes_of(self.run)
+
+    @property
+    def state(self) -> str:
+        """held, partial, missing or stale."""
+        if self.done == self.blocks:
+            return "held"
+        return "partial" if self.done else "stale" if self.other else "missing"
+
+    @property
+    def left(self) -> float:
+        """The share of its maps that is left to classify."""
+        return 1 - self.done / self.blocks
+
+
+def classes_of(run: str) -> str:
+    """What to call the pattern classes of a run."""
+    return f"patterns of {run}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result of a run to keep current. state: held, missing or stale; path: its file."""
+
+    kind: str
+    run: str
+    params: dict[str, Any]
+    path: Path
+    made_from: str
+    state: str
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"{self.kind} of {self.run}"
+
+    def make(self, ask: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """Ask, and put the answer in its file's place. Raises UsageError, and what `ask` raises."""
+        frame = ask()
+        unfinished = self.path.with_name(f".{self.path.name}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            frame.write_parquet(unfinished, metadata={MADE_FROM: self.made_from})
+            unfinished.rename(self.path)
+        except OSError as error:
+            raise UsageError(
+                f"{self.path} cannot be written ({error.strerror or error}); give another folder as "
+                "results."
+            ) from error
+        return frame
+
+
+def annotating(
+    root: Path, declared: Declaration, datasets: dict[str, Dataset]
+) -> Iterator[Annotating]:
+    """Every declared annotation, of datasets as far as the store has them."""
+    owners = {f.part: f.owner for f in fragments.listing(root, "datasets")}
+    for entry in declared.annotate:
+        for name in entry.datasets or datasets:
+            dataset = owners.get(datasets[name].fingerprint[:16])
+            for with_ in entry.with_:
+                if dataset is None:
+                    yield Annotating(name, with_, entry.as_published, "missing")
+                else:
+                    yield _annotation(root, dataset, with_, entry.as_published)
+
+
+def _annotation(root: Path, dataset: str, with_: str, as_published: bool) -> Annotating:
+    try:
+        asked = annotate.request(root, dataset, with_, as_published)
+        source = slug(asked.annotator.source)
+    except AttnstoreError as error:
+        return Annotating(dataset, with_, as_published, "missing", str(error))
+    parts = [f.part for f in fragments.listing(root, "spans", dataset)]
+    if f"{source}.{asked.identity}" in parts:
+        return Annotating(dataset, with_, as_published, "held")
+    older = any(part.rpartition(".")[0] == source for part in parts)
+    return Annotating(dataset, with_, as_published, "stale" if older else "missing")
+
+
+def to_classify(declared: Declaration, run: str) -> bool:
+    """Whether a run, by its name, is declared to have pattern classes."""
+    return declared.classify is not None and fnmatch.fnmatch(run, declared.classify.runs)
+
+
+def classifying(declared: Declaration, run: Run) -> Classifying:
+    """How far the pattern classes of a run are there."""
+    network = stored_classes.fingerprint(declared.network)
+    others = {stored_classes.network_of(f) for f in stored_classes.stored(run)} - {network}
+    done = len(stored_classes.blocks(run, network))
+    return Classifying(run.run, done, run.record["n_blocks"], bool(others))
+
+
+def results(store: Store, declared: Declaration, runs: Iterable[str]) -> Iterator[Result]:
+    """Every declared analysis of these runs; one without a parameter `run` is of all of them."""
+    runs = list(runs)
+    base = dict(store.sql("FROM base_runs").iter_rows())
+    for entry in declared.analyses:
+        analysis = analyses.find(entry.name)
+        if "run" not in {p.name for p in analysis.parameters}:
+            yield result(store, declared, entry.name, "all runs", entry.params, runs, analysis.sql)
+            continue
+        for run in fnmatch.filter(runs, entry.runs):
+            of = [run, *([base[run]] if run in base else [])]
+            params = {**entry.params, "run": run}
+            yield result(store, declared, entry.name, run, params, of, analysis.sql)
+
+
+def result(
+    store: Store, declared: Declaration, kind: str, run: str, params: dict[str, Any],
+    of: list[str], sql: str,
+) -> Result:  # fmt: skip
+    """A result of `kind`, made from the fragments of some runs, their models and datasets."""
+    path = declared.path(declared.results) / kind / f"{run.replace('/', '--')}.parquet"
+    made_from = _made_from(store, of, params, sql)
+    state = "missing"
+    if path.exists():
+        kept = None
+        with contextlib.suppress(OSError, pl.exceptions.PolarsError):
+            kept = pl.read_parquet_metadata(path).get(MADE_FROM)
+        state = "held" if kept == made_from else "stale"
+    return Result(kind, run, params, path, made_from, state)
+
+
+def _made_from(store: Store, of: list[str], params: dict[str, Any], sql: str) -> str:
+    named = store.sql("SELECT run, model, dataset FROM runs").rows()
+    owners = {name for row in named if row[0] in of for name in row}
+    owners |= {value for value in params.values() if isinstance(value, str)}
+    held = [f.path for f in fragments.listing(store.root) if f.owner in owners]
+    held = [path for path in held if path.split("/")[1] not in _RECORDS]
+    content = json.dumps([sql, sorted(params.items()), held])
+    return hashlib.sha256(content.encode()).hexdigest()

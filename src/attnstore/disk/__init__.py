@@ -1,1 +1,0 @@
-"""What lies on disk: the packing plan, Zarr arrays, Parquet fragments, the DuckDB index."""

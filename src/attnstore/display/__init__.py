@@ -1,0 +1,1 @@
+"""How a map, an input, a run and rows of an answer are shown: notebook, terminal, HTML, tables."""

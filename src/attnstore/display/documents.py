@@ -1,0 +1,75 @@
+"""Rows as tables of documents: LaTeX and HTML, every row, numbers with every digit they have."""
+
+from __future__ import annotations
+
+import html as escaping
+import json
+import re
+from collections.abc import Callable
+
+import polars as pl
+
+from attnstore.formatting import plain
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def latex(frame: pl.DataFrame) -> str:
+    """A `tabular` of booktabs: numbers to the right, NULL as an empty cell."""
+    kinds = "".join("r" if kind.is_numeric() else "l" for kind in frame.dtypes)
+    lines = [" & ".join(row) + r" \\" for row in _rows(frame, _latex)]
+    body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    return "\n".join(
+        ["% needs \\usepackage{booktabs}", rf"\begin{{tabular}}{{{kinds}}}", *body, r"\end{tabular}", ""]
+    )  # fmt: skip
+
+
+def html(frame: pl.DataFrame) -> str:
+    """A page with one table; nothing in it is loaded from elsewhere or run."""
+    head, *rows = _rows(frame, escaping.escape)
+    numeric = [kind.is_numeric() for kind in frame.dtypes]
+    lines = [
+        "".join(
+            f'<td align="right">{text}</td>' if right else f"<td>{text}</td>"
+            for text, right in zip(row, numeric, strict=True)
+        )
+        for row in rows
+    ]
+    return (
+        '<!doctype html>\n<meta charset="utf-8">\n<title>attnstore</title>\n<table>\n<thead><tr>'
+        + "".join(f"<th>{text}</th>" for text in head)
+        + "</tr></thead>\n<tbody>\n"
+        + "".join(f"<tr>{line}</tr>\n" for line in lines)
+        + "</tbody>\n</table>\n"
+    )
+
+
+def _rows(frame: pl.DataFrame, escape: Callable[[str], str]) -> list[list[str]]:
+    """The names of the columns, then every row, as escaped texts."""
+    columns = [[escape(text) for text in exact(frame[name])] for name in frame.columns]
+    return [[escape(plain(name)) for name in frame.columns], *map(list, zip(*columns, strict=True))]
+
+
+def exact(column: pl.Series) -> list[str]:
+    """The values of a column as texts that lose nothing; NULL is empty."""
+    if column.dtype.is_float():  # a float32 with its own digits, not with those of a float64
+        column = column.cast(pl.String)
+    return [_exact(value) for value in column.to_list()]
+
+
+def _exact(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict):
+        return plain(json.dumps(value, default=str, ensure_ascii=False))
+    return plain(value.hex() if isinstance(value, bytes) else str(value))
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"[\\&%$#_{}~^<>|\"]", lambda found: _LATEX[found[0]], text)

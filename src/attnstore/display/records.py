@@ -1,0 +1,48 @@
+"""What a store hands out to look at: the record of a run, and one map with its tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from attnstore.display import notebook
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The row of a run in view `runs`, by column."""
+
+    run: str
+    record: dict[str, Any] = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        return notebook.record_html(f"Run {self.run}", self.record)
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """One map. weights: (L, L) float32, the row of a token holds its weights to every token; tokens:
+    as written in the vocabulary; texts: as people read them."""
+
+    run: str
+    example: int
+    layer: int
+    head: int
+    tokens: tuple[str, ...] = field(repr=False)
+    weights: npt.NDArray[np.float32] = field(repr=False)
+    texts: tuple[str, ...] = field(repr=False)
+
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return f"{self.run}, example {self.example}, layer {self.layer}, head {self.head}"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """The weights, so that numpy takes a map for an array."""
+        return np.array(self.weights, dtype=dtype, copy=copy)
+
+    def _repr_html_(self) -> str:
+        return notebook.map_html(self.title, self.texts, self.weights)

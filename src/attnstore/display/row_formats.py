@@ -1,0 +1,223 @@
+"""How the command line shows rows: a table for the eye, or csv, json, parquet, markdown, latex, html."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+
+from attnstore.display import documents
+from attnstore.errors import UsageError
+from attnstore.formatting import cell, places
+
+FORMATS = ("table", "csv", "tsv", "json", "parquet", "markdown", "latex", "html")
+ROWS = 40
+"""Rows that a table shows; the other formats give every one."""
+_ENDINGS = {
+    ".txt": "table", ".csv": "csv", ".tsv": "tsv", ".json": "json", ".parquet": "parquet",
+    ".md": "markdown", ".tex": "latex", ".html": "html",
+}  # fmt: skip
+_WIDEST = 80  # columns of a value where the width is not limited
+_NARROWEST = 12  # columns that a text keeps before whole columns give way
+_GAP = "  "
+
+
+def format_of(form: str | None, out: str | None) -> str:
+    """The format of an output: the one asked for, else the one that the file's ending names.
+
+    Raises UsageError for an ending that names none, or another one than asked for, and for parquet
+    to a terminal. Called before a question is asked, so that nothing is computed in vain.
+    """
+    if out is None:
+        if form == "parquet" and sys.stdout.isatty():
+            raise UsageError("Parquet is not for a terminal; give --out FILE or pipe it on.")
+        return form or "table"
+    ending = Path(out).suffix.lower()
+    named = _ENDINGS.get(ending)
+    if form is None and named is None:
+        raise UsageError(
+            f"{out} names no format that rows can be written in; end it in {', '.join(_ENDINGS)}, or "
+            "give --format."
+        )
+    if form is not None and (named or form) != form:
+        raise UsageError(
+            f"--format {form} and the file {out}, which would hold {named}, do not fit; leave "
+            "--format out, or give the file another ending."
+        )
+    if named is None and ending in _FOREIGN:
+        raise UsageError(f"attnstore writes no {ending} files; end it in {', '.join(_ENDINGS)}.")
+    return form or str(named)
+
+
+_FOREIGN = (
+    ".xlsx", ".xls", ".ods", ".feather", ".arrow", ".ipc", ".avro", ".orc", ".jsonl", ".ndjson",
+    ".db", ".duckdb", ".sqlite", ".pkl", ".pickle", ".npy", ".npz", ".pdf", ".docx", ".gz", ".zip",
+    ".png", ".svg", ".xml", ".yaml", ".yml", ".toml",
+)  # fmt: skip
+"""Endings of formats that are not written: a file of another format under them misleads."""
+
+
+def emit(frame: pl.DataFrame, form: str | None, out: str | None) -> None:
+    """Show rows on stdout, or write them to a file, in the format that `format_of` gives.
+
+    Raises UsageError as it does, and for a file that cannot be written.
+    """
+    form = format_of(form, out)
+    try:
+        data = _bytes(frame, form, None if out else _terminal_width())
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(
+            f"These rows cannot be written as {form} ({str(error).splitlines()[0]}); cast the column "
+            "to text in the query, or take another --format."
+        ) from error
+    write(data, out)
+
+
+def _bytes(frame: pl.DataFrame, form: str, width: int | None) -> bytes:
+    """Rows in a format; width: of a table, in columns."""
+    if form == "parquet":
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer)
+        return buffer.getvalue()
+    texts: dict[str, Callable[[], str]] = {
+        "table": lambda: table(frame, width),
+        "csv": lambda: flat(frame).write_csv(),
+        "tsv": lambda: flat(frame).write_csv(separator="\t"),
+        "json": lambda: json_text(frame) + "\n",
+        "markdown": lambda: markdown(frame),
+        "latex": lambda: documents.latex(frame),
+        "html": lambda: documents.html(frame),
+    }
+    return texts[form]().encode()
+
+
+def write(data: bytes, out: str | None) -> None:
+    """Bytes to a file or to stdout."""
+    if out is None:
+        stream, rest = sys.stdout.buffer, memoryview(data)
+        while rest:  # with PYTHONUNBUFFERED a write may take less than it is given
+            rest = rest[stream.write(rest) :]
+        stream.flush()
+        return
+    try:
+        Path(out).expanduser().write_bytes(data)
+    except OSError as error:
+        raise UsageError(
+            f"{out} cannot be written ({error.strerror}); choose another place for --out."
+        ) from error
+
+
+def _terminal_width() -> int | None:
+    return Console().width if sys.stdout.isatty() else None
+
+
+def flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Lists and structs as JSON text, bytes as hexadecimal digits, which csv can hold."""
+    return _texts_of(frame, [n for n, kind in frame.schema.items() if kind.is_nested()])
+
+
+def json_text(frame: pl.DataFrame) -> str:
+    """Rows as a JSON array of objects; bytes as hexadecimal digits."""
+    holding = [n for n, kind in frame.schema.items() if kind.is_nested() and "Binary" in str(kind)]
+    return _texts_of(frame, holding).write_json()
+
+
+def _texts_of(frame: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """These columns as JSON text, and those of bytes as hexadecimal digits."""
+    texts = [
+        pl.Series(name, [_json(v) for v in frame[name].to_list()], dtype=pl.String)
+        for name in names
+    ]
+    hexadecimal = [
+        frame[name].bin.encode("hex") for name, kind in frame.schema.items() if kind == pl.Binary
+    ]
+    return frame.with_columns(*texts, *hexadecimal)
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, default=_known, ensure_ascii=False)
+
+
+def _known(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def markdown(frame: pl.DataFrame) -> str:
+    """Rows as a Markdown table."""
+    columns = [[_bars(v) for v in texts] for texts in _texts(frame)]
+    rules = ["---:" if kind.is_numeric() else "---" for kind in frame.dtypes]
+    rows = [[_bars(name) for name in frame.columns], rules, *zip(*columns, strict=True)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _bars(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|")
+
+
+def table(frame: pl.DataFrame, width: int | None = None) -> str:
+    """Rows as a table of at most `width` columns; says what did not fit."""
+    if not frame.columns:
+        return ""
+    texts = _texts(frame.head(ROWS))
+    heads = [cell(name) for name in frame.columns]
+    sizes = [
+        min(max(map(cell_len, [head, *column])), _WIDEST)
+        for head, column in zip(heads, texts, strict=True)
+    ]
+    sizes = _fitted(sizes, frame.dtypes, width)
+    right = [kind.is_numeric() for kind in frame.dtypes[: len(sizes)]]
+    rows = [heads, ["─" * n for n in sizes], *zip(*texts, strict=True)]
+    lines = [_GAP.join(map(_padded, row[: len(sizes)], sizes, right)).rstrip() for row in rows]
+    return "\n".join([*lines, *_missing(frame, len(sizes))]) + "\n"
+
+
+def _texts(frame: pl.DataFrame) -> list[list[str]]:
+    """Every value as text, column by column; the numbers of a column with the same decimals."""
+    texts = []
+    for column in frame:
+        values = column.to_list()
+        decimals = places(v for v in values if isinstance(v, float))
+        texts.append([cell(value, decimals) for value in values])
+    return texts
+
+
+def _fitted(sizes: list[int], kinds: list[pl.DataType], width: int | None) -> list[int]:
+    """Column widths that fit: the widest texts are cut first, then columns drop out on the right."""
+    sizes = list(sizes)
+    while width and sum(sizes) + len(_GAP) * (len(sizes) - 1) > width:
+        texts = [
+            i for i, size in enumerate(sizes) if size > _NARROWEST and not kinds[i].is_numeric()
+        ]
+        if texts:
+            sizes[max(texts, key=sizes.__getitem__)] -= 1
+        elif len(sizes) > 1:
+            sizes.pop()
+        else:
+            return [width]
+    return sizes
+
+
+def _padded(text: str, size: int, right: bool) -> str:
+    if (length := cell_len(text)) > size:
+        return set_cell_size(set_cell_size(text, size - 1).rstrip() + "…", size)
+    return " " * (size - length) + text if right else set_cell_size(text, size)
+
+
+def _missing(frame: pl.DataFrame, shown: int) -> list[str]:
+    """What a table leaves out, in words."""
+    said = []
+    if frame.height > ROWS:
+        said.append(f"… {frame.height:,} rows, the first {ROWS} shown; --format csv gives all")
+    if hidden := frame.columns[shown:]:
+        named = ", ".join(hidden[:5]) + (", …" if len(hidden) > 5 else "")
+        said.append(f"… {len(hidden)} of {frame.width} columns do not fit: {named}")
+    if frame.is_empty():
+        said.append("0 rows")
+    return said

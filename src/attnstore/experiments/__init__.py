@@ -1,0 +1,1 @@
+"""Experiments over stored runs and classifiers."""

@@ -1,0 +1,1 @@
+"""Disabling heads: scores, importance, pruning."""

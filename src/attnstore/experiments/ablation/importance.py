@@ -1,0 +1,64 @@
+"""How much the loss depends on each head: one pass forward and back, all heads at once.
+
+Michel et al. 2019, equation 3: the mean over inputs of |∂loss/∂gate|, the gate being a factor 1 on
+the head's output. A gate of its own for every input gives each input's derivative from one pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import cross_entropy, mse_loss
+
+from attnstore.errors import ModelError
+from attnstore.experiments.ablation.disabled_passes import Inputs, Told
+from attnstore.experiments.ablation.scored_classifier import Targets
+from attnstore.models import attention_hook
+from attnstore.models.attention_hook import Change
+
+
+def head_importance(
+    model: Any, inputs: Inputs, targets: Targets, told: Told = lambda _: None
+) -> npt.NDArray[np.float64]:
+    """(layers, heads): mean over the inputs of |∂loss/∂gate|.
+
+    The loss is cross entropy (nats), or the squared error of a score. targets: in the inputs' order.
+    """
+    n_layers, n_heads = model.config.num_hidden_layers, model.config.num_attention_heads
+    model.set_attn_implementation(attention_hook.NAME)
+    model.requires_grad_(False)
+    total = torch.zeros(n_layers, n_heads, dtype=torch.float64)
+    for rows, batch in inputs.batches:
+        n = rows.stop - rows.start
+        gates = torch.ones(n, n_layers, n_heads, device=model.device, requires_grad=True)
+        with attention_hook.passing(change=_gated(gates)) as current, torch.enable_grad():
+            outputs = model(**batch).logits
+        if current.calls != n_layers:
+            raise ModelError(
+                f"The attention of {type(model).__name__} does not go through transformers' "
+                "interface, so the importance of its heads cannot be told; use a BERT-like encoder."
+            )
+        wanted = torch.from_numpy(np.ascontiguousarray(targets[rows])).to(model.device)
+        (found,) = torch.autograd.grad(_loss(outputs, wanted), gates)
+        total += found.abs().sum(0).double().cpu()
+        told(n)
+    return (total / inputs.n).numpy()
+
+
+def _gated(gates: torch.Tensor) -> Change:
+    def change(
+        layer: int, _: tuple[Any, ...], output: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return output * gates[:, layer, None, :, None], weights
+
+    return change
+
+
+def _loss(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Summed over the inputs, so that each gate's derivative is that of its own input's loss."""
+    if outputs.shape[1] == 1:
+        return mse_loss(outputs[:, 0], wanted.float(), reduction="sum")
+    return cross_entropy(outputs, wanted.long(), reduction="sum")

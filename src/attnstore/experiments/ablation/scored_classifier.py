@@ -1,0 +1,235 @@
+"""Whom an ablation is about: a checkpoint with a task's head, and labelled examples to score it on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from attnstore.datasets import corpora, label_names
+from attnstore.datasets.corpora import Dataset
+from attnstore.errors import DatasetError, ModelError, UsageError
+from attnstore.experiments.finetuning.tasks import GLUE
+from attnstore.models import checkpoints
+from attnstore.models.checkpoints import Checkpoint
+from attnstore.naming import SINGLE
+from attnstore.storage import layout, location, locks
+
+if TYPE_CHECKING:
+    from attnstore.experiments.ablation.disabled_passes import Inputs
+
+Targets = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+_VERSION = 1
+"""Raised when the same question would be answered differently."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint and the examples of a dataset that it is scored on.
+
+    chosen: their numbers; targets: of each its label's number, or its score; metrics: by name, the
+    first one leads; sample, seed: of a random sample, None for every example; order: the dataset's
+    number of the class of each output of the head.
+    """
+
+    checkpoint: Checkpoint
+    dataset: Dataset
+    chosen: npt.NDArray[np.int64]
+    targets: Targets
+    metrics: tuple[str, ...]
+    max_length: int
+    sample: int | None
+    seed: int | None
+    order: tuple[int, ...]
+
+    def classes(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Numbers of outputs as the dataset counts its classes, which F1 of label 1 is about."""
+        if self.order == tuple(range(len(self.order))):
+            return outputs
+        return np.array(self.order, np.float64)[outputs.astype(np.int64)]
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over everything that decides the outputs, but no name."""
+        content = [
+            _VERSION, self.checkpoint.fingerprint, self.checkpoint.tokenizer_fingerprint,
+            self.dataset.fingerprint, self.dataset.label_column, self.max_length, self.metrics,
+            hashlib.sha256(self.chosen.astype("<i8").tobytes()).hexdigest(),
+        ]  # fmt: skip
+        if self.order != tuple(range(len(self.order))):
+            content.append(self.order)
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def part(self, chosen: npt.NDArray[np.int64]) -> Subject:
+        """The same over some of its examples only, given by their place among them."""
+        return Subject(
+            self.checkpoint, self.dataset, self.chosen[chosen], self.targets[chosen], self.metrics,
+            self.max_length, len(chosen), self.seed, self.order,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A subject in memory. targets: in the order of the inputs, which is by length."""
+
+    model: Any
+    inputs: Inputs
+    targets: Targets
+
+
+def find(
+    model: str,
+    dataset: str,
+    *,
+    limit: int | None = 1000,
+    seed: int = 0,
+    max_length: int = 128,
+    **columns: str | None,
+) -> Subject:
+    """Find a checkpoint and read what it is scored on; nothing is loaded or written.
+
+    columns: split, text, pair, label, as `corpora.load` takes them. Raises ModelError (no task head,
+    or one for other labels), DatasetError (no inputs, no labels), UsageError.
+    """
+    checkpoint = checkpoints.resolve(model)
+    outputs = checkpoints.output_names(checkpoint)
+    if outputs is None:
+        raise ModelError(
+            f"Model {checkpoint.name!r} has no head for sequence classification or regression, so "
+            "there is no score; fine-tune it with `python -m flows.finetune`, or give a checkpoint "
+            "that has one."
+        )
+    read = corpora.load(dataset, **columns)
+    chosen = read.select(limit, seed)
+    if not len(chosen):
+        raise DatasetError(
+            f"{read.source} has no row with text, so there is nothing to score; give another dataset."
+        )
+    if max_length < 2 or max_length > (checkpoint.max_positions or max_length):
+        raise UsageError(
+            f"The max-length is {max_length}; {checkpoint.name} takes 2 to "
+            f"{checkpoint.max_positions or 'any number of'} tokens."
+        )
+    targets = _targets(read, chosen, checkpoint, outputs)
+    sampled = len(chosen) < len(read.frame) - read.empty
+    sample, given_seed = (len(chosen), seed) if sampled else (None, None)
+    order = label_names.order(_class_names(read) or (), outputs) or tuple(range(len(outputs)))
+    metrics = _metrics(read, len(outputs))
+    return Subject(
+        checkpoint, read, chosen, targets, metrics, max_length, sample, given_seed, order
+    )
+
+
+def _metrics(dataset: Dataset, n_labels: int) -> tuple[str, ...]:
+    """The metrics of GLUE for a task of that name; otherwise what suits the head."""
+    if n_labels == 1:
+        return GLUE["stsb"][1]
+    return GLUE[dataset.name][1] if dataset.name in GLUE else ("accuracy",)
+
+
+def _targets(
+    dataset: Dataset, chosen: npt.NDArray[np.int64], checkpoint: Checkpoint, outputs: list[str]
+) -> Targets:
+    """The number of each label, as the head counts them, or its score."""
+    column = dataset.frame["label"]
+    labels = column[chosen]
+    if dataset.label_column is None or labels.null_count():
+        what = "no column of labels" if dataset.label_column is None else (
+            f"no label in {labels.null_count()} of {len(labels)} rows"
+        )  # fmt: skip
+        raise DatasetError(
+            f"{dataset.source} has {what}, so there is nothing to score; give a labelled dataset, or "
+            "name the column with --label."
+        )
+    if len(outputs) == 1:
+        scores = labels.cast(pl.Float64, strict=False)
+        if scores.null_count():
+            wrong = labels.filter(scores.is_null())[0]
+            raise DatasetError(
+                f"{dataset.source} has label {wrong!r}, and the head gives a score; give a dataset "
+                "whose labels are numbers, or a checkpoint of its task."
+            )
+        return scores.to_numpy()
+    numbers = label_names.match(
+        column.drop_nulls().unique().to_list(), _class_names(dataset), outputs, dataset.source,
+        checkpoint.name,
+    )  # fmt: skip
+    return labels.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+
+
+def _class_names(dataset: Dataset) -> tuple[str, ...] | None:
+    """Names of the classes: those that the source keeps, or those of the task of GLUE."""
+    return dataset.label_names or label_names.GLUE.get(dataset.name)
+
+
+def load(subject: Subject, device: str = "auto") -> Loaded:
+    """The model with its head in float32 and eval mode, and its inputs in batches of like lengths.
+
+    Raises ModelError where the weights lack the head or do not belong to the configuration.
+    """
+    from attnstore.datasets import tokenize
+    from attnstore.experiments.ablation.disabled_passes import Inputs
+    from attnstore.models import architectures, loading, probe, sample_inputs
+
+    checkpoint = subject.checkpoint
+    place = loading.pick_device(device)
+    model = loading.load_classifier(checkpoint).to(place)
+    tokenizer = loading.load_tokenizer(checkpoint)
+    rows = tokenize.tokenise(subject.dataset.frame[subject.chosen], tokenizer, subject.max_length)
+    rows = tokenize.refuse_tokenless(rows)
+    order = np.argsort(rows["length"].to_numpy(), kind="stable")
+    rows = rows[order]
+    if architectures.text_part(model) is not model:
+        raise ModelError(
+            f"Model {checkpoint.name!r} is a {type(model).__name__}, whose encoder is only a part of "
+            "it: its heads cannot be disabled; use a BERT-like encoder."
+        )
+    capturer = probe.examine(model, sample_inputs.items(rows), checkpoint.n_layers)
+    rule = capturer.way.batching
+    if rule == SINGLE:
+        raise ModelError(
+            f"What {type(model).__name__} computes of an input depends on what runs with it or ran "
+            "before it, so its heads cannot be compared; use a BERT-like encoder."
+        )
+    model, batches = capturer.model, []
+    for batch in layout.batches(rows["length"].cast(pl.Int64).to_numpy(), rule=rule):
+        types = rows["type_ids"][batch].to_list()
+        ids = rows["token_ids"][batch].to_list()
+        batches.append((batch, capturer.batch(ids, None if types[0] is None else types)))
+    return Loaded(model, Inputs(len(rows), tuple(batches)), subject.targets[order])
+
+
+class Work(Protocol):
+    """What is computed of a subject and kept in a store."""
+
+    root: Path
+
+    @property
+    def loaded(self) -> Any:
+        """The model, loaded. Raises ModelError for one that cannot be used."""
+
+    def look(self) -> None:
+        """Find out what the store holds of it."""
+
+
+@contextlib.contextmanager
+def held(work: Work, subject: Subject, name: str, what: str) -> Iterator[None]:
+    """Hold a work against a second process, then look again what is left. Raises BusyError.
+
+    name: of the lock; what: is done to the subject. The model is loaded before the first thing is
+    written, so that one that cannot be used leaves nothing behind.
+    """
+    work.loaded  # noqa: B018 - refuses a model that cannot be used
+    location.create(work.root)
+    names = f"{subject.checkpoint.name} over {subject.dataset.name}"
+    with locks.hold(locks.path_of(work.root, name), what=f"{what} {names}"):
+        work.look()
+        yield

@@ -1,0 +1,1 @@
+"""Fine-tuning: tasks, metrics, resumable trainings, evaluations."""

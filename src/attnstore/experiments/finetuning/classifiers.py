@@ -1,0 +1,125 @@
+"""A model with a task's head: made for a training, loaded from a checkpoint, asked for its logits.
+
+Texts become tokens exactly as in an ingestion, so what is trained is what is analysed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    set_seed,
+)
+
+from attnstore.datasets import tokenize
+from attnstore.errors import ModelError
+from attnstore.experiments.finetuning.recipes import other_order
+from attnstore.experiments.finetuning.tasks import Examples, Task
+from attnstore.models import loading as models
+from attnstore.models import pretrained
+from attnstore.models.checkpoints import Checkpoint, output_names
+from attnstore.storage import layout
+
+Inputs = list[dict[str, Any]]
+
+
+def make(checkpoint: Checkpoint, task: Task, init: str, seed: int) -> Any:
+    """A model with a head for the task, in training mode; what is drawn is drawn from the seed.
+
+    init: `pretrained` keeps the head of a model that has one, `none` draws a new one, and `normal`
+    draws everything: as the architecture initialises itself, matrices and embeddings from
+    N(0, initializer_range) (0.02 for BERT), biases 0, gains of layer norms 1. Raises ModelError.
+    """
+    with pretrained.quiet(), pretrained.explained(checkpoint, "model"):
+        with pretrained.opened(checkpoint) as (folder, parts):
+            kind = "single_label_classification" if task.labels else "regression"
+            config = pretrained.read_config(
+                folder, num_labels=len(task.labels) or 1, problem_type=kind
+            )
+            pretrained.refuse_changed(checkpoint, "fingerprint")
+        pretrained.refuse_larger_than_weights(
+            checkpoint, parts, AutoModelForSequenceClassification, config
+        )
+        if task.labels:
+            config.id2label = dict(enumerate(task.labels))
+            config.label2id = {name: n for n, name in config.id2label.items()}
+        set_seed(seed)
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    if init != "normal":
+        _fill(model, checkpoint, task, head=init == "pretrained")
+    if init == "pretrained":  # what `models.base` names; a model that was drawn has none
+        model.config.base_model_name_or_path = checkpoint.source
+    return model
+
+
+def _fill(model: Any, checkpoint: Checkpoint, task: Task, head: bool) -> None:
+    """Take over the checkpoint's encoder, and its head where it has one, in the order of the labels."""
+    encoder = models.load_model(checkpoint, "sdpa")
+    own = model.base_model.state_dict()
+    found = {name: tensor for name, tensor in encoder.state_dict().items() if name in own}
+    model.base_model.load_state_dict(found, strict=False)
+    if head and output_names(checkpoint) is not None:
+        trained = models.load_classifier(checkpoint)
+        model.load_state_dict(_in_order(checkpoint, trained, task))
+
+
+def _in_order(checkpoint: Checkpoint, trained: Any, task: Task) -> dict[str, torch.Tensor]:
+    """The tensors of a model with a head, its outputs brought into the order of a task's labels.
+
+    Raises ModelError where it is not plain which tensors of the head have a row per output.
+    """
+    tensors: dict[str, torch.Tensor] = trained.state_dict()
+    order = other_order(checkpoint, task)
+    if order is None:
+        return tensors
+    prefix = f"{trained.base_model_prefix}."
+    rows = [
+        name
+        for name, tensor in tensors.items()
+        if not name.startswith(prefix) and tensor.ndim and len(tensor) == len(order)
+    ]
+    if len({name.rpartition(".")[0] for name in rows}) != 1:
+        raise ModelError(
+            f"The head of {checkpoint.name} cannot be brought into the order of the labels "
+            f"{', '.join(task.labels)}; train from --init none or normal."
+        )
+    return tensors | {name: tensors[name][list(order)] for name in rows}
+
+
+def load(checkpoint: Checkpoint) -> Any:
+    """The model of a checkpoint of a training, in eval mode; ModelError where its head is missing."""
+    return models.load_classifier(checkpoint)
+
+
+def inputs(examples: Examples, tokenizer: Any, max_length: int) -> Inputs:
+    """The token numbers of each example, as the model takes them, with its target as `labels`."""
+    found = tokenize.refuse_tokenless(tokenize.tokenise(examples.frame, tokenizer, max_length))
+    types = found["type_ids"].to_list()
+    return [
+        {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}
+        | ({} if kind is None else {"token_type_ids": kind})
+        for ids, kind, target in zip(
+            found["token_ids"].to_list(), types, examples.targets.tolist(), strict=True
+        )
+    ]
+
+
+def logits(model: Any, rows: Inputs, tokenizer: Any) -> npt.NDArray[np.float32]:
+    """(n, labels) float32 of every row, in their order, without dropout; batches of like lengths."""
+    model.eval()
+    collate = DataCollatorWithPadding(tokenizer)
+    length = np.array([len(row["input_ids"]) for row in rows])
+    order = np.argsort(length, kind="stable")
+    found = np.empty((len(rows), model.config.num_labels), np.float32)
+    for batch in layout.batches(length[order], layout.BATCH_TOKENS):
+        taken = order[batch]
+        padded = collate([rows[i] for i in taken.tolist()]).to(model.device)
+        padded.pop("labels")
+        with torch.inference_mode():
+            found[taken] = model(**padded).logits.cpu().numpy()
+    return found

@@ -1,0 +1,299 @@
+"""Fine-tune a model for a task with several seeds, and keep what each checkpoint scores.
+
+    asked = recipes.request("bert-base-uncased", "rte", seeds=(0, 1, 2))
+    for training in trainings(root, asked, out):
+        training.run()
+
+A training is a folder of ordinary Trainer checkpoints, `OUT/<model>-<task>-<init>-<seed>`. What is
+there is not computed again; what was interrupted goes on from its last whole checkpoint.
+Kovaleva et al. 2019, section 4.3 and Table 1, Dodge et al. 2020 for the seeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+
+from attnstore.errors import BusyError, ModelError, StoreError, UsageError
+from attnstore.experiments.finetuning import evaluations, metrics, recipes
+from attnstore.experiments.finetuning.recipes import Request, request
+from attnstore.experiments.finetuning.tasks import Examples
+from attnstore.models import checkpoints
+from attnstore.models.checkpoints import Checkpoint
+from attnstore.storage import files, index, location, locks
+
+_RECORD = "training.json"
+_VERSION = 1
+"""Raised when the same training would end with other weights or scores."""
+
+
+_WRITER = "inline_container"
+"""What torch names, and nothing of the cause, where the disk takes no more of a file."""
+
+
+def _reason(error: Exception) -> str:
+    """What the system said."""
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+
+
+Progress = Callable[[int, int], None]
+"""Called with the steps that are done, and those of the training."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a training did. scores: (dataset, metric, value) of its last step.
+
+    steps: trained by this call; evaluated: (model, dataset) pairs scored by it; seconds: wall time.
+    """
+
+    training: str
+    folder: Path | None
+    steps: int
+    evaluated: int
+    scores: tuple[tuple[str, str, float | None], ...]
+    seconds: float
+
+
+class Training:
+    """One seed of a request: its folder, its checkpoints, what is missing of it."""
+
+    def __init__(self, root: Path, asked: Request, seed: int, out: Path) -> None:
+        self.root, self.asked, self.seed = root, asked, seed
+        self.name = f"{asked.checkpoint.name}-{asked.task.name}-{asked.init}-{seed}"
+        self.folder = out.expanduser().resolve() / self.name
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train: an untrained head is only evaluated."""
+        return self.asked.init != "none"
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training, one per batch."""
+        return self._per_epoch * self.asked.settings.epochs if self.trains else 0
+
+    @property
+    def _per_epoch(self) -> int:
+        return math.ceil(len(self.asked.task.train.chosen) / self.asked.settings.batch_size)
+
+    @property
+    def keep(self) -> list[int]:
+        """Steps whose checkpoint stays: evenly spaced in each epoch, the last one always."""
+        often = self.asked.settings.checkpoints_per_epoch
+        if not self.trains or often is None:
+            return [self.steps]
+        ends = range(0, self.steps, self._per_epoch)
+        inside = [math.ceil(self._per_epoch * k / often) for k in range(1, often + 1)]
+        return sorted({end + step for end in ends for step in inside})
+
+    @property
+    def _save_at(self) -> set[int]:
+        """Steps after which a checkpoint is written: those that stay, and each epoch's end."""
+        return {*self.keep, *range(self._per_epoch, self.steps + 1, self._per_epoch)}
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Everything that decides the weights and scores, without names."""
+        task, model, settings = self.asked.task, self.asked.checkpoint, self.asked.settings
+        always = {
+            "version": _VERSION,
+            "model": model.fingerprint,
+            "tokenizer": model.tokenizer_fingerprint,
+            "init": self.asked.init,
+            "seed": self.seed,
+            "labels": task.labels,
+        }
+        if (order := recipes.other_order(model, task)) and self.asked.init == "pretrained":
+            always["head"] = order
+        if not self.trains:
+            return {**always, "max_length": settings.max_length}
+        train = [task.train.dataset.fingerprint, _digest(task.train.chosen.tobytes())]
+        return {**always, "train": train, **asdict(settings)}
+
+    def _part(self, step: int, examples: Examples) -> str:
+        what = [self.record, step, examples.dataset.fingerprint, self.asked.task.metrics]
+        chosen = _digest(examples.chosen.tobytes())
+        return _digest(json.dumps([what, chosen], sort_keys=True).encode())[:16]
+
+    @property
+    def trained(self) -> bool:
+        """Whether every checkpoint that should stay is there and whole."""
+        if not self.trains:
+            return True
+        return all(
+            checkpoints.readiness(self.folder / f"checkpoint-{s}") is None for s in self.keep
+        )
+
+    @property
+    def missing(self) -> list[tuple[int, Examples]]:
+        """Steps and examples that are not evaluated."""
+        held = evaluations.stored(self.root)
+        return [
+            (step, examples)
+            for step in self.keep
+            for examples in self.asked.task.validation
+            if self._part(step, examples) not in held
+        ]
+
+    def check(self) -> None:
+        """Refuse a folder that holds another training, or checkpoints of another architecture.
+
+        Raises UsageError or ModelError; writes nothing.
+        """
+        there = [p.name for p in self.folder.glob("*") if not p.name.startswith(".")]
+        if not self.trains or not there:
+            return
+        try:
+            held = dict(json.loads((self.folder / _RECORD).read_text("utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise UsageError(
+                f"{self.folder} is not empty and holds no training of attnstore; give another --out."
+            ) from error
+        wanted = json.loads(json.dumps(self.record))
+        if other := sorted(key for key in wanted if held.get(key) != wanted[key]):
+            what = "set of examples" if other[0] == "train" else other[0].replace("_", "-")
+            raise UsageError(
+                f"{self.folder} holds a training with another {what}; give another --out or "
+                "another name (MODEL=name), or delete the folder."
+            )
+        for folder in sorted(self.folder.glob("checkpoint-*")):
+            if checkpoints.readiness(folder) is None:
+                _refuse_other_architecture(folder, self.asked.checkpoint)
+
+    def run(self, progress: Progress = lambda *_: None) -> Summary:
+        """Train what is not trained, evaluate what is not evaluated, and tell the last scores.
+
+        progress: called with the steps done and those in all. Raises StoreError, ModelError,
+        BusyError where another process runs the same training.
+        """
+        began, steps, evaluated = time.perf_counter(), 0, 0
+        lock = locks.path_of(self.root, f"training-{self.name}")
+        with locks.hold(lock, what=f"Training {self.name}"):
+            self.check()
+            if not self.trained:
+                steps = self._train(progress)
+            for step, examples in self.missing:
+                self._evaluate(step, examples)
+                evaluated += 1
+        with contextlib.suppress(BusyError):  # it catches up when a store is next opened
+            index.catch_up(self.root)
+        folder = self.folder if self.trains else None
+        return Summary(
+            self.name, folder, steps, evaluated, self._last(), time.perf_counter() - began
+        )
+
+    def _train(self, progress: Progress) -> int:
+        """Train; returns the steps that were done now."""
+        # What is trained already needs no torch, whose import takes longer than everything else.
+        from attnstore.experiments.finetuning import classifiers, trainer
+        from attnstore.models import loading
+
+        asked, settings = self.asked, self.asked.settings
+        device = loading.pick_device(asked.device)
+        tokenizer = loading.load_tokenizer(asked.checkpoint)
+        rows = classifiers.inputs(asked.task.train, tokenizer, settings.max_length)
+        model = classifiers.make(asked.checkpoint, asked.task, asked.init, self.seed)
+        files.write_file(self.folder / _RECORD, json.dumps(self.record).encode() + b"\n")
+        try:
+            return trainer.train(
+                model, rows, tokenizer, self.folder,
+                save_at=self._save_at, keep=self.keep, seed=self.seed, epochs=settings.epochs,
+                batch_size=settings.batch_size, learning_rate=settings.learning_rate,
+                bf16=settings.bf16, device=device, progress=progress,
+            )  # fmt: skip
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, RuntimeError) and _WRITER not in str(error):
+                raise
+            half = "torch could not write a file to its end"
+            reason = half if _WRITER in str(error) else _reason(error)
+            raise StoreError(
+                f"The checkpoints cannot be written to {self.folder} ({reason}); "
+                "make room or give another --out, and run the same command again."
+            ) from error
+
+    def _evaluate(self, step: int, examples: Examples) -> None:
+        """Score one checkpoint on one dataset, and keep the scores."""
+        from attnstore.experiments.finetuning import classifiers
+        from attnstore.models import loading
+
+        asked, settings = self.asked, self.asked.settings
+        if self.trains:
+            folder = self.folder / f"checkpoint-{step}"
+            evaluated = checkpoints.resolve(str(folder))
+            model = classifiers.load(evaluated)
+        else:
+            evaluated = asked.checkpoint
+            model = classifiers.make(evaluated, asked.task, asked.init, self.seed)
+        tokenizer = loading.load_tokenizer(asked.checkpoint)
+        rows = classifiers.inputs(examples, tokenizer, settings.max_length)
+        found = classifiers.logits(model.to(loading.pick_device(asked.device)), rows, tokenizer)
+        if not np.isfinite(found).all():
+            raise ModelError(
+                f"{evaluated.name} gives NaN on {examples.dataset.name}: its training diverged; give "
+                "a lower --learning-rate and another --out."
+            )
+        evaluations.store(
+            self.root, self._part(step, examples), evaluated, asked.checkpoint, examples.dataset,
+            metrics.scores(asked.task.metrics, found, examples.targets),
+            split=examples.split, task=asked.task.name, init=asked.init, seed=self.seed, step=step,
+            n=len(rows), training=self.name, max_length=settings.max_length,
+            n_train=len(asked.task.train.chosen) if self.trains else 0,
+            epochs=settings.epochs if self.trains else 0,
+            batch_size=settings.batch_size if self.trains else None,
+            learning_rate=settings.learning_rate if self.trains else None,
+        )  # fmt: skip
+
+    def _last(self) -> tuple[tuple[str, str, float | None], ...]:
+        """The scores of the last step."""
+        parts = [self._part(self.steps, examples) for examples in self.asked.task.validation]
+        found = evaluations.read(self.root, parts)
+        return tuple(found.select("dataset", "metric", "value").iter_rows())
+
+
+def trainings(path: str | Path, asked: Request, out: str | Path) -> list[Training]:
+    """The trainings of a request, one per seed. Makes the store; raises what `check` raises."""
+    check(asked, out)
+    root = location.create(path)
+    return [Training(root, asked, seed, Path(out)) for seed in asked.seeds]
+
+
+def check(asked: Request, out: str | Path) -> None:
+    """Refuse folders that cannot be trained in, before anything is written: see `Training.check`."""
+    for seed in asked.seeds:
+        Training(Path(), asked, seed, Path(out)).check()
+
+
+def finetune(
+    path: str | Path, model: str, task: str, out: str | Path, **options: Any
+) -> list[Summary]:
+    """Fine-tune a model for a task, one training per seed, in this process without Prefect.
+
+    options: those of `recipes.request`. What the store and `out` hold is not computed again.
+    """
+    asked = request(model, task, **options)
+    return [training.run() for training in trainings(path, asked, out)]
+
+
+def _refuse_other_architecture(folder: Path, base: Checkpoint) -> None:
+    for size, found in checkpoints.shape(folder).items():
+        if found != getattr(base, size):
+            raise ModelError(
+                f"{folder} has {size} {found} and its base {base.name} has {getattr(base, size)}: it "
+                "was not trained from it; give another --out, or delete it."
+            )
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,178 @@
+"""What a model can be fine-tuned for: the tasks of GLUE, or a file or folder with labels.
+
+A task is named (`mrpc`), or is anything that `corpora` reads: a folder with a train and a
+validation split, a Hub id, a file. A folder called like a task of GLUE, or named so
+(`FOLDER=mrpc`), has that task's labels and metrics. Of a single file a tenth is held out to
+evaluate on, the same for every seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from attnstore.datasets import corpora, label_names
+from attnstore.datasets.corpora import Dataset
+from attnstore.errors import DatasetError, SplitError, UsageError
+from attnstore.specs import split_spec
+
+GLUE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "mrpc": (label_names.GLUE["mrpc"], ("accuracy", "f1")),
+    "stsb": ((), ("pearson", "spearman")),
+    "sst2": (label_names.GLUE["sst2"], ("accuracy",)),
+    "qqp": (label_names.GLUE["qqp"], ("accuracy", "f1")),
+    "rte": (label_names.GLUE["rte"], ("accuracy",)),
+    "qnli": (label_names.GLUE["qnli"], ("accuracy",)),
+    "mnli": (label_names.GLUE["mnli"], ("accuracy",)),
+}
+"""By task, the labels in the order of GLUE's numbers (none: a score) and the metrics."""
+
+HELD_OUT = "held-out"
+"""What the evaluated tenth of a single file is called where others have a split."""
+_SCORE = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of a dataset to train or evaluate on: example numbers, and the target of each.
+
+    targets: int64 numbers of labels, or float32 scores.
+    """
+
+    dataset: Dataset
+    split: str
+    chosen: npt.NDArray[np.int64]
+    targets: npt.NDArray[Any]
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The chosen rows: example, text, text_pair, label."""
+        return self.dataset.frame[self.chosen]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task with its data. labels: in the order of their numbers, none where it is a score."""
+
+    name: str
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    train: Examples
+    validation: tuple[Examples, ...]
+
+
+def load(
+    spec: str,
+    data: str | None = None,
+    *,
+    limit: int | None = None,
+    sample_seed: int = 0,
+    **columns: str | None,
+) -> Task:
+    """Read a task: what to train on (a random `limit` of it) and what to evaluate on.
+
+    data: a folder with one folder per task of GLUE, read instead of the Hub; columns: text, pair,
+    label, as `corpora.load` takes them. Raises DatasetError (also where labels are missing, or are
+    not the task's) or UsageError.
+    """
+    if data is not None and spec not in GLUE:
+        raise UsageError(
+            f"The data folder is only for a task of GLUE by name, and {spec!r} is none of "
+            f"{', '.join(GLUE)}; leave it out, or name the task."
+        )
+    place = spec if spec not in GLUE else os.path.join(data, spec) if data else f"glue/{spec}"
+    whole, *validation = _datasets(place, columns)
+    labels, metrics = GLUE.get(whole.name) or _own(whole)
+    train = whole.select(None, 0)
+    if validation:
+        held = tuple(_examples(d, str(d.split), d.select(None, 0), labels) for d in validation)
+    else:
+        out = sorted(random.Random(0).sample(range(len(train)), len(train) // 10))
+        held = (_examples(whole, HELD_OUT, train[out], labels),)
+        train = np.delete(train, out)
+    if limit is not None and limit < 1:
+        raise UsageError(f"the limit is {limit}; give 1 or more, or leave it out for all rows")
+    if limit is not None and limit < len(train):
+        train = np.sort(np.array(random.Random(sample_seed).sample(train.tolist(), limit)))
+    return Task(whole.name, labels, metrics, _examples(whole, "train", train, labels), held)
+
+
+def _datasets(place: str, columns: dict[str, str | None]) -> list[Dataset]:
+    """What to train on, then what to evaluate on; the latter is missing where there is one split."""
+    if os.path.isfile(os.path.expanduser(split_spec(place)[0])):
+        return [corpora.load(place, **columns)]
+    try:
+        train = corpora.load(place, split="train", **columns)
+        validation = corpora.load(place, **columns)
+    except SplitError as error:
+        raise SplitError(
+            f"{error}; a task needs a train and a validation split, or give one file"
+        ) from error
+    if validation.split != "validation_matched":
+        return [train] if validation.split == "train" else [train, validation]
+    try:
+        other = corpora.load(place, split="validation_mismatched", **columns)
+    except SplitError:  # a copy without it
+        return [train, validation]
+    return [train, validation, replace(other, name=f"{other.name}-mismatched")]
+
+
+def _own(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Labels and metrics of a task that is none of GLUE's, from the labels themselves."""
+    values = dataset.frame["label"].drop_nulls().unique().to_list()
+    if values and all(map(_SCORE.fullmatch, values)) and any("." in v for v in values):
+        return (), GLUE["stsb"][1]
+    if len(values) == 1:
+        raise DatasetError(
+            f"{dataset.source} has one label ({values[0]!r}); a task needs two or more"
+        )
+    if dataset.label_names and set(values) <= {
+        *label_names.numbers(dataset.label_names, dataset.label_names)
+    }:
+        return dataset.label_names, ("accuracy",)
+    whole = all(v.isdecimal() for v in values)
+    return tuple(sorted(values, key=int if whole else str)), ("accuracy",)
+
+
+def _examples(
+    dataset: Dataset, split: str, chosen: npt.NDArray[np.int64], labels: tuple[str, ...]
+) -> Examples:
+    """The chosen rows with their targets; DatasetError where one has none, or not the task's."""
+    found = f"{dataset.source} ({split})"
+    if not len(chosen):
+        raise DatasetError(f"{found} has no row with text; give a source with at least one")
+    values = dataset.frame["label"][chosen]
+    if dataset.label_column is None or values.null_count():
+        missing = "no column of labels" if dataset.label_column is None else (
+            f"no label in {values.null_count()} of {len(values)} rows"
+        )  # fmt: skip
+        raise DatasetError(f"{found} has {missing}; add them, or name their column with --label")
+    if not labels:
+        wrong = [v for v in values.unique(maintain_order=True) if not _SCORE.fullmatch(v)]
+        if wrong:
+            raise DatasetError(
+                f"{found} has label {wrong[0]!r}, which is no score; mend the labels"
+            )
+        return Examples(dataset, split, chosen, values.cast(pl.Float32).to_numpy())
+    own = dataset.label_names or (labels if labels in _KNOWN else None)
+    numbers = label_names.numbers(own, labels)
+    wrong = [v for v in values.unique(maintain_order=True) if v not in numbers]
+    if wrong:
+        raise DatasetError(
+            f"{found} has label {wrong[0]!r}, and the task's {len(labels)} labels are "
+            f"{', '.join(labels)}; mend the labels, or give the task another name (PATH=name)"
+        )
+    return Examples(
+        dataset, split, chosen, values.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+    )
+
+
+_KNOWN = {labels for labels, _ in GLUE.values()}
+"""Labels that a file may also give by number."""

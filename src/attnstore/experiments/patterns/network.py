@@ -1,0 +1,123 @@
+"""The network that tells a map's pattern: eight convolutions with ReLU, pooling, a small head.
+
+A file of weights (safetensors) is all that it takes; one ships with the package. The recipe that
+trains it is left to `fitting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from attnstore.experiments.patterns import stored_classes
+from attnstore.experiments.patterns.map_images import CHANNELS, pictures
+from attnstore.naming import CLASSES
+from attnstore.storage.files import write_file
+
+LAYERS = ((16, 2), (16, 1), (24, 2), (24, 1), (32, 2), (32, 1), (48, 1), (48, 1))
+"""Width and stride of each of the eight convolutional layers."""
+FEATURES = 2 * LAYERS[-1][0]
+"""Numbers that a picture is reduced to: mean and maximum of each of the last layer's planes."""
+_HIDDEN, _DROPOUT = 64, 0.3
+_AT_ONCE = 256  # pictures in one pass, always: a convolution of another size is compiled anew
+
+
+class Network(nn.Module):
+    """Pictures (n, channels, SIDE, SIDE) to five logits, in the order of CLASSES.
+
+    normed: with batch normalisation after each convolution, to be trained; `fused` folds it into
+    the convolutions. fingerprint: of the file that it was loaded from, otherwise ''.
+    """
+
+    mean: torch.Tensor
+    spread: torch.Tensor
+
+    def __init__(self, normed: bool = False) -> None:
+        super().__init__()
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d if normed else lambda _: nn.Identity()
+        steps: list[nn.Module] = []
+        before = len(CHANNELS)
+        for width, stride in LAYERS:
+            steps += [nn.Conv2d(before, width, 3, stride, 1), norm(width), nn.ReLU()]
+            before = width
+        self.layers = nn.Sequential(*steps)
+        self.head = nn.Sequential(
+            nn.Linear(FEATURES, _HIDDEN), nn.ReLU(), nn.Dropout(_DROPOUT),
+            nn.Linear(_HIDDEN, len(CLASSES)),
+        )  # fmt: skip
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("spread", torch.ones(FEATURES))
+        self.fingerprint = ""
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the convolutions see: (n, FEATURES)."""
+        planes = self.layers(images)
+        return torch.cat([planes.mean((2, 3)), planes.amax((2, 3))], 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (n, 5)."""
+        logits: torch.Tensor = self.head((self.features(images) - self.mean) / self.spread)
+        return logits
+
+    @torch.inference_mode()
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Probabilities (n, 5) of pictures, in eval mode."""
+        self.eval()
+        parts = torch.split(images, _AT_ONCE)
+        return torch.cat([self(_filled(part)).softmax(1)[: len(part)] for part in parts])
+
+    @torch.inference_mode()
+    def classify(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Probabilities (n, 5) of maps, in order; each batch (maps, L, L) has a length of its own."""
+        found, waiting, n = [], [], 0
+        for weights in batches:
+            waiting.append(pictures(weights))
+            n += len(weights)
+            if n >= _AT_ONCE:
+                images = torch.cat(waiting)
+                whole = n - n % _AT_ONCE
+                found.append(self.predict(images[:whole]))
+                waiting, n = [images[whole:]], n - whole
+        if n:
+            found.append(self.predict(torch.cat(waiting)))
+        return torch.cat(found)
+
+    def fused(self) -> Network:
+        """The same function without batch normalisation."""
+        plain = Network()
+        self.eval()
+        for i in range(0, len(self.layers), 3):
+            plain.layers[i] = nn.utils.fuse_conv_bn_eval(self.layers[i], self.layers[i + 1])  # type: ignore[type-var, arg-type]
+        plain.head.load_state_dict(self.head.state_dict())
+        plain.mean.copy_(self.mean)
+        plain.spread.copy_(self.spread)
+        return plain.eval()
+
+
+def _filled(images: torch.Tensor) -> torch.Tensor:
+    """Pictures, with black ones behind them up to a whole pass."""
+    return nn.functional.pad(images, (0, 0, 0, 0, 0, 0, 0, _AT_ONCE - len(images)))
+
+
+def write(network: Network, path: Path) -> None:
+    """Write a fused network as a file."""
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    write_file(path, save(tensors, stored_classes.FORMAT))
+
+
+def load(path: str | Path | None = None) -> Network:
+    """The network of a file, by default the package's. Raises UsageError for another file."""
+    found = stored_classes.file(path)
+    network = Network()
+    network.fingerprint = stored_classes.fingerprint(found)
+    try:
+        with safe_open(found, "pt") as file:
+            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise stored_classes.unreadable(found, error) from error
+    return network.eval()

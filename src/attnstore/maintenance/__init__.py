@@ -1,0 +1,1 @@
+"""Keeping a store sound and taking it elsewhere: verify, gc, copy, export."""

@@ -1,0 +1,181 @@
+"""What a copy may add to a store that holds something already, so that no row stands there twice.
+
+    merged = merging.plan(root, target, fragments)
+
+Of one owner and one kind (the classes of a run, the annotation of a dataset by one source, the scores
+of one ablation) a store holds one result. Where both stores made one on their own, the target's stays
+and a note says so; where the target has a part of the same result, the rest is added.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attnstore.storage import fragments, locks
+from attnstore.storage.fragments import Fragment
+
+OF_A_NAME = ("models", "datasets", "runs")
+"""Tables in which one owner has one part, made from its content: another part is another thing."""
+_OF_A_PLAN = (*OF_A_NAME, "examples", "inputs", "blocks", "map_stats")
+"""Tables whose parts follow from the run's plan: the same part is the same rows, wherever it was made."""
+
+Kind = tuple[str, str]
+"""What is one at a time: a word for it, and whose it is."""
+_WHOLE = ("annotation", "prunings")
+"""Kinds whose parts are of no use beside parts that were made elsewhere."""
+_WORDS = {
+    "classes": "pattern classes of",
+    "annotation": "annotations of",
+    "ablations": "scores of ablation",
+    "head_importance": "importances of ablation",
+    "prunings": "rounds of pruning",
+    "evaluations": "scores of evaluation",
+    "ingests": "records of ingesting",
+}
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a copy does.
+
+    add: fragments to copy; unfinished: those of the target that must go before, halves of a result;
+    replaced: those that may go afterwards; kept: what the target keeps of its own, unclear: what the
+    source has of several makers, by word and owner.
+    """
+
+    add: list[Fragment] = field(default_factory=list)
+    unfinished: list[Fragment] = field(default_factory=list)
+    replaced: list[Fragment] = field(default_factory=list)
+    kept: list[Kind] = field(default_factory=list)
+    unclear: list[Kind] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """One sentence per word about what stayed behind."""
+        return [
+            *_sentences(self.kept, "The target keeps its own {}; those of the source stay behind."),
+            *_sentences(self.unclear, "The {} are of several networks and stay behind: classify again."),
+        ]  # fmt: skip
+
+
+def _sentences(kinds: list[Kind], sentence: str) -> Iterator[str]:
+    for word in dict.fromkeys(what for what, _ in kinds):
+        whose = [owner for what, owner in kinds if what == word]
+        more = f" and {len(whose) - 3} more" if len(whose) > 3 else ""
+        yield sentence.format(f"{_WORDS[word]} {', '.join(whose[:3])}{more}")
+
+
+def plan(source: Path, target: Path, wanted: list[Fragment]) -> Merged:
+    """Decide, kind by kind, what of `wanted` goes to the target; writes nothing."""
+    own, coming = (_by_kind(found) for found in (fragments.listing(target), wanted))
+    merged = Merged()
+    for of, parts in coming.items():
+        paths = {f.path for f in parts}
+        held = [f for f in own[of] if f.path in paths or fragments.whole(target, f)]
+        before = len(merged.add)
+        _one(source, target, of[0], parts, held, merged)
+        missing = {_key(f) for f in parts} - {_key(f) for f in [*held, *merged.add[before:]]}
+        differs = not paths <= {f.path for f in [*held, *merged.add[before:]]}
+        if of[0] in _WORDS and (missing or differs):
+            (merged.kept if held else merged.unclear).append(of)
+    return merged
+
+
+def _by_kind(found: Iterable[Fragment]) -> dict[Kind, list[Fragment]]:
+    grouped: dict[Kind, list[Fragment]] = defaultdict(list)
+    for fragment in found:
+        grouped[kind(fragment)].append(fragment)
+    return grouped
+
+
+def kind(fragment: Fragment) -> Kind:
+    """Of what a fragment is a part."""
+    table, owner, part = _key(fragment)
+    if table in ("patterns", "classifications"):
+        return "classes", owner
+    if table in ("spans", "links"):
+        return "annotation", f"{owner} by {part.rpartition('.')[0]}"
+    if table == "ablations":
+        return table, ".".join(part.split(".")[:2])
+    if table == "prunings":
+        return table, part.partition(".")[0]
+    if table in ("head_importance", "evaluations"):
+        return table, part
+    return table, owner
+
+
+def lock(root: Path, of: Kind) -> Path | None:
+    """The lock that whoever makes such a result holds, beside the lock of a run."""
+    what, whose = of
+    if what == "annotation":
+        dataset, _, by = whose.rpartition(" by ")
+        return root / locks.FOLDER / f"annotate--{dataset}--{by}.lock"
+    if what in ("ablations", "head_importance"):
+        return root / locks.FOLDER / f"ablation-{whose.partition('.')[0]}.lock"
+    return root / locks.FOLDER / f"pruning-{whose}.lock" if what == "prunings" else None
+
+
+def _key(fragment: Fragment) -> tuple[str, str, str]:
+    return fragment.table, fragment.owner, fragment.part
+
+
+def _one(
+    source: Path,
+    target: Path,
+    what: str,
+    coming: list[Fragment],
+    held: list[Fragment],
+    merged: Merged,
+) -> None:
+    """Add what the target may take of one kind. held: whole fragments that are there."""
+    paths = {f.path for f in coming}
+    here, there = ({_key(f) for f in x} for x in (coming, held))
+    if what == "labels":
+        _labels(source, target, coming, held, merged)
+    elif what in _OF_A_PLAN:
+        merged.add.extend(_new(coming, held))
+    elif what == "classes":
+        merged.add.extend(_classes(coming, held))
+    elif what == "annotation" and not any(f.table == "spans" for f in held):
+        merged.unfinished.extend(f for f in held if f.path not in paths)
+        merged.add.extend(coming)
+    elif there <= here and (what not in _WHOLE or {f.path for f in held} <= paths):
+        merged.add.extend(_new(coming, held))
+
+
+def _new(coming: list[Fragment], held: list[Fragment]) -> list[Fragment]:
+    """All but the parts that the target made elsewhere: the same thing under another checksum."""
+    paths = {_key(f): f.path for f in held}
+    return [f for f in coming if paths.get(_key(f), f.path) == f.path]
+
+
+def _classes(coming: list[Fragment], held: list[Fragment]) -> list[Fragment]:
+    """Classes of one network; records of classifications only beside all of the target's."""
+    here, there = (
+        {f.part.rpartition(".")[2] for f in x if f.table == "patterns"} for x in (coming, held)
+    )
+    if len(here) > 1 or (there and here != there):
+        return []
+    records = [f for f in held if f.table == "classifications"]
+    foreign = {_key(f) for f in records} - {_key(f) for f in coming}
+    return [f for f in _new(coming, held) if f.table == "patterns" or not foreign]
+
+
+def _labels(
+    source: Path, target: Path, coming: list[Fragment], held: list[Fragment], merged: Merged
+) -> None:
+    """Add every part; of one that grew on one side, the one with the latest label."""
+    own = {_key(f): f for f in held}
+    for fragment in coming:
+        there = own.get(_key(fragment), fragment)
+        if there.path != fragment.path:
+            latest = [
+                fragments.read(root, f)["labelled"].max()
+                for root, f in ((source, fragment), (target, there))
+            ]
+            if latest[0] <= latest[1]:  # type: ignore[operator]
+                continue
+            merged.replaced.append(there)
+        merged.add.append(fragment)

@@ -1,0 +1,269 @@
+"""Copy a store, or some of its runs, to another place: resumable, and every byte compared.
+
+    done = copy("storage", "/backup/storage")
+
+Only what is committed is copied, in the order in which it is committed: models and datasets, which
+others refer to, arrays, fragments, then the marks of blocks, then the records of runs. So what a
+stopped copy leaves is a sound store that holds less, and the same command goes on from there. A place
+that holds other runs keeps them; `merging` tells what is added to what it holds of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from attnstore import store as stores
+from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameError, UsageError
+from attnstore.maintenance import copy_rules
+from attnstore.naming import near
+from attnstore.storage import (
+    arrays,
+    files,
+    fragments,
+    index,
+    leftovers,
+    location,
+    locks,
+    s3,
+    zarr_metadata,
+)
+from attnstore.storage.files import Place
+from attnstore.storage.fragments import Fragment
+
+_FIRST = ("models", "datasets", "examples")
+"""Tables that others refer to, in the order in which they are written."""
+_ORDER = {table: i for i, table in enumerate((*_FIRST, "", "map_stats", "blocks", "runs"))}
+"""When the fragments of a table are written; all that are not named come after the names of `_FIRST`."""
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are done, and all of them."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file to copy. crc32c: what its content must have."""
+
+    path: str
+    bytes: int
+    crc32c: int
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy did. files, bytes: of the whole; of them written now, the others were there.
+
+    notes: what stayed behind, since the target holds the same, or a result of its own.
+    """
+
+    runs: list[str]
+    files: int
+    bytes: int
+    written_files: int
+    written_bytes: int
+    notes: Sequence[str] = ()
+
+
+def copy(
+    source: str | Path,
+    target: str | Path,
+    runs: Sequence[str] | None = None,
+    progress: Progress = lambda *_: None,
+) -> Copied:
+    """Copy committed runs (all, unless some are named) with everything that is known about them.
+
+    Raises StoreError (no store there, or it cannot be written), DamageError (a file of the source
+    is not what was committed: it is not copied), UsageError (the target holds other content under
+    the same name), UnknownNameError, BusyError.
+    """
+    root, to = location.find(source), location.locate(target)
+    if to == root:
+        raise UsageError(f"{s3.of(root).name} cannot be copied onto itself; give another place.")
+    found = index.committed(root, {f.path for f in fragments.listing(root)})[0]
+    wanted = _runs(found, runs)
+    mine = found if runs is None else _about(root, found, wanted)
+    with _receiving(to, wanted, mine) as told:
+        mine, notes = _without_twins(to, mine)
+        wanted = sorted({f.owner for f in mine if f.table == "runs"})
+        with locks.registry(to):
+            _refuse_same_names(to, mine)
+        _clear_leftovers(root, to, mine)
+        merged = copy_rules.plan(root, to, mine)
+        items = list(_items(root, wanted, merged.add))
+        for fragment in merged.unfinished:
+            fragments.discard(to, fragment)
+        done = _write(s3.of(root), to, items, progress)
+        for fragment in merged.replaced:
+            fragments.discard(to, fragment)
+    return replace(done, runs=wanted, notes=[*notes, *merged.notes(), *told])
+
+
+@contextlib.contextmanager
+def _receiving(root: Path, runs: list[str], coming: list[Fragment]) -> Iterator[list[str]]:
+    """Make the target a store, and hold what comes against whoever makes it there or cleans up.
+
+    Gives a list, which in the end holds what the target is found to lack.
+    """
+    location.create(root)
+    place = s3.of(root).name
+    with contextlib.ExitStack() as held:
+        held.enter_context(locks.hold(location.copy_lock(root), what=f"The store {place}"))
+        for run in runs:
+            held.enter_context(locks.hold(location.run_lock(root, run), what=f"Run {run}"))
+        for path in sorted({x for f in coming if (x := copy_rules.lock(root, copy_rules.kind(f)))}):
+            held.enter_context(locks.hold(path, what=f"What {path.stem} guards in {place}"))
+        told: list[str] = []
+        yield told
+        with contextlib.suppress(BusyError):  # it catches up when it is next opened
+            if lacking := stores.incomplete(place, index.catch_up(root)):
+                told.append(lacking)
+
+
+def _runs(found: list[Fragment], runs: Sequence[str] | None) -> list[str]:
+    known = sorted({f.owner for f in found if f.table == "runs"})
+    for run in runs or ():
+        if run not in known:
+            listed = "; `attnstore runs` lists them"
+            raise UnknownNameError(f"The store holds no run {run!r}{near(run, known) or listed}")
+    return known if runs is None else sorted(set(runs))
+
+
+def _about(root: Path, found: list[Fragment], wanted: list[str]) -> list[Fragment]:
+    """The fragments of some runs, of their models and datasets, and of what their scores name."""
+    records = [fragments.read(root, f) for f in found if f.table == "runs" and f.owner in wanted]
+    owners = {*wanted, *(r[name].item() for r in records for name in ("model", "dataset"))}
+    mine = [f for f in found if f.owner in owners]
+    scores = [fragments.read(root, f) for f in mine if f.table == "evaluations"]
+    named = {
+        (table, name)
+        for rows in scores
+        for table, column in (("models", "base"), ("datasets", "dataset"), ("examples", "dataset"))
+        for name in rows[column]
+    }
+    return [f for f in found if f.owner in owners or (f.table, f.owner) in named]
+
+
+def _without_twins(to: Path, mine: list[Fragment]) -> tuple[list[Fragment], list[str]]:
+    """Leave out runs whose content the target has, or what is copied has, under another name."""
+    names = {f.part: f.owner for f in fragments.listing(to, "runs")}
+    twins: dict[str, str] = {}
+    for f in mine:
+        if f.table == "runs" and names.setdefault(f.part, f.owner) != f.owner:
+            twins[f.owner] = names[f.part]
+    notes = [
+        f"Run {run} was not copied: {s3.of(to).name} holds the same run as {other}."
+        for run, other in twins.items()
+    ]
+    of_runs = ("runs", *index.OF_RUNS)
+    return [f for f in mine if f.table not in of_runs or f.owner not in twins], notes
+
+
+def _refuse_same_names(to: Path, mine: list[Fragment]) -> None:
+    """UsageError where a name of what is copied stands for something else in the target."""
+    held = {(f.table, f.owner): f.part for f in fragments.listing(to)}
+    for f in mine:
+        if f.table in copy_rules.OF_A_NAME and held.get((f.table, f.owner), f.part) != f.part:
+            raise UsageError(
+                f"{s3.of(to).name} holds other content under the name {f.owner} (in {f.table}); "
+                "copy to another place, or name the runs to copy with --run."
+            )
+
+
+def _clear_leftovers(root: Path, to: Path, mine: list[Fragment]) -> None:
+    """Delete what a stopped drop or copy left in the target under names of runs that come now."""
+    known = {f.owner for f in fragments.listing(to, "runs")}
+    coming = {f.path for f in mine}
+    for f in mine:
+        if f.table == "runs" and f.owner in known:
+            leftovers.discard(to, f.owner, fragments.read(root, f)["run_key"].item())
+        elif f.table == "runs":
+            leftovers.discard_but(to, f.owner, coming)
+
+
+def _items(root: Path, wanted: list[str], added: list[Fragment]) -> Iterator[Item]:
+    """What to copy, in the order in which it is committed: what others refer to comes before them.
+
+    The shards and statistics of a block that the target has of its own stay as they are.
+    """
+    blocks = {(f.owner, f.part) for f in added if f.table == "blocks"}
+    added = [f for f in added if f.table != "map_stats" or (f.owner, f.part) in blocks]
+    order = sorted(added, key=lambda f: (_ORDER.get(f.table, len(_FIRST)), f.path))
+    names = [f for f in order if f.table in _FIRST]
+    yield from (Item(f.path, f.bytes, f.crc32c) for f in names)
+    described: dict[str, bytes] = {}
+    for run in wanted:
+        if not zarr_metadata.described(root, run):
+            fragments.read_one(root, "runs", run)  # raises where it is the record that is damaged
+            raise DamageError(f"What describes the arrays of {run} is damaged; ingest it again.")
+        described |= zarr_metadata.files(root, run)  # groups above several runs only once
+    yield from (Item(path, len(x), files.crc32c(x)) for path, x in described.items())
+    lying = {path: f.bytes for run in wanted for path, f in arrays.shards(root, run).items()}
+    for f in order:
+        if f.table == "blocks":
+            block = fragments.read(root, f).row(0, named=True)
+            for path, value in arrays.sealed(f.owner, block).items():
+                yield Item(path, lying.get(path, 0), value)
+    yield from (Item(f.path, f.bytes, f.crc32c) for f in order[len(names) :])
+
+
+def _read(source: Place, path: str) -> bytes:
+    try:
+        return source.read(path)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{path} of {source.name} is gone; it may have been dropped meanwhile: run the same "
+            "command again."
+        ) from error
+
+
+def _write(source: Place, to: Path, items: list[Item], progress: Progress) -> Copied:
+    """Copy what is not there yet, and read back what was written; names and records under a lock."""
+    total = sum(item.bytes for item in items)
+    target = s3.of(to)
+    done = count = written = 0
+    for item in items:
+        if target.crc32c(item.path) != item.crc32c:
+            data = _read(source, item.path)
+            if files.crc32c(data) != item.crc32c:
+                raise DamageError(
+                    f"{item.path} of {source.name} is not what was committed, and was not copied; "
+                    "`attnstore verify` tells how to mend it."
+                )
+            with _named(to, item.path):
+                _put(target, item, data)
+            count, written = count + 1, written + item.bytes
+        done += item.bytes
+        progress(done, total)
+    return Copied([], len(items), total, count, written)
+
+
+@contextlib.contextmanager
+def _named(to: Path, path: str) -> Iterator[None]:
+    """Hold the registry while a model, dataset or run gets its name, if nobody else has taken it."""
+    _, table, *owner = path.split("/")
+    if table not in copy_rules.OF_A_NAME or not path.startswith(f"{fragments.FOLDER}/"):
+        yield
+        return
+    part = owner.pop().partition(".")[0]
+    with locks.registry(to):
+        held = fragments.listing(to, table)
+        if any(f.owner == "/".join(owner) and f.part != part for f in held) or (
+            table == "runs" and any(f.part == part and f.owner != "/".join(owner) for f in held)
+        ):
+            raise BusyError(
+                f"{s3.of(to).name} has been given other content, or the same run under another "
+                f"name, than {'/'.join(owner)} meanwhile; run the same command again."
+            )
+        yield
+
+
+def _put(target: Place, item: Item, data: bytes) -> None:
+    write = target.commit if item.path.startswith(f"{fragments.FOLDER}/") else target.write
+    write(item.path, data)
+    if target.crc32c(item.path) != item.crc32c:
+        raise StoreError(
+            f"{item.path} reads back differently from {target.name} than it was written; "
+            "check that storage, and run the same command again."
+        )

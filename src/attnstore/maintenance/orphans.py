@@ -1,0 +1,207 @@
+"""Files that nothing in a store refers to: found, told with the reason, and moved aside.
+
+    found = collect(root)           # what `attnstore gc` does; found.folder can be deleted later
+
+Nothing is deleted: a file keeps its place below `orphans/<time>/`, so that copying that folder over
+the store brings everything back. What another process may be writing is left alone: a run that is
+in use, and temporary files of the last hour. Damaged files are `verify`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from attnstore.errors import AttnstoreError, BusyError, StoreError
+from attnstore.storage import arrays, fragments, index, location, locks, s3
+
+FOLDER = "orphans"
+"""Folder of a store that holds what was moved aside."""
+REASONS = "why.csv"
+"""The file beside what was moved aside: path, bytes and why of each."""
+_FRESH = 3600.0  # seconds in which a temporary file may still be written
+
+Progress = Callable[[int, int], None]
+"""Called with the number of files that are moved, and of all."""
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A file that nothing refers to. path: relative to the store; why: one clause."""
+
+    path: str
+    bytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """What was found. folder: of the store, where it was moved, None if it was not; notes: what was left alone."""
+
+    files: list[Orphan]
+    notes: list[str]
+    folder: str | None
+
+    def summary(self) -> pl.DataFrame:
+        """One row per reason: why, files, bytes; the most bytes first."""
+        schema = {"path": pl.String, "bytes": pl.Int64, "why": pl.String}
+        frame = pl.DataFrame([vars(f) for f in self.files], schema=schema)
+        grouped = frame.group_by("why").agg(files=pl.len(), bytes=pl.col("bytes").sum())
+        return grouped.sort("bytes", "why", descending=[True, False])
+
+
+def collect(path: str | Path, dry: bool = False, progress: Progress = lambda *_: None) -> Orphans:
+    """Find what nothing refers to, and move it aside unless `dry`.
+
+    Raises StoreError (there is no store, it cannot be written, or a part of its fragments cannot be
+    seen), BusyError (a run is being planned, or something is copied to the store).
+    """
+    root = location.find(path)
+    with (
+        contextlib.ExitStack() as held,
+        locks.hold(location.copy_lock(root), what=f"The store {s3.of(root).name}"),
+        locks.registry(root),
+    ):
+        _refuse_unseen(root)
+        found, notes = _find(root, held)
+        folder = _move(root, found, progress) if found and not dry else None
+        return Orphans(found, notes, folder)
+
+
+def _refuse_unseen(root: Path) -> None:
+    """StoreError where a folder of fragments is not looked into: whose data is of use is unknown then."""
+    place = s3.of(root)
+    listed = {str(Path(f.path).parent) for f in fragments.listing(root)} if place.near else set()
+    for folder in _unseen(root / fragments.FOLDER) if place.near else ():
+        inside = folder.relative_to(root).as_posix()
+        if not any(f"{path}/".startswith(f"{inside}/") for path in listed):
+            raise StoreError(
+                f"{inside} of {place.name} is a link or a folder that cannot be looked into, and may "
+                "hold records of runs; nothing was moved: put the folder itself there, readable, and "
+                "run the same command again."
+            )
+
+
+def _unseen(folder: Path) -> Iterator[Path]:
+    """Links to folders or to nothing, and folders that cannot be listed, at or below a folder."""
+    if folder.is_symlink():
+        yield folder
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return
+    except OSError:
+        yield folder
+        return
+    for entry in entries:
+        if entry.is_symlink() and not entry.is_file():
+            yield Path(entry.path)
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _unseen(Path(entry.path))
+
+
+def _find(root: Path, held: contextlib.ExitStack) -> tuple[list[Orphan], list[str]]:
+    """The orphans and what was left alone; the locks of the runs stay held in `held`."""
+    listed = fragments.listing(root)
+    notes: list[str] = []
+    runs: dict[str, set[str]] = {}
+    left: set[str] = set()
+    for run in sorted({f.owner for f in listed if f.table == "runs"}):
+        try:
+            held.enter_context(locks.hold(location.run_lock(root, run), what=f"Run {run}"))
+            runs[run] = _referred(root, run)
+        except BusyError as error:
+            notes.append(f"{run} is left alone: {error}")
+            left.add(run)
+        except AttnstoreError as error:
+            notes.append(f"{run} is left alone; `attnstore verify` tells what is wrong: {error}")
+            left.add(run)
+    files = [
+        *_in_fragments(root, listed, left),
+        *_in_arrays(root, runs, left),
+        *_temporary(root),
+    ]
+    foreign = sum(f.table not in index.TABLES or f.crc32c < 0 for f in listed)
+    if foreign:
+        notes.append(f"{foreign} files in {fragments.FOLDER} are not attnstore's, and stay.")
+    return sorted(files, key=lambda f: f.path), notes
+
+
+def _referred(root: Path, run: str) -> set[str]:
+    """The shard files of a run's committed blocks, relative to the store. Raises DamageError."""
+    rows = fragments.read_one(root, "blocks", run)
+    return {
+        path
+        for row in ([] if rows is None else rows.to_dicts())
+        for path in arrays.sealed(run, row)
+    }
+
+
+def _in_fragments(root: Path, listed: list[fragments.Fragment], left: set[str]) -> Iterator[Orphan]:
+    """Fragments that do not count, except those that another version of attnstore may know."""
+    count = {f.path for f in index.committed(root, {f.path for f in listed})[0]}
+    runs = {f.owner for f in listed if f.table == "runs"}
+    parts = {(f.table, f.owner, f.part) for f in listed if f.path in count}
+    for f in listed:
+        known = f.table in index.TABLES and f.crc32c >= 0
+        if not known or f.path in count or f.owner in left:
+            continue
+        if (f.table, f.owner, f.part) in parts:
+            why = "a newer fragment has taken its place"
+        elif f.owner not in runs:
+            why = "there is no such run"
+        else:
+            why = "its block was never committed"
+        yield Orphan(f.path, f.bytes, why)
+
+
+def _in_arrays(root: Path, runs: dict[str, set[str]], left: set[str]) -> Iterator[Orphan]:
+    """Shards of no committed block, and arrays of no run; what describes a run's arrays stays."""
+    known = {PurePosixPath(arrays.FOLDER, run) for run in (*runs, *left)}
+    groups = {parent / "zarr.json" for run in known for parent in run.parents}
+    groups.add(PurePosixPath(arrays.FOLDER, "zarr.json"))
+    for file in s3.of(root).files(arrays.FOLDER):
+        inside = PurePosixPath(file.path)
+        if inside in groups:
+            continue
+        run = next((p for p in inside.parents if p in known), None)
+        if run is None:
+            yield Orphan(file.path, file.bytes, "there is no such run")
+            continue
+        name = str(run.relative_to(arrays.FOLDER))
+        shards = inside.relative_to(run).parts[:2] in (("maps", "c"), ("received", "c"))
+        if name in runs and shards and str(inside) not in runs[name]:
+            yield Orphan(file.path, file.bytes, "it belongs to no committed block")
+
+
+def _temporary(root: Path) -> Iterator[Orphan]:
+    """Files that a killed process was writing in a folder; a bucket has none."""
+    if not s3.of(root).near:
+        return
+    rebuilt = root.glob(f"{index.FILE}.new*")
+    hidden = (
+        p for name in (fragments.FOLDER, arrays.FOLDER) for p in (root / name).rglob(".*.tmp")
+    )
+    for path in (*root.glob(".*.tmp"), *hidden, *rebuilt):
+        stat = path.stat()
+        if time.time() - stat.st_mtime > _FRESH:
+            inside = path.relative_to(root).as_posix()
+            yield Orphan(inside, stat.st_size, "a process was stopped while it wrote it")
+
+
+def _move(root: Path, found: list[Orphan], progress: Progress) -> str:
+    """Move files below a new folder of the store, the reasons first."""
+    place, folder = s3.of(root), f"{FOLDER}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    place.write(f"{folder}/{REASONS}", pl.DataFrame([vars(f) for f in found]).write_csv().encode())
+    for done, orphan in enumerate(found, 1):
+        place.move(orphan.path, f"{folder}/{orphan.path}")
+        progress(done, len(found))
+    return folder

@@ -1,0 +1,311 @@
+"""Whether a store is sound: every byte is what was committed, and what the bytes say holds together.
+
+Nothing here trusts what it reads: whatever is wrong becomes a finding that names the run and the
+block, and the checks that do not need it go on. Ingesting again mends what this finds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from attnstore.errors import DamageError, StoreError
+from attnstore.formatting import many, size
+from attnstore.maintenance.findings import AGAIN, DROP, Findings, Report
+from attnstore.maintenance.index_check import IndexChecks
+from attnstore.storage import (
+    array_shape,
+    arrays,
+    fragments,
+    index,
+    layout,
+    row_sums,
+    s3,
+    zarr_metadata,
+)
+from attnstore.storage.array_shape import Shape
+from attnstore.storage.files import Place
+from attnstore.storage.fragments import Fragment
+from attnstore.storage.location import MARK, VERSION, exists, locate
+
+Progress = Callable[[str, int, int], None]
+"""Called with a run, its blocks that are checked and all its committed blocks, after each block."""
+
+_RUNS_AT_ONCE = 256
+"""Runs whose plans and blocks are read together."""
+_MEND = {
+    "ingests": "ingest the run again, which removes it: only the record of one ingestion is lost",
+    "spans": "annotate again",
+    "links": "annotate again",
+    "labels": "restore it from a copy: it was made by hand",
+    "patterns": "classify again",
+    "classifications": "classify again, which removes it: only the record of one classification is lost",
+    "evaluations": "evaluate again: the same `flows.finetune`",
+    "ablations": "disable the heads again",
+    "head_importance": "disable the heads again",
+    "prunings": "prune again",
+}
+"""What to do about a damaged fragment of a table that ingesting does not write."""
+_GONE = {
+    "blocks": f"the statistics of its maps are missing; {AGAIN}.",
+    "spans": "The links of an annotation of {} are missing; annotate again.",
+}
+"""What is said where the part that a fragment of a table belongs with is gone."""
+
+
+def verify(root: str | Path, progress: Progress | None = None) -> Report:
+    """Check a whole store; about a second for 300 MB.
+
+    Writes nothing but the index, which catches up. Raises StoreError where there is no store, or one
+    of a later layout.
+    """
+    folder = locate(root)
+    place = s3.of(folder)
+    with contextlib.suppress(DamageError):  # of the mark, which is named below
+        exists(folder)  # refuses a store of a later layout, as readers do
+    if not _in_part(place):
+        raise StoreError(f"There is no attention store at {place.name}; give the folder of one.")
+    work = _Verification(folder, progress or (lambda *_: None))
+    for check in (work.mark, work.fragments, work.runs, work.leftovers, work.index):
+        with work.findings.step(f"{place.name} ({check.__name__})"):
+            check()
+    return work.findings.report(work.checked())
+
+
+def _in_part(place: Place) -> bool:
+    """Whether anything of a store is there."""
+    try:
+        place.read(MARK)
+    except FileNotFoundError:
+        return bool(place.files(fragments.FOLDER) or place.files(arrays.FOLDER))
+    return True
+
+
+class _Verification:
+    """One pass over a store; each method is one kind of check, in the order that `verify` has.
+
+    _whole: the newest whole fragment of each (table, owner, part), _of: the same by table and owner;
+    _owners: the (table, owner) that have any; _expected: files of the arrays that something refers to.
+    """
+
+    def __init__(self, root: Path, progress: Progress) -> None:
+        self.root, self._place, self._progress = root, s3.of(root), progress
+        self.findings = Findings()
+        self._runs: list[str] = []
+        self._whole: dict[tuple[str, str, str], Fragment] = {}
+        self._owners: set[tuple[str, str]] = set()
+        self._of: dict[tuple[str, str], dict[str, Fragment]] = defaultdict(dict)
+        self._ahead: dict[str, pl.DataFrame] = {}
+        self._expected: set[str] = set()
+        self._count: Counter[str] = Counter()
+
+    def checked(self) -> str:
+        """What was looked at, in words."""
+        n = self._count
+        return (
+            f"{n['runs']:,} runs, {n['blocks']:,} blocks, {many(n['weights'])} weights, "
+            f"{size(n['bytes'])} in shards, {n['fragments']:,} fragments, {n['checks']} SQL checks"
+        )
+
+    def mark(self) -> None:
+        """`attnstore.json` is as it was written."""
+        data = (self._read(MARK) or b"").rstrip(b"\n")
+        if data not in [json.dumps({"attnstore": v}).encode() for v in range(1, VERSION + 1)]:
+            self.findings.add(
+                f'{MARK} is missing or damaged; write {{"attnstore": {VERSION}}} into it.'
+            )
+
+    def _read(self, path: str) -> bytes | None:
+        """A file of the store; None where there is none."""
+        try:
+            return self._place.read(path)
+        except FileNotFoundError:
+            return None
+
+    def fragments(self) -> None:
+        """Every fragment matches the checksum in its name."""
+        found = sorted(fragments.listing(self.root), key=lambda f: f.modified)
+        self._runs = sorted({f.owner for f in found if f.table == "runs"})
+        self._count.update(fragments=len(found), runs=len(self._runs))
+        self._owners = {(f.table, f.owner) for f in found}
+        parts = {(f.table, f.owner, f.part) for f in found}
+        for fragment in found:
+            run, block = self._whose(fragment)
+            with self.findings.step(fragment.path, run, block):
+                if what := self._fragment(fragment):
+                    self.findings.add(f"{fragment.path} {what}.", run, block)
+                elif (needed := index.NEEDS.get(fragment.table)) and (
+                    needed, fragment.owner, fragment.part
+                ) not in parts:  # fmt: skip
+                    self.findings.add(_GONE[fragment.table].format(fragment.owner), run, block)
+        if not found and not self._place.files(arrays.FOLDER):
+            self._empty()
+        hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
+        others = sum(not f.path.endswith(".parquet") for f in self._place.files(fragments.FOLDER))
+        if n := others + sum(path.is_file() for path in hidden):
+            self.findings.note(
+                f"{n} files in {fragments.FOLDER} are no fragments and can be deleted."
+            )
+
+    def _whose(self, fragment: Fragment) -> tuple[str | None, int | None]:
+        """The run and the block that a fragment is about."""
+        run = fragment.owner if fragment.owner in self._runs else None
+        by_block = fragment.table in ("blocks", "map_stats") and fragment.part.isdecimal()
+        return run, int(fragment.part) if by_block else None
+
+    def _fragment(self, fragment: Fragment) -> str | None:
+        """What is wrong with a fragment, if anything."""
+        if fragment.table not in index.TABLES or fragment.crc32c < 0:
+            return "is no fragment of attnstore; move it away"
+        if self._place.crc32c(fragment.path) != fragment.crc32c:
+            return f"does not match its checksum; {_MEND.get(fragment.table, AGAIN)}"
+        key = fragment.table, fragment.owner, fragment.part
+        if older := self._whole.get(key):
+            self.findings.note(f"{older.path} is superseded and can be deleted.")
+        self._whole[key] = fragment
+        self._of[key[:2]][fragment.part] = fragment
+        return None
+
+    def runs(self) -> None:
+        """Each run's arrays are described as its record says, and its blocks are whole."""
+        for at in range(0, len(self._runs), _RUNS_AT_ONCE):
+            batch = self._runs[at : at + _RUNS_AT_ONCE]
+            self._ahead = self._read_ahead(batch)
+            for run in batch:
+                with self.findings.step("The run", run):
+                    self._run(run)
+
+    def _read_ahead(self, runs: list[str]) -> dict[str, pl.DataFrame]:
+        """The rows of these runs' fragments by path, as far as they can be read together."""
+        found: dict[str, pl.DataFrame] = {}
+        for table in ("runs", "inputs", "blocks"):
+            mine = [f for run in runs for f in self._of.get((table, run), {}).values()]
+            with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # then one by one
+                found |= fragments.read_together(self.root, mine)
+        return found
+
+    def _run(self, run: str) -> None:
+        records, inputs, blocks = (self._rows(t, run) for t in ("runs", "inputs", "blocks"))
+        record = {} if records is None else records.row(0, named=True)
+        self._described(run, record)
+        opened = None
+        if record and inputs is not None:
+            with self.findings.step("The arrays", run):
+                shape = array_shape.of_record(run, record, zarr_metadata.end_of(inputs))
+                if self._plan(run, shape, inputs):
+                    opened = arrays.open_run(self.root, run, shape)
+        elif record and not self.findings.known(run, None):
+            self.findings.add(f"the plan of its inputs is missing; {AGAIN}.", run)
+        rows = [] if blocks is None else blocks.sort("block").to_dicts()
+        if len(rows) < record.get("n_blocks", 0):
+            self.findings.note(
+                f"{run} holds {len(rows)} of {record['n_blocks']} blocks; ingest it again to finish."
+            )
+        for done, row in enumerate(rows, 1):
+            number = row["block"] if row.get("block") is not None else -1
+            with self.findings.step("The block", run, number):
+                if self._shards(run, row) and opened and inputs is not None:
+                    mine = inputs.filter(pl.col("block") == number)
+                    if what := row_sums.wrong(
+                        opened, record["precision"], mine, bool(record.get("sinks"))
+                    ):
+                        self.findings.add(f"{what}; {DROP}.", run, number)
+                    maps = len(opened.layers) * len(opened.heads)
+                    self._count.update(weights=row["n_cells"] * maps)
+            self._progress(run, done, len(rows))
+
+    def _described(self, run: str, record: dict[str, Any]) -> None:
+        """The model and the dataset of a run have their records."""
+        for table, column in (
+            ("models", "model"),
+            ("datasets", "dataset"),
+            ("examples", "dataset"),
+        ):
+            if record and (table, record[column]) not in self._owners:
+                what = f"{fragments.FOLDER}/{table}/{record[column]} is missing"
+                self.findings.add(f"{what}; {AGAIN}.", run)
+
+    def _empty(self) -> None:
+        """A store without data is sound if it never had any."""
+        loaded = 0
+        with contextlib.suppress(StoreError):  # `IndexChecks` names what is wrong with it
+            loaded = index.n_loaded(self.root)
+        if loaded:
+            self.findings.add(
+                f"{index.FILE} has rows of {loaded} fragments, and {fragments.FOLDER}/ and "
+                f"{arrays.FOLDER}/ are gone: bring them back from a copy, or delete {index.FILE} if the "
+                "store is to be empty."
+            )
+        else:
+            self.findings.note("The store is empty: nothing has been ingested into it.")
+
+    def _rows(self, table: str, run: str) -> pl.DataFrame | None:
+        """All whole rows of a run in a table."""
+        mine = self._of.get((table, run), {}).values()
+        frames = [
+            self._ahead[f.path] if f.path in self._ahead else fragments.read(self.root, f)
+            for f in mine
+        ]
+        return pl.concat(frames, how="diagonal_relaxed") if frames else None
+
+    def _plan(self, run: str, shape: Shape, inputs: pl.DataFrame) -> bool:
+        """Whether the inputs lie where the plan puts them, and the arrays are described for it."""
+        plan = layout.plan(inputs["length"].to_numpy())
+        stored = inputs.select("block", "cell", "token_cell").to_numpy()
+        if not np.array_equal(stored, np.stack((plan.block, plan.cell, plan.token), axis=1)):
+            self.findings.add(f"its inputs do not lie where the plan puts them; {DROP}.", run)
+        wanted = zarr_metadata.description(run, shape)
+        self._expected.update(wanted)
+        for path, data in wanted.items():
+            if self._read(path) != data:
+                what = f"{path} is missing or not what describes the arrays; {AGAIN}."
+                self.findings.add(what, run if path.startswith(f"{arrays.FOLDER}/{run}/") else None)
+        return not self.findings.known(run, None)
+
+    def _shards(self, run: str, row: dict[str, Any]) -> bool:
+        """Whether the shards of a committed block are whole."""
+        self._expected.update(arrays.sealed(run, row))
+        damaged = arrays.damage(self.root, run, row)
+        for path in damaged:
+            lies = self._place.crc32c(path) is not None
+            what = "does not match its checksum" if lies else "is missing"
+            self.findings.add(
+                f"{path} {what}; ingest the run again, which computes the block anew.",
+                run,
+                row["block"],
+            )
+        self._count.update(blocks=1, bytes=row["maps_bytes"] + row["received_bytes"])
+        return not damaged
+
+    def leftovers(self) -> None:
+        """Files of the arrays that nothing refers to are told, and are no damage."""
+        found: Counter[str] = Counter()
+        groups = {p / "zarr.json" for run in self._runs for p in Path(arrays.FOLDER, run).parents}
+        for file in self._place.files(arrays.FOLDER):
+            inside = Path(file.path)
+            if inside not in groups and file.path not in self._expected:
+                parents = {p.as_posix() for p in inside.relative_to(arrays.FOLDER).parents}
+                found[next((run for run in self._runs if run in parents), "")] += 1
+        for run, n in sorted(found.items()):
+            if not run:
+                self.findings.note(
+                    f"{n} files in {arrays.FOLDER} belong to no run and can be deleted."
+                )
+            elif not self.findings.about(run):
+                self.findings.note(
+                    f"{run}: {n} files belong to no committed block; ingesting it again overwrites them."
+                )
+
+    def index(self) -> None:
+        """The index is as it was left, and holds the rows of the fragments."""
+        whole = {f.path: f for f in self._whole.values()}
+        checks = IndexChecks(self.root, self.findings, whole, self._whose)
+        checks.run()
+        self._count.update(checks=checks.done)

@@ -1,1 +1,0 @@
-"""The only part that runs models: checkpoints, capture, runs and their blocks."""

@@ -1,0 +1,1 @@
+"""Checkpoints: finding, checking and loading them, and their forward pass with attention."""

@@ -1,0 +1,242 @@
+"""Figures about heads: frame links, types, entropy, relations between words, equal words.
+
+A function is a figure, its name the figure's name: it takes a store and choices and gives a
+`Drawing`. Section numbers are those of Kovaleva et al. 2019.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from attnstore.plotting.drawings import (
+    ANNOTATED,
+    INGESTED,
+    Drawing,
+    NothingToDraw,
+    asked,
+    chosen,
+    counted,
+    every,
+    n_of,
+    one,
+    per_run,
+)  # fmt: skip
+from attnstore.plotting.figures import by_head
+from attnstore.plotting.panels import Panel, in_rows, kinds, pictures
+from attnstore.query import analyses
+
+if TYPE_CHECKING:
+    from attnstore.store import Store
+
+SENTENCE = "He was becoming agitated"
+"""The example of section 4.2 and Figure 3."""
+TYPES = ("previous", "next", "self", "cls", "sep", "punctuation", "broad", "mixed", "first", "none")
+_LETTERS = dict(zip(TYPES, "PNSCEUBMF·", strict=True))
+_RELATIONS = {
+    ("subject", "from_to"): "subject → verb",
+    ("subject", "to_from"): "verb → subject",
+    ("object", "from_to"): "object → verb",
+    ("object", "to_from"): "verb → object",
+    ("coreference", "from_to"): "pronoun → antecedent",
+    ("coreference", "to_from"): "antecedent → pronoun",
+}
+
+
+def frame_heads(
+    store: Store, run: str | None = None, sentence: str = SENTENCE, direction: str = "both"
+) -> Drawing:
+    """The mean weight along frame links by head, and the best head on one sentence."""
+    run = one(
+        store, run, "SELECT run FROM link_tokens WHERE kind = 'frame'",
+        "No input has frame-semantic links; ingest FrameNet with `python -m flows.ingest --model "
+        "MODEL --dataset framenet:FOLDER=framenet`, then `python -m flows.annotate --dataset "
+        "framenet --with framenet:FOLDER`.",
+    )  # fmt: skip
+    heads = analyses.run(store, "frame_heads", run=run, direction=direction)
+    best = heads.row(0, named=True)
+    example = _example(store, run, sentence)
+    found = store.map(run, example, best["layer"], best["head"])
+    top = heads.filter("above_99th")
+    panel = Panel(
+        by_head(heads), f"{run}\nmean over n = {best['n']} sentences",
+        outlined=list(top.select("layer", "head").iter_rows()), written=True,
+    )  # fmt: skip
+    beside = Panel(
+        found.weights.astype(float), f"example {example}\nlayer {best['layer']}, head {best['head']}",
+        found.texts, found.texts, ("to token", "from token"),
+    )  # fmt: skip
+    first, second = heads["mean"].head(2).to_list()
+    ours = f"{first:.3f} and {second:.3f} over {best['n']} sentences, {len(top)} of {len(heads)} heads above the 99th percentile"
+    return Drawing(
+        pictures([[panel, beside]], "attention weight", root=True),
+        f"Left: per head, the mean over sentences of the largest weight between the tokens of a "
+        f"frame element and of its target; framed: above the 99th percentile of the heads. Right: "
+        f"the map of the head with the highest mean on one sentence, “{_text(store, run, example)}”. "
+        f"Section 4.2, Figure 3. n = {best['n']} sentences of {run}.",
+        (
+            asked("frame_heads", run=run, direction=None if direction == "both" else direction),
+            asked("frame_links", run=run, example=example),
+        ),
+        {run: ours},
+    )  # fmt: skip
+
+
+def head_types(store: Store, runs_like: str = "%") -> Drawing:
+    """What each head does, by the thresholds of Clark et al. 2019."""
+    found, more = _found(store, "head_types", runs_like)
+    panels = [
+        Panel(by_head(f.with_columns(mean=pl.col("type").replace_strict(_NUMBERS))), _title(run, f))
+        for run, f in found.items()
+    ]
+    return Drawing(
+        kinds(in_rows(panels), TYPES, _LETTERS),
+        "The type of each head: its mean weight to the previous, the next or the same token lies "
+        "above 0.5, to [CLS], [SEP], punctuation or (without [CLS]) the first above 0.6, or its mean entropy above 3.8 nats "
+        "(broad); mixed above several thresholds, none below all. Clark et al. 2019, sections 3.1 "
+        f"to 3.3. {counted(found)}{more}",
+        tuple(asked("head_types", run=run) for run in found),
+    )
+
+
+_NUMBERS = {name: number for number, name in enumerate(TYPES)}
+
+
+def head_entropy(store: Store, runs_like: str = "%") -> Drawing:
+    """How broadly each head attends."""
+    found, more = _found(store, "head_entropy", runs_like)
+    panels = [Panel(by_head(f), _title(run, f)) for run, f in found.items()]
+    return Drawing(
+        pictures(in_rows(panels), "entropy (nats)"),
+        "Mean over inputs of the entropy of a token's attention weights: 0 for a head that looks at "
+        f"one token, ln L for one that looks at all L alike. Clark et al. 2019, section 3.3. "
+        f"{counted(found)}{more}",
+        tuple(asked("head_entropy", run=run) for run in found),
+    )
+
+
+def token_pairs(store: Store, run: str | None = None, annotation: str | None = None) -> Drawing:
+    """Weights along relations between words, beside the usual neighbour's."""
+    run = one(
+        store, run, "SELECT run FROM link_tokens WHERE kind IN ('dep', 'coreference')",
+        f"No input has dependency or coreference links; `{ANNOTATED}` supplies them.",
+    )  # fmt: skip
+    found = {}
+    for (relation, direction), said in _RELATIONS.items():
+        frame = analyses.run(
+            store,
+            "token_pairs",
+            run=run,
+            relation=relation,
+            direction=direction,
+            annotation=annotation,
+        )
+        if len(frame):
+            found[relation, direction, said] = frame
+    if not found:
+        raise NothingToDraw(
+            f"Run {run} has no subject, object or coreference; `{ANNOTATED}` supplies them."
+        )
+    linked = [
+        Panel(by_head(f), f"{said}\n{n_of(f)}", dotted=_above(f)) for (*_, said), f in found.items()
+    ]
+    usual = [Panel(by_head(f, "baseline"), _usual(f)) for f in found.values()]
+    return Drawing(
+        pictures([linked, usual], "attention weight", root=True),
+        "Top: per head, the mean over inputs of the largest weight along a relation; dotted where "
+        "it exceeds the bottom one with an interval above 0 (95 % per head, not corrected for the "
+        "number of heads). Bottom: the same when each link goes to the token at the relation's "
+        "usual distance instead, so that a head that only looks at a neighbour shows there too. "
+        f"Section 4.5. {_counts(found)} of {run}.",
+        tuple(
+            asked("token_pairs", run=run, relation=r, direction=d, annotation=annotation)
+            for r, d, _ in found
+        ),
+    )
+
+
+def word_match(store: Store, runs_like: str = "%") -> Drawing:
+    """Weights between equal words of the two texts of a pair, against other words'."""
+    missing = f"No run holds pairs of texts that share words; `{INGESTED}` with a dataset of pairs supplies one."
+    pairs = (
+        "SELECT run FROM runs JOIN datasets USING (dataset) "
+        "WHERE pair_column IS NOT NULL AND run LIKE $runs_like"
+    )
+    runs, more = chosen(store, 4, pairs, missing, runs_like=runs_like)
+    found = {run: f for run, f in per_run(store, "word_match", runs).items() if len(f)}
+    if not found:
+        raise NothingToDraw(missing)
+    rows, ours = [], {}
+    for run, frame in found.items():
+        best = frame.group_by("layer", "head").agg(pl.col("difference").mean())
+        best = best.sort("difference", "layer", "head", descending=[True, False, False]).head(2)
+        top = list(best.select("layer", "head").iter_rows())
+        ours[run] = " and ".join(f"layer {layer}, head {head}" for layer, head in top)
+        row: list[Panel] = []
+        for direction, said in (("first_to_second", "1st → 2nd"), ("second_to_first", "2nd → 1st")):
+            part = frame.filter(direction=direction)
+            row += [
+                Panel(
+                    by_head(part),
+                    f"equal words, {said}, {n_of(part)}",
+                    heading="" if row else run,
+                    outlined=top,
+                ),
+                Panel(by_head(part, "unequal"), f"other words, {said}"),
+            ]
+        rows.append(row)
+    return Drawing(
+        pictures(rows, "attention weight"),
+        "Mean over inputs of the weight from a word of one text to an equal word of the other (any "
+        "case), and to the other words; framed: the two heads with the largest difference, mean of "
+        f"both directions. Section 5. {counted(found)}{more}",
+        tuple(asked("word_match", run=run) for run in found),
+        ours,
+    )
+
+
+def _found(store: Store, name: str, runs_like: str) -> tuple[dict[str, pl.DataFrame], str]:
+    """The results of an analysis that every run has."""
+    runs, more = every(store, 8, runs_like)
+    return per_run(store, name, runs), more
+
+
+def _title(run: str, frame: pl.DataFrame) -> str:
+    return f"{run}\n{n_of(frame)}"
+
+
+def _counts(found: dict[tuple[str, str, str], pl.DataFrame]) -> str:
+    sizes = {relation: int(f["n"].to_numpy().max()) for (relation, _, _), f in found.items()}
+    return "n = " + ", ".join(f"{n} inputs with a link of {name}" for name, n in sizes.items())
+
+
+def _usual(frame: pl.DataFrame) -> str:
+    distance = frame["distance"][0]
+    return f"the token {abs(distance)} {'later' if distance > 0 else 'earlier'}"
+
+
+def _above(frame: pl.DataFrame) -> list[tuple[int, int]]:
+    """Heads whose difference to the baseline has an interval above 0."""
+    return list(frame.filter(pl.col("difference_low") > 0).select("layer", "head").iter_rows())
+
+
+def _example(store: Store, run: str, sentence: str) -> int:
+    """The first annotated example whose text holds a sentence, or else the first of all."""
+    return int(
+        store.sql(
+            "SELECT example FROM inputs i JOIN examples e USING (dataset, example) WHERE i.run = $run "
+            "AND example IN (SELECT example FROM link_tokens WHERE run = $run AND kind = 'frame') "
+            "ORDER BY NOT contains(lower(e.text), lower($sentence)), example LIMIT 1",
+            run=run, sentence=sentence,
+        ).item()
+    )  # fmt: skip
+
+
+def _text(store: Store, run: str, example: int) -> str:
+    return str(
+        store.sql(
+            "SELECT e.text FROM inputs i JOIN examples e USING (dataset, example) "
+            "WHERE i.run = $run AND example = $example", run=run, example=example,
+        ).item()
+    )  # fmt: skip

@@ -1,0 +1,251 @@
+"""Figures that hold tasks and trained models side by side: patterns, drift, special tokens, features.
+
+A function is a figure, its name the figure's name: it takes a store and choices and gives a
+`Drawing`. Section numbers are those of Kovaleva et al. 2019.
+"""
+
+from __future__ import annotations
+
+import shlex
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from attnstore.naming import CLASSES
+from attnstore.plotting.drawings import (
+    ANNOTATED,
+    CLASSIFIED,
+    TRAINED,
+    Drawing,
+    asked,
+    chosen,
+    counted,
+    every,
+    n_of,
+    one,
+    per_run,
+)  # fmt: skip
+from attnstore.plotting.figures import by_head
+from attnstore.plotting.panels import Panel, in_rows, kinds, pictures
+from attnstore.plotting.plots import Series, bars, lines
+
+if TYPE_CHECKING:
+    from attnstore.store import Store
+
+FEATURES = ("cls", "sep", "punctuation", "noun", "verb", "pronoun", "subject", "object", "negation")
+SPECIAL = {"cls": "[CLS]", "sep": "[SEP]", "first": "first token"}
+_LETTERS = dict(zip(CLASSES, "VD+BH", strict=True))
+_UNCLASSIFIED = f"No map is classified; `{CLASSIFIED}` does it."
+
+
+def pattern_examples(store: Store, run: str | None = None, examples: int = 2) -> Drawing:
+    """Typical maps of each class, the most probable ones of different heads."""
+    run = one(store, run, "SELECT run FROM patterns", _UNCLASSIFIED)
+    found = store.sql(
+        "SELECT p.class, p.example, p.layer, p.head, p.probability "
+        "FROM patterns p JOIN inputs i USING (run, example) WHERE p.run = $run "
+        "QUALIFY row_number() OVER (PARTITION BY p.class, p.layer, p.head "
+        "    ORDER BY abs(i.length - 16) > 6, p.probability DESC, p.example) = 1 "
+        "ORDER BY abs(i.length - 16) > 6, p.probability DESC, p.example, p.layer, p.head",
+        run=run,
+    )
+    rows: list[list[Panel | None]] = [[None] * len(CLASSES) for _ in range(examples)]
+    for column, name in enumerate(CLASSES):
+        for row, at in enumerate(
+            found.filter(pl.col("class") == name).head(examples).rows(named=True)
+        ):
+            there = store.map(run, at["example"], at["layer"], at["head"])
+            rows[row][column] = Panel(
+                there.weights.astype(float),
+                f"{name}\nlayer {at['layer']}, head {at['head']}\np = {at['probability']:.2f}",
+                there.texts, there.texts, ("to token", "from token"),
+            )  # fmt: skip
+    shown = [row for row in rows if any(row)]
+    held = [any(row[column] for row in shown) for column in range(len(CLASSES))]
+    n = store.sql("SELECT count(*) FROM patterns WHERE run = $run", run=run).item()
+    return Drawing(
+        pictures([[p for p, keep in zip(row, held, strict=True) if keep] for row in shown],
+                 "attention weight", high=1.0, root=True),
+        "Typical maps of each pattern class: those that the network gives the highest probability "
+        "p, of different heads (layer and head from 0), of inputs of 10 to 22 tokens where there are "
+        f"any. Section 4.1, Figure 1. n = {n:,} classified maps of {run}.",
+        (
+            "attnstore sql 'FROM patterns WHERE run = $run ORDER BY probability DESC LIMIT 20' "
+            f"--param {shlex.quote(f'run={run}')}",
+        ),
+    )  # fmt: skip
+
+
+def pattern_shares(store: Store, runs_like: str = "%") -> Drawing:
+    """The share of each class, by run."""
+    runs, more = _classified(store, 12, runs_like)
+    found = per_run(store, "pattern_shares", runs)
+    series = {}
+    for name in CLASSES:
+        rows = [f.filter(pl.col("class") == name).row(0, named=True) for f in found.values()]
+        series[name] = Series(
+            range(len(rows)), *([r[c] for r in rows] for c in ("mean", "low", "high"))
+        )
+    shares = dict(zip(runs, series["heterogeneous"].mean, strict=True))
+    return Drawing(
+        bars([run.replace("/", "\n") for run in runs], series, "share of maps"),
+        "Share of the maps of each pattern class, mean over inputs, with the 95 % interval over "
+        f"inputs. Section 4.1, Figure 2. {counted(found)}{more}",
+        (asked("pattern_shares"),),
+        {run: f"{share:.0%}".replace("%", " %") for run, share in shares.items()},
+    )
+
+
+def pattern_by_head(store: Store, runs_like: str = "%") -> Drawing:
+    """The pattern class of most of a head's maps."""
+    runs, more = _classified(store, 8, runs_like)
+    found = per_run(store, "pattern_by_head", runs)
+    numbers = {name: number for number, name in enumerate(CLASSES)}
+    panels = [
+        Panel(
+            by_head(f.with_columns(mean=pl.col("class").replace_strict(numbers))),
+            f"{run}\n{n_of(f)}",
+        )
+        for run, f in found.items()
+    ]
+    return Drawing(
+        kinds(in_rows(panels), CLASSES, _LETTERS),
+        f"The pattern class of most of a head's maps. Section 4.1. {counted(found)}{more}",
+        tuple(asked("pattern_by_head", run=run) for run in found),
+    )
+
+
+def drift(store: Store, runs_like: str = "%") -> Drawing:
+    """The cosine between each head's maps before and after training, by run."""
+    comparable = (
+        "SELECT b.run FROM base_runs b JOIN run_pairs p ON p.run = b.run AND "
+        "p.other_run = b.base_run WHERE p.refusal IS NULL AND b.run LIKE $runs_like"
+    )
+    runs, more = chosen(
+        store, 8, comparable,
+        "No run of a trained model stands beside one of its pre-trained model over the same "
+        f"dataset; `{TRAINED}` supplies it, with a folder of checkpoints.", runs_like=runs_like,
+    )  # fmt: skip
+    found = per_run(store, "drift", runs)
+    panels = [Panel(by_head(f), f"{run}\n{n_of(f)}") for run, f in found.items()]
+    return Drawing(
+        pictures(in_rows(panels), "cosine similarity", low=None, high=1.0),
+        "Per head, the mean over inputs of the cosine between the flattened maps of the trained and "
+        "of its pre-trained model: the darker, the more training moved it. Section 4.3, Figure 5. "
+        f"{counted(found)}{more}",
+        tuple(asked("drift", run=run) for run in found),
+        {run: _moved_most(f) for run, f in found.items()},
+    )
+
+
+def special_tokens(store: Store, runs_like: str = "%") -> Drawing:
+    """Attention to [CLS], [SEP] and punctuation by layer."""
+    runs, more = every(store, 8, runs_like)
+    found = per_run(store, "special_tokens", runs)
+    panels = {
+        f"{run}, {n_of(f)}": {
+            SPECIAL.get(kind, kind): Series(
+                *(part[c].to_list() for c in ("layer", "mean", "low", "high"))
+            )
+            for (kind,), part in f.group_by("kind", maintain_order=True)
+        }
+        for run, f in found.items()
+    }
+    return Drawing(
+        lines(panels, "share of attention"),
+        "The share of a token's attention that [CLS], [SEP], punctuation, the first token of inputs "
+        "without [CLS], and all other tokens receive together, mean over inputs and heads, with the 95 % interval over inputs. Section "
+        f"4.4; Clark et al. 2019, section 3.2. {counted(found)}{more}",
+        tuple(asked("special_tokens", run=run) for run in found),
+        {run: _preferred(f) for run, f in found.items()},
+    )
+
+
+def feature_attention(store: Store, runs_like: str = "%", annotation: str | None = None) -> Drawing:
+    """The attention that each linguistic feature receives, by head."""
+    runs, more = chosen(
+        store, 7, "SELECT run FROM runs SEMI JOIN spans USING (dataset) WHERE run LIKE $runs_like "
+        "AND dataset IN (SELECT dataset FROM spans SEMI JOIN feature_labels USING (kind, label))",
+        f"No dataset has parts of speech or dependencies; `{ANNOTATED}` supplies them.",
+        runs_like=runs_like,
+    )  # fmt: skip
+    found = per_run(store, "feature_attention", runs, annotation=annotation)
+    held = {feature for frame in found.values() for feature in frame["feature"]}
+    rows: list[list[Panel | None]] = []
+    for run, frame in found.items():
+        row: list[Panel | None] = []
+        for feature in (f for f in FEATURES if f in held):
+            part = frame.filter(feature=feature)
+            title = f"{SPECIAL.get(feature, feature)}\n{n_of(part) if len(part) else ''}"
+            heading = "" if row else run
+            row.append(Panel(by_head(part), title, heading=heading) if len(part) else None)
+        rows.append(row)
+    return Drawing(
+        pictures(rows, "share of attention", root=True),
+        "Per head, the mean over inputs that have the feature of the weight that a token of it "
+        "receives from all tokens, divided by the length; the largest where an input has several. "
+        f"Section 4.4, Figure 6. {counted(found)}{more}",
+        tuple(asked("feature_attention", run=run, annotation=annotation) for run in found),
+    )
+
+
+def cls_attention(store: Store, runs_like: str = "%", layer: int | None = None) -> Drawing:
+    """What [CLS] attends to in the last layer, by head and kind of token."""
+    runs, more = every(store, 8, runs_like)
+    found = per_run(store, "cls_attention", runs, layer=layer)
+    found = {run: f for run, f in found.items() if len(f)}
+    held = {feature for f in found.values() for feature in f["feature"]}
+    names = [feature for feature in FEATURES if feature in held]
+    panels = []
+    for run, frame in found.items():
+        cells = np.full((len(names), int(frame["head"].to_numpy().max()) + 1), np.nan)
+        for head, feature, mean in frame.select("head", "feature", "mean").iter_rows():
+            cells[names.index(feature), head] = mean
+        title = f"{run}\nlayer {frame['layer'][0]} (from 0), {n_of(frame)}"
+        labels = [SPECIAL.get(name, name) for name in names]
+        panels.append(Panel(cells, title, None, labels, ("head (from 0)", "attended token")))
+    return Drawing(
+        pictures(in_rows(panels), "share of attention"),
+        "What [CLS] attends to, by head: the mean over inputs that have the feature of its summed "
+        "weight to the feature's tokens; punctuation is apart from the other features. Section 4.5, "
+        f"Figure 7. Grey: no input has the feature, or none is annotated. {counted(found)}{more}",
+        tuple(asked("cls_attention", run=run, layer=layer) for run in found),
+        {run: _most_attended(f) for run, f in found.items()},
+    )
+
+
+def _classified(store: Store, most: int, runs_like: str) -> tuple[list[str], str]:
+    wanted = "SELECT run FROM patterns WHERE run LIKE $runs_like"
+    return chosen(store, most, wanted, _UNCLASSIFIED, runs_like=runs_like)
+
+
+def _moved_most(frame: pl.DataFrame) -> str:
+    layers = frame.group_by("layer").agg(pl.col("mean").mean()).sort("mean", "layer").head(2)
+    return "layers " + " and ".join(map(str, sorted(layers["layer"].to_list())))
+
+
+def _preferred(frame: pl.DataFrame) -> str:
+    """Which layers attend more to [CLS], and which to [SEP]; to the first token without these."""
+    if not {"cls", "sep"} <= set(frame["kind"]):
+        kind = next((k for k in ("cls", "sep", "first") if k in frame["kind"]), "other")
+        shares = frame.filter(kind=kind)["mean"].to_list()
+        return f"{SPECIAL.get(kind, kind)}: {sum(shares) / len(shares):.2f} over all layers"
+    wide = frame.pivot("kind", index="layer", values="mean").sort("layer")
+    first = (wide["cls"] > wide["sep"]).to_list()
+    runs = [
+        (more, list(part))
+        for more, part in groupby(zip(first, wide["layer"], strict=True), itemgetter(0))
+    ]
+    return ", ".join(
+        f"{SPECIAL['cls' if more else 'sep']} in layers {part[0][1]} to {part[-1][1]}"
+        for more, part in runs
+    )
+
+
+def _most_attended(frame: pl.DataFrame) -> str:
+    means = frame.group_by("feature").agg(pl.col("mean").mean())
+    name = str(means.sort("mean", "feature", descending=[True, False])["feature"][0])
+    return SPECIAL.get(name, name)

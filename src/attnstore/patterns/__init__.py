@@ -1,1 +1,0 @@
-"""The five pattern classes: pictures of maps, labels, the network, its training, classification."""

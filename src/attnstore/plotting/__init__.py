@@ -1,0 +1,1 @@
+"""Figures: primitives, panels, plots."""

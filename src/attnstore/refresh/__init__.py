@@ -1,1 +1,0 @@
-"""Declared state: what should exist, what is missing, and making it so."""

@@ -1,1 +1,0 @@
-"""Pictures: figures, the report, the terminal, notebooks."""

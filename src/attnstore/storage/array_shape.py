@@ -1,0 +1,127 @@
+"""How the arrays of a run are laid out, taken from the run's record.
+
+A description on disk (zarr.json) carries no checksum, so nothing is read by it: arrays are opened by
+the `Shape` of the record, whose fragment has one, and a description that says otherwise is damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from attnstore.errors import DamageError
+from attnstore.storage import codecs, layout
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a run's record says of its arrays.
+
+    layers, heads: the 0-based numbers along the first two axes; shards: of each array;
+    shard_cells, chunk_cells: of `maps` along its last axis; shard_tokens, chunk_tokens: of `received`;
+    longest: tokens of an input at most.
+    """
+
+    precision: str
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    shards: int
+    shard_cells: int
+    chunk_cells: int
+    shard_tokens: int
+    chunk_tokens: int
+    longest: int
+
+    @property
+    def record(self) -> list[int]:
+        """The column `layout` of the run's record: shards, then the four sizes."""
+        sizes = self.shard_cells, self.chunk_cells, self.shard_tokens, self.chunk_tokens
+        return [self.shards, *sizes]
+
+    @property
+    def cells(self) -> int:
+        """Cells of `maps` per layer and head."""
+        return self.shards * self.shard_cells
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of `received` per layer and head."""
+        return self.shards * self.shard_tokens
+
+    def metadata(self, array: str) -> dict[str, Any]:
+        """What zarr.json of 'maps' or 'received' has to say of the weights (Zarr v3)."""
+        maps = array == "maps"
+        kind = codecs.DTYPES[self.precision] if maps else codecs.DTYPES["float32"]
+        shard, chunk = (
+            (self.shard_cells, self.chunk_cells) if maps else (self.shard_tokens, self.chunk_tokens)
+        )
+        axes = [len(self.layers), len(self.heads)]
+        swapped = {"configuration": {"endian": "little"}} if kind.itemsize > 1 else {}
+        inner = [{"name": "bytes", **swapped}, _blosc(kind.itemsize), {"name": "crc32c"}]
+        number = {"name": "bytes", "configuration": {"endian": "little"}}
+        sharding = {
+            "chunk_shape": [1, 1, chunk],
+            "codecs": inner,
+            "index_codecs": [number, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [*axes, self.shards * shard],
+            "data_type": kind.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [*axes, shard]}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0 if kind.kind == "u" else 0.0,
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        }
+
+
+def _blosc(itemsize: int) -> dict[str, Any]:
+    """As `description` chooses it: zstd for 8-bit weights, lz4 over shuffled bits for others."""
+    how = ("zstd", 1, "noshuffle") if itemsize == 1 else ("lz4", 5, "bitshuffle")
+    names = ("cname", "clevel", "shuffle")
+    sizes = {"typesize": itemsize, "blocksize": 0}
+    return {"name": "blosc", "configuration": dict(zip(names, how, strict=True)) | sizes}
+
+
+def planned(
+    precision: str, layers: list[int], heads: list[int], shards: int, longest: int
+) -> Shape:
+    """The shape of a run that is being planned, with the sizes of this version."""
+    return Shape(
+        precision, tuple(layers), tuple(heads), shards,
+        layout.SHARD_CELLS, layout.CHUNK_CELLS, layout.SHARD_TOKENS, layout.CHUNK_TOKENS, longest,
+    )  # fmt: skip
+
+
+def of_record(run: str, record: Mapping[str, Any], end: int | None = None) -> Shape:
+    """The shape that a run's record gives.
+
+    end: cells after the run's last input, for a record of an earlier version, which lacks the column
+    `layout`. Raises DamageError for a record that gives none.
+    """
+    longest = int(record.get("pad_to") or record.get("max_length") or layout.SHARD_TOKENS)
+    layers, heads, sizes = record["layers"], record["heads"], record.get("layout")
+    if sizes is None and end is not None:
+        shards = -(-end // layout.SHARD_CELLS)
+        return planned(record["precision"], layers, heads, shards, longest)
+    numbers = [*(layers or ()), *(heads or ())]
+    sound = (
+        record["precision"] in codecs.DTYPES
+        and layers and heads and sizes and len(sizes) == 5 and min(sizes) > 0
+        and sizes[1] % sizes[2] == 0 and sizes[3] % sizes[4] == 0
+        and len({*layers}) == len(layers) and len({*heads}) == len(heads)
+        and all(0 <= n < 1 << 15 for n in numbers)
+    )  # fmt: skip
+    if sizes is None or not sound:
+        raise DamageError(
+            f"The record of run {run} gives no arrays ({record['precision']}, {len(layers or ())} "
+            f"layers, {len(heads or ())} heads, layout {sizes}); drop the run and ingest it again."
+        )
+    shards, shard_cells, chunk_cells, shard_tokens, chunk_tokens = sizes
+    return Shape(
+        record["precision"], tuple(layers), tuple(heads),
+        shards, shard_cells, chunk_cells, shard_tokens, chunk_tokens, longest,
+    )  # fmt: skip

@@ -1,0 +1,333 @@
+"""The Zarr side of the store: one group a run, with `maps` and `received`.
+
+    attention.zarr/<run>/maps       (layer, head, cell)    weights, packed; see `layout`
+    attention.zarr/<run>/received   (layer, head, token)   mean weight that each token receives
+    attention.zarr/<run>/layer, head                       coordinates: 0-based numbers
+
+Bulk reads and writes go through tensorstore, ten times as fast as zarr-python on the same files, and
+fsynced and renamed into place. They are opened by the run's record, and only where what describes
+them on disk says the same; writing that is `description`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorstore as ts
+
+from attnstore.errors import DamageError, StoreError
+from attnstore.storage import codecs, files, layout, s3
+from attnstore.storage.array_shape import Shape
+from attnstore.storage.files import File
+
+FOLDER = "attention.zarr"
+CACHE_BYTES = 64 << 20
+"""Decoded chunks kept per open array: neighbouring requests share their boundary chunk."""
+_READS_AT_ONCE = 16
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+def remove(root: Path, run: str) -> None:
+    """Delete the arrays of a run."""
+    place = s3.of(root)
+    place.remove_below(f"{FOLDER}/{run}")
+    above = run.rpartition("/")[0]  # the group above, once no run is left in it
+    if above and {f.path for f in place.files(f"{FOLDER}/{above}")} <= {_group(above)}:
+        place.remove_below(f"{FOLDER}/{above}")
+
+
+def _group(name: str) -> str:
+    return f"{FOLDER}/{name}/zarr.json"
+
+
+def shard_path(run: str, array: str, shard: int) -> str:
+    """The file of one shard, relative to the store."""
+    return f"{FOLDER}/{run}/{array}/c/0/0/{shard}"
+
+
+def sealed(run: str, block: dict[str, Any]) -> dict[str, int]:
+    """The shards of a committed block, by path, with their CRC-32C. block: its row of `blocks`."""
+    return {
+        shard_path(run, array, block["first_shard"] + i): value
+        for array in ("maps", "received")
+        for i, value in enumerate(block[f"{array}_crc32c"])
+    }
+
+
+def damage(root: Path, run: str, block: dict[str, Any]) -> list[str]:
+    """The shards of a committed block that are not what was committed, by path.
+
+    block: its row of `blocks`. Every byte is read.
+    """
+    place = s3.of(root)
+    return [path for path, value in sealed(run, block).items() if place.crc32c(path) != value]
+
+
+def shards(root: Path, run: str) -> dict[str, File]:
+    """Every shard of a run, by path, committed or not; no byte is read."""
+    place = s3.of(root)
+    folders = [f"{FOLDER}/{run}/{array}/c" for array in ("maps", "received")]
+    return {file.path: file for folder in folders for file in place.files(folder)}
+
+
+def changed(run: str, block: dict[str, Any], lying: dict[str, File], committed: int) -> bool:
+    """Whether the shards of a block show, without a look inside, that they are not what they were.
+
+    One is missing, their bytes do not add up, or one was written after the block was committed.
+    block: its row of `blocks`; lying: `shards` of the run; committed: when, in nanoseconds.
+    """
+    found = [lying[path] for path in sealed(run, block) if path in lying]
+    whole = block["maps_bytes"] + block["received_bytes"]
+    return sum(f.bytes for f in found) != whole or any(f.modified > committed for f in found)
+
+
+@dataclass(frozen=True)
+class RunArrays:
+    """The open arrays of a run.
+
+    maps, received: tensorstore handles (layer index, head index, cell or token); opened to read,
+    float16 comes as float32.
+    layers, heads: the 0-based numbers along the first two axes.
+    """
+
+    root: Path
+    run: str
+    layers: tuple[int, ...]
+    heads: tuple[int, ...]
+    maps: Any
+    received: Any
+
+    def write_block(
+        self, first_shard: int, maps: npt.NDArray[Any] | None, received: Floats
+    ) -> dict[str, tuple[list[int], int]]:
+        """Write whole shards from `first_shard` on, atomically and fsynced.
+
+        maps: (layers, heads, shards x SHARD_CELLS) as stored, None where `shard_writer` writes
+        them; received: (layers, heads, SHARD_TOKENS) float32. Returns, per array, the shards' CRC-32C and their bytes on disk.
+        """
+        s3.of(self.root).require_hold()
+        cells, tokens = first_shard * layout.SHARD_CELLS, first_shard * layout.SHARD_TOKENS
+        with self._writing(first_shard):
+            pending = [
+                array[:, :, at : at + data.shape[2]].write(
+                    data, can_reference_source_data_indefinitely=True
+                )
+                for array, at, data in ((self.maps, cells, maps), (self.received, tokens, received))
+                if data is not None
+            ]
+            for future in pending:
+                future.result()
+        written = {"received": self._seal("received", range(first_shard, first_shard + 1))}
+        if maps is not None:
+            n = maps.shape[2] // layout.SHARD_CELLS
+            written["maps"] = self._seal("maps", range(first_shard, first_shard + n))
+        return written
+
+    @contextlib.contextmanager
+    def _writing(self, first_shard: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # tensorstore raises its own kinds by status, not by class
+            raise StoreError(
+                f"Cannot write shard {first_shard} of {self.run} in {s3.of(self.root).name}: "
+                f"{_reason(error)}; {files.remedy_of(str(error))}, then run the same command again: "
+                "finished blocks are kept."
+            ) from error
+
+    def _seal(self, array: str, shards: range) -> tuple[list[int], int]:
+        """Checksums and total bytes of shards, as read back from where they lie."""
+        paths = [shard_path(self.run, array, shard) for shard in shards]
+        return s3.of(self.root).settled(paths)
+
+    def example(self, cell: int, length: int) -> Floats:
+        """Every map of one input: (layer, head, from, to) float32."""
+        stored = self._read(self.maps[:, :, cell : cell + length * length])
+        return codecs.decode(stored).reshape(len(self.layers), len(self.heads), length, length)
+
+    def stretch(self, array: str, start: int, stop: int) -> Floats:
+        """Cells (or tokens) start to stop of every head: (layers x heads, stop - start) float32."""
+        source = self.maps if array == "maps" else self.received
+        stored = self._read(source[:, :, start:stop])
+        return codecs.decode(stored).reshape(-1, stop - start)
+
+    def gather(self, array: str, row: Ints, start: Ints, count: Ints) -> Floats:
+        """Slices along the last axis, one after another, as float32.
+
+        array: 'maps' or 'received'; row: (n,) layer index x heads + head index; start, count:
+        (n,) first cell (or token) and how many. Requests may come in any order and overlap:
+        those that lie close together on disk are read as one, and each chunk is decoded once.
+        """
+        source = self.maps if array == "maps" else self.received
+        size, n_heads = int(count.sum()), len(self.heads)
+        reads = _merge(_segments(row, start, count), layout.CHUNK_CELLS) if size else []
+        if len(reads) == 1 and reads[0].parts == [(0, size, 0)]:
+            only = reads[0]
+            return codecs.decode(
+                self._read(source[only.row // n_heads, only.row % n_heads, only.start : only.stop])
+            )
+        out = np.empty(size, np.float32)
+        for at in range(0, len(reads), _READS_AT_ONCE):
+            window = reads[at : at + _READS_AT_ONCE]
+            pending = [
+                source[r.row // n_heads, r.row % n_heads, r.start : r.stop].read() for r in window
+            ]
+            for request, future in zip(window, pending, strict=True):
+                stored = self._result(future)
+                for begin, size, target in request.parts:
+                    codecs.decode_into(stored[begin : begin + size], out[target : target + size])
+        return out
+
+    def _read(self, view: Any) -> npt.NDArray[Any]:
+        return self._result(view.read())
+
+    def _result(self, future: Any) -> npt.NDArray[Any]:
+        try:
+            return np.asarray(future.result())
+        except Exception as error:  # tensorstore raises its own kinds by status, not by class
+            raise DamageError(
+                f"Run {self.run} in {s3.of(self.root).name} cannot be read: {_reason(error)}; "
+                "`attnstore verify` names the damaged blocks, and ingesting again mends them."
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One contiguous read: of `row`, from start to stop; parts: (offset in it, size, target)."""
+
+    row: int
+    start: int
+    stop: int
+    parts: list[tuple[int, int, int]]
+
+
+def _segments(row: Ints, start: Ints, count: Ints) -> npt.NDArray[np.int64]:
+    """Join requests that continue one another: (4, n) of row, start, count, target, sorted."""
+    target = np.cumsum(count) - count
+    new = np.empty(len(row), bool)
+    new[0] = True
+    new[1:] = (row[1:] != row[:-1]) | (start[1:] != start[:-1] + count[:-1])
+    at = np.flatnonzero(new)
+    found = np.stack([row[at], start[at], np.add.reduceat(count, at), target[at]])
+    return found[:, np.lexsort((found[1], found[0]))]
+
+
+def _merge(segments: npt.NDArray[np.int64], gap: int) -> list[_Read]:
+    """Group sorted segments into reads: same row, and no more than `gap` unread cells between."""
+    row, start, count, target = segments
+    apart = int(start.max() + count.max() + gap + 1)  # lays the rows end to end, never in reach
+    reach = np.maximum.accumulate(row * apart + start + count)
+    new = np.empty(len(row), bool)
+    new[0] = True
+    new[1:] = (row[1:] * apart + start[1:] > reach[:-1] + gap) | (row[1:] != row[:-1])
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(row)) - 1
+    begin = start[first]
+    offset = start - np.repeat(begin, last - first + 1)
+    parts = list(zip(offset.tolist(), count.tolist(), target.tolist(), strict=True))
+    return [
+        _Read(r, b, e - r * apart, parts[f : t + 1])
+        for r, b, e, f, t in zip(
+            row[first].tolist(),
+            begin.tolist(),
+            reach[last].tolist(),
+            first.tolist(),
+            last.tolist(),
+            strict=True,
+        )
+    ]
+
+
+@lru_cache(maxsize=1)
+def _context() -> Any:
+    return ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
+
+
+def open_run(root: Path, run: str, shape: Shape, write: bool = False) -> RunArrays:
+    """Open the arrays of a run by its record.
+
+    Raises DamageError where what describes them on disk differs, StoreError where they are not there
+    or cannot be opened.
+    """
+    if {"", ".", ".."} & set(run.split("/")) or "\0" in run:
+        raise DamageError(f"{run!r} is no name of a run; `attnstore reindex` rebuilds the index.")
+    try:
+        _require_attributes(root, run, shape)
+        handles = [_open(root, run, name, shape, write) for name in ("maps", "received")]
+    except DamageError:
+        raise
+    except Exception as error:  # tensorstore raises its own kinds by status, not by class
+        raise StoreError(
+            f"The arrays of run {run} cannot be opened in {s3.of(root).name}: {_reason(error)}; "
+            "`attnstore verify` tells what is damaged."
+        ) from error
+    return RunArrays(root, run, shape.layers, shape.heads, *handles)
+
+
+def _open(root: Path, run: str, array: str, shape: Shape, write: bool) -> Any:
+    place, path = s3.of(root), f"{FOLDER}/{run}/{array}"
+    wanted = shape.metadata(array)
+    _require_same(place.name, run, f"{path}/zarr.json", _parsed(root, f"{path}/zarr.json"), wanted)
+    spec = {
+        "driver": "zarr3",
+        "kvstore": place.arrays(path),
+        "metadata": wanted,
+        # Every chunk of a committed block is on disk: one that is missing is an error, not zeros.
+        "store_data_equal_to_fill_value": True,
+        "fill_missing_data_reads": False,
+        # A look whether a file has changed since it was read costs a request in a bucket.
+        "recheck_cached_data": True if place.near else "open",
+    }
+    context = ts.Context() if write else _context()
+    opening = ts.open(
+        spec, open=True, read=True, write=write, assume_metadata=True, context=context
+    )
+    handle = opening.result()
+    # tensorstore converts float16 chunk by chunk in its own threads, several times numpy's speed.
+    return ts.cast(handle, ts.float32) if not write and handle.dtype == ts.float16 else handle
+
+
+def _require_attributes(root: Path, run: str, shape: Shape) -> None:
+    """Refuse a run's group whose attributes are not its record's."""
+    found = _parsed(root, _group(run)).get("attributes")
+    wanted = {
+        "precision": shape.precision, "layers": list(shape.layers), "heads": list(shape.heads),
+    }  # fmt: skip
+    given = found if isinstance(found, dict) else {}
+    _require_same(s3.of(root).name, run, _group(run), given, wanted)
+
+
+def _parsed(root: Path, path: str) -> dict[str, Any]:
+    found = json.loads(s3.of(root).read(path))
+    return found if isinstance(found, dict) else {}
+
+
+def _require_same(
+    place: str, run: str, path: str, given: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    for key, value in wanted.items():
+        if given.get(key) != value:
+            raise DamageError(
+                f"{path} of {place} does not describe the arrays of run {run} as its record does "
+                f"(in {key!r}): it is damaged; ingest the run again, which writes it anew."
+            )
+    if given.get("storage_transformers"):
+        raise DamageError(
+            f"{path} of {place} asks for storage transformers, and attnstore writes none: it is "
+            "damaged; ingest the run again, which writes it anew."
+        )
+
+
+def _reason(error: Exception) -> str:
+    """The telling part of an engine's message: its first sentence, without its source marks."""
+    text = str(error).split(" [")[0].splitlines()
+    return text[0][:300] if text else type(error).__name__

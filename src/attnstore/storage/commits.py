@@ -1,0 +1,83 @@
+"""Which fragments count: those that are whole, newest of their part, and committed with what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import duckdb
+
+from attnstore.storage import fragments, s3
+from attnstore.storage.fragments import Fragment
+
+TABLES = (
+    "models", "datasets", "examples", "runs", "inputs", "blocks", "map_stats", "ingests",
+    "spans", "links", "labels", "patterns", "classifications", "evaluations", "ablations", "head_importance", "prunings",
+)  # fmt: skip
+"""Tables of schema `core` that fragments fill."""
+OF_RUNS = ("inputs", "blocks", "map_stats", "ingests", "patterns", "classifications")
+"""Of these, the tables whose rows count only with their run's record."""
+
+NEEDS = {"blocks": "map_stats", "spans": "links"}
+"""Tables whose every part is committed after the same part of another table, with which it belongs."""
+
+
+def committed(root: Path, known: Collection[str] = ()) -> tuple[list[Fragment], list[str]]:
+    """The fragments that count, and the paths of damaged ones, which do not.
+
+    Of one part the newest counts; `map_stats` of a block only once the block is committed; what
+    belongs to a run only with the run's record. known: paths that have been looked at already;
+    the name carries the checksum, so what was loaded under it is what was committed.
+    """
+    by_age = sorted(fragments.listing(root), key=lambda f: f.modified)
+    newest = {(f.table, f.owner, f.part): f for f in by_age if f.table in TABLES}
+    new = [f for f in newest.values() if f.path not in known]
+    fragments.fetch(root, (f for f in new if f.crc32c >= 0))
+    damaged = {f.path for f in new if f.crc32c < 0 or not fragments.whole(root, f)}
+    found = [f for f in newest.values() if f.path not in damaged]
+    blocks = {(f.owner, f.part) for f in found if f.table == "blocks"}
+    runs = {f.owner for f in found if f.table == "runs"}
+    count = [
+        f
+        for f in found
+        if (f.table != "map_stats" or (f.owner, f.part) in blocks)
+        and (f.table not in OF_RUNS or f.owner in runs)
+    ]
+    return sorted(count, key=lambda f: f.path), sorted(damaged)
+
+
+def counting(found: list[Fragment], unreadable: Collection[str] = ()) -> list[Fragment]:
+    """Of committed fragments those that are loaded: a block only with its statistics and inputs.
+
+    So a run is complete only where every row is there. unreadable: paths that were tried in vain;
+    those are among the result, and nothing that needs them.
+    """
+    there = {(f.table, f.owner, f.part) for f in found if f.path not in unreadable}
+    runs = {owner for table, owner, _ in there if table == "runs"}
+    planned = {owner for table, owner, _ in there if table == "inputs"} & runs
+
+    def counts(f: Fragment) -> bool:
+        if f.table not in ("blocks", "map_stats"):
+            return f.table not in OF_RUNS or f.owner in runs
+        both = all((table, f.owner, f.part) in there for table in ("blocks", "map_stats"))
+        return both and f.owner in planned
+
+    return [f for f in found if f.path in unreadable or counts(f)]
+
+
+def missing(con: duckdb.DuckDBPyConnection, root: Path, found: list[Fragment]) -> list[str]:
+    """What committed fragments call for and nobody has written, as `table/owner/part`."""
+    there = {(f.table, f.owner) for f in found}
+    parts = {(f.table, f.owner, f.part) for f in found}
+    runs = con.execute("SELECT DISTINCT model, dataset FROM core.runs").fetchall()
+    wanted = {("models", model) for model, _ in runs}
+    wanted |= {(table, dataset) for _, dataset in runs for table in ("datasets", "examples")}
+    wanted |= {("inputs", f.owner) for f in found if f.table == "runs"}
+    paths = [f"{table}/{owner}/" for table, owner in sorted(wanted - there)]
+    paths += [
+        f"{NEEDS[f.table]}/{f.owner}/{f.part}." for f in found
+        if f.table in NEEDS and (NEEDS[f.table], f.owner, f.part) not in parts
+    ]  # fmt: skip
+    # Looked for once more: it may be damaged, or have been written while the fragments were listed.
+    place = s3.of(root)
+    return [p.rstrip("/.") for p in paths if not place.starting(f"{fragments.FOLDER}/{p}")]

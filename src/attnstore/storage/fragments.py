@@ -1,0 +1,236 @@
+"""Parquet fragments: append-only rows, the truth behind every table of the index.
+
+`fragments/<table>/<owner>/<part>.<crc32c>.parquet`; the owner is a run, a model or a dataset.
+The name carries the checksum of the content, so one flipped byte anywhere is seen. A fragment is
+written under a temporary name, fsynced and renamed: it exists or it does not. A new fragment of
+the same part replaces the older one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from attnstore.errors import DamageError
+from attnstore.storage import s3
+from attnstore.storage.files import File, crc32c, file_crc32c
+
+FOLDER = "fragments"
+_FETCHED_AT_ONCE = 16
+_CRC = re.compile("[0-9a-f]{8}")
+_COUNTED_AT_ONCE = 1024
+_FILE = "the file of a row"
+_NEEDED = {
+    "runs": (
+        "identity",
+        "run_key",
+        "model",
+        "dataset",
+        "precision",
+        "max_length",
+        "layers",
+        "heads",
+    ),
+    "inputs": ("run_key", "example", "length", "block", "cell", "token_cell"),
+    "blocks": ("run_key", "block", "n_cells", "maps_crc32c", "received_crc32c"),
+    "patterns": ("example", "class"),
+    "models": ("model", "fingerprint", "tokenizer_fingerprint"),
+    "datasets": ("dataset", "source", "fingerprint"),
+    "examples": ("dataset", "example"),
+}
+"""Columns of tables, with a value in every row, without which nothing can be done with a fragment."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """One fragment. path is relative to the store; modified in nanoseconds."""
+
+    path: str
+    table: str
+    owner: str
+    part: str
+    crc32c: int
+    bytes: int
+    modified: int
+
+
+def whole(root: Path, fragment: Fragment) -> bool:
+    """Whether a fragment's content is what its name says; a file that is gone is not."""
+    try:
+        return file_crc32c(local(root, fragment)) == fragment.crc32c
+    except OSError:
+        return False
+
+
+def write(root: Path, table: str, owner: str, part: str, rows: pl.DataFrame) -> str:
+    """Commit rows as the fragment (table, owner, part); returns its path in the store."""
+    buffer = io.BytesIO()
+    rows.write_parquet(buffer, compression="zstd", statistics=False)
+    data = buffer.getvalue()
+    place, folder = s3.of(root), f"{FOLDER}/{table}/{owner}"
+    path = f"{folder}/{part}.{crc32c(data):08x}.parquet"
+    held = place.starting(f"{folder}/{part}.")  # before: of two writers at once, both must not go
+    place.commit(path, data)
+    for older in held:
+        if (
+            older.endswith(".parquet")
+            and older.rsplit(".", 2)[0] == f"{folder}/{part}"
+            and older != path
+        ):
+            place.remove(older)
+    return path
+
+
+def listing(root: Path, table: str | None = None, owner: str | None = None) -> list[Fragment]:
+    """The fragments of a store, ordered by path; of one table, and of one owner, if named."""
+    folder = "/".join((FOLDER, *(part for part in (table, owner) if part)))
+    files = s3.of(root).files(folder)
+    found = [_describe(file) for file in files if file.path.endswith(".parquet")]
+    return sorted((f for f in found if owner is None or f.owner == owner), key=lambda f: f.path)
+
+
+def _describe(file: File) -> Fragment:
+    _, table, *owner = file.path.split("/")
+    name = owner.pop() if owner else table
+    part, crc, _ = [*name.rsplit(".", 2), "", ""][:3]
+    inside = bool(owner) and not {"", ".", ".."} & {*owner, part}
+    # A foreign file, which `verify` names; in a bucket even its path may be anything.
+    value = int(crc, 16) if inside and _CRC.fullmatch(crc) else -1
+    return Fragment(file.path, table, "/".join(owner), part, value, file.bytes, file.modified)
+
+
+def local(root: Path, fragment: Fragment) -> Path:
+    """The file of a fragment on this machine; of one in a bucket a copy, fetched anew if damaged."""
+    place = s3.of(root)
+    file = place.local(fragment.path)
+    if not place.near and file_crc32c(file) != fragment.crc32c:
+        file.unlink(missing_ok=True)
+        file = place.local(fragment.path)
+    return file
+
+
+def fetch(root: Path, wanted: Iterable[Fragment]) -> None:
+    """Bring fragments of a bucket to this machine, several at once; one that is gone is left out."""
+    place = s3.of(root)
+    if place.near:
+        return
+
+    def one(fragment: Fragment) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            place.local(fragment.path)
+
+    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+        for _ in pool.map(one, wanted):
+            pass
+
+
+def read(root: Path, fragment: Fragment) -> pl.DataFrame:
+    """The rows of a fragment, its checksum compared first (DamageError)."""
+    try:
+        data = local(root, fragment).read_bytes()
+    except FileNotFoundError as error:
+        raise DamageError(
+            f"{fragment.path} is gone from {s3.of(root).name}; it was just listed."
+        ) from error
+    if crc32c(data) != fragment.crc32c:
+        raise DamageError(
+            f"{fragment.path} does not match its checksum: damaged {fragment.table} of "
+            f"{fragment.owner}, part {fragment.part}; ingest it again."
+        )
+    try:
+        rows = pl.read_parquet(io.BytesIO(data))
+    except pl.exceptions.PolarsError as error:
+        raise DamageError(
+            f"{fragment.path} is whole and no Parquet file that can be read "
+            f"({str(error).splitlines()[0][:160]}): another program wrote it; move it away and make "
+            "it again (`attnstore verify` says how)."
+        ) from error
+    for column in _NEEDED.get(fragment.table, ()):
+        if column not in rows.columns or rows[column].null_count():
+            raise DamageError(
+                f"{fragment.path} lacks {column} in some of its rows; a later version or another "
+                "program wrote it: upgrade attnstore, or move it away and make it again (`attnstore "
+                "verify` says how)."
+            )
+    return rows
+
+
+def sound(root: Path, fragment: Fragment) -> bool:
+    """Whether a fragment can be read, and holds what its table needs."""
+    try:
+        read(root, fragment)
+    except DamageError:
+        return False
+    return True
+
+
+def read_together(root: Path, wanted: Sequence[Fragment]) -> dict[str, pl.DataFrame]:
+    """The rows of fragments of one table by path; what a single one costs is paid once for all.
+
+    Of a file with rows; their checksums are the caller's business. Raises PolarsError where one
+    of them has other columns.
+    """
+    if not wanted:
+        return {}
+    local = {str(s3.of(root).local(f.path)): f.path for f in wanted}
+    read = pl.read_parquet(
+        list(local), glob=False, hive_partitioning=False, include_file_paths=_FILE
+    )
+    parts = read.partition_by(_FILE, as_dict=True, include_key=False)
+    return {local[str(file)]: rows for (file,), rows in parts.items()}
+
+
+def counts(root: Path, paths: Sequence[str]) -> dict[str, int]:
+    """How many rows each of some fragments has, by path; only the ends of the files are read."""
+    place, found = s3.of(root), dict.fromkeys(paths, 0)
+    for _, group in itertools.groupby(sorted(paths), key=lambda path: path.split("/")[1]):
+        of_table = list(group)
+        for at in range(0, len(of_table), _COUNTED_AT_ONCE):
+            batch = of_table[at : at + _COUNTED_AT_ONCE]
+            local = {str(place.local(path)): path for path in batch}
+            scan = pl.scan_parquet(
+                list(local), glob=False, hive_partitioning=False, include_file_paths=_FILE,
+                missing_columns="insert", extra_columns="ignore",
+            )  # fmt: skip
+            rows = scan.select(_FILE).group_by(_FILE).len().collect()
+            found |= {local[file]: n for file, n in rows.iter_rows()}
+    return found
+
+
+def read_one(root: Path, table: str, owner: str) -> pl.DataFrame | None:
+    """All rows that an owner has in a table, or None if it has no fragment there."""
+    frames = [read(root, fragment) for fragment in listing(root, table, owner)]
+    return pl.concat(frames, how="diagonal_relaxed") if frames else None
+
+
+def discard(root: Path, fragment: Fragment) -> None:
+    """Delete one fragment."""
+    s3.of(root).remove(fragment.path)
+
+
+def remove(root: Path, table: str, owner: str) -> None:
+    """Delete an owner's fragments of one table (not those of owners below it)."""
+    place, mine = s3.of(root), listing(root, table, owner)
+    if len(mine) == len(place.files(f"{FOLDER}/{table}/{owner}")):
+        place.remove_below(f"{FOLDER}/{table}/{owner}")  # what a killed writer left there, too
+        return
+    for fragment in mine:
+        place.remove(fragment.path)
+
+
+def remove_damaged(root: Path, table: str, owner: str) -> None:
+    """Delete an owner's fragments of one table that do not match their checksum.
+
+    For records of which nothing can be made again, and which nothing else needs.
+    """
+    for fragment in listing(root, table, owner):
+        if not whole(root, fragment):
+            discard(root, fragment)

@@ -1,0 +1,362 @@
+"""The DuckDB index: every fragment's rows in one file, a cache that can be rebuilt at any time.
+
+It catches up by loading the fragments that it has not seen, in one transaction. Nobody keeps it
+open: readers attach it for the length of a query under a shared lock, catching up takes the lock
+alone for a moment. `index.crc32c` seals the file, so that `verify` sees a flipped byte.
+
+An index is used only as this machine left it (`seals`): one that another program has changed, or that
+came with a copy of the store, is rebuilt from the fragments before anything is read from it. Where it
+cannot be rebuilt (a folder that cannot be written), it is used if it holds this version's tables and
+views and nothing else; see `accept`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from attnstore.errors import BusyError, DamageError, StoreError
+from attnstore.storage import files, index_rows, index_schema, index_seal, locks
+from attnstore.storage.commits import NEEDS, OF_RUNS, TABLES, committed, counting, missing
+from attnstore.storage.fragments import Fragment
+from attnstore.storage.index_schema import CONFINED
+
+__all__ = ["NEEDS", "OF_RUNS", "TABLES", "committed", "counting"]  # beside what stands here
+
+FILE = "index.duckdb"
+SEAL = "index.crc32c"
+LOCK = "index.lock"
+_MEMORY = "2GB"
+"""What DuckDB may use to write the index."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What catching up did: fragments loaded, and fragments whose rows were dropped.
+
+    damaged: paths of fragments that were left out, because they do not match their checksum or
+    cannot be loaded; missing: parts that the others call for and that are not there.
+    """
+
+    loaded: int
+    dropped: int
+    damaged: list[str]
+    missing: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def reading(root: Path, wait: float = 10.0) -> Iterator[None]:
+    """Hold the index against being written while it is attached."""
+    with locks.hold(root / LOCK, shared=True, wait=wait, what=f"The index of {root}"):
+        yield
+
+
+@contextlib.contextmanager
+def current(root: Path) -> Iterator[None]:
+    """The same, once the index is one that may be read: any other is rebuilt first.
+
+    Raises DamageError where that is not possible.
+    """
+    with contextlib.ExitStack() as held:
+        held.enter_context(reading(root))
+        if not usable(root):
+            held.close()
+            catch_up(root)
+            held.enter_context(reading(root))
+            if not usable(root):
+                raise DamageError(
+                    f"The index {root / FILE} was changed by another program while it was read; "
+                    "close it there, and run the same command again."
+                )
+        yield
+
+
+def usable(root: Path) -> bool:
+    """Whether the index is as attnstore left it on this machine, or was accepted where it lies."""
+    return seal_of(root) is not None or _state(root) in _accepted
+
+
+_accepted: set[tuple[Path, int, int, int]] = set()
+"""Files that came from elsewhere, cannot be rebuilt where they lie, and were looked at."""
+
+
+def _state(root: Path) -> tuple[Path, int, int, int] | None:
+    try:
+        stat = (root / FILE).stat()
+    except OSError:
+        return None
+    return root, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def catch_up(root: Path, wait: float = 5.0) -> Change:
+    """Bring the index of a store up to date.
+
+    It is rebuilt if it is missing, of another schema, not sealed (its writing was cut short), or not
+    the file that this machine sealed. wait: seconds to wait for readers of the index to end (then
+    BusyError).
+    """
+    with reading(root):
+        pending = _pending(root) if seal_of(root) is not None else None
+    if pending is not None and not (pending.new or pending.gone):
+        return Change(0, 0, pending.damaged, pending.missing)
+    if pending is not None:
+        with _writing(root, wait):
+            # Looked at again: another process may have caught up meanwhile.
+            before = index_seal.read(root / SEAL)
+            if before and seal_of(root) is not None and (pending := _pending(root)) is not None:
+                try:
+                    with _opened(root, read_only=False) as con:
+                        change = _apply(con, root, pending)
+                except duckdb.Error:  # such as a full disk
+                    if before.untouched(root / FILE):  # it is what it was, without this log
+                        _wal(root).unlink(missing_ok=True)
+                    raise
+                index_seal.write(root / SEAL, root / FILE, before)
+                return change
+    return rebuild(root, wait)
+
+
+def accept(root: Path) -> bool:
+    """Look at an index that cannot be rebuilt where it lies; whether it may be used as it is.
+
+    It has to be whole by its own seal, and to hold this version's tables and views and nothing else.
+    """
+    with reading(root):
+        seal, state = index_seal.read(root / SEAL), _state(root)
+        if usable(root):
+            return True
+        if state is None or seal is None or _wal(root).exists() or not seal.fits(root / FILE):
+            return False
+        with _opened(root, read_only=True) as con:
+            if index_schema.nothing_else(con) and index_schema.made_by_this_version(con):
+                _accepted.add(state)
+    return usable(root)
+
+
+def _wal(root: Path) -> Path:
+    return Path(f"{root / FILE}.wal")
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """Fragments to load, paths to drop, paths that are damaged, and parts that are missing.
+
+    found: the committed fragments.
+    """
+
+    new: list[Fragment]
+    gone: list[str]
+    damaged: list[str]
+    missing: list[str]
+    found: list[Fragment]
+
+
+def _pending(root: Path) -> _Pending | None:
+    """How the index differs from the fragments on disk; None if it has another schema."""
+    with _opened(root, read_only=True) as con:
+        if not index_schema.made_by_this_version(con):
+            return None
+        known = {path for (path,) in con.execute("SELECT path FROM core.fragments").fetchall()}
+        unreadable = dict(con.execute("FROM core.unreadable").fetchall())
+        found, damaged = committed(root, known | unreadable.keys())
+        count = counting(found, unreadable)
+        new = [f for f in count if f.path not in known and f.path not in unreadable]
+        gone = sorted((known | unreadable.keys()) - {f.path for f in count})
+        listed = {f.path for f in found}
+        damaged = sorted({*damaged, *(path for path in unreadable if path in listed)})
+        return _Pending(new, gone, damaged, missing(con, root, found), found)
+
+
+def n_loaded(root: Path) -> int:
+    """How many fragments the index has rows of, whether they are still there; 0 without an index."""
+    if not (root / FILE).exists():
+        return 0
+    with reading(root), _opened(root, read_only=True) as con:
+        if not index_schema.made_by_this_version(con):
+            return 0
+        return int(con.execute("SELECT count(*) FROM core.fragments").fetchall()[0][0])
+
+
+def rebuild(root: Path, wait: float = 5.0) -> Change:
+    """Make the index anew from the fragments and put it in the old one's place.
+
+    Readers that have the old file open keep it.
+    """
+    found, damaged = committed(root)
+    pending = _Pending(counting(found), [], damaged, [], found)
+    temporary = root / f"{FILE}.new"
+    with _writing(root, wait):
+        for leaving in (temporary, Path(f"{temporary}.wal")):
+            leaving.unlink(missing_ok=True)
+        for spilled in (temporary, root / FILE):  # by a writer that was killed
+            shutil.rmtree(f"{spilled}.tmp", ignore_errors=True)
+        with contextlib.closing(duckdb.connect(str(temporary), config=CONFINED)) as con:
+            index_schema.create(con)
+            change = _apply(con, root, pending)
+        for old in (root / SEAL, _wal(root)):
+            old.unlink(missing_ok=True)
+        temporary.rename(root / FILE)
+        index_seal.write(root / SEAL, root / FILE)
+    return change
+
+
+@contextlib.contextmanager
+def _writing(root: Path, wait: float) -> Iterator[None]:
+    """Hold the index alone; what keeps it from being written becomes one sentence."""
+    try:
+        with locks.hold(root / LOCK, wait=wait, what=f"The index of {root}"):
+            yield
+    except StoreError:
+        raise
+    except (OSError, duckdb.Error) as error:
+        system = refused(error)
+        raise StoreError(
+            f"The index of {root} cannot be written: {str(error).splitlines()[0]}; "
+            f"{files.remedy(system) if system else 'run the same command again'}."
+        ) from error
+
+
+def sealed(root: Path) -> bool | None:
+    """Whether every byte is what the last catching-up left; None where there is no seal.
+
+    A seal that is damaged fits nothing. Reads the whole file.
+    """
+    seal = index_seal.read(root / SEAL)
+    if seal is None:
+        return False if (root / SEAL).exists() else None
+    return seal.fits(root / FILE)
+
+
+def seal_of(root: Path) -> str | None:
+    """A text that stands for the index's content as it lies here; None unless attnstore left it so.
+
+    The file's size and times are compared with its seal, no byte is read.
+    """
+    seal = index_seal.first_line(root / SEAL)
+    whole = seal is not None and seal.untouched(root / FILE) and not _wal(root).exists()
+    return seal.stamp if seal and whole else None
+
+
+@contextlib.contextmanager
+def _opened(root: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    with opening(root):
+        con = duckdb.connect(str(root / FILE), read_only=read_only, config=CONFINED)
+    explained = opening(root) if read_only else contextlib.nullcontext()  # `_writing` does it
+    with contextlib.closing(con), explained:
+        yield con
+
+
+@contextlib.contextmanager
+def opening(root: Path) -> Iterator[None]:
+    """Turn DuckDB's errors about the index file into one sentence."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise explained(root, error) from error
+
+
+_SYSTEM = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "File too large": errno.EFBIG,
+    "Too many open files in system": errno.ENFILE,
+    "Too many open files": errno.EMFILE,
+    "Permission denied": errno.EACCES,
+    "Read-only file system": errno.EROFS,
+    "Input/output error": errno.EIO,
+}
+"""What DuckDB quotes of the system, with the error's number."""
+CORRUPT = "Corrupt database file"
+"""What DuckDB says where a block of the index does not match its checksum, in whatever class of error."""
+_ELSEWHERE = re.compile(
+    "Could not set lock on file|same database file with a different configuration"
+    "|Unique file handle conflict"
+)
+
+
+def refused(error: Exception) -> OSError | None:
+    """Find the refusal of the system behind an error of DuckDB's; None where there is none."""
+    if isinstance(error, OSError):
+        return error
+    known = (OSError(number, text) for text, number in _SYSTEM.items() if text in str(error))
+    return next(known, None)
+
+
+def explained(root: Path, error: duckdb.Error) -> StoreError:
+    """Make one sentence of an error of DuckDB's about the index file.
+
+    BusyError where another program has it, StoreError where the system refuses, else DamageError.
+    """
+    text = str(error).splitlines()[0]
+    if _ELSEWHERE.search(text):
+        pid = re.search(r"PID (\d+)", text)
+        holder = f"process {pid[1]}" if pid else "another program"
+        return BusyError(
+            f"The index {root / FILE} is open in {holder}; close it there, and run the same "
+            "command again."
+        )
+    if system := refused(error):
+        return StoreError(
+            f"The index {root / FILE} cannot be used: {system.strerror}; {files.remedy(system)}, "
+            "then run the same command again."
+        )
+    return DamageError(
+        f"The index {root / FILE} cannot be read ({text[:200]}); no data is lost: "
+        f"`attnstore --store {root} reindex` makes it anew."
+    )
+
+
+def _apply(con: duckdb.DuckDBPyConnection, root: Path, pending: _Pending) -> Change:
+    """Load and drop fragments in one transaction, then write it out so that no WAL stays."""
+    new = pending.new
+    con.execute(f"SET memory_limit = '{_MEMORY}'")
+    con.execute("BEGIN")
+    _drop(con, pending.gone)
+    highest = con.execute("SELECT coalesce(max(fragment), -1) FROM core.fragments").fetchall()
+    number = int(highest[0][0]) + 1
+    for table in TABLES:
+        index_rows.load(con, root, table, [f for f in new if f.table == table], number)
+        number += sum(f.table == table for f in new)
+    unreadable = {path for (path,) in con.execute("SELECT path FROM core.unreadable").fetchall()}
+    count = {f.path for f in counting(pending.found, unreadable)}
+    useless = [f.path for f in new if f.path not in count]  # without what turned out unreadable
+    _drop(con, useless)
+    if any(f.table in ("runs", "inputs") for f in new):
+        index_rows.complete(con)
+    if pending.gone or any(f.table in ("runs", "inputs", "spans") for f in new):
+        align(con)
+    lacking = missing(con, root, pending.found)
+    con.execute("COMMIT")
+    con.execute("CHECKPOINT")
+    loaded = sum(f.path in count - unreadable for f in new)
+    return Change(loaded, len(pending.gone), sorted({*pending.damaged, *unreadable}), lacking)
+
+
+def _drop(con: duckdb.DuckDBPyConnection, gone: list[str]) -> None:
+    """Delete the rows of fragments, and their places in the lists of those that were seen."""
+    for table in TABLES if gone else ():
+        con.execute(
+            f"DELETE FROM core.{table} WHERE fragment IN "
+            "(SELECT fragment FROM core.fragments WHERE list_contains($gone, path))",
+            {"gone": gone},
+        )
+    for table in ("fragments", "unreadable") if gone else ():
+        con.execute(f"DELETE FROM core.{table} WHERE list_contains($gone, path)", {"gone": gone})
+
+
+def align(con: duckdb.DuckDBPyConnection) -> None:
+    """Find the tokens of each span, for runs and annotations that are new; forget those gone."""
+    for table in ("span_tokens", "aligned"):
+        con.execute(
+            f"DELETE FROM core.{table} WHERE inputs_fragment NOT IN (SELECT fragment FROM core.fragments) "
+            "OR spans_fragment NOT IN (SELECT fragment FROM core.fragments)"
+        )
+    con.execute("INSERT INTO core.span_tokens BY NAME FROM core.missing_span_tokens")
+    con.execute("INSERT INTO core.aligned FROM core.unaligned")

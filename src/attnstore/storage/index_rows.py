@@ -1,0 +1,184 @@
+"""Fragments into the tables of the index: known columns only, each cast to its table's type.
+
+DuckDB is handed rows, never a path: a folder's name is no pattern, and the connection that writes the
+index reads no other file. A fragment whose checksum is right and whose content does not fit, because
+a later version or another program wrote it, becomes a row of `core.unreadable`; the rest is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from attnstore.errors import DamageError
+from attnstore.storage import array_shape, fragments, layout
+from attnstore.storage.commits import OF_RUNS
+from attnstore.storage.fragments import Fragment
+
+_ORDER = {"map_stats": " ORDER BY run_key, example // 131072, layer, head, example"}
+"""How rows that are loaded together lie in the index: those of one head side by side, within a range
+of examples; so DuckDB skips most of them when asked about a head, and nearly all for one input."""
+_AT_ONCE = 256
+"""Fragments that are loaded, and sorted, together."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of schema `core`: its columns that fragments fill, and those that they must hold."""
+
+    name: str
+    schema: pl.Schema
+    needed: list[str]
+
+
+def load(
+    con: duckdb.DuckDBPyConnection, root: Path, name: str, new: list[Fragment], first: int
+) -> None:
+    """Insert the rows of one table's new fragments, numbered from `first`, within a transaction."""
+    if not new:
+        return
+    table, keys = _table(con, name), _Keys(con)
+    for at in range(0, len(new), _AT_ONCE):
+        numbers: list[tuple[int, str, str]] = []
+        frames: list[pl.DataFrame] = []
+        for number, fragment in enumerate(new[at : at + _AT_ONCE], first + at):
+            if name in OF_RUNS and fragment.owner not in keys.of:
+                continue  # its run's record is unreadable
+            try:
+                frame = _rows(root, fragment, table, keys)
+            except DamageError as error:
+                if fragments.whole(root, fragment):  # else it was replaced or damaged meanwhile
+                    problem = [fragment.path, str(error)]
+                    con.execute("INSERT INTO core.unreadable VALUES (?, ?)", problem)
+                continue
+            numbers.append((number, fragment.path, name))
+            frames.append(frame.with_columns(pl.lit(number, pl.Int32).alias("fragment")))
+        if numbers:
+            _insert(con, table, numbers, pl.concat(frames, rechunk=False))
+
+
+def _insert(
+    con: duckdb.DuckDBPyConnection,
+    table: _Table,
+    numbers: list[tuple[int, str, str]],
+    rows: pl.DataFrame,
+) -> None:
+    listed = pl.DataFrame(numbers, ["fragment", "path", "table"], orient="row")
+    for target, frame, order in (
+        ("fragments", listed, ""),
+        (table.name, rows, _ORDER.get(table.name, "")),
+    ):
+        con.register("new_rows", frame)
+        con.execute(f"INSERT INTO core.{target} BY NAME SELECT * FROM new_rows{order}")
+        con.unregister("new_rows")
+
+
+def _table(con: duckdb.DuckDBPyConnection, name: str) -> _Table:
+    schema = con.sql(f"FROM core.{name} LIMIT 0").pl().schema
+    needed = con.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE schema_name = 'core' "
+        "AND table_name = $name AND NOT is_nullable",
+        {"name": name},
+    ).fetchall()
+    kept = {c: kind for c, kind in schema.items() if c not in ("fragment", "run_key")}
+    return _Table(name, pl.Schema(kept), [c for (c,) in needed])
+
+
+class _Keys:
+    """The keys of the runs that the index holds."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self.of = dict(con.execute("SELECT run, run_key FROM core.runs").fetchall())
+        self._given = set(self.of.values())
+
+    def give(self, run: str, identity: str) -> int:
+        """A key for a run that is not there yet."""
+        key = run_key(run, identity)
+        while key in self._given:
+            key = (key + 1) % 2**64
+        self.of[run] = key
+        self._given.add(key)
+        return key
+
+
+def _rows(root: Path, fragment: Fragment, table: _Table, keys: _Keys) -> pl.DataFrame:
+    """The rows of a fragment as its table takes them. Raises DamageError."""
+    frame = fitting(fragment, fragments.read(root, fragment), table.schema, table.needed)
+    if table.name == "runs":
+        key = _recorded(fragment, frame, keys)
+    elif table.name in OF_RUNS:
+        key = keys.of[fragment.owner]
+    else:
+        return frame
+    return frame.with_columns(pl.lit(key, pl.UInt64).alias("run_key"))
+
+
+def fitting(
+    fragment: Fragment, frame: pl.DataFrame, schema: pl.Schema, needed: list[str]
+) -> pl.DataFrame:
+    """The known columns of a fragment in their types, NULL where it lacks one. Raises DamageError."""
+    advice = (
+        "a later version or another program wrote it: upgrade attnstore, or move it away and make it "
+        "again (`attnstore verify` says how)."
+    )
+    columns = []
+    for column, kind in schema.items():
+        if column in frame.columns:
+            columns.append(pl.col(column).cast(kind, strict=True))
+        else:
+            columns.append(pl.lit(None, kind).alias(column))
+    try:
+        found = frame.select(columns)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0][:160]
+        raise DamageError(
+            f"{fragment.path} holds other types than {fragment.table} has ({reason}); {advice}"
+        ) from error
+    lacking = [c for c in needed if found[c].null_count()]
+    if lacking:
+        raise DamageError(f"{fragment.path} lacks {lacking[0]} in some of its rows; {advice}")
+    return found
+
+
+def _recorded(fragment: Fragment, record: pl.DataFrame, keys: _Keys) -> int:
+    """Accept a run's record: one row about the folder's own run; returns the key it gets."""
+    if len(record) != 1 or record["run"].item() != fragment.owner:
+        raise DamageError(
+            f"{fragment.path} is no record of run {fragment.owner}, in whose folder it lies; move it "
+            "away and ingest the run again."
+        )
+    if fragment.owner in keys.of:
+        raise DamageError(
+            f"{fragment.path} is a second record of run {fragment.owner}; `attnstore drop` the run and "
+            "ingest it again."
+        )
+    row = record.row(0, named=True)
+    array_shape.of_record(
+        fragment.owner, row, 1
+    )  # of an earlier version: `complete` fills in the rest
+    return keys.give(fragment.owner, row["identity"] or "")
+
+
+def run_key(run: str, identity: str) -> int:
+    """The key of a run: the first 64 bits of a SHA-256 over its name and its identity.
+
+    The index gives each key once: of two runs that had the same, the later one takes the next.
+    """
+    return int.from_bytes(hashlib.sha256(f"{run}\n{identity}".encode()).digest()[:8], "big")
+
+
+def complete(con: duckdb.DuckDBPyConnection) -> None:
+    """Fill in the layout of runs whose records are of a version that did not write it."""
+    sizes = layout.SHARD_CELLS, layout.CHUNK_CELLS, layout.SHARD_TOKENS, layout.CHUNK_TOKENS
+    con.execute(
+        "UPDATE core.runs SET layout = list_concat([e.shards], $sizes::BIGINT[]) FROM ("
+        "    SELECT run_key, ((max(cell + length::BIGINT * length) + $cells - 1) // $cells)::BIGINT AS shards"
+        "    FROM core.inputs WHERE run_key IN (SELECT run_key FROM core.runs WHERE layout IS NULL)"
+        "    GROUP BY run_key"
+        ") e WHERE e.run_key = core.runs.run_key AND layout IS NULL",
+        {"sizes": list(sizes), "cells": layout.SHARD_CELLS},
+    )

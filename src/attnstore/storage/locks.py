@@ -1,0 +1,140 @@
+"""Advisory file locks (flock): between threads, processes, and freed by the system on a kill.
+
+A lock in the folder `locks` of a store in a bucket is held there, too: between machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from attnstore.errors import BusyError, StoreError
+from attnstore.storage import s3
+from attnstore.storage.files import remedy
+
+FOLDER = "locks"
+"""Folder of a store with the locks of what writes it; in a bucket they hold between machines too."""
+
+
+_LONGEST = 200
+"""Characters of a lock's name; a file's has at most 255 bytes."""
+
+
+def path_of(root: Path, name: str) -> Path:
+    """The file of a lock in a store; a long name is cut, with a checksum of the whole."""
+    clean = name.replace("/", "--")
+    if len(clean) > _LONGEST:
+        clean = f"{clean[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return root / FOLDER / f"{clean}.lock"
+
+
+@contextlib.contextmanager
+def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") -> Iterator[None]:
+    """Hold the lock file `path` for the length of a block.
+
+    shared: readers hold it together; wait: seconds to try before BusyError, which names `what`
+    and the process that has it. Where the file cannot be made (a read-only folder) nobody can
+    write either, and a shared lock is granted without it.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    inside = path.parent.name == FOLDER
+    try:
+        if inside:
+            path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
+        handle = _locked(path, kind, wait, what)
+    except BusyError:
+        raise
+    except FileNotFoundError as error:
+        place = path.parent.parent if inside else path.parent
+        raise StoreError(
+            f"The store {place} is gone: it was moved or deleted; open it where it lies now."
+        ) from error
+    except OSError as error:
+        if shared:
+            yield
+            return
+        raise StoreError(
+            f"Cannot write {path}: {error.strerror}; {remedy(error)} or give a copy of the store, "
+            "then run the same command again."
+        ) from error
+    try:
+        with contextlib.ExitStack() as held:
+            if bucket := _bucket(path):
+                held.enter_context(bucket.leased(f"{FOLDER}/{path.name}", wait, what))
+            yield
+    finally:
+        os.close(handle)
+
+
+def _locked(path: Path, kind: int, wait: float, what: str) -> int:
+    """Open and lock a file that stands under `path` once it is locked: its last holder may delete it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _acquire(handle, kind, path, wait, what)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _bucket(path: Path) -> s3.Bucket | None:
+    """The bucket in which a lock is held as well, if its store lies in one."""
+    return s3.bucket(path.parent.parent) if path.parent.name == FOLDER else None
+
+
+def _acquire(handle: int, kind: int, path: Path, wait: float, what: str) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise BusyError(
+                    f"{what or path} is in use by {_holders(handle)}; wait until it ends, "
+                    "or stop it, and run the same command again."
+                ) from None
+            time.sleep(0.02)
+
+
+def registry(root: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock under which names are given to models, datasets and runs."""
+    what = f"The registry of {s3.of(root).name}"
+    return hold(root / FOLDER / "registry.lock", wait=60.0, what=what)
+
+
+def held(path: Path) -> bool:
+    """Whether somebody holds `path` alone, as far as can be told; takes no lock itself."""
+    with contextlib.suppress(OSError):
+        if any(f[3] == "WRITE" for f in _locks(path.stat().st_ino)):
+            return True
+    bucket = _bucket(path)
+    return bucket is not None and bucket.leased_elsewhere(f"{FOLDER}/{path.name}")
+
+
+def _locks(inode: int) -> list[list[str]]:
+    """The lines of /proc/locks about one file (Linux), in fields."""
+    lines = Path("/proc/locks").read_text("utf-8").splitlines()
+    fields = [line.split() for line in lines if "FLOCK" in line and "->" not in line]
+    return [f for f in fields if f[5].rsplit(":", 1)[-1] == str(inode)]
+
+
+def _holders(handle: int) -> str:
+    """Who holds a locked file, as far as the system tells."""
+    try:
+        found = _locks(os.fstat(handle).st_ino)
+    except OSError:
+        return "another process"
+    pids = sorted({int(f[4]) for f in found})
+    names = ["this process" if pid == os.getpid() else f"process {pid}" for pid in pids]
+    return " and ".join(names) or "another process"

@@ -1,0 +1,69 @@
+"""Whether the rows of stored maps sum to 1, as far as their precision lets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from attnstore.naming import ROW_OFF
+from attnstore.storage.arrays import Ints, RunArrays
+
+_CELLS_AT_ONCE = 1 << 20
+"""Weights that are read and summed together (4 MiB)."""
+
+
+def tolerance(precision: str, length: Ints) -> npt.NDArray[np.floating[Any]]:
+    """How far the sum of a stored row of L weights may lie from 1.
+
+    On top of what capture lets through, float16 rounds a weight by at most 2⁻¹¹ of it, or by 2⁻²⁵
+    where it is tiny: a row by 2⁻¹¹ + L 2⁻²⁵. compact rounds √w by at most 1/510, so w by at most
+    √w/255 + 1/510²: a row by √L/255 + L/510², since the √w of a row sum to at most √L.
+    """
+    if precision == "float16":
+        return ROW_OFF + 2.0**-11 + length * 2.0**-25
+    if precision == "compact":
+        return ROW_OFF + np.sqrt(length) / 255 + length / 510**2
+    return np.full(len(length), ROW_OFF)
+
+
+def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame, sinks: bool = False) -> str | None:
+    """What is wrong with the sums of a block's maps and `received`, in words; None if nothing.
+
+    inputs: the block's rows of `inputs` in storage order; sinks: whether attention sinks may take
+    any share of a row.
+    """
+    length = inputs["length"].cast(pl.Int64).to_numpy()
+    per_row = np.repeat(length, length)  # one entry per token: its row of the map has L weights
+    near = {"maps": tolerance(precision, per_row), "received": tolerance("float32", length)}
+    sizes = {"maps": per_row, "received": length}
+    owner = {"maps": np.repeat(np.arange(len(length)), length), "received": np.arange(len(length))}
+    first = {"maps": inputs["cell"][0], "received": inputs["token_cell"][0]}
+    n_heads = len(run.layers) * len(run.heads)
+    at_once = max(1, _CELLS_AT_ONCE // int(per_row.sum()))
+    for begin in range(0, n_heads, at_once):
+        rows = np.arange(begin, min(begin + at_once, n_heads))
+        for array, parts in sizes.items():
+            if len(rows) == n_heads:
+                start = int(first[array])
+                weights = run.stretch(array, start, start + int(parts.sum())).ravel()
+            else:
+                at, count = np.full(len(rows), first[array]), np.full(len(rows), parts.sum())
+                weights = run.gather(array, rows, at, count)
+            ends = np.cumsum(np.tile(parts, len(rows)))
+            sums = np.add.reduceat(weights, np.concatenate(([0], ends[:-1])))
+            sums = sums.reshape(len(rows), -1)
+            above, below = sums - 1, -sums if sinks else 1 - sums
+            off = np.argwhere(~(np.maximum(above, below) <= near[array]))  # NaN is wrong too
+            if len(off):
+                row, where = off[0]
+                layer, head = divmod(int(rows[row]), len(run.heads))
+                wanted = "at most 1" if sinks else "1"
+                return (
+                    f"{array} of layer {run.layers[layer]}, head {run.heads[head]} do not sum to {wanted}, "
+                    f"first in example {inputs['example'][int(owner[array][where])]} "
+                    f"({sums[row, where]:.4g})"
+                )
+    return None

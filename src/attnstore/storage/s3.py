@@ -1,0 +1,338 @@
+"""A store in an S3 bucket: `s3://BUCKET/PATH`, or any server that speaks S3.
+
+The bucket holds what counts: arrays, which tensorstore reads and writes by itself, and fragments,
+through obstore. This machine keeps a folder beside it, the bucket's local side, with the index,
+copies of fragments, and locks between processes; everything in it can be made anew from the bucket.
+A path of a store is that folder everywhere in attnstore; `of` tells whether a bucket stands behind.
+
+Credentials, region and endpoint come from the environment, as for other programs that use S3
+(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL;
+AWS_SKIP_SIGNATURE=true reads a public bucket).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store
+
+from attnstore.errors import AttnstoreError, BusyError, DamageError, StoreError, UsageError
+from attnstore.storage import local_side, s3_lease
+from attnstore.storage.files import File, Folder, Place, crc32c, write_file
+from attnstore.storage.s3_lease import Lease
+
+SCHEME = "s3://"
+CACHE = "ATTNSTORE_CACHE"
+"""Environment variable: the folder of the local sides; the user's cache folder otherwise."""
+
+_RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
+
+
+def side(address: str) -> Path:
+    """The local side of a bucket, made if it is not there. Raises UsageError, StoreError."""
+    place, _, path = address.removeprefix(SCHEME).strip("/").partition("/")
+    if not address.startswith(SCHEME) or not place:
+        raise UsageError(f"{address} names no bucket; write s3://BUCKET/PATH.")
+    clean = f"{SCHEME}{place}" + (f"/{path}" if path else "")
+    if set(path.split("/")) & {".", ".."} or "//" in path:
+        raise UsageError(f"{address} has an empty part, `.` or `..` in its path; write it without.")
+    about = {"address": clean, "endpoint": _endpoint()}
+    caches = os.environ.get(CACHE) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    # Two servers may have buckets of one name, so the folder is named after the endpoint too.
+    key = f"{crc32c(json.dumps(about).encode()):08x}"
+    name = re.sub(r"[^\w.]+", "-", f"{place}-{path}-{key}")
+    folder = (Path(caches).expanduser() / "attnstore" / name).resolve()
+    try:
+        marked = local_side.read(folder) is not None
+    except DamageError:
+        marked = False
+    if not marked:
+        local_side.write(folder, {**about, "side": uuid.uuid4().hex})
+    return folder
+
+
+def of(root: Path) -> Place:
+    """Where the files of a store lie: in its folder, or in the bucket whose local side it is."""
+    return bucket(root) or Folder(root)
+
+
+def bucket(root: Path) -> Bucket | None:
+    """The bucket whose local side a folder is, if it is one.
+
+    Whoever has used it goes on with it, also when the local side is deleted meanwhile. Raises
+    DamageError.
+    """
+    if root not in _used and (mark := local_side.read(root)) is not None:
+        _used[root] = Bucket(str(mark["address"]), root, mark["endpoint"], str(mark["side"]))
+    return _used.get(root)
+
+
+_used: dict[Path, Bucket] = {}
+
+
+def _endpoint() -> str | None:
+    """The server's address as the environment has it, None for Amazon's. Raises UsageError."""
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        value = os.environ.get(name)
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise UsageError(f"{name} is {value!r}; give a URL such as http://127.0.0.1:9000.")
+        if value:
+            return value
+    return None
+
+
+class Bucket:
+    """A store in a bucket.
+
+    side: its local side; endpoint: of the server, None for Amazon's; machine: what no other local
+    side has.
+    """
+
+    near = False
+
+    def __init__(self, address: str, side: Path, endpoint: str | None, machine: str) -> None:
+        self._address, self._side, self._endpoint = address, side, endpoint
+        self._machine = f"{machine} {_boot()}"
+        self._bucket, _, self._prefix = address.removeprefix(SCHEME).partition("/")
+        self._store, self._quick = self._client("10m"), self._client("10s")
+        self._leases: dict[str, Lease] = {}
+
+    def _client(self, timeout: str) -> S3Store:
+        client: Any = {"timeout": timeout, "connect_timeout": "10s"}
+        client |= {"allow_http": True} if (self._endpoint or "").startswith("http:") else {}
+        try:
+            return S3Store(
+                self._bucket,
+                prefix=self._prefix or None,
+                config={"endpoint": self._endpoint} if self._endpoint else None,
+                client_options=client,
+                retry_config=_RETRIES,
+            )
+        except (BaseError, ValueError) as error:
+            raise UsageError(
+                f"{self._address} cannot be used ({_reason(error)}); mend the environment's AWS_…."
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """Its address."""
+        return self._address
+
+    def others(self) -> list[str]:
+        """The first objects there."""
+        with self._explained():
+            page = next(iter(obstore.list(self._store)), [])
+        return [o["path"].split("/")[0] for o in page]
+
+    def files(self, folder: str) -> list[File]:
+        """Every object below a folder: one request per thousand."""
+        with self._explained():
+            return [
+                File(o["path"], o["size"], _nanoseconds(o["last_modified"]))
+                for page in obstore.list(self._store, prefix=folder)
+                for o in page
+            ]
+
+    def starting(self, start: str) -> list[str]:
+        """One request: objects are listed in the order of their paths, from `start` on."""
+        found: list[str] = []
+        with self._explained():
+            folder = start.rpartition("/")[0]
+            for page in obstore.list(self._store, prefix=folder or None, offset=start):
+                found += [o["path"] for o in page if o["path"].startswith(start)]
+                if not page[-1]["path"].startswith(start):
+                    break
+        return found
+
+    def read(self, path: str) -> bytes:
+        """A whole object. Raises FileNotFoundError, StoreError."""
+        with self._explained():
+            return bytes(obstore.get(self._store, path).bytes())
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put an object, whatever is there."""
+        self.require_hold()
+        with self._explained():
+            obstore.put(self._store, path, data, use_multipart=False)
+
+    def commit(self, path: str, data: bytes) -> None:
+        """A conditional put: only where nothing is, or in the place of what is damaged there."""
+        self.require_hold()
+        with self._explained():
+            try:
+                obstore.put(self._store, path, data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                there = obstore.get(self._store, path)
+                tag = there.meta["e_tag"]
+                if crc32c(bytes(there.bytes())) != crc32c(data):
+                    obstore.put(self._store, path, data, mode={"e_tag": tag}, use_multipart=False)
+        write_file(self._side / path, data)
+
+    def temporary(self, path: str) -> Path:
+        """In the local side."""
+        return Folder(self._side).temporary(path)
+
+    def adopt(self, file: Path, path: str) -> None:
+        """Put as one object; the file here goes."""
+        self.require_hold()
+        with self._explained():
+            obstore.put(self._store, path, file, use_multipart=False)
+        file.unlink(missing_ok=True)
+
+    def crc32c(self, path: str) -> int | None:
+        """Of the object itself; a copy of it here that differs is forgotten."""
+        try:
+            value, _ = self._checked(path)
+        except FileNotFoundError:
+            return None
+        copy = self._side / path
+        if copy.exists() and Folder(self._side).crc32c(path) != value:
+            copy.unlink(missing_ok=True)
+        return value
+
+    def settled(self, paths: list[str]) -> tuple[list[int], int]:
+        """Each object read back, once."""
+        found = [self._checked(path) for path in paths]
+        return [value for value, _ in found], sum(size for _, size in found)
+
+    def _checked(self, path: str) -> tuple[int, int]:
+        """The CRC-32C and the bytes of an object. Raises FileNotFoundError."""
+        value = size = 0
+        with self._explained():
+            for piece in obstore.get(self._store, path).stream(min_chunk_size=1 << 20):
+                value, size = google_crc32c.extend(value, bytes(piece)), size + len(piece)
+        return int(value), size
+
+    def move(self, path: str, to: str) -> None:
+        """Copied within the bucket, then deleted."""
+        self.require_hold()
+        with contextlib.suppress(FileNotFoundError), self._explained():
+            obstore.copy(self._store, path, to)
+            obstore.delete(self._store, path)
+        (self._side / path).unlink(missing_ok=True)
+
+    def remove(self, path: str) -> None:
+        """Delete an object and its copy here."""
+        self.require_hold()
+        with contextlib.suppress(FileNotFoundError), self._explained():
+            obstore.delete(self._store, path)
+        (self._side / path).unlink(missing_ok=True)
+
+    def remove_below(self, folder: str) -> None:
+        """Delete every object below a folder."""
+        self.require_hold()
+        paths = [file.path for file in self.files(folder)]
+        with self._explained():
+            obstore.delete(self._store, paths)
+        Folder(self._side).remove_below(folder)
+
+    def local(self, path: str) -> Path:
+        """A copy in the local side, fetched where there is none."""
+        copy = self._side / path
+        if not copy.exists():
+            write_file(copy, self.read(path))
+        return copy
+
+    def arrays(self, folder: str) -> dict[str, Any]:
+        """tensorstore's own driver for S3."""
+        found: dict[str, Any] = {
+            "driver": "s3", "bucket": self._bucket, "path": f"{self._prefix}/{folder}/".lstrip("/"),
+        }  # fmt: skip
+        if self._endpoint:
+            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+            found |= {"endpoint": self._endpoint, "aws_region": region or "us-east-1"}
+        if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("true", "1", "yes", "on"):
+            found["aws_credentials"] = {"type": "anonymous"}
+        elif "AWS_ACCESS_KEY_ID" in os.environ:  # spares the search in files and on the network
+            found["aws_credentials"] = {"type": "environment"}
+        return found
+
+    @contextlib.contextmanager
+    def leased(self, path: str, wait: float, what: str) -> Iterator[None]:
+        """Hold a lock of the store against other machines, for the length of a block.
+
+        wait: seconds to try before BusyError, which names `what` and who has it. A holder renews
+        its lease; one that is silent for leases.SECONDS has died, and one of this local side at
+        once, since whoever asks holds the lock between the processes here.
+        """
+        lease = Lease(self._quick, path, self._machine)
+        deadline = time.monotonic() + wait
+        with self._explained():
+            while holder := lease.taken():
+                if time.monotonic() >= deadline:
+                    raise BusyError(
+                        f"{what} is in use by {holder}; wait until it ends, or stop it, and run the "
+                        "same command again."
+                    )
+                time.sleep(min(s3_lease.POLL_SECONDS, max(deadline - time.monotonic(), 0.1)))
+        self._leases[path] = lease
+        try:
+            with lease.renewed():
+                yield
+        finally:
+            if self._leases.get(path) is lease:
+                del self._leases[path]
+
+    def leased_elsewhere(self, path: str) -> bool:
+        """Whether somebody holds a lock of the store, as far as the bucket tells."""
+        with self._explained():
+            return Lease(self._quick, path, self._machine).fresh()
+
+    def require_hold(self) -> None:
+        """Refuse to write for a process whose lock somebody else may have by now."""
+        if any(lease.lost for lease in self._leases.values()):
+            raise BusyError(
+                f"This process could not reach {self.name} for {s3_lease.SECONDS:.0f} seconds and has "
+                "lost its lock there; run the same command again: what is committed is kept."
+            )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn obstore's errors into one sentence."""
+        try:
+            yield
+        except AttnstoreError:
+            raise
+        except (BaseError, OSError) as error:
+            if "NoSuchBucket" in str(error):
+                raise StoreError(
+                    f"There is no bucket {self._bucket}; create it, or mend the address."
+                ) from error
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise StoreError(
+                f"{self.name} cannot be used ({_reason(error)}); check the address, the network, "
+                "AWS_ENDPOINT_URL, AWS_REGION and the credentials."
+            ) from error
+
+
+def _boot() -> str:
+    """What tells this start of this machine from others, where the system has it."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+    return ""
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1e6) * 1000
+
+
+def _reason(error: Exception) -> str:
+    """The telling part of an engine's message."""
+    text = " ".join(str(error).split("\n\nDebug source")[0].split())
+    for mark in ("<Message>", "error sending request"):
+        if mark in text:
+            return text.split(mark, 1)[-1].split("</Message>")[0][:200] if mark[0] == "<" else mark
+    return text[:200]

@@ -1,0 +1,123 @@
+"""What describes a run's arrays on disk: every zarr.json, and the coordinates.
+
+zarr-python writes it, so that zarr and xarray open the arrays; the weights are `arrays`'.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import MemoryStore
+
+from attnstore.errors import DamageError
+from attnstore.storage import array_shape, codecs, fragments, s3
+from attnstore.storage.array_shape import Shape
+from attnstore.storage.arrays import FOLDER
+
+
+def describe(root: Path, run: str, shape: Shape) -> None:
+    """Write what describes the arrays of a run; no weight is written or touched.
+
+    Each file is replaced as a whole, so it also mends a damaged description.
+    """
+    for path, data in description(run, shape).items():
+        s3.of(root).write(path, data)
+
+
+def description(run: str, shape: Shape) -> dict[str, bytes]:
+    """The files that describe the arrays of a run: path in the store, content.
+
+    They are `zarr.json` of the arrays and of every group above them, and the coordinates.
+    """
+    stand_in = "/".join(f"~{i}~" for i, _ in enumerate(run.split("/")))
+    written = _of_any(stand_in, shape)
+    names = list(zip(stand_in.split("/"), run.split("/"), strict=True))
+    found = {}
+    for path, data in written.items():
+        for place, name in names:
+            path = path.replace(place, name)
+            if path.endswith(".json"):
+                data = data.replace(place.encode(), json.dumps(name)[1:-1].encode())
+        found[f"{FOLDER}/{path}"] = data
+    return found
+
+
+@lru_cache(maxsize=64)
+def _of_any(run: str, shape: Shape) -> dict[str, bytes]:
+    """The description under a stand-in for the run's name: making one takes zarr milliseconds."""
+    written: dict[str, Any] = {}
+    group = zarr.open_group(MemoryStore(written), mode="w", zarr_format=3)
+    _describe(group, run, shape)
+    return {path: data.to_bytes() for path, data in sorted(written.items())}
+
+
+def _describe(store: zarr.Group, run: str, shape: Shape) -> None:
+    layers, heads = list(shape.layers), list(shape.heads)
+    group = store.require_group(run)
+    group.attrs.update({"run": run, "precision": shape.precision, "layers": layers, "heads": heads})
+    sizes = {
+        "maps": (shape.shard_cells, shape.chunk_cells, shape.precision, "cell"),
+        "received": (shape.shard_tokens, shape.chunk_tokens, "float32", "token"),
+    }
+    for name, (shard, chunk, kind, axis) in sizes.items():
+        dtype = codecs.DTYPES[kind]
+        array = group.create_array(
+            name,
+            shape=(len(layers), len(heads), shape.shards * shard),
+            chunks=(1, 1, chunk),
+            shards=(len(layers), len(heads), shard),
+            dtype=dtype,
+            fill_value=0,
+            filters=None,
+            compressors=[_compressor(kind), Crc32cCodec()],
+            dimension_names=("layer", "head", axis),
+        )
+        if dtype == np.uint8:
+            array.attrs["scale"] = codecs.COMPACT_SCALE
+    for axis, numbers in (("layer", layers), ("head", heads)):
+        group.create_array(axis, data=np.asarray(numbers, np.int32), dimension_names=(axis,))
+
+
+def _compressor(precision: str) -> BloscCodec:
+    settings = codecs.BLOSC[precision]
+    shuffle = {0: "noshuffle", 2: "bitshuffle"}[settings["shuffle"]]
+    return BloscCodec(**settings | {"shuffle": shuffle}, typesize=codecs.DTYPES[precision].itemsize)
+
+
+def recorded(root: Path, run: str) -> Shape:
+    """The shape that the record of a run gives. Raises DamageError where there is none."""
+    records = fragments.read_one(root, "runs", run)
+    if records is None or records.is_empty():
+        raise DamageError(f"The record of run {run} is missing; ingest the run again.")
+    record, end = records.row(0, named=True), None
+    if record.get("layout") is None:  # of an earlier version
+        inputs = fragments.read_one(root, "inputs", run)
+        end = None if inputs is None else end_of(inputs)
+    return array_shape.of_record(run, record, end)
+
+
+def end_of(inputs: pl.DataFrame) -> int:
+    """Cells after the last of a run's planned inputs."""
+    cells = inputs.select(pl.col("cell") + pl.col("length").cast(pl.Int64) ** 2)
+    return int(cells["cell"].max() or 0)  # type: ignore[arg-type]
+
+
+def files(root: Path, run: str) -> dict[str, bytes]:
+    """The description that a run's record calls for: path in the store, content."""
+    return description(run, recorded(root, run))
+
+
+def described(root: Path, run: str) -> bool:
+    """Whether what describes the arrays of a run is whole: the very bytes that its record calls for."""
+    place = s3.of(root)
+    try:
+        return all(place.read(path) == data for path, data in files(root, run).items())
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return False

@@ -1,1 +1,0 @@
-"""Texts: datasets, tokens, linguistic annotation."""

@@ -1,1 +1,0 @@
-"""Fine-tuning: tasks, their metrics, trainings and what a model scores."""

@@ -1,0 +1,152 @@
+"""A process of its own for people's SQL: it reads, and is bounded in memory, time, rows and bytes.
+
+    python -m attnstore.web.query_worker STORE MEMORY_BYTES FILE_BYTES
+
+One job a line on stdin, JSON; lines of JSON on stdout: `{"progress": percent}` while it computes,
+then `{"done": …}` or `{"failed": sentence}`. The server kills it to cancel a query, or when its
+time is up, so that no query can outlive either. A result is left as a Parquet file; what is shown
+of it comes back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from attnstore.display.row_formats import flat
+from attnstore.errors import AttnstoreError, QueryError
+from attnstore.formatting import cell
+from attnstore.query import analyses, process_memory
+from attnstore.query.session import Session
+
+SHOWN = 1000
+"""Rows of a result that its page shows."""
+COLUMNS = 300
+"""Columns that a result may have."""
+LONGEST = 400
+"""Characters of a value that its page shows."""
+EVERY = 0.15  # seconds between two words about progress
+
+
+def main(root: str, memory: int, file: int) -> None:
+    """Answer jobs until stdin ends."""
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # nothing else may speak between the lines
+    settings = process_memory.settings(memory) | {
+        "enable_progress_bar": "true",
+        "enable_progress_bar_print": "false",
+    }
+    try:
+        session = Session(Path(root), settings=settings)
+    except AttnstoreError as error:
+        _tell(answers, {"failed": str(error)})
+        return
+    process_memory.bind(memory)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file, file))
+    for line in sys.stdin:
+        job = json.loads(line)
+        told = _answer(session, job, lambda percent: _tell(answers, {"progress": percent}))
+        _tell(answers, told)
+
+
+def _tell(answers: Any, what: dict[str, Any]) -> None:
+    answers.write(json.dumps(what) + "\n")
+    answers.flush()
+
+
+def _answer(
+    session: Session, job: dict[str, Any], progress: Callable[[float], None]
+) -> dict[str, Any]:
+    """What a job comes to: a query's result on disk, or a result as CSV."""
+    told: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            if "csv" in job:
+                flat(pl.read_parquet(job["file"], glob=False, hive_partitioning=False)).write_csv(
+                    job["csv"]
+                )
+                told["done"] = {}
+            else:
+                told["done"] = _query(session, job)
+        except AttnstoreError as error:
+            told["failed"] = str(error)
+        except MemoryError:
+            told["failed"] = "The result needs more memory than a query may take; ask for less."
+        except BaseException as error:
+            told["failed"] = f"The query failed: {str(error).splitlines()[0][:300]}"
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while thread.is_alive():
+        thread.join(EVERY)
+        percent = session.con.query_progress()
+        if thread.is_alive() and percent >= 0:
+            progress(round(percent, 1))
+    return told
+
+
+def _query(session: Session, job: dict[str, Any]) -> dict[str, Any]:
+    found = session.sql(job["sql"], values(job["sql"], job["params"]), rows=job["rows"] + 1)
+    if found.width > COLUMNS:
+        raise QueryError(f"The result has {found.width:,} columns; at most {COLUMNS} here.")
+    more = len(found) > job["rows"]
+    found = found.head(job["rows"])
+    try:
+        found.write_parquet(job["file"], compression="zstd")
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise QueryError(
+            f"The result cannot be kept ({error}): it is larger than a file may be here, or the "
+            "disk is full; ask for less."
+        ) from error
+    shown = found.head(SHOWN)
+    columns = [(name, str(kind), kind.is_numeric()) for name, kind in found.schema.items()]
+    rows = list(map(list, zip(*(_values(shown[name]) for name in shown.columns), strict=True)))
+    return {"columns": columns, "rows": rows, "n": len(found), "more": more}
+
+
+def values(text: str, given: dict[str, str]) -> dict[str, Any]:
+    """Values for the parameters of a query, from texts: an analysis's as its header says, others
+    as JSON where they are some, otherwise as text. Raises UsageError."""
+    if text.lstrip().startswith("-- title:"):
+        analysis = analyses.parse("query", text.lstrip())
+        return analyses.arguments(analysis, {k: v for k, v in given.items() if v != ""})
+    return {name: _value(value) for name, value in given.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, dict) else value
+
+
+def _values(column: pl.Series) -> list[Any]:
+    """A column's values as JSON holds them: numbers, short texts, None."""
+    return [_plain(value) for value in column]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 53 else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, pl.Series):
+        value = value.head(8).to_list() + (["…"] if len(value) > 8 else [])
+    text = cell(value[: LONGEST + 1] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,600 @@
+"""Rules of the paper's figures and of the report: what is drawn, what is left out, what the page is.
+
+The stores are real and tiny; annotation and pattern classes are written by hand (tests/support/paper.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import paper
+import polars as pl
+import pytest
+import tiny
+from click.testing import CliRunner
+from helpers import sentences, write_rows
+from matplotlib.figure import Figure
+
+import attnstore
+from attnstore.cli.main import main
+from attnstore.errors import UnknownNameError, UsageError
+from attnstore.naming import CLASSES
+from attnstore.paper import gallery, published, report
+from attnstore.plotting.drawings import Drawing, NothingToDraw
+from attnstore.plotting.figures import by_head
+from attnstore.query import analyses
+from attnstore.storage import fragments
+
+BASE, TUNED = "base/pairs", "tuned/pairs"
+HOSTILE = 'She said <script>alert("fox")</script> jumps & the <img src=x> dog'
+NAMES = tuple(gallery.BUILDERS)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds what every figure needs: 10 pairs, a base model and a trained one."""
+    place = tmp_path_factory.mktemp("report")
+    first, second = sentences(10, seed=3, longest=14), sentences(10, seed=4, longest=10)
+    rows = [{"text": a, "text_pair": b} for a, b in zip(first, second, strict=True)]
+    rows[0] = {"text": HOSTILE, "text_pair": "the fox jumps not far"}
+    texts = write_rows(place / "pairs.jsonl", rows)  # type: ignore[arg-type]
+    base, tuned = (
+        tiny.make(place / name, "bert", seed=i) for i, name in enumerate(("base", "tuned"))
+    )
+    config = json.loads((tuned / "config.json").read_text()) | {"_name_or_path": "base"}
+    (tuned / "config.json").write_text(json.dumps(config))
+    (tuned / "trainer_state.json").write_text(json.dumps({"global_step": 10}))
+    models = [f"{base}=base", f"{tuned}=tuned"]
+    attnstore.ingest(place / "s", models, f"{texts}=pairs", max_length=64, precision="float32")
+    paper.annotate(place / "s", "pairs", rows)
+    _classify(place / "s")
+    _evaluate(place / "s")
+    _ablate(place / "s")
+    return place / "s"
+
+
+def _classify(root: Path) -> None:
+    """Classes of every map, by turns."""
+    with attnstore.open(root) as store:
+        for run, key in store.sql("SELECT run, run_key FROM runs").rows():
+            maps = store.sql(
+                "SELECT example, layer, head FROM map_stats WHERE run = $run ORDER BY ALL", run=run
+            )
+            numbers = np.arange(len(maps)) * 7 % 5
+            shares = np.where(numbers[:, None] == np.arange(5), 0.6, 0.1).astype(np.float32)
+            columns = [
+                pl.Series(name.replace("+", "_"), shares[:, i]) for i, name in enumerate(CLASSES)
+            ]
+            rows = maps.with_columns(
+                pl.Series("class", [CLASSES[i] for i in numbers]),
+                pl.Series("probability", shares.max(axis=1)), *columns,
+            )  # fmt: skip
+            rows.insert_column(0, pl.Series("run_key", [key] * len(rows), pl.UInt64))
+            fragments.write(root, "patterns", run, "by-hand", rows)
+
+
+def _evaluate(root: Path) -> None:
+    """Scores of the base model untrained, and of two seeds with two checkpoints each."""
+    usual = {
+        "dataset": "rte", "split": "validation", "task": "rte", "base": "base", "metric": "accuracy",
+        "n": 277, "training": "base-rte", "n_train": 90, "epochs": 3, "learning_rate": 2e-5,
+    }  # fmt: skip
+    rows = [
+        {
+            **usual,
+            "model": "tuned",
+            "init": "pretrained",
+            "seed": seed,
+            "step": step,
+            "value": value,
+        }
+        for seed, values in enumerate(((0.5, 0.7), (0.6, 0.8)))
+        for step, value in zip((5, 10), values, strict=True)
+    ]
+    rows.append({**usual, "model": "base", "init": "none", "seed": 0, "step": 0, "value": 0.25})
+    for i, row in enumerate(rows):
+        fragments.write(root, "evaluations", str(row["model"]), str(i), pl.DataFrame([row]))
+
+
+CHANGES = {
+    (layer, head): ((layer * 3 + (head or 0) * 5) % 7 - 3) / 100
+    for layer in range(3)
+    for head in (*range(4), None)
+}
+"""What the tuned model gains without each head (None: without the layer), by hand."""
+
+
+def _ablate(root: Path) -> None:
+    """Scores of the tuned model without each head and layer."""
+    usual = {
+        "model": "tuned", "dataset": "pairs", "value": "uniform", "metric": "accuracy", "n": 277,
+        "baseline": 0.7, "max_length": 64, "identity": "by-hand",
+    }  # fmt: skip
+    rows = [
+        {
+            **usual, "layer": layer, "head": head, "difference": change, "low": change - 0.015,
+            "high": change + 0.015, "setting": f"{layer}.{'*' if head is None else head}",
+        }
+        for (layer, head), change in CHANGES.items()
+    ]  # fmt: skip
+    fragments.write(root, "ablations", "tuned/pairs", "by-hand", pl.DataFrame(rows))
+
+
+@pytest.fixture(scope="module")
+def store(root: Path) -> Iterator[attnstore.Store]:
+    with attnstore.open(root) as opened:
+        yield opened
+
+
+@functools.cache
+def drawn(store: attnstore.Store, name: str) -> Drawing:
+    """A figure with its defaults, drawn once."""
+    return gallery.draw(store, name)
+
+
+@pytest.fixture(scope="module")
+def written(store: attnstore.Store, tmp_path_factory: pytest.TempPathFactory) -> report.Report:
+    """The report of the store."""
+    return report.write(store, tmp_path_factory.mktemp("out") / "report")
+
+
+def pictures(figure: Figure) -> list[np.ndarray]:
+    """The values of every picture of a figure, colour bars aside; NaN where nothing is."""
+    return [
+        np.ma.filled(image.get_array().astype(float), np.nan)
+        for axes in figure.axes
+        if axes.get_label() != "<colorbar>"
+        for image in axes.images
+    ]
+
+
+class Tags(HTMLParser):
+    """The names of the tags of a page, and their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+
+# What is drawn -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_is_drawn_where_its_inputs_are(store: attnstore.Store, name: str) -> None:
+    """It has a caption with its n, and the commands of its numbers."""
+    drawing = drawn(store, name)
+    assert drawing.figure.axes
+    assert re.search(r"n = \d", drawing.caption)
+    assert drawing.commands
+
+
+SCORES = {"table1", "scores_over_steps"}
+"""Figures without layers and heads."""
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(NAMES) - {"pattern_shares", "pattern_examples"} - SCORES)
+)
+def test_axes_say_that_layers_and_heads_count_from_0(store: attnstore.Store, name: str) -> None:
+    """An axis of layers or heads says so."""
+    axes = drawn(store, name).figure.axes
+    titles = {title for a in axes for title in (a.get_xlabel(), a.get_ylabel())}
+    counted = {title for title in titles if re.match("layer|head", title)}
+    assert counted
+    assert counted <= {"layer (from 0)", "head (from 0)"}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(NAMES) - {"pattern_shares", "special_tokens", "disabled_layers"} - SCORES)
+)
+def test_a_figure_has_one_colour_scale(store: attnstore.Store, name: str) -> None:
+    """Every panel's colours run between the same ends."""
+    axes = drawn(store, name).figure.axes
+    ends = {image.get_clim() for a in axes if a.get_label() != "<colorbar>" for image in a.images}
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("name", ["head_entropy", "drift"])
+def test_a_panel_per_run_shows_the_means_of_the_analysis(store: attnstore.Store, name: str) -> None:
+    """Layers down, heads across."""
+    cells = pictures(drawn(store, name).figure)
+    runs = [TUNED] if name == "drift" else [BASE, TUNED]
+    wanted = [by_head(analyses.run(store, name, run=run)) for run in runs]
+    np.testing.assert_array_equal(cells, wanted)
+
+
+def test_frame_heads_shows_the_means_and_the_map_of_the_best_head(store: attnstore.Store) -> None:
+    """Of the untrained model; the sentence is the first annotated one where the paper's is not there."""
+    heads = analyses.run(store, "frame_heads", run=BASE)
+    example = store.sql(
+        "SELECT min(example) FROM link_tokens WHERE run = $run AND kind = 'frame'", run=BASE
+    )
+    best = store.map(BASE, example.item(), heads["layer"][0], heads["head"][0])
+    means, weights = pictures(drawn(store, "frame_heads").figure)
+    np.testing.assert_array_equal(means, by_head(heads))
+    np.testing.assert_array_equal(weights, best.weights)
+
+
+def test_feature_attention_has_a_row_per_run_and_a_column_per_feature(
+    store: attnstore.Store,
+) -> None:
+    """In the order [CLS], [SEP], punctuation, linguistic features."""
+    cells = iter(pictures(drawn(store, "feature_attention").figure))
+    for run in (BASE, TUNED):
+        frame = analyses.run(store, "feature_attention", run=run)
+        for feature in (
+            "cls",
+            "sep",
+            "punctuation",
+            "noun",
+            "verb",
+            "pronoun",
+            "subject",
+            "object",
+            "negation",
+        ):
+            if len(part := frame.filter(feature=feature)):
+                np.testing.assert_array_equal(next(cells), by_head(part))
+
+
+def test_cls_attention_shows_features_down_and_heads_across(store: attnstore.Store) -> None:
+    """The last layer's means."""
+    figure = drawn(store, "cls_attention").figure
+    names = [label.get_text().strip("[]").lower() for label in figure.axes[0].get_yticklabels()]
+    for run, cells in zip((BASE, TUNED), pictures(figure), strict=True):
+        for head, feature, mean in (
+            analyses.run(store, "cls_attention", run=run).select("head", "feature", "mean").rows()
+        ):
+            assert cells[names.index(feature), head] == mean
+
+
+def test_token_pairs_shows_the_usual_neighbour_below_each_relation(store: attnstore.Store) -> None:
+    """A dot only where the difference lies above 0 with its interval."""
+    figure = drawn(store, "token_pairs").figure
+    frame = analyses.run(store, "token_pairs", run=BASE)
+    cells = pictures(figure)
+    np.testing.assert_array_equal(cells[0], by_head(frame))
+    np.testing.assert_array_equal(cells[len(cells) // 2], by_head(frame, "baseline"))
+    dots = {(line.get_ydata()[0], line.get_xdata()[0]) for line in figure.axes[0].lines}
+    assert dots == set(frame.filter(pl.col("difference_low") > 0).select("layer", "head").rows())
+
+
+def test_word_match_shows_equal_beside_other_words(store: attnstore.Store) -> None:
+    """Both directions, for each run of pairs."""
+    cells = pictures(drawn(store, "word_match").figure)
+    part = analyses.run(store, "word_match", run=TUNED).filter(direction="second_to_first")
+    np.testing.assert_array_equal(cells[6], by_head(part))
+    np.testing.assert_array_equal(cells[7], by_head(part, "unequal"))
+
+
+def test_head_types_carry_a_letter_beside_the_colour(store: attnstore.Store) -> None:
+    """A reader who sees no colours reads the letter of each head's type."""
+    axes = drawn(store, "head_types").figure.axes[0]
+    found = {(int(t.get_position()[1]), int(t.get_position()[0])): t.get_text() for t in axes.texts}
+    letters = dict(
+        zip(
+            ("previous", "next", "self", "cls", "sep", "punctuation", "broad", "mixed", "none"),
+            "PNSCEUBM·",
+            strict=True,
+        )
+    )
+    rows = analyses.run(store, "head_types", run=BASE).select("layer", "head", "type").rows()
+    assert found == {(layer, head): letters[kind] for layer, head, kind in rows}
+
+
+def test_special_tokens_draws_the_means_by_layer(store: attnstore.Store) -> None:
+    """A line per kind of token."""
+    lines = drawn(store, "special_tokens").figure.axes[0].lines
+    frame = analyses.run(store, "special_tokens", run=BASE)
+    wanted = [
+        frame.filter(kind=kind)["mean"].to_list() for kind in ("cls", "sep", "punctuation", "other")
+    ]
+    assert [line.get_ydata().tolist() for line in lines] == wanted
+
+
+def test_pattern_shares_draws_the_shares_as_bars(store: attnstore.Store) -> None:
+    """A group per run, a bar per class, its interval on it."""
+    bars = drawn(store, "pattern_shares").figure.axes[0].containers[1::2]
+    frame = analyses.run(store, "pattern_shares", run=TUNED)
+    assert [container[1].get_height() for container in bars] == frame["mean"].to_list()
+
+
+def test_table1_draws_a_bar_per_init_and_the_published_score_on_it(
+    store: attnstore.Store,
+) -> None:
+    """In the order of the paper's columns, in per cent; no diamond for another model."""
+    axes = drawn(store, "table1").figure.axes[0]
+    heights = [container[0].get_height() for container in axes.containers[1::2]]
+    assert heights == pytest.approx([25, 75])
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["rte\naccuracy"]
+    assert "D" not in [line.get_marker() for line in axes.lines]
+
+
+def test_scores_over_steps_draws_the_mean_over_seeds(store: attnstore.Store) -> None:
+    """Of every kept checkpoint."""
+    (line,) = drawn(store, "scores_over_steps").figure.axes[0].lines
+    assert line.get_xdata().tolist() == [5, 10]
+    assert line.get_ydata().tolist() == pytest.approx([55, 75])
+
+
+def test_pattern_examples_are_the_most_probable_maps_of_their_class(store: attnstore.Store) -> None:
+    """A column per class; what is drawn is the map that the title names."""
+    axes = gallery.draw(store, "pattern_examples", examples=1).figure.axes[:5]
+    assert [a.get_title().split("\n")[0] for a in axes] == list(CLASSES)
+    layer, head = map(int, re.findall(r"\d+", axes[0].get_title().split("\n")[1]))
+    examples = store.sql(
+        "SELECT example FROM patterns WHERE run = $run AND class = 'vertical' AND layer = $layer AND head = $head",
+        run=BASE, layer=layer, head=head,
+    )["example"]  # fmt: skip
+    drawn = np.asarray(axes[0].images[0].get_array())
+    held = [store.map(BASE, example, layer, head).weights for example in examples]
+    assert any(w.shape == drawn.shape and np.array_equal(w, drawn) for w in held)
+
+
+def test_disabled_heads_dots_what_lies_beyond_its_interval(store: attnstore.Store) -> None:
+    """Changes in points around 0, white in the middle of the scale."""
+    figure = drawn(store, "disabled_heads").figure
+    (cells,) = pictures(figure)
+    wanted = [[100 * CHANGES[layer, head] for head in range(4)] for layer in range(3)]
+    np.testing.assert_allclose(cells, wanted)
+    assert figure.axes[0].images[0].get_clim() == pytest.approx((-3, 3))
+    dots = {(line.get_ydata()[0], line.get_xdata()[0]) for line in figure.axes[0].lines}
+    assert dots == {k for k, v in CHANGES.items() if k[1] is not None and abs(v) > 0.015}
+
+
+def test_disabled_layers_draws_each_change_with_its_interval(store: attnstore.Store) -> None:
+    """Around the line of the baseline."""
+    axes = drawn(store, "disabled_layers").figure.axes[0]
+    points = axes.containers[0].lines[0]
+    assert points.get_ydata() == pytest.approx([100 * CHANGES[layer, None] for layer in range(3)])
+    assert axes.lines[0].get_ydata() == [0, 0]
+
+
+# What is left out --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figure_without_its_inputs_names_the_command_that_supplies_them(
+    sample_store: Path, name: str
+) -> None:
+    """A store without annotation, classes and training shows the rest."""
+    needy = {"pattern_examples": "classify", "pattern_shares": "classify", "pattern_by_head": "classify",
+             "frame_heads": "annotate", "feature_attention": "annotate", "token_pairs": "annotate",
+             "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
+             "disabled_heads": "ablate", "disabled_layers": "ablate"}  # fmt: skip
+    with attnstore.open(sample_store) as store:
+        if name not in needy:
+            assert gallery.draw(store, name).figure.axes
+            return
+        with pytest.raises(NothingToDraw, match=f"`python -m flows.{needy[name]} "):
+            gallery.draw(store, name)
+
+
+def test_empty_store_has_a_report_that_says_what_to_do(tmp_path: Path) -> None:
+    """Every figure is left out, each with its sentence."""
+    attnstore.storage.location.create(tmp_path / "s")
+    with attnstore.open(tmp_path / "s") as store:
+        written = report.write(store, tmp_path / "out")
+    assert set(written.missing) == set(NAMES)
+    assert written.page.read_text().count("python -m flows.") >= len(NAMES)
+
+
+def test_page_lists_what_is_left_out_and_removes_its_old_picture(
+    sample_store: Path, tmp_path: Path
+) -> None:
+    """A picture of an earlier report does not stay beside a page without it."""
+    old = tmp_path / "figures" / "drift.svg"
+    old.parent.mkdir()
+    old.write_text("old")
+    with attnstore.open(sample_store) as store:
+        written = report.write(store, tmp_path)
+    assert not old.exists()
+    text = written.page.read_text()
+    assert all(f"({name})" in text for name in written.missing)
+    assert all(f'id="{name}"' in text for name in written.shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices", "error", "said"),
+    [
+        ("drfit", {}, UnknownNameError, "drift"),
+        ("drift", {"run": BASE}, UsageError, "runs_like"),
+        ("frame_heads", {"run": "bse/pairs"}, UnknownNameError, "base/pairs"),
+        ("head_entropy", {"runs_like": "x%"}, NothingToDraw, "no such run"),
+    ],
+)
+def test_mistakes_are_answered_in_one_sentence(
+    store: attnstore.Store, name: str, choices: dict[str, str], error: type[Exception], said: str
+) -> None:
+    """An unknown figure, choice or run; a pattern that no run is like."""
+    with pytest.raises(error, match=said):
+        gallery.draw(store, name, **choices)
+
+
+# The page ----------------------------------------------------------------------------------------
+
+
+def test_page_shows_every_figure_and_run(written: report.Report) -> None:
+    """Figures also stand beside it as SVG and PNG."""
+    text = written.page.read_text()
+    assert written.shown == NAMES
+    assert f'<td style="text-align:left">{TUNED}</td>' in text
+    files = {path.name for path in (written.page.parent / "figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
+
+
+def test_page_asks_nothing_of_the_network(written: report.Report) -> None:
+    """Every image is inside, there is no script, link or import."""
+    text = written.page.read_text()
+    assert text.count("data:image/svg+xml;base64,") == len(NAMES)
+    tags = Tags(text)
+    assert tags.names.isdisjoint({"script", "link", "iframe", "object", "embed", "form", "base"})
+    asking = {"src", "href", "srcset", "action", "data", "poster", "background"}
+    assert all(
+        v.startswith("data:") for k, v in tags.attributes if k in asking or k.startswith("on")
+    )
+    assert not re.search(r"url\(|@import", text[: text.index("</style>")])
+
+
+def test_text_from_data_is_escaped(written: report.Report) -> None:
+    """A sentence with markup stands in the caption as text."""
+    text = written.page.read_text()
+    assert "&lt;script&gt;alert(&quot;fox&quot;)&lt;/script&gt;" in text
+    assert "<img src=x>" not in text
+
+
+def test_page_suits_light_dark_and_narrow_screens(written: report.Report) -> None:
+    """Colours follow the reader's scheme; wide things scroll in their own box."""
+    text = written.page.read_text()
+    assert "prefers-color-scheme: dark" in text
+    assert "width=device-width" in text
+    assert all('class="plate wide"' in part for part in text.split("<figure>")[1:])
+
+
+def test_same_store_gives_the_same_bytes(
+    store: attnstore.Store, written: report.Report, tmp_path: Path
+) -> None:
+    """Page and pictures hold no date and no random name."""
+    assert report.page(store, written.sections) == written.page.read_text()
+    for name in ("special_tokens", "head_types", "pattern_shares"):
+        report.draw_section(store, name, _made(tmp_path / name))
+        for path in (tmp_path / name / "figures").iterdir():
+            assert path.read_bytes() == (written.page.parent / "figures" / path.name).read_bytes()
+
+
+def test_commands_of_the_page_run(written: report.Report, root: Path) -> None:
+    """Each line under a figure is a command that gives rows."""
+    blocks = re.findall(r'<pre class="wide">(.*?)</pre>', written.page.read_text(), re.DOTALL)
+    commands = {line for block in blocks for line in unescape(block).splitlines()}
+    assert len(commands) > len(NAMES)
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        result = CliRunner().invoke(main, ["--store", str(root), *arguments, "--format", "csv"])
+        assert program == "attnstore"
+        assert result.exit_code == 0, f"{command}: {result.output}"
+        assert len(result.stdout.splitlines()) > 1
+
+
+def test_folder_that_cannot_be_written_is_one_sentence(
+    store: attnstore.Store, tmp_path: Path
+) -> None:
+    """The error names it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot be written to .*file"):
+        report.write(store, tmp_path / "file")
+
+
+# What the paper reports --------------------------------------------------------------------------
+
+
+def test_published_numbers_stand_beside_the_papers_model_and_task_only(tmp_path: Path) -> None:
+    """bert-base-uncased with 12 layers of 12 heads over one of the paper's tasks."""
+    sizes = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 24}
+    large, small = (
+        tiny.make(tmp_path / "large", "bert", **sizes),
+        tiny.make(tmp_path / "small", "bert"),
+    )
+    texts = write_rows(
+        tmp_path / "t.jsonl", [{"text": t, "text_pair": "the fox"} for t in sentences(3, longest=5)]
+    )
+    models = [f"{large}=bert-base-uncased", f"{large}=other", f"{small}=my-bert-base-uncased"]
+    attnstore.ingest(tmp_path / "s", models, f"{texts}=rte", max_length=64)
+    attnstore.ingest(tmp_path / "s", models[0], f"{texts}=wnli", max_length=64)
+    with attnstore.open(tmp_path / "s") as store:
+        found = published.beside(store, "word_match")
+        assert found["bert-base-uncased/rte"].value == "layer 3, head 0 and layer 1, head 11"
+        assert list(found) == ["bert-base-uncased/rte"]
+        section = report.draw_section(store, "cls_attention", _made(tmp_path / "out"))
+        assert "punctuation (section 4.5)" in report.page(store, (section,))
+
+
+def _made(folder: Path) -> Path:
+    (folder / "figures").mkdir(parents=True)
+    return folder
+
+
+def test_table1_shows_published_scores_as_diamonds(root: Path, tmp_path: Path) -> None:
+    """Of the paper's model."""
+    shutil.copytree(root, tmp_path / "s")
+    row = {"model": "base", "source": "bert-base-uncased", "n_layers": 12, "n_heads": 12}
+    row |= dict.fromkeys(("fingerprint", "tokenizer_fingerprint"), "0" * 64)
+    fragments.remove(tmp_path / "s", "models", "base")
+    fragments.write(tmp_path / "s", "models", "base", "x", pl.DataFrame([row]))
+    with attnstore.open(tmp_path / "s") as store:
+        axes = gallery.draw(store, "table1").figure.axes[0]
+    marked = [line.get_ydata().tolist() for line in axes.lines if line.get_marker() == "D"]
+    assert marked == [[52.7], [64.6]]
+
+
+def test_published_facts_belong_to_figures(store: attnstore.Store) -> None:
+    """Each names a figure of ours that gives the same quantity by run."""
+    for figure in {fact.figure for fact in published.facts()}:
+        assert drawn(store, figure).ours
+
+
+# Commands ----------------------------------------------------------------------------------------
+
+
+def test_figure_command_lists_the_figures(root: Path) -> None:
+    """Without a name."""
+    result = CliRunner().invoke(main, ["--store", str(root), "figure"])
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in NAMES[:5])
+
+
+def test_figure_command_draws_into_a_file(root: Path, tmp_path: Path) -> None:
+    """And prints its path; a choice is given as --param."""
+    path = tmp_path / "entropy.svg"
+    call = [
+        "--store",
+        str(root),
+        "figure",
+        "head_entropy",
+        "--param",
+        "runs_like=base%",
+        "--out",
+        str(path),
+    ]
+    result = CliRunner().invoke(main, call)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{path}\n"
+    assert path.read_text().startswith("<?xml")
+
+
+def test_figure_command_says_what_is_missing(sample_store: Path) -> None:
+    """In one sentence, with exit code 2."""
+    result = CliRunner().invoke(main, ["--store", str(sample_store), "figure", "drift"])
+    assert result.exit_code == 2
+    assert "flows.ingest" in result.stderr
+
+
+@pytest.mark.slow
+def test_report_flow_writes_the_page(root: Path, tmp_path: Path) -> None:
+    """`python -m flows.report` runs as a Prefect flow, one task per figure."""
+    run = subprocess.run(
+        [sys.executable, "-m", "flows.report", "--store", str(root), "--out", str(tmp_path / "r")],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "r" / "index.html").exists()
+    assert f"{len(NAMES)} figures" in run.stdout

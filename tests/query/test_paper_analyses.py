@@ -1,0 +1,298 @@
+"""The paper's analyses against loops over what an eagerly loaded model returns (tests/support/paper.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import paper
+import pytest
+from paper import BASE, FOUR, TUNED, Array, Case, Input, agree, interval, make_case, over
+from polars.testing import assert_frame_equal
+
+from attnstore.errors import QueryError
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return make_case(tmp_path_factory.getbasetemp() / "paper")
+
+
+def _received(feature: str) -> Callable[[Input, Array], float | None]:
+    def value(i: Input, m: Array) -> float | None:
+        at = i.features.get(feature, [])
+        return max((sum(m[j, p] for j in range(len(m))) / len(m) for p in at), default=None)
+
+    return value
+
+
+def _features(inputs: list[Input]) -> list[str]:
+    return sorted({feature for i in inputs for feature in i.features})
+
+
+def test_feature_attention_is_the_largest_weight_received_over_inputs_that_have_the_feature(
+    case: Case,
+) -> None:
+    """Section 4.4: column sum over L, maximum over the feature's tokens, mean over inputs with it."""
+    names = _features(case.base)
+    assert len(names) == 9
+    wanted = {(*h, f): v for f in names for h, v in over(case.base, _received(f)).items()}
+    agree(case.run("feature_attention", run=BASE), wanted, 3, *FOUR)
+
+
+def test_feature_attention_as_published_counts_missing_features_as_zero(case: Case) -> None:
+    """The notebook's mean runs over all inputs, but for negation."""
+
+    def published(feature: str) -> Callable[[Input, Array], float | None]:
+        value = _received(feature)
+        return lambda i, m: value(i, m) if feature == "negation" else value(i, m) or 0.0
+
+    wanted = {
+        (*h, f): v for f in _features(case.base) for h, v in over(case.base, published(f)).items()
+    }
+    agree(case.run("feature_attention", run=BASE, as_published=True), wanted, 3, *FOUR)
+    assert any(n < len(case.rows) for n, *_ in wanted.values())
+
+
+def test_feature_change_is_paired_over_inputs(case: Case) -> None:
+    """Its interval comes from each input's own difference; the base run is found by itself."""
+    wanted = {}
+    for feature in _features(case.base):
+        value = _received(feature)
+        for layer, head in paper.heads(case.base):
+            both = [
+                (value(b, b.maps[layer, head]), value(t, t.maps[layer, head]))
+                for b, t in zip(case.base, case.steps[20], strict=True)
+            ]
+            pairs = [(b, t) for b, t in both if b is not None and t is not None]
+            mean = np.mean([b for b, _ in pairs])
+            wanted[layer, head, feature] = (*interval(t - b for b, t in pairs), mean)
+    found = case.run("feature_change", run=TUNED)
+    agree(found, wanted, 3, *FOUR, "base")
+    assert_frame_equal(found, case.run("feature_change", run=TUNED, base_run=BASE))
+
+
+def _frame(direction: str) -> Callable[[Input, Array], float | None]:
+    def value(i: Input, m: Array) -> float | None:
+        weights = []
+        for kind, _, element, target in i.links:
+            if kind != "frame":
+                continue
+            if direction == "published":
+                weights += [m[e, t] for e, t in zip(element, target, strict=False)]
+            if direction in ("element_to_target", "both"):
+                weights += [m[e, t] for e in element for t in target]
+            if direction in ("target_to_element", "both"):
+                weights += [m[t, e] for e in element for t in target]
+        return max(weights, default=None)
+
+    return value
+
+
+@pytest.mark.parametrize(
+    "direction", ["element_to_target", "target_to_element", "both", "published"]
+)
+def test_frame_heads_take_the_largest_weight_of_each_sentence(case: Case, direction: str) -> None:
+    """Section 4.2, in each direction; as published, word pieces are paired one by one."""
+    published = direction == "published"
+    params = {"as_published": True} if published else {"direction": direction}
+    found = case.run("frame_heads", run=BASE, **params)
+    wanted = over(case.base, _frame(direction))
+    agree(found, wanted, 2, *FOUR)
+    means = found["mean"].to_list()
+    assert means == sorted(means, reverse=True)
+    assert found["rank"].to_list() == list(range(1, len(means) + 1))
+    np.testing.assert_allclose(found["percentile"], 100 * np.linspace(1, 0, len(means)), atol=1e-9)
+    assert found["above_99th"].to_list() == [m > np.quantile(means, 0.99) for m in means]
+
+
+def test_frame_links_show_each_link_of_one_sentence(case: Case) -> None:
+    """The detail query gives both directions per link and head, found by number or by text."""
+    found = case.run("frame_links", run=BASE, example=2)
+    links = [x for x in case.base[2].links if x[0] == "frame"]
+    assert len(found) == len(links) * 12
+    assert found["element"].unique(maintain_order=True).to_list() == ["The fox", "the Fox"]
+    for row in found.rows(named=True):
+        m = case.base[2].maps[row["layer"], row["head"]]
+        matching = [
+            x
+            for x in links
+            if m[np.ix_(x[2], x[3])].max() == pytest.approx(row["element_to_target"], abs=1e-6)
+        ]
+        assert m[np.ix_(matching[0][3], matching[0][2])].max() == pytest.approx(
+            row["target_to_element"], abs=1e-6
+        )
+    assert_frame_equal(found, case.run("frame_links", run=BASE, sentence="fox JUMPS not"))
+    with pytest.raises(QueryError, match="Say which sentence"):
+        case.run("frame_links", run=BASE)
+
+
+def _related(i: Input, relation: str) -> list[tuple[list[int], list[int]]]:
+    group = {"subject": {"nsubj", "nsubj:pass"}, "object": {"obj"}}.get(relation)
+    verbs = set(i.features.get("verb", []))
+    return [
+        (f, t)
+        for kind, label, f, t in i.links
+        if (kind == "coreference" and relation == "coreference")
+        or (kind == "dep" and (label in group and verbs & set(t) if group else label == relation))
+    ]
+
+
+def _moved(
+    i: Input, m: Array, pairs: list[tuple[list[int], list[int]]], distance: int, back: bool
+) -> list[float]:
+    """The weights of the pairs, each moved along so that its ends lie `distance` apart."""
+    found = []
+    for f, t in pairs:
+        for a in t if back else f:
+            for b in f if back else t:
+                moved = (
+                    b
+                    + (f[0] - t[0] if back else t[0] - f[0]) * -1
+                    + (-distance if back else distance)
+                )
+                if 0 <= moved < len(m) and i.kinds[moved] in ("word", "punctuation"):
+                    found.append(m[a, moved])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("relation", "direction", "statistic"),
+    [("subject", "from_to", "max"), ("subject", "to_from", "max"), ("object", "both", "mean"),
+     ("det", "from_to", "max"), ("coreference", "from_to", "mean")],
+)  # fmt: skip
+def test_token_pairs_stand_beside_the_neighbour_at_the_usual_distance(
+    case: Case, relation: str, direction: str, statistic: str
+) -> None:
+    """Section 4.5: every relation and direction, its baseline, and their paired difference."""
+    inputs = [(i, _related(i, relation)) for i in case.base]
+    gaps = [t[0] - f[0] for _, pairs in inputs for f, t in pairs]
+    mean = sum(gaps) / len(gaps)
+    distance = int(np.sign(mean) * np.floor(abs(mean) + 0.5)) or (-1 if mean < 0 else 1)
+    reduce = np.max if statistic == "max" else np.mean
+    wanted = {}
+    for layer, head in paper.heads(case.base):
+        weights, moved = [], []
+        for i, pairs in inputs:
+            m = i.maps[layer, head]
+            ways = {"from_to": [False], "to_from": [True], "both": [False, True]}[direction]
+            cells = [
+                m[b, a] if w else m[a, b] for w in ways for f, t in pairs for a in f for b in t
+            ]
+            others = [x for w in ways for x in _moved(i, m, pairs, distance, w)]
+            if cells:
+                weights.append(reduce(cells))
+                moved.append(reduce(others) if others else np.nan)
+        gain = interval(np.array(weights) - np.array(moved))
+        sign = -1 if direction == "to_from" else 1
+        wanted[layer, head] = (*interval(weights), sign * distance, *interval(moved)[1:], *gain[1:])
+    columns = (
+        "distance",
+        "baseline",
+        "baseline_low",
+        "baseline_high",
+        "difference",
+        "difference_low",
+        "difference_high",
+    )
+    params = {"relation": relation, "direction": direction, "statistic": statistic}
+    agree(case.run("token_pairs", run=BASE, **params), wanted, 2, *FOUR, *columns)
+
+
+@pytest.mark.parametrize(("statistic", "layer"), [("sum", None), ("max", 0)])
+def test_cls_attention_reads_the_row_of_cls(case: Case, statistic: str, layer: int | None) -> None:
+    """Section 4.5: what [CLS] attends to in the last or any layer, by feature."""
+    reduce = sum if statistic == "sum" else max
+    shown = 2 if layer is None else layer
+
+    def value(feature: str) -> Callable[[Input, Array], float | None]:
+        return lambda i, m: (
+            reduce([m[0, p] for p in i.features[feature]]) if feature in i.features else None
+        )
+
+    wanted = {
+        (*h, f): v
+        for f in _features(case.base)
+        for h, v in over(case.base, value(f)).items()
+        if h[0] == shown
+    }
+    agree(case.run("cls_attention", run=BASE, statistic=statistic, layer=layer), wanted, 3, *FOUR)
+
+
+_STOP = {
+    "the",
+    "a",
+    "at",
+    "not",
+    "no",
+    "that",
+    "in",
+    "and",
+    "he",
+    "she",
+    "her",
+    "it",
+    "was",
+    "by",
+    "its",
+    "or",
+    "did",
+    "can",
+    "on",
+    "but",
+    "over",
+}
+
+
+@pytest.mark.parametrize("params", [{}, {"punctuation": True}, {"stop_words": False}])
+def test_word_match_holds_equal_words_against_all_others(
+    case: Case, params: dict[str, bool]
+) -> None:
+    """Section 5: word-level weights between equal words of the two texts, against unequal pairs."""
+    wanted = {}
+    for layer, head in paper.heads(case.base):
+        for side, name in enumerate(("first_to_second", "second_to_first")):
+            values = []
+            for i in case.base:
+                m = i.maps[layer, head]
+                words = [
+                    w for w in i.words
+                    if (params.get("punctuation") or w[1][0].isalnum()) and (params.get("stop_words", True) or w[1] not in _STOP)
+                ]  # fmt: skip
+                pairs = [
+                    (a[1] == b[1], np.mean([sum(m[p, q] for q in b[2]) for p in a[2]]))
+                    for a in words for b in words if a[0] == side and b[0] == 1 - side
+                ]  # fmt: skip
+                same, other = (
+                    [w for equal, w in pairs if equal is wanted] for wanted in (True, False)
+                )
+                if same and other:
+                    values.append((np.mean(same), np.mean(other)))
+            equal, unequal = np.array(values).T
+            wanted[layer, head, name] = (
+                *interval(equal),
+                *interval(unequal)[1:],
+                *interval(equal - unequal)[1:],
+            )
+    columns = (
+        "unequal",
+        "unequal_low",
+        "unequal_high",
+        "difference",
+        "difference_low",
+        "difference_high",
+    )
+    agree(case.run("word_match", run=BASE, **params), wanted, 3, *FOUR, *columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "sentence"),
+    [("frame_heads", {"direction": "up"}, "direction is up"), ("token_pairs", {"direction": "up"}, "direction is up"),
+     ("token_pairs", {"statistic": "sum"}, "statistic is sum"), ("cls_attention", {"statistic": "mean"}, "statistic is mean")],
+)  # fmt: skip
+def test_a_parameter_with_an_unknown_value_is_refused(
+    case: Case, name: str, params: dict[str, str], sentence: str
+) -> None:
+    """The error says the value and those that there are."""
+    with pytest.raises(QueryError, match=sentence):
+        case.run(name, run=BASE, **params)

