@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from attnstore import extras
 from attnstore.store import Store, open
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = ["Store", "ingest", "open"]
 def __getattr__(name: str) -> Any:
     """`attnstore.ingest`, imported when it is first used: readers do not pay for the write side."""
     if name == "ingest":
+        extras.require("torch", "transformers")
         from attnstore.capture.ingestion import ingest
 
         return ingest

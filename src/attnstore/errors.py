@@ -18,6 +18,10 @@ class UsageError(AttnstoreError, ValueError):
     """An option or argument has a value that cannot be used."""
 
 
+class MissingExtraError(AttnstoreError, ImportError):
+    """An optional package is not installed, or cannot be used."""
+
+
 class ModelError(AttnstoreError, ValueError):
     """A model cannot be found, read, or captured."""
 

@@ -9,28 +9,8 @@ from typing import Any
 
 import click
 
+from attnstore import extras
 from attnstore.errors import AttnstoreError
-
-_EXTRAS = {
-    "spacy": "spacy", "bertviz": "bertviz", "prefect": "flows", "prefect_dask": "dask",
-    "prefect_ray": "ray",
-}  # fmt: skip
-"""Packages that come with an extra of attnstore, by the extra's name."""
-
-
-def _missing(error: ImportError) -> str:
-    """A sentence about a package that cannot be imported, and the command that brings it."""
-    name = (error.name or "").split(".")[0]
-    reason = (str(error).strip().splitlines() or ["no reason is given"])[0]
-    if not name:
-        return f"A package that this needs cannot be imported: {reason.rstrip('.')}."
-    wanted = f"'attnstore[{_EXTRAS[name]}]'" if name in _EXTRAS else name.replace("_", "-")
-    if isinstance(error, ModuleNotFoundError):
-        return f"The package {name}, which this needs, is not installed; `pip install {wanted}` brings it."
-    return (
-        f"The package {name} cannot be used ({reason.rstrip('.')}); `pip install --upgrade {wanted}` "
-        "may bring one that fits."
-    )
 
 
 class _Sentences(click.Command):
@@ -53,7 +33,7 @@ class _Sentences(click.Command):
         except ImportError as error:
             if (error.name or "").split(".")[0] in ("attnstore", "flows"):
                 raise
-            click.echo(f"attnstore: {_missing(error)}", err=True)
+            click.echo(f"attnstore: {extras.missing(error)}", err=True)
             context.exit(2)
         except KeyboardInterrupt:
             click.echo(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from attnstore import extras
 from attnstore.errors import UsageError
 
 
@@ -16,17 +17,14 @@ def show(
     """The IPython HTML object of a view. maps: (layers, heads, L, L); second: position where the
     second text begins, None for single sentences; options: of BertViz.
 
-    Raises UsageError (no such view, BertViz is not installed).
+    Raises UsageError (no such view), MissingExtraError (BertViz is not installed).
     """
     if view not in ("head", "model"):
         raise UsageError(f"BertViz has no view {view!r} here; give head or model.")
-    try:
-        import bertviz
-        import torch
-    except ImportError as error:
-        raise UsageError(
-            f"BertViz is not installed ({error}); `pip install 'attnstore[bertviz]'` brings it."
-        ) from error
+    extras.require("bertviz", "torch")
+    import bertviz
+    import torch
+
     attention = [torch.from_numpy(layer.copy())[None] for layer in maps]
     draw = bertviz.head_view if view == "head" else bertviz.model_view
     return draw(attention, tokens, second, html_action="return", **options)
