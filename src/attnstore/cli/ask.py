@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import polars as pl
@@ -20,7 +19,7 @@ from attnstore.cli.options import (
 from attnstore.cli.reading import bounded, reading
 from attnstore.display import row_formats
 from attnstore.errors import UsageError
-from attnstore.query import analyses
+from attnstore.query import analyses, parameters
 
 
 @click.command()
@@ -31,7 +30,7 @@ from attnstore.query import analyses
 @memory_option
 @click.pass_obj
 def sql(
-    store: str, text: str, params: dict[str, Any], form: str | None, out: str | None, memory: int
+    store: str, text: str, params: dict[str, str], form: str | None, out: str | None, memory: int
 ) -> None:
     """Ask a question in SQL. TEXT may be @FILE, or - for stdin.
 
@@ -40,8 +39,9 @@ def sql(
     """
     form = row_formats.format_of(form, out)
     asked = _text(text)
+    values = parameters.from_texts(params, {})
     with reading(store) as opened:
-        row_formats.emit(bounded(opened, memory, lambda: opened.sql(asked, **params)), form, out)
+        row_formats.emit(bounded(opened, memory, lambda: opened.sql(asked, **values)), form, out)
 
 
 def _text(text: str) -> str:
@@ -67,7 +67,7 @@ def _text(text: str) -> str:
 @memory_option
 @click.pass_obj
 def query(
-    store: str, name: str | None, params: dict[str, Any], form: str | None, out: str | None,
+    store: str, name: str | None, params: dict[str, str], form: str | None, out: str | None,
     memory: int,
 ) -> None:  # fmt: skip
     """Run an analysis of sql/analysis; without NAME, list them.
@@ -79,9 +79,10 @@ def query(
     if name is None:
         row_formats.emit(_analyses(), form, out)
         return
+    values = parameters.from_texts(params, analyses.find(name).kinds)
     with reading(store) as opened:
         row_formats.emit(
-            bounded(opened, memory, lambda: analyses.run(opened, name, **params)), form, out
+            bounded(opened, memory, lambda: analyses.run(opened, name, **values)), form, out
         )
 
 

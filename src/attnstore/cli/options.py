@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -113,18 +112,18 @@ def ingest_options(command: Command) -> Command:
 
 
 def parameters(
-    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
-) -> dict[str, Any]:
-    """`k=v` of each --param: JSON where v is some (numbers, true, null, "text", lists), else text."""
-    found: dict[str, Any] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
+    _context: click.Context, _option: click.Parameter, pairs: tuple[str, ...]
+) -> dict[str, str]:
+    """The texts of each `--param K=V` by name; `query.parameters` reads them."""
+    texts: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise UsageError(f"--param {text} names no value; write --param name=value.")
-        if name in found:
+            raise UsageError(f"--param {pair} names no value; write --param name=value.")
+        if name in texts:
             raise UsageError(f"--param {name} is given twice; give it once.")
-        found[name] = _value(said(value))
-    return found
+        texts[name] = said(text)
+    return texts
 
 
 def said(text: str) -> str:
@@ -133,18 +132,6 @@ def said(text: str) -> str:
         return os.fsencode(text).decode("utf-8")
     except UnicodeError:
         return text
-
-
-def _value(text: str) -> Any:
-    try:
-        value = json.loads(text, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return text
-    return text if isinstance(value, dict) else value
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is text here: JSON has no such number")
 
 
 param_option = click.option("--param", "params", multiple=True, callback=parameters, metavar="K=V",

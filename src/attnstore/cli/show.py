@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 import polars as pl
 from rich.console import Console
@@ -12,6 +10,7 @@ from attnstore.cli.options import parameters
 from attnstore.cli.reading import answer, reading
 from attnstore.display import row_formats, terminal
 from attnstore.formatting import size
+from attnstore.query.parameters import from_texts
 
 
 @click.command()
@@ -67,7 +66,7 @@ def show(store: str, run: str, example: int, layer: int, head: int, out: str | N
               help="A choice of the figure, such as run; several times for several.")  # fmt: skip
 @click.option("--out", metavar="FILE", help="A .png, .svg or .pdf file.  [default: NAME.png]")
 @click.pass_obj
-def figure(store: str, name: str | None, params: dict[str, Any], out: str | None) -> None:
+def figure(store: str, name: str | None, params: dict[str, str], out: str | None) -> None:
     """Draw a figure of the paper; without NAME, list them.
 
     \b
@@ -82,6 +81,6 @@ def figure(store: str, name: str | None, params: dict[str, Any], out: str | None
     out = out or f"{name}.png"
     figures.kind_of(out)
     with reading(store) as opened:
-        drawing = answer(lambda: gallery.draw(opened, name, **params))
+        drawing = answer(lambda: gallery.draw(opened, name, **from_texts(params, {})))
     click.echo(drawing.caption, err=True)
     click.echo(figures.save(drawing.figure, out))

@@ -14,7 +14,7 @@ Dropping a file into the folder is all that a new analysis takes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ import polars as pl
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import near
+from attnstore.query import parameters
 from attnstore.resources import sql_files
 
 
@@ -64,6 +65,11 @@ class Analysis:
     parameters: tuple[Parameter, ...]
     columns: tuple[Column, ...]
     sql: str
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The declared SQL type of each parameter, by name."""
+        return {p.name: p.type for p in self.parameters}
 
 
 def listing() -> dict[str, Analysis]:
@@ -149,29 +155,17 @@ def _unreadable(name: str, number: int, line: str) -> str:
     )
 
 
-def _boolean(text: str) -> bool:
-    return {"true": True, "false": False}[text.lower()]
-
-
-_TYPES: dict[str, tuple[Callable[[str], Any], str]] = {
-    "VARCHAR": (str, "a text"),
-    "SMALLINT": (int, "a whole number"),
-    "BIGINT": (int, "a whole number"),
-    "DOUBLE": (float, "a number"),
-    "BOOLEAN": (_boolean, "true or false"),
-}
-"""The types that a parameter may have: how a text becomes a value, and what to call one."""
-
-
 def _parameter(analysis: str, name: str, kind: str, default: str, text: str) -> Parameter:
-    if kind not in _TYPES:
+    if kind not in parameters.TYPES:
         raise UsageError(
             f"Parameter {name} of sql/analysis/{analysis}.sql has type {kind}; "
-            f"write one of {', '.join(_TYPES)}."
+            f"write one of {', '.join(parameters.TYPES)}."
         )
     value = None
     if default not in ("", "NULL"):
-        value = _value(f"The default of {name} in sql/analysis/{analysis}.sql", kind, default)
+        value = parameters.converted(
+            f"The default of {name} in sql/analysis/{analysis}.sql", kind, default
+        )
     return Parameter(name, kind, text, not default, value)
 
 
@@ -195,14 +189,5 @@ def arguments(analysis: Analysis, given: Mapping[str, object]) -> dict[str, Any]
             )
         if values[name] is not None:
             about = f"Parameter {name} of analysis {analysis.name}"
-            values[name] = _value(about, parameter.type, values[name])
+            values[name] = parameters.converted(about, parameter.type, values[name])
     return values
-
-
-def _value(about: str, kind: str, given: object) -> Any:
-    """A given value as its type wants it; UsageError if it does not fit."""
-    convert, called = _TYPES[kind]
-    try:
-        return convert(str(given))
-    except (ValueError, KeyError):
-        raise UsageError(f"{about} is {given!r}; give {called}.") from None
