@@ -238,7 +238,7 @@ def test_a_share_of_a_model_that_has_changed_stores_nothing(
 def test_mistakes_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """An unknown kind, and no server."""
     pytest.importorskip("prefect", reason="prefect is not installed")
-    from flows import runners
+    from attnstore.flows import runners
 
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with pytest.raises(UsageError, match="did you mean dask"):

@@ -116,6 +116,30 @@ def test_reading_commands_import_no_torch(sample_store: Path, example: int) -> N
     assert run.stdout.splitlines()[-1] == "[]"
 
 
+WITH_STORE = sorted(
+    n for n, c in main.commands.items() if any("--store" in p.opts for p in c.params)
+)
+
+
+def test_verbs_that_read_a_store_take_it_after_the_verb() -> None:
+    """Only verbs that name their store otherwise (a file, two folders), or need none, do not."""
+    assert set(COMMANDS) - set(WITH_STORE) == {"copy", "doctor", "init", "plan", "refresh"}
+
+
+def test_store_after_the_verb_is_the_store(
+    sample_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts more than the environment, may repeat what stands before, and not contradict it."""
+    monkeypatch.setenv("ATTNSTORE_STORE", str(tmp_path / "other"))
+    after = ["runs", "--store", str(sample_store)]
+    result = CliRunner().invoke(main, after)
+    assert (result.exit_code, RUN in result.stdout) == (0, True), result.output
+    assert RUN in output(sample_store, *after)
+    line = refusal(tmp_path / "other", *after)
+    assert str(tmp_path / "other") in line
+    assert str(sample_store) in line
+
+
 # Formats -----------------------------------------------------------------------------------------
 
 

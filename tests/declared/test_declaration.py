@@ -12,7 +12,6 @@ from safetensors.numpy import save_file
 
 from attnstore import resources
 from attnstore.declared.config import read
-from attnstore.declared.toml_lines import line_of, places
 from attnstore.errors import UsageError
 from attnstore.experiments.patterns import stored_classes
 
@@ -70,27 +69,27 @@ def test_what_init_writes_is_sound_with_and_without_its_comments(tmp_path: Path)
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('glob = "check', 'glb = "check', "line 9, models[1].glb: there is no such key; did you mean glob"),
-        ('id = "bert', 'folder = "x"\nid = "bert', "line 3, models[0]: has id and folder; give exactly one"),
-        ('id = "bert-base-uncased"\n', "", "line 3, models[0]: says not where the model is"),
-        ("max_length = 64", "max_length = 1", "line 16, ingest[0]: The max-length is 1; give 2 to"),
-        ("max_length = 64", 'max_length = "x"', "line 17, ingest[0].max_length: input should be a valid integer"),
-        ("max_length = 64", 'precision = "float8"', "line 17, ingest[0].precision: input should be 'float32'"),
-        ("max_length = 64", 'models = ["brt"]', "line 17, ingest[0].models: there is no [[models]] with the name 'brt'; did you mean bert"),
-        ("max_length = 64", "max_length = 64\n[[analyses]]\nname = 'head_tpes'", "line 19, analyses[0].name: 'head_tpes' is no file of sql/analysis; did you mean head_types"),
-        ("max_length = 64", "max_length = 64\n[[analyses]]\nname = 'top_links'\nparams = {tp = 1}", "line 18, analyses[0]: has params.tp, which top_links does not take; did you mean top"),
-        ('name = "mrpc"', 'name = "bert"', "line 8, models[1].name: 'bert' is the name of another one too"),
-        ('name = "mrpc"', 'name = "m/x"', "line 8, models[1].name: 'm/x' cannot be a name"),
-        ('base = "bert"', "step = 'x'", "line 10, models[1].step: 'x' has 0 groups"),
-        ('name = "d"\n', "", "line 12, datasets[0].name: it is missing"),
-        ('store = "storage"', "", "line 1, store: it is missing"),
-        ("[[annotate]]", "[classify]\nrun = '*'\n[[annotate]]", "line 20, classify.run: there is no such key; did you mean runs"),
-        ("[[annotate]]", "[classify]\nruns = 1\n[[annotate]]", "line 20, classify.runs: input should be a valid string, and it is 1"),
-        ("[[annotate]]", "[[classify]]\n[[annotate]]", "line 19, classify: it is a table: write [classify]"),
-        ("[[annotate]]", "[drift]\nmost = 0\n[[annotate]]", "line 20, drift.most: input should be greater than or equal to 1"),
+        ('glob = "check', 'glb = "check', "models[1].glb: there is no such key; did you mean glob"),
+        ('id = "bert', 'folder = "x"\nid = "bert', "models[0]: has id and folder; give exactly one"),
+        ('id = "bert-base-uncased"\n', "", "models[0]: says not where the model is"),
+        ("max_length = 64", "max_length = 1", "ingest[0]: The max-length is 1; give 2 to"),
+        ("max_length = 64", 'max_length = "x"', "ingest[0].max_length: input should be a valid integer"),
+        ("max_length = 64", 'precision = "float8"', "ingest[0].precision: input should be 'float32'"),
+        ("max_length = 64", 'models = ["brt"]', "ingest[0].models: there is no [[models]] with the name 'brt'; did you mean bert"),
+        ("max_length = 64", "max_length = 64\n[[analyses]]\nname = 'head_tpes'", "analyses[0].name: 'head_tpes' is no file of sql/analysis; did you mean head_types"),
+        ("max_length = 64", "max_length = 64\n[[analyses]]\nname = 'top_links'\nparams = {tp = 1}", "analyses[0]: has params.tp, which top_links does not take; did you mean top"),
+        ('name = "mrpc"', 'name = "bert"', "models[1].name: 'bert' is the name of another one too"),
+        ('name = "mrpc"', 'name = "m/x"', "models[1].name: 'm/x' cannot be a name"),
+        ('base = "bert"', "step = 'x'", "models[1].step: 'x' has 0 groups"),
+        ('name = "d"\n', "", "datasets[0].name: it is missing"),
+        ('store = "storage"', "", "store: it is missing"),
+        ("[[annotate]]", "[classify]\nrun = '*'\n[[annotate]]", "classify.run: there is no such key; did you mean runs"),
+        ("[[annotate]]", "[classify]\nruns = 1\n[[annotate]]", "classify.runs: input should be a valid string, and it is 1"),
+        ("[[annotate]]", "[[classify]]\n[[annotate]]", "classify: it is a table: write [classify]"),
+        ("[[annotate]]", "[drift]\nmost = 0\n[[annotate]]", "drift.most: input should be greater than or equal to 1"),
     ],
 )  # fmt: skip
-def test_a_mistake_names_line_and_key(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_mistake_names_the_key(tmp_path: Path, old: str, new: str, said: str) -> None:
     """One sentence, with what to do."""
     assert old in SOUND
     with pytest.raises(UsageError) as caught:
@@ -107,31 +106,18 @@ def test_what_is_no_toml_names_the_line(tmp_path: Path) -> None:
         read(tmp_path / "nothing.toml")
 
 
-def test_what_is_no_network_is_told_with_line_and_key(tmp_path: Path) -> None:
+def test_what_is_no_network_is_told_with_its_key(tmp_path: Path) -> None:
     """A file that is not there, and one of other weights."""
     file = written(tmp_path, SOUND + "[classify]\nnetwork = 'mine.safetensors'\n")
-    with pytest.raises(
-        UsageError, match=r"line 22, classify.network: .*/mine.safetensors cannot be read"
-    ):
+    with pytest.raises(UsageError, match=r"classify.network: .*/mine.safetensors cannot be read"):
         read(file)
     save_file({"weight": np.zeros(2, np.float32)}, tmp_path / "mine.safetensors")
-    with pytest.raises(UsageError, match=r"line 22, classify.network: .* holds no network"):
+    with pytest.raises(UsageError, match=r"classify.network: .* holds no network"):
         read(file)
 
 
 def test_several_mistakes_are_counted(tmp_path: Path) -> None:
     """The first of the file is told."""
     text = SOUND.replace("glob", "glb").replace("source", "sorce")
-    with pytest.raises(UsageError, match=r"line 9, models\[1\].glb.*\(2 more to mend\)"):
+    with pytest.raises(UsageError, match=r"models\[1\].glb.*\(2 more to fix\)"):
         read(written(tmp_path, text))
-
-
-def test_lines_of_keys_are_found_in_any_layout() -> None:
-    """Comments, dotted keys, quoted keys, texts and lists of several lines."""
-    text = 'a = 1\n# b = 2\n"c d" = """\nb = 3\n"""\n  [t]\nx.y = 1\nl = [\n  "z = 1",\n]\n[[m]]\n[[ m ]]\nk=2'
-    assert places(text) == {
-        ("a",): 1, ("c d",): 3, ("t",): 6, ("t", "x"): 7, ("t", "l"): 8, ("m",): 11, ("m", 0): 11,
-        ("m", 1): 12, ("m", 1, "k"): 13,
-    }  # fmt: skip
-    assert line_of(text, ("m", 1, "missing")) == 12
-    assert line_of(text, ("nothing",)) == 1

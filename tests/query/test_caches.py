@@ -148,7 +148,7 @@ def test_one_pair_of_brackets_is_told(tmp_path: Path) -> None:
     """Of each table that may stand several times."""
     told = said(tmp_path, FILE.replace("[[ingest]]", "[ingest]").encode())
     assert told.endswith(
-        "line 12, ingest: there may be several of it: write [[ingest]], in two pairs of brackets."
+        "ingest: there may be several of it: write [[ingest]], in two pairs of brackets."
     )
     told = said(tmp_path, FILE.replace("[[models]]", "[models]").encode())
     assert "write [[models]], in two pairs of brackets" in told

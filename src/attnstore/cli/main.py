@@ -9,7 +9,7 @@ import click
 
 from attnstore.cli import ask, declare, ingest, maintain, show, transfer
 from attnstore.cli.command import Commands
-from attnstore.cli.options import store_option
+from attnstore.cli.options import store_after_the_verb, store_option
 from attnstore.cli.serve import serve
 
 
@@ -27,13 +27,11 @@ def main(context: click.Context, store: str) -> None:
 
 
 for command in (
-    ingest.ingest, ingest.doctor,
-    declare.init, declare.plan, declare.refresh,
-    ask.sql, ask.query,
-    show.runs, show.show, show.figure,
-    maintain.verify, maintain.reindex, maintain.drop, maintain.gc,
-    transfer.copy, transfer.export, serve,
+    ingest.ingest, ask.sql, ask.query, show.runs, show.show, show.figure,
+    maintain.verify, maintain.reindex, maintain.drop, maintain.gc, transfer.export, serve,
 ):  # fmt: skip
+    main.add_command(store_after_the_verb(command))
+for command in (ingest.doctor, declare.init, declare.plan, declare.refresh, transfer.copy):
     main.add_command(command)
 
 

@@ -31,6 +31,33 @@ store_option = click.option("--store", envvar="ATTNSTORE_STORE", default="storag
                             show_default=True, metavar="DIR",
                             help="The store; also from ATTNSTORE_STORE.")  # fmt: skip
 
+
+def store_after_the_verb(command: click.Command) -> click.Command:
+    """Let a command take --store too, as in `attnstore runs --store DIR`.
+
+    Raises:
+        UsageError: --store names one store before the verb and another one after it.
+    """
+    option = click.Option(
+        ["--store"], metavar="DIR", expose_value=False, callback=_choose_store,
+        help="The store, here or before the verb.",
+    )  # fmt: skip
+    command.params.append(option)
+    return command
+
+
+def _choose_store(context: click.Context, _option: click.Parameter, store: str | None) -> None:
+    """Make `store` the object of the context, unless it is None."""
+    if store is None or store == context.obj:
+        return
+    above = context.parent
+    if above and above.get_parameter_source("store") == click.core.ParameterSource.COMMANDLINE:
+        raise UsageError(
+            f"--store is {context.obj} before {context.info_name} and {store} after it; give it once."
+        )
+    context.obj = store
+
+
 _MAX_LENGTH = click.option("--max-length", type=int, default=128, show_default=True,
                            metavar="TOKENS", help="Longer inputs are truncated, and counted.")  # fmt: skip
 _SPLIT = click.option("--split", metavar="SPLIT",

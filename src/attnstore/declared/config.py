@@ -2,8 +2,8 @@
 
     declared = read("attnstore.toml")
 
-Every path in it is relative to the file's folder. A mistake is one sentence that names the file,
-the line and the key.
+Every path in it is relative to the file's folder. A mistake is one sentence that names the file
+and the key.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from attnstore.capture.runs import Settings
-from attnstore.declared import config_errors, toml_lines
+from attnstore.declared import config_errors
 from attnstore.errors import UsageError
 from attnstore.experiments.patterns import stored_classes
 from attnstore.models.locations import PACKAGE
@@ -237,15 +237,15 @@ def read(path: str | Path = FILE) -> Declaration:
         declared = Declaration(**tomllib.loads(text))
         declared._folder = file.absolute().parent
     except ValidationError as error:
-        raise UsageError(config_errors.sentence(file, text, error.errors(), _keys)) from error
+        raise UsageError(config_errors.sentence(file, error.errors(), _keys)) from error
     except RecursionError as error:
         raise UsageError(
             f"{file} is nested too deeply; `attnstore init` shows its form."
         ) from error
     except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
         raise UsageError(f"{file} is no TOML: {error}.") from error
-    _refuse_unknown_names(file, text, declared)
-    _refuse_no_network(file, text, declared)
+    _refuse_unknown_names(file, declared)
+    _refuse_no_network(file, declared)
     return declared
 
 
@@ -255,19 +255,17 @@ _TABLES: dict[str, type[_Table]] = {
 }  # fmt: skip
 
 
-def _keys(place: tuple[str | int, ...]) -> list[str]:
-    """The keys that the table of a place may have."""
-    table = _TABLES.get(str(place[0]), Declaration) if len(place) > 1 else Declaration
+def _keys(location: config_errors.Location) -> list[str]:
+    """List the keys that the table of a location may have."""
+    table = _TABLES.get(str(location[0]), Declaration) if len(location) > 1 else Declaration
     return [f.alias or name for name, f in table.model_fields.items()]
 
 
-def _refuse_unknown_names(file: Path, text: str, declared: Declaration) -> None:
-    """Names must be there once, and what refers to one must mean one that is there."""
+def _refuse_unknown_names(file: Path, declared: Declaration) -> None:
+    """Refuse a name that two entries have, and a reference to one that no entry has."""
 
-    def refuse(what: str, *place: str | int) -> None:
-        raise UsageError(
-            f"{config_errors.where(file, toml_lines.line_of(text, place), place)} {what}."
-        )
+    def refuse(reason: str, *location: str | int) -> None:
+        raise UsageError(f"{config_errors.at(file, location)} {reason}.")
 
     known: dict[str, list[str]] = {}
     for table in ("models", "datasets"):
@@ -288,13 +286,11 @@ def _refuse_unknown_names(file: Path, text: str, declared: Declaration) -> None:
                     refuse(f"there is no [[{key}]] with the name {name!r}{listed}", table, i, key)
 
 
-def _refuse_no_network(file: Path, text: str, declared: Declaration) -> None:
-    """What classifies must be there and be a network."""
+def _refuse_no_network(file: Path, declared: Declaration) -> None:
+    """Refuse a classification by a file that is missing or no network."""
     if declared.network is None:
         return
-    place = ("classify", "network")
     try:
         stored_classes.fingerprint(declared.network)
     except UsageError as error:
-        where = config_errors.where(file, toml_lines.line_of(text, place), place)
-        raise UsageError(f"{where} {error}") from error
+        raise UsageError(f"{config_errors.at(file, ('classify', 'network'))} {error}") from error

@@ -1,40 +1,44 @@
-"""What is wrong with an attnstore.toml, in one sentence with its line and its key."""
+"""Say in one sentence what is wrong with an attnstore.toml, and at which key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic_core import ErrorDetails
 
-from attnstore.declared import toml_lines
 from attnstore.naming import near
 
-Place = tuple[str | int, ...]
-Keys = Callable[[Place], list[str]]
+Location = tuple[str | int, ...]
+"""A key inside a file: ("models", 1, "glob") is `glob` of the second [[models]]."""
+Keys = Callable[[Location], list[str]]
 _SHOWN = 200
 """Characters of a value in a sentence."""
 
 
-def sentence(file: Path, text: str, found: list[ErrorDetails], keys: Keys) -> str:
-    """The mistake that stands first in the file. keys: those that the table of a place may have."""
-    deeper = {e["loc"][:1] for e in found if len(e["loc"]) > 1}  # makes its list too short as well
-    found = [e for e in found if e["type"] != "too_short" or e["loc"] not in deeper]
-    absent = [e["type"] == "missing" and len(e["loc"]) == 1 for e in found]  # told last
-    located = ((absent[i], toml_lines.line_of(text, e["loc"]), i) for i, e in enumerate(found))
-    _, line, first = min(located)
-    error = found[first]
-    more = f" ({len(found) - 1} more to mend)" if len(found) > 1 else ""
-    return f"{where(file, line, error['loc'])} {_what(error, keys)}{more}."
+def sentence(file: Path, errors: list[ErrorDetails], keys: Keys) -> str:
+    """Describe the first error and count the others.
+
+    Args:
+        file: The file that was read.
+        errors: What pydantic found, in the order of the declaration's fields.
+        keys: Gives the keys that the table of a location may have.
+    """
+    deeper = {e["loc"][:1] for e in errors if len(e["loc"]) > 1}  # makes its list too short as well
+    errors = [e for e in errors if e["type"] != "too_short" or e["loc"] not in deeper]
+    first = min(errors, key=lambda error: len(error["loc"]) == 1 and error["type"] == "missing")
+    more = f" ({len(errors) - 1} more to fix)" if len(errors) > 1 else ""
+    return f"{at(file, first['loc'])} {_advice(first, keys)}{more}."
 
 
-def where(file: Path, line: int, place: Place) -> str:
-    """File, line and key, as a sentence begins."""
-    return f"{file}, line {line}, {toml_lines.named(place)}:"
+def at(file: Path, location: Sequence[str | int]) -> str:
+    """Begin a sentence with a file and a key, as in `attnstore.toml, models[1].glob:` (from 0)."""
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return f"{file}, {key.lstrip('.')}:"
 
 
-def _what(error: ErrorDetails, keys: Keys) -> str:
-    """What pydantic found, in words that say what to do."""
+def _advice(error: ErrorDetails, keys: Keys) -> str:
+    """Turn an error of pydantic into words that say what to do."""
     kind, key = error["type"], error["loc"][-1]
     if kind == "extra_forbidden":
         known = keys(error["loc"])
@@ -47,6 +51,6 @@ def _what(error: ErrorDetails, keys: Keys) -> str:
         return "it is missing; give it"
     if kind == "value_error":
         return str(error["ctx"]["error"]).rstrip(".")
-    given = repr(error["input"])
-    shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}…"
+    value = repr(error["input"])
+    shown = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
     return f"{error['msg'][0].lower()}{error['msg'][1:]}, and it is {shown}"
