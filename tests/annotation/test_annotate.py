@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 import attnstore
 from attnstore.annotation import annotate as annotation
-from attnstore.annotation import negation, spacy_annotator
 from attnstore.annotation.annotate import annotate
-from attnstore.datasets import conllu, gap, readers
+from attnstore.annotation.annotators import gap, negation
+from attnstore.annotation.annotators import spacy_pipeline as spacy_annotator
+from attnstore.datasets import conllu, readers
 from attnstore.datasets.annotations import Annotation, Word
 from attnstore.errors import AttnstoreError, DatasetError
 from attnstore.query import analyses

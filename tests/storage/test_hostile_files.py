@@ -13,7 +13,8 @@ import polars as pl
 import pytest
 import tiny
 
-from attnstore.datasets import conllu, corpora, framenet, gap, readers, size_limits, tokenize
+from attnstore.annotation.annotators import gap
+from attnstore.datasets import conllu, corpora, framenet, readers, size_limits, tokenize
 from attnstore.errors import AttnstoreError, DatasetError
 
 DEEP, DIGITS = "[" * 100_000, "9" * 5_000

@@ -14,42 +14,19 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import polars as pl
 
-from attnstore.annotation.annotators import (
-    ConlluAnnotator,
-    FramenetAnnotator,
-    GapAnnotator,
-    NegationAnnotator,
-)
-from attnstore.annotation.spacy_annotator import SpacyAnnotator
-from attnstore.datasets.annotations import Annotation
-from attnstore.errors import BusyError, DatasetError, UnknownNameError, UsageError
+from attnstore.annotation import registry
+from attnstore.annotation.annotators.interface import Annotator, Context, Progress
+from attnstore.errors import BusyError, UnknownNameError, UsageError
 from attnstore.naming import near, slug
 from attnstore.storage import fragments, index, location, locks, s3
 
 VERSION = 1
 """Raised when the same annotator would write other rows for the same texts."""
-SOURCES = ("spacy", "conllu", "framenet", "gap", "negation")
-Progress = Callable[[int, int], None]
-"""Called with the number of texts that are done, and of all."""
-
-
-class Annotator(Protocol):
-    """source: its name in the store; identity: what decides its result, besides the texts."""
-
-    source: str
-
-    def identity(self) -> str:
-        """A text that differs whenever the annotation may."""
-
-    def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
-        """Annotate texts (example, text, text_pair; used: whether its spans are kept)."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +94,7 @@ def request(path: str | Path, dataset: str, with_: str, as_published: bool = Fal
     """Find the dataset and what to annotate it with; see `annotate`. Annotates nothing yet."""
     root = location.find(path)
     record, texts = _dataset(root, dataset)
-    annotator = _annotator(with_, as_published, record)
+    annotator = registry.make(with_, _context(root, record, as_published))
     return Request(root, dataset, annotator, texts, _identity(annotator, record, texts))
 
 
@@ -130,9 +107,16 @@ def annotate(
 ) -> Summary:
     """Annotate the examples of a dataset that runs of the store hold.
 
-    with_: spacy:MODEL, conllu, conllu:FILE, gap, gap:FILE, framenet:FOLDER or negation; as_published: FrameNet's
-    links by the rule of the authors' notebook. Raises UnknownNameError for a dataset that is not
-    there, UsageError, DatasetError or ModelError for what cannot be annotated with.
+    Args:
+        path: the store.
+        dataset: its name in the store.
+        with_: an annotator, as `registry.forms` lists them, such as spacy:MODEL.
+        as_published: FrameNet's links by the rule of the authors' notebook.
+        progress: called with the number of texts that are done, and of all.
+
+    Raises:
+        UnknownNameError: the store has no such dataset.
+        UsageError, DatasetError, ModelError: it cannot be annotated with that.
     """
     return request(path, dataset, with_, as_published).store(progress)
 
@@ -161,38 +145,32 @@ def _dataset(root: Path, dataset: str) -> tuple[dict[str, str | None], pl.DataFr
     return records.row(0, named=True), rows.with_columns(used.alias("used"))
 
 
-def _annotator(with_: str, as_published: bool, record: dict[str, str | None]) -> Annotator:
-    kind, _, argument = with_.partition(":")
-    if as_published and kind != "framenet":
-        raise UsageError(
-            f"as-published is a choice of framenet:FOLDER; leave it out with {with_!r}."
-        )
-    if kind == "spacy":
-        return SpacyAnnotator(argument)
-    if kind == "conllu":
-        return ConlluAnnotator(argument or _source(record, ".conllu"))
-    if kind == "gap":
-        return GapAnnotator(argument or _source(record, ".tsv"))
-    if kind == "framenet" and argument:
-        return FramenetAnnotator(argument, as_published)
-    if with_ == "negation":
-        return NegationAnnotator()
-    raise UsageError(
-        f"Nothing annotates with {with_!r}; give spacy:MODEL, conllu, conllu:FILE, gap, "
-        f"gap:FILE, framenet:FOLDER or negation{near(kind, SOURCES)}"
-    )
+def _context(root: Path, record: dict[str, str | None], as_published: bool) -> Context:
+    """What an annotator may ask about a dataset."""
+    dataset = str(record["dataset"])
 
+    def inputs(run: str) -> pl.DataFrame:
+        parts = fragments.listing(root, "inputs", run)
+        runs = fragments.read_one(root, "runs", run) if parts else None
+        if runs is None or runs["dataset"].item() != dataset:
+            raise UnknownNameError(
+                f"The store {s3.of(root).name} holds no run {run!r} of the dataset {dataset!r}; "
+                "`attnstore runs` lists them."
+            )
+        return pl.concat([fragments.read(root, part) for part in parts])
 
-def _source(record: dict[str, str | None], suffix: str) -> str:
-    """The file that a dataset was read from, where that is of the kind that is annotated."""
-    source = str(record["source"])
-    if not source.lower().endswith(suffix):
-        kind = {".conllu": "conllu", ".tsv": "gap"}[suffix]
-        raise DatasetError(
-            f"The dataset {record['dataset']!r} was read from {source}, which is no {suffix} file; "
-            f"name the file with its annotation as {kind}:FILE."
-        )
-    return source
+    def spans(source: str) -> pl.DataFrame:
+        parts = fragments.listing(root, "spans", dataset)
+        rows = [fragments.read(root, p) for p in parts if p.part.rpartition(".")[0] == slug(source)]
+        if not rows:
+            listed = ", ".join(p.part.rpartition(".")[0] for p in parts) or "none"
+            raise UnknownNameError(
+                f"The dataset {dataset!r} has no spans of the source {source!r} (it has those of "
+                f"{listed}); annotate it with its spans first."
+            )
+        return pl.concat(rows)
+
+    return Context(dataset, str(record["source"]), as_published, inputs, spans)
 
 
 def _identity(annotator: Annotator, record: dict[str, str | None], texts: pl.DataFrame) -> str:

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from attnstore.annotation import registry
 from attnstore.capture.runs import Settings
 from attnstore.declared import config_errors
 from attnstore.errors import UsageError
@@ -132,10 +133,17 @@ class Ingest(_Table):
         return Settings(**self.model_dump(exclude={"models", "datasets"}))
 
 
+def _known_annotator(with_: str) -> str:
+    registry.check(with_)
+    return with_
+
+
 class Annotate(_Table):
     """Which datasets to annotate (all, unless some are named), and with what."""
 
-    with_: tuple[str, ...] = Field(alias="with", min_length=1)
+    with_: tuple[Annotated[str, AfterValidator(_known_annotator)], ...] = Field(
+        alias="with", min_length=1
+    )
     datasets: tuple[str, ...] | None = None
     as_published: bool = False
 

@@ -15,6 +15,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from attnstore.annotation import annotate as annotation
+from attnstore.annotation import registry
 from attnstore.annotation.annotate import Summary
 from attnstore.cli.command import Command
 from attnstore.cli.options import store_option
@@ -46,8 +47,8 @@ def annotate(
 @click.option("--dataset", "datasets", multiple=True, required=True, metavar="NAME",
               help="A dataset of the store; may be repeated.")  # fmt: skip
 @click.option("--with", "annotators", multiple=True, required=True, metavar="ANNOTATOR",
-              help="spacy:MODEL (a package or a folder; spacy alone is en_core_web_sm), conllu, "
-              "conllu:FILE, gap, gap:FILE, framenet:FOLDER or negation; may be repeated.")  # fmt: skip
+              help=f"One of {registry.forms()}, or an annotator of an installed package; may be "
+              "repeated.")  # fmt: skip
 @click.option("--as-published", is_flag=True,
               help="FrameNet's links by the rule of the authors' notebook.")  # fmt: skip
 def main(

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from attnstore.annotation.annotators.interface import Context, Kind
 from attnstore.datasets.annotations import Annotation, Word
 from attnstore.errors import ModelError
 from attnstore.storage.files import file_crc32c
@@ -28,7 +29,7 @@ _NEEDLESS = ("ner", "entity_ruler", "entity_linker", "lemmatizer", "textcat", "s
 class SpacyAnnotator:
     """One pipeline. Raises ModelError where spaCy or the pipeline is not installed."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, _: Context) -> None:
         try:
             self._version = metadata.version("spacy")
         except metadata.PackageNotFoundError:
@@ -121,3 +122,11 @@ def _loaded(folder: Path) -> Any:
             f"{', '.join(nlp.pipe_names) or 'no parts'}); give one that does, such as {DEFAULT}."
         )
     return nlp
+
+
+KIND = Kind(
+    "spacy",
+    ("spacy", "spacy:MODEL"),
+    f"parts of speech and dependencies by a spaCy pipeline, a package or a folder ({DEFAULT} if none is named)",
+    SpacyAnnotator,
+)

@@ -9,7 +9,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
+from attnstore.annotation.annotators.dataset_file import FileAnnotator
+from attnstore.annotation.annotators.interface import Kind, Progress
 from attnstore.datasets import readers
+from attnstore.datasets.annotations import Annotation
 from attnstore.errors import DatasetError
 
 COLUMNS = ("Text", "Pronoun", "Pronoun-offset", "A", "A-offset", "A-coref", "B", "B-offset", "B-coref")  # fmt: skip
@@ -52,3 +57,33 @@ def _passage(path: Path, number: int, row: dict[str, str]) -> Passage:
 
     meant = tuple(str(row[f"{name}-coref"]).upper() == "TRUE" for name in "AB")
     return Passage(text, span("Pronoun"), (span("A"), span("B")), meant)
+
+
+class GapAnnotator(FileAnnotator):
+    """The pronoun and the two names of each passage of GAP, and which name the pronoun means."""
+
+    source, suffix = "gap", ".tsv"
+
+    def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
+        """Mentions: pronoun, antecedent, candidate (a name not meant); a link from the pronoun to
+        its antecedent, where it has one."""
+        rows = passages(self._file)
+        self.refuse_others(texts, [passage.text for passage in rows])
+        found = Annotation()
+        for example, passage in zip(texts["example"], rows, strict=True):
+            pronoun = found.span(example, 0, *passage.pronoun, mention="pronoun")
+            for name, meant in zip(passage.names, passage.meant, strict=True):
+                kind = "antecedent" if meant else "candidate"
+                span = found.span(example, 0, *name, mention=kind)
+                if meant:
+                    found.link(example, "coreference", "antecedent", pronoun, span)
+        progress(len(texts), len(texts))
+        return found
+
+
+KIND = Kind(
+    "gap",
+    ("gap", "gap:FILE"),
+    "the pronoun and the names of each passage of GAP, and which name is meant",
+    GapAnnotator,
+)

@@ -9,6 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import polars as pl
+
+from attnstore.annotation.annotators.interface import Kind, Progress
+from attnstore.datasets.annotations import Annotation
+
 WORDS = ("neither", "nor", "not", "never", "none", "nothing", "nowhere")
 AUXILIARIES = (
     "do", "does", "did", "have", "has", "had", "is", "are", "was", "were", "ai", "ca", "could",
@@ -24,3 +29,31 @@ _NEGATION = re.compile(rf"(?<!\w)(?:{'|'.join(WORDS)}|{_CONTRACTED})(?!\w)", re.
 def find(text: str) -> Iterator[tuple[int, int]]:
     """Start and end, in characters, of each negation word; of a contraction as a whole."""
     return (match.span() for match in _NEGATION.finditer(text))
+
+
+class NegationAnnotator:
+    """Negation words, found by themselves."""
+
+    source = "negation"
+
+    def identity(self) -> str:
+        """The words."""
+        return f"negation {WORDS} {AUXILIARIES}"
+
+    def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
+        """One span for each negation word of either text."""
+        found = Annotation()
+        for example, *both in texts.select("example", "text", "text_pair").iter_rows():
+            for segment, text in enumerate(both):
+                for start, end in find(text or ""):
+                    found.span(example, segment, start, end, negation=text[start:end].lower())
+        progress(len(texts), len(texts))
+        return found
+
+
+KIND = Kind(
+    "negation",
+    ("negation",),
+    "negation words, by a list",
+    lambda *_: NegationAnnotator(),
+)

@@ -1,0 +1,1 @@
+"""One file per annotator, which defines KIND; `annotation.registry` reads this folder."""

@@ -1,0 +1,72 @@
+"""All annotators: one file each in the folder `annotators`, and those of installed packages.
+
+A package offers an annotator by an entry point of the group `attnstore.annotators`. It is imported
+only when `--with` names it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache, partial
+from importlib import import_module, metadata
+
+from attnstore.annotation import annotators, package_annotator
+from attnstore.annotation.annotators.interface import Annotator, Context, Kind
+from attnstore.errors import UsageError
+from attnstore.naming import near
+
+GROUP = "attnstore.annotators"
+
+
+@cache
+def kinds() -> dict[str, Kind]:
+    """The annotators that ship with attnstore, by name."""
+    modules = pkgutil.iter_modules(annotators.__path__, f"{annotators.__name__}.")
+    found = [getattr(import_module(module.name), "KIND", None) for module in modules]
+    return {kind.name: kind for kind in found if kind is not None}
+
+
+def forms() -> str:
+    """What may be written after `--with`, as one phrase."""
+    own = [form for kind in kinds().values() for form in kind.forms]
+    return ", ".join(own)
+
+
+def check(with_: str, as_published: bool = False) -> Kind:
+    """Find the kind of annotator that a text names.
+
+    Raises:
+        UsageError: there is none, or its form or `as_published` does not fit it.
+    """
+    name, _, argument = with_.partition(":")
+    kind = kinds().get(name) or _of_a_package(name)
+    if kind is None or not kind.accepts(argument):
+        packages = sorted(entry.name for entry in metadata.entry_points(group=GROUP))
+        known = [*kinds(), *packages]
+        raise UsageError(
+            f"Nothing annotates with {with_!r}; give one of {', '.join([forms(), *packages])}"
+            f"{(kind is None and near(name, known)) or '.'}"
+        )
+    if as_published and not kind.published_rule:
+        listed = " or ".join(form for k in kinds().values() if k.published_rule for form in k.forms)
+        raise UsageError(f"as-published is a choice of {listed}; leave it out with {with_!r}.")
+    return kind
+
+
+def make(with_: str, context: Context) -> Annotator:
+    """Build the annotator that a text like `spacy:en_core_web_sm` names.
+
+    Raises:
+        UsageError: there is none, or the one of a package does not work.
+        DatasetError, ModelError: the files or the model that it needs are not there.
+    """
+    kind = check(with_, context.as_published)
+    return kind.make(with_.partition(":")[2], context)
+
+
+def _of_a_package(name: str) -> Kind | None:
+    """The annotator that an installed package offers under a name, not imported yet."""
+    for entry in metadata.entry_points(group=GROUP, name=name):
+        make = partial(package_annotator.load, entry, frozenset(kinds()))
+        return Kind(name, (name, f"{name}:ARGUMENT"), f"what {entry.value} writes", make)
+    return None
