@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +23,45 @@ from attnstore.display.records import Map, RunRecord
 from attnstore.display.standalone import View
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 from attnstore.naming import near, require_held, whole_number
-from attnstore.query.answer_cache import Answers
-from attnstore.query.functions import unless_dropped
+from attnstore.query.answer_cache import AnswerCache
 from attnstore.query.scans import Frames
-from attnstore.query.session import Connection, Session
+from attnstore.query.session import Connection
+from attnstore.query.session_pool import SessionPool
+from attnstore.query.stored_maps import StoredMaps
 from attnstore.storage import arrays, fragments, index, location, locks, s3
 
 
 class Store:
     """A folder (or a bucket) with attention of one or more runs, ready to be asked.
 
-    root: its folder, of a bucket the local side; answers: those of named analyses that are kept;
-    settings: of DuckDB, such as memory_limit, for questions; set before the first one.
+    root: its folder, of a bucket the local side; answers: the cache of answers;
+    settings: of DuckDB, such as memory_limit, for questions; set before the first one;
+    sessions: questions answered at once, where several threads ask.
     Opening brings the index up to date; `behind` tells why, where that was not possible.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, sessions: int = 4) -> None:
         self.root = root
         self.behind: str | None = None
         self.settings: dict[str, str] = {}
-        self.answers = Answers(root)
+        self.answers = AnswerCache(root)
+        self._sessions = SessionPool(root, sessions, self.settings)
+        self._maps = StoredMaps(root, self.cached)
+        weakref.finalize(self, self._sessions.close)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Bring the index up to date; `behind` says what is missing or why that failed.
+
+        Raises:
+            StoreError: The index is neither up to date nor usable as it is.
+        """
         try:
-            self.behind = incomplete(s3.of(root).name, index.catch_up(root))
+            self.behind = incomplete(self.name, index.catch_up(self.root))
         except BusyError as error:
             self.behind = str(error)
         except StoreError as error:
-            if not index.accept(root):
+            if not index.accept(self.root):
                 raise
             self.behind = f"The index of {self.name} could not be brought up to date: {error}"
 
@@ -57,28 +70,30 @@ class Store:
         """Where it lies: a path, or the address of a bucket."""
         return s3.of(self.root).name
 
-    @cached_property
-    def _session(self) -> Session:
-        session = Session(self.root, settings=self.settings)
-        weakref.finalize(self, session.close)
-        return session
-
     def sql(self, text: str, /, **params: Any) -> pl.DataFrame:
         """Ask one SQL question; `$name` in the text takes its value from `params`.
 
         Raises QueryError or UnknownNameError with one sentence.
         """
-        return self._session.sql(text, params)
+        with self._sessions.session() as session:
+            return session.sql(text, params)
 
     def kept(self, text: str, /, **params: Any) -> pl.DataFrame:
         """Like `sql`, and the answer is kept: named analyses are asked through it.
 
         Asked again while the index is the same, in this session or in another, it comes back without
-        reading a weight, if it is small; see `query.answers`.
+        reading a weight, if it is small; see `query.answer_cache`.
         """
-        return self.answers.of(
-            text, params, lambda: (self.sql(text, **params), self._session.read_last)
-        )
+        return self.answers.get(text, params, partial(self.computed, text, params))
+
+    def cached(self, text: str, /, **params: Any) -> pl.DataFrame:
+        """Like `sql`, from memory where the question was asked before and the index is the same."""
+        return self.answers.get(text, params, partial(self.computed, text, params), on_disk=False)
+
+    def computed(self, text: str, params: dict[str, Any]) -> tuple[pl.DataFrame, set[str]]:
+        """Return the answer to a question, and the runs whose arrays were read for it."""
+        with self._sessions.session() as session:
+            return session.sql(text, params), session.read_last
 
     def scan(self, view: str) -> pl.LazyFrame:
         """A view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""
@@ -93,36 +108,17 @@ class Store:
         The axes follow the stored layers and heads of the run (all, unless it was restricted).
         Raises UnknownNameError for a run or an example that the store does not hold.
         """
-        found = self.sql(
-            "SELECT cell, length FROM idx.core.inputs JOIN idx.core.runs USING (run_key) "
-            "JOIN idx.core.blocks USING (run_key, block) WHERE run = $run AND example = $example",
-            run=run,
-            example=whole_number("example", example),
-        )
-        if found.is_empty():
-            raise self._no_example(run, example)
-        cell, length = found.row(0)
-        with unless_dropped(self.root, run):
-            return arrays.open_run(self.root, run, self._session.shape(run)).example(cell, length)
+        return self._maps.every(run, example)
 
     def map(self, run: str, example: int, layer: int, head: int) -> Map:
         """One map with its tokens. Raises UnknownNameError for what the store does not hold."""
         example, layer, head = map(
             whole_number, ("example", "layer", "head"), (example, layer, head)
         )
-        found = self.sql(
-            "SELECT i.tokens, i.texts, m.weights FROM maps m JOIN inputs i USING (run, example) WHERE "
-            "m.run = $run AND m.example = $example AND m.layer = $layer AND m.head = $head",
-            run=run, example=example, layer=layer, head=head,
-        )  # fmt: skip
-        if found.is_empty():
-            record = self.run(run).record
-            require_held(run, "layer", layer, record["layers"])
-            require_held(run, "head", head, record["heads"])
-            raise self._no_example(run, example)
-        tokens, texts = (found[name][0].to_list() for name in ("tokens", "texts"))
-        weights = found["weights"][0].to_numpy().reshape(len(tokens), len(tokens))
-        return Map(run, example, layer, head, tuple(tokens), weights, tuple(texts))
+        weights = self._maps.one(run, example, layer, head)
+        record = self._maps.input(run, example)
+        tokens, texts = (tuple(record[name]) for name in ("tokens", "texts"))
+        return Map(run, example, layer, head, tokens, weights, texts)
 
     def view(
         self,
@@ -181,12 +177,6 @@ class Store:
             places.append([held.index(number) for number in kept])
         return record, self.maps(run, example)[np.ix_(*places)]
 
-    def _no_example(self, run: str, example: int) -> UnknownNameError:
-        return UnknownNameError(
-            f"Run {run} holds no example {example}; "
-            f"`SELECT example FROM inputs WHERE run = '{run}'` lists those it holds."
-        )
-
     def runs(self) -> pl.DataFrame:
         """The runs, one row each, by name."""
         return self.sql("FROM runs ORDER BY run")
@@ -197,7 +187,7 @@ class Store:
 
     def views(self) -> dict[str, str]:
         """The views that can be asked, with what a row of each is."""
-        found = self.sql(
+        found = self.cached(
             "SELECT view_name, max(comment) AS comment FROM duckdb_views() "
             "WHERE NOT internal AND schema_name = 'main' GROUP BY view_name ORDER BY view_name"
         )
@@ -206,7 +196,7 @@ class Store:
     def columns(self, view: str) -> dict[str, str]:
         """The columns of a view with what each means."""
         self._known_view(view)
-        found = self.sql(
+        found = self.cached(
             "SELECT column_name, max(comment), min(column_index) AS i FROM duckdb_columns() "
             "WHERE table_name = $view AND schema_name = 'main' GROUP BY column_name ORDER BY i",
             view=view,
@@ -271,9 +261,8 @@ class Store:
         )
 
     def close(self) -> None:
-        """End the session; a store needs no closing otherwise."""
-        if "_session" in self.__dict__:
-            self.__dict__.pop("_session").close()
+        """End the sessions; a store needs no closing otherwise."""
+        self._sessions.close()
 
     def __enter__(self) -> Store:
         return self

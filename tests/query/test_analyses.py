@@ -375,9 +375,9 @@ def test_an_analysis_asked_again_reads_no_weight_until_the_index_changes(
     root = Path(shutil.copytree(sample_store, tmp_path / "store"))
     with attnstore.open(root) as store:
         asked: list[str] = []
-        sql = store.sql
+        computed = store.computed
         monkeypatch.setattr(
-            store, "sql", lambda text, **more: asked.append(text) or sql(text, **more)
+            store, "computed", lambda text, params: asked.append(text) or computed(text, params)
         )
         first = analyses.run(store, "special_tokens", run="tiny/sample")
         again = analyses.run(store, "special_tokens", run="tiny/sample")
@@ -406,8 +406,8 @@ def test_an_answer_is_kept_for_other_sessions(
     def asked_anew() -> tuple[pl.DataFrame, bool]:
         computed: list[str] = []
         with attnstore.open(root) as store, monkeypatch.context() as patch:
-            sql = store.sql
-            patch.setattr(store, "sql", lambda text, **more: computed.append(text) or sql(text, **more))  # fmt: skip
+            real = store.computed
+            patch.setattr(store, "computed", lambda text, params: computed.append(text) or real(text, params))  # fmt: skip
             return analyses.run(store, "special_tokens", run="tiny/sample"), bool(computed)
 
     first, computed = asked_anew()
@@ -430,13 +430,13 @@ def test_a_bounded_number_of_answers_is_kept(
     tmp_path: Path, sample_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest go, in the session and on disk; one that is too large is not kept."""
-    monkeypatch.setattr(answer_cache, "MOST", 3)
+    monkeypatch.setattr(answer_cache, "MAX_FILES", 3)
     root = Path(shutil.copytree(sample_store, tmp_path / "store"))
     with attnstore.open(root) as store:
         for number in range(5):
             assert store.kept("SELECT $x AS x", x=number)["x"].item() == number
         assert len(list((root / "answers").rglob("*.parquet"))) == 3
-        monkeypatch.setattr(answer_cache, "MOST_BYTES", 0)
+        monkeypatch.setattr(answer_cache, "MAX_FILE_BYTES", 0)
         store.kept("SELECT 'long' AS x")
         assert len(list((root / "answers").rglob("*.parquet"))) == 3
 

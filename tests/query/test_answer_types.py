@@ -17,7 +17,7 @@ from attnstore.cli.main import main
 from attnstore.errors import DamageError, QueryError, UnknownNameError
 from attnstore.storage import arrays, fragments
 from attnstore.storage.arrays import RunArrays
-from attnstore.web.reader import Reader
+from attnstore.web.served_store import ServedStore
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +183,9 @@ def test_a_map_of_a_run_that_is_dropped_meanwhile_is_named_so(
 ) -> None:
     """The maps of an input, and a page of the explorer, say that the run was dropped; damage stays damage."""
     shutil.copytree(sample_store, tmp_path / "s")
-    reader = Reader(tmp_path / "s")
+    served = ServedStore(tmp_path / "s")
     with attnstore.open(tmp_path / "s") as store:
         example = store.sql("SELECT min(example) FROM inputs").item()
-        reader.place("tiny/sample", example)
 
         def unreadable(*_: Any) -> Any:
             raise DamageError("Run tiny/sample cannot be read; ingest it again.")
@@ -196,7 +195,7 @@ def test_a_map_of_a_run_that_is_dropped_meanwhile_is_named_so(
             store.maps("tiny/sample", example)
         for fragment in fragments.listing(tmp_path / "s", "runs"):
             (tmp_path / "s" / fragment.path).unlink()
-        for ask in (store.maps, reader.maps):
+        for ask in (store.maps, served.current.maps):
             with pytest.raises(UnknownNameError, match="tiny/sample was dropped while"):
                 ask("tiny/sample", example)
-    reader.close()
+    served.close()

@@ -122,8 +122,8 @@ def test_example_page_holds_tokens_as_data(pages: Browser, store: Store, example
         ("/annotate?annotator=%3Cb%3E&run=tiny/sample", 400, "cannot be called"),
         ("/annotate?run=no/such", 404, "no/such"),
         ("/nowhere", 404, "/nowhere"),
-        ("/static/../reader.py", 404, ""),
-        ("/static/%2e%2e/reader.py", 404, ""),
+        ("/static/../site.py", 404, ""),
+        ("/static/%2e%2e/site.py", 404, ""),
     ],
 )
 def test_a_wrong_address_gets_one_sentence(
@@ -214,7 +214,7 @@ def test_a_picture_is_a_png_of_the_map(pages: Browser, example: int, store: Stor
 def test_the_grid_has_the_means_of_map_stats(pages: Browser, store: Store, by: str) -> None:
     """Mean and interval of each head, as SQL tells them apart from the page."""
     run = store.run(RUN).record
-    grid = measures.grid(pages.site.reader, run, measures.find(pages.site.reader, by), {})
+    grid = measures.grid(pages.site.store, run, measures.find(pages.site.store, by), {})
     rows = store.sql(
         f'SELECT layer, head, avg("{by}"), stddev_samp("{by}"), count("{by}") FROM map_stats GROUP BY ALL'
     )
@@ -241,7 +241,7 @@ def test_a_grid_of_classes_names_them(pages: Browser, store: Store) -> None:
 
 def test_every_analysis_of_heads_colours_the_grid(pages: Browser) -> None:
     """A file of sql/analysis with layer, head and mean or class is offered, and works or says why."""
-    offered = [c for c in measures.choices(pages.site.reader) if c.group == "Analyses"]
+    offered = [c for c in measures.choices(pages.site.store) if c.group == "Analyses"]
     assert {"analysis:head_entropy", "analysis:drift", "analysis:pattern_by_head"} <= {
         c.key for c in offered
     }
@@ -292,8 +292,8 @@ def test_what_disabling_does_colours_the_grid(sample_store: Path, tmp_path: Path
     fragments.write(root, "ablations", "tiny", "part", frame)
     browser = Browser(root)
     run = attnstore.open(root).run(RUN).record
-    choice = measures.find(browser.site.reader, "disabling")
-    grid = measures.grid(browser.site.reader, run, choice, {})
+    choice = measures.find(browser.site.store, "disabling")
+    grid = measures.grid(browser.site.store, run, choice, {})
     assert grid.parts == ["accuracy on sample, uniform"]
     assert grid.cells[0, 3].value == pytest.approx(-0.03)
     assert (grid.cells[0, 3].low, grid.cells[0, 3].high) == (-0.6, 0.2)
@@ -403,7 +403,7 @@ def test_a_damaged_store_is_a_sentence(sample_store: Path, tmp_path: Path) -> No
     root = tmp_path / "s"
     shutil.copytree(sample_store, root)
     browser = Browser(root)
-    example = browser.site.reader.ask("SELECT example FROM inputs LIMIT 1").item()
+    example = browser.site.store.ask("SELECT example FROM inputs LIMIT 1").item()
     for shard in (root / "attention.zarr" / RUN / "maps" / "c").rglob("*"):
         if shard.is_file():
             shard.write_bytes(shard.read_bytes()[:1000])

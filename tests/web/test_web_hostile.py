@@ -51,7 +51,7 @@ def pages(root: Path) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def example(pages: Browser) -> int:
     """An example that the run holds."""
-    return int(pages.site.reader.ask("SELECT min(example) FROM inputs").item())
+    return int(pages.site.store.ask("SELECT min(example) FROM inputs").item())
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

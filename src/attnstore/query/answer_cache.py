@@ -1,12 +1,12 @@
-"""Answers of named analyses, kept for the session and, if they took a while, beside the index.
+"""Cache of answers, in memory and, for slow named analyses, in files beside the index.
 
     answers/<seal>/<question>.<crc32c>.parquet
 
-A run never changes, so a question asked again has the same answer as long as the index is the same,
-on the machine that made it, and so are the files of the arrays that were read: the index's seal is part
-of the place, and with an answer stands a checksum over the sizes and times of those files. What stands
-there is a cache: it is bounded, what is damaged, of an older index, or came with a copy of the store is
-forgotten, and where nothing can be written the question is computed again.
+A run never changes, so an answer stays right as long as the index and the files of the arrays that
+were read are the same: the index's seal is part of the key, and a checksum over the sizes and times
+of those files is kept with the answer. The files are a cache: their number and size are bounded;
+those that are damaged, belong to an older index or came with a copy of the store are ignored; and
+where nothing can be written, the question is computed again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ import hashlib
 import io
 import json
 import shutil
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -30,57 +34,133 @@ from attnstore.errors import StoreError
 from attnstore.storage import arrays, files, index, s3
 
 FOLDER = "answers"
-MOST, MOST_BYTES = 64, 4 << 20
-"""How many answers are kept, and the largest that is."""
+MAX_FILES, MAX_FILE_BYTES = 64, 4 << 20
+"""Number of answers kept as files, and the largest answer that gets one."""
+MAX_ANSWERS, MAX_BYTES = 2000, 128 << 20
+"""Number and bytes of the answers kept in memory; the least recently used go first."""
 WORTH = 0.02
-"""Seconds that an answer must have taken to get a file."""
+"""Keep on disk only answers that took longer than this (seconds)."""
 _STATES = "attnstore_arrays"
 """Key in a file's metadata of the states of the arrays that were read."""
 
 States = dict[str, str]
 """By run, a checksum over the sizes and times of the files of its arrays."""
+Key = tuple[str, str]
+"""The index's seal and a question's hash."""
 
 
-class Answers:
-    """The answers that are known of one store."""
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and the states of the arrays that it was computed from."""
+
+    rows: pl.DataFrame
+    states: States
+
+
+class AnswerCache:
+    """Answers to questions about one store, for any number of threads.
+
+    Threads that ask the same question at the same time share one computation.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._held: dict[tuple[str, str], tuple[pl.DataFrame, States]] = {}
+        self._mutex = threading.Lock()
+        self._answers: OrderedDict[Key, Answer] = OrderedDict()
+        self._bytes = 0
+        self._pending: dict[Key, Future[pl.DataFrame]] = {}
 
-    def of(
+    def get(
         self,
         text: str,
         params: Mapping[str, Any],
         compute: Callable[[], tuple[pl.DataFrame, set[str]]],
+        on_disk: bool = True,
     ) -> pl.DataFrame:
-        """The answer to an SQL text: the one that is kept, or what `compute` gives.
+        """Return the answer to an SQL text, from the cache or computed.
 
-        compute: returns the answer and the runs whose arrays it read.
+        Args:
+            text: The SQL text.
+            params: Values of its parameters.
+            compute: Returns the answer and the runs whose arrays it read.
+            on_disk: Keep the answer as a file too, if it is small and was slow.
         """
         seal = index.seal_of(self._root)
-        if seal is None:  # the index is being written, or is not as it was left
+        if seal is None:  # the index is being written, or was changed by another program
             return compute()[0]
         key = seal, _question(text, params)
-        kept = self._held.pop(key, None) or self._read(*key)
-        if kept is None or kept[1] != self._states(kept[1]):
-            began = perf_counter()
-            answer, read = compute()
-            kept = answer, self._states(read)
-            if answer.estimated_size() > MOST_BYTES or index.seal_of(self._root) != seal:
-                return answer
-            if perf_counter() - began > WORTH:
-                with contextlib.suppress(StoreError):
-                    self._write(*key, *kept)
-        self._held[key] = kept  # the last in line
-        for oldest in list(self._held)[:-MOST]:
-            del self._held[oldest]
-        return kept[0].clone()
+        with self._mutex:
+            pending = self._pending.get(key)
+            if pending is None:
+                future = self._pending[key] = Future()
+        if pending is not None:
+            return pending.result().clone()
+        try:
+            answer = self._valid(key, on_disk)
+            if answer is None:
+                answer = self._computed(key, compute, on_disk)
+            future.set_result(answer)
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        finally:
+            with self._mutex:
+                del self._pending[key]
+        return answer.clone()
+
+    def has(self, text: str, params: Mapping[str, Any]) -> bool:
+        """Return True if the answer to a question needs no computation."""
+        seal = index.seal_of(self._root)
+        return seal is not None and self._valid((seal, _question(text, params)), True) is not None
 
     def forget(self) -> None:
-        """Compute everything anew from here on."""
-        self._held.clear()
+        """Delete every answer, in memory and on disk."""
+        with self._mutex:
+            self._answers.clear()
+            self._bytes = 0
         shutil.rmtree(self._root / FOLDER, ignore_errors=True)
+
+    def _valid(self, key: Key, on_disk: bool) -> pl.DataFrame | None:
+        """Return the cached answer, unless the arrays behind it changed."""
+        with self._mutex:
+            answer = self._answers.get(key)
+            if answer is not None:
+                self._answers.move_to_end(key)
+        if answer is None and on_disk and (answer := self._read(*key)) is not None:
+            self._keep(key, answer)
+        if answer is None or answer.states != self._states(answer.states):
+            return None
+        return answer.rows
+
+    def _computed(
+        self, key: Key, compute: Callable[[], tuple[pl.DataFrame, set[str]]], on_disk: bool
+    ) -> pl.DataFrame:
+        began = perf_counter()
+        rows, runs = compute()
+        seconds = perf_counter() - began
+        if index.seal_of(self._root) != key[0]:
+            return rows
+        answer = Answer(rows, self._states(runs))
+        self._keep(key, answer)
+        if on_disk and seconds > WORTH and rows.estimated_size() <= MAX_FILE_BYTES:
+            with contextlib.suppress(StoreError):
+                self._write(*key, answer)
+        return rows
+
+    def _keep(self, key: Key, answer: Answer) -> None:
+        size = int(answer.rows.estimated_size())
+        if size > MAX_BYTES:
+            return
+        with self._mutex:
+            self._drop(key)
+            self._answers[key] = answer
+            self._bytes += size
+            while len(self._answers) > MAX_ANSWERS or self._bytes > MAX_BYTES:
+                self._drop(next(iter(self._answers)))
+
+    def _drop(self, key: Key) -> None:
+        if (answer := self._answers.pop(key, None)) is not None:
+            self._bytes -= int(answer.rows.estimated_size())
 
     def _states(self, runs: Iterable[str]) -> States:
         return {run: _state(self._root, run) for run in sorted(runs)}
@@ -88,20 +168,21 @@ class Answers:
     def _folder(self, seal: str) -> Path:
         return self._root / FOLDER / seal
 
-    def _read(self, seal: str, question: str) -> tuple[pl.DataFrame, States] | None:
+    def _read(self, seal: str, question: str) -> Answer | None:
         for file in self._folder(seal).glob(f"{question}.*.parquet"):
             with contextlib.suppress(OSError, ValueError, KeyError, pl.exceptions.PolarsError):
                 data = file.read_bytes()
                 if f"{files.crc32c(data):08x}" == file.name.split(".")[1]:
                     states = json.loads(pl.read_parquet_metadata(io.BytesIO(data))[_STATES])
-                    return pl.read_parquet(io.BytesIO(data)), states
+                    return Answer(pl.read_parquet(io.BytesIO(data)), states)
         return None
 
-    def _write(self, seal: str, question: str, answer: pl.DataFrame, states: States) -> None:
+    def _write(self, seal: str, question: str, answer: Answer) -> None:
         if not self._root.is_dir():  # the store was moved
             return
         buffer = io.BytesIO()
-        answer.write_parquet(buffer, compression="zstd", metadata={_STATES: json.dumps(states)})
+        metadata = {_STATES: json.dumps(answer.states)}
+        answer.rows.write_parquet(buffer, compression="zstd", metadata=metadata)
         data, folder = buffer.getvalue(), self._folder(seal)
         with contextlib.suppress(OSError):
             for older in folder.glob(f"{question}.*.parquet"):
@@ -111,7 +192,9 @@ class Answers:
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
         with contextlib.suppress(OSError):  # another process may be at it
-            for oldest in sorted(folder.glob("*.parquet"), key=lambda f: f.stat().st_mtime)[:-MOST]:
+            for oldest in sorted(folder.glob("*.parquet"), key=lambda f: f.stat().st_mtime)[
+                :-MAX_FILES
+            ]:
                 oldest.unlink()
 
 
@@ -128,12 +211,12 @@ def _state(root: Path, run: str) -> str:
 
 
 def _question(text: str, params: Mapping[str, Any]) -> str:
-    asked = json.dumps([_asker(), text, dict(params)], sort_keys=True)
-    return hashlib.sha256(asked.encode()).hexdigest()[:32]
+    question = json.dumps([_versions(), text, dict(params)], sort_keys=True)
+    return hashlib.sha256(question.encode()).hexdigest()[:32]
 
 
 @cache
-def _asker() -> list[str]:
-    """What beside the index decides an answer: this version, and its views over the weights."""
+def _versions() -> str:
+    """Return a hash of what decides an answer beside the index: version, views over the weights."""
     views = [path.read_text("utf-8") for path in resources.sql_files("schema/session").values()]
-    return [version("attnstore"), *views]
+    return hashlib.sha256(json.dumps([version("attnstore"), *views]).encode()).hexdigest()

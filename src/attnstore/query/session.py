@@ -125,13 +125,6 @@ class Session:
         """The runs whose arrays the last question read."""
         return set(self._functions.read)
 
-    def shape(self, run: str) -> Shape:
-        """How the arrays of a run lie, as the last query found it. Raises UnknownNameError."""
-        for name, shape in self._runs.values():
-            if name == run and shape is not None:
-                return shape
-        raise UnknownNameError(f"The store holds no inputs of a run {run!r}; ingest it again.")
-
     def sql(
         self, text: str, params: dict[str, Any] | None = None, rows: int | None = None
     ) -> pl.DataFrame:

@@ -23,8 +23,8 @@ def annotate_page(site: Site, request: Request) -> Response:
     """Who annotates and what; then one map after the other."""
     given = request.query_params
     annotator, run = given.get("annotator", ""), given.get("run", "")
-    runs = site.reader.ask("SELECT run FROM runs WHERE stored > 0 ORDER BY run")["run"].to_list()
-    classified = site.reader.ask("SELECT DISTINCT run FROM patterns")["run"].to_list()
+    runs = site.store.ask("SELECT run FROM runs WHERE stored > 0 ORDER BY run")["run"].to_list()
+    classified = site.store.ask("SELECT DISTINCT run FROM patterns")["run"].to_list()
     if run and run not in runs:
         raise UnknownNameError(
             f"The store holds no run {run!r}; it holds {', '.join(runs) or 'none'}."
@@ -44,20 +44,20 @@ def annotate_page(site: Site, request: Request) -> Response:
 
 def agreement_panel(site: Site, request: Request) -> Response:
     """Who has labelled how much, kappa, and where annotators differ."""
-    site.reader.refresh(wait=True)
+    site.store.catch_up()
     return site.render(request, "_agreement.html", classes=CLASSES, **_agreement(site, request.query_params.get("run", "")))  # fmt: skip
 
 
 def _agreement(site: Site, run: str) -> dict[str, Any]:
     where = "run = $run" if run else "true"
     given = {"run": run} if run else {}
-    ask = site.reader.ask
+    ask = site.store.ask
     counts = ask(
         f"SELECT annotator, count(*) AS n, max(labelled) AS latest FROM labels WHERE {where} "
         "GROUP BY annotator ORDER BY annotator",
         **given,
     )
-    agreed = site.reader.analysis("label_agreement", **given)
+    agreed = site.store.analysis("label_agreement", **given)
     pairs = ask(
         "SELECT a.annotator AS first, b.annotator AS second, a.label AS one, b.label AS other, count(*) AS n "
         f"FROM labels a JOIN labels b USING (run, example, layer, head) WHERE a.annotator < b.annotator AND {where} "
@@ -77,7 +77,7 @@ def following(site: Site, request: Request) -> Response:
     sitting = site.sittings.of(annotator)
     skipped = [Place(run, *map(int, part.split("-"))) for part in _parts(given.get("without", ""))]
     places = labeling.draw(
-        site.reader, run, annotator, given.get("pick", "balanced"), annotator, AHEAD,
+        site.store, run, annotator, given.get("pick", "balanced"), annotator, AHEAD,
         [*sitting.places, *skipped],
     )  # fmt: skip
     return JSONResponse([_shown(site, place) for place in places])
@@ -91,7 +91,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _shown(site: Site, place: Place) -> dict[str, Any]:
-    shown = site.reader.ask(
+    shown = site.store.ask(
         "SELECT texts FROM inputs WHERE run = $run AND example = $example",
         run=place.run, example=place.example,
     )  # fmt: skip
@@ -119,9 +119,9 @@ def save(site: Site, body: bytes) -> Response:
             f"A label names annotator, run, example, layer, head and label. {error}"
         ) from None
     place = Place(run, example, layer, head)
-    site.reader.maps(*place)  # it must be there
+    site.store.current.map(*place)  # it must be there
     site.sittings.of(annotator).label(place, label, confidence, note)
-    site.reader.refresh(soon=True)
+    site.store.expire()
     return JSONResponse({"labelled": len(site.sittings.of(annotator).places)})
 
 
@@ -129,14 +129,14 @@ def undo(site: Site, body: bytes) -> Response:
     """Take an annotator's last label back; answers its map, or null."""
     sitting = site.sittings.of(request_bodies.text(request_bodies.parsed(body), "annotator"))
     place = sitting.undo()
-    site.reader.refresh(soon=True)
+    site.store.expire()
     return JSONResponse({"place": place and _shown(site, place), "labelled": len(sitting.places)})
 
 
 def labels_csv(site: Site, request: Request) -> Response:
     """Every label as a CSV file, as `attnstore.experiments.patterns.labels` reads it."""
-    site.reader.refresh(wait=True)
-    rows = site.reader.ask(
+    site.store.catch_up()
+    rows = site.store.ask(
         f"SELECT {', '.join(SCHEMA)} FROM labels ORDER BY run, example, layer, head, annotator"
     )
     text = rows.write_csv(datetime_format="%Y-%m-%dT%H:%M:%S%.6f")

@@ -20,7 +20,7 @@ from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import STATISTICS, near
 from attnstore.query import analyses
 from attnstore.query.analyses import Analysis
-from attnstore.web.reader import Reader
+from attnstore.web.served_store import ServedStore
 
 UNITS = {"entropy": "nats", "mean_distance": "tokens"}
 """Units of measures of a map; the others are shares of attention."""
@@ -107,21 +107,21 @@ def _analyses() -> dict[str, Choice]:
     return found
 
 
-def choices(reader: Reader) -> list[Choice]:
+def choices(store: ServedStore) -> list[Choice]:
     """What can colour a grid of this store, in the order in which it is offered."""
-    comments = {name: text for name, _, text in reader.columns().get("map_stats", [])}
-    measures = [Choice(n, comments.get(n, n).split(";")[0], "Measures") for n in STATISTICS]
+    comments = store.current.columns("map_stats")
+    measures = [Choice(n, (comments.get(n) or n).split(";")[0], "Measures") for n in STATISTICS]
     effect = (
         [Choice("disabling", "What disabling the head does to the score", "Effects")]
-        if "ablations" in reader.views()
+        if "ablations" in store.current.views()
         else []
     )
     return [*measures, *_analyses().values(), *effect]
 
 
-def find(reader: Reader, key: str) -> Choice:
+def find(store: ServedStore, key: str) -> Choice:
     """The choice of a key. Raises UnknownNameError."""
-    known = {c.key: c for c in choices(reader)}
+    known = {c.key: c for c in choices(store)}
     if key not in known:
         raise UnknownNameError(
             f"There is no measure {key!r}{near(key, known) or '; the run page lists them'}"
@@ -129,24 +129,26 @@ def find(reader: Reader, key: str) -> Choice:
     return known[key]
 
 
-def is_quick(reader: Reader, run: str, choice: Choice, given: Mapping[str, str]) -> bool:
+def is_quick(store: ServedStore, run: str, choice: Choice, given: Mapping[str, str]) -> bool:
     """Whether a grid can be drawn with the page: it needs no analysis, or its result is at hand."""
     if choice.group != "Analyses":
         return True
-    return reader.has_analysis(choice.key.partition(":")[2], run=run, **_arguments(choice, given))
+    return store.has_analysis(choice.key.partition(":")[2], run=run, **_arguments(choice, given))
 
 
-def grid(reader: Reader, run: Mapping[str, Any], choice: Choice, given: Mapping[str, str]) -> Grid:
+def grid(
+    store: ServedStore, run: Mapping[str, Any], choice: Choice, given: Mapping[str, str]
+) -> Grid:
     """The grid of a run. given: values of an analysis's parameters, and `part`."""
     place: dict[str, Any] = {"layers": list(run["layers"]), "heads": list(run["heads"])}
     if choice.group == "Measures":
-        rows = statistics(reader, run["run"]).filter(pl.col("measure") == choice.key)
+        rows = statistics(store, run["run"]).filter(pl.col("measure") == choice.key)
         unit = UNITS.get(choice.key, "share of attention")
         return Grid(choice.title, unit, _cells(rows, None), **place)
     if choice.group == "Effects":
-        return _effects(reader, run, choice, given.get("part"), place)
+        return _effects(store, run, choice, given.get("part"), place)
     name = choice.key.partition(":")[2]
-    rows = reader.analysis(name, run=run["run"], **_arguments(choice, given))
+    rows = store.analysis(name, run=run["run"], **_arguments(choice, given))
     return _of_analysis(analyses.find(name), choice, rows, given.get("part"), place)
 
 
@@ -154,10 +156,10 @@ def _arguments(choice: Choice, given: Mapping[str, str]) -> dict[str, str]:
     return {p.name: given[p.name] for p in choice.parameters if given.get(p.name)}
 
 
-def statistics(reader: Reader, run: str) -> pl.DataFrame:
+def statistics(store: ServedStore, run: str) -> pl.DataFrame:
     """Every measure of every head of a run: layer, head, measure, n, mean, low, high."""
     columns = ", ".join(f'"{name}"' for name in STATISTICS)
-    return reader.ask(
+    return store.ask(
         "SELECT layer, head, measure, count(*) AS n, avg(value) AS mean, "
         "mean - 1.96 * stddev_samp(value) / sqrt(n) AS low, "
         "mean + 1.96 * stddev_samp(value) / sqrt(n) AS high "
@@ -195,9 +197,13 @@ def _of_analysis(
 
 
 def _effects(
-    reader: Reader, run: Mapping[str, Any], choice: Choice, part: str | None, place: dict[str, Any]
+    store: ServedStore,
+    run: Mapping[str, Any],
+    choice: Choice,
+    part: str | None,
+    place: dict[str, Any],
 ) -> Grid:
-    rows = ablations(reader, run).filter(pl.col("head").is_not_null())
+    rows = ablations(store, run).filter(pl.col("head").is_not_null())
     parts = rows["score"].unique(maintain_order=True).to_list()
     part = part if part in parts else (parts[0] if parts else None)
     cells = _cells(rows.filter(pl.col("score") == part), None)
@@ -205,16 +211,16 @@ def _effects(
     return Grid(choice.title, "", cells, **place, signed=True, parts=parts, part=part, note=note)
 
 
-def ablations(reader: Reader, run: Mapping[str, Any]) -> pl.DataFrame:
+def ablations(store: ServedStore, run: Mapping[str, Any]) -> pl.DataFrame:
     """What disabling heads and layers of a run's model does to its scores.
 
     Columns: layer, head (None for a whole layer), score (metric, dataset and what the heads were
     disabled to), mean (the change), low, high, n; the run's own dataset first.
     Raises UsageError where the store has no view `ablations`.
     """
-    if "ablations" not in reader.views():
+    if "ablations" not in store.current.views():
         raise UsageError("The store has no ablations; `python -m flows.ablate` makes them.")
-    return reader.ask(
+    return store.ask(
         "SELECT layer, head, format('{} on {}, {}', metric, dataset, \"value\") AS score, "
         "difference AS mean, low, high, n FROM ablations "
         "WHERE model = $model AND widest AND layer IS NOT NULL AND difference IS NOT NULL "

@@ -29,18 +29,19 @@ Row = dict[str, Any]
 
 def store_page(site: Site, request: Request) -> Response:
     """The runs, models and datasets of the store, and what is being ingested now."""
-    reader = site.reader
-    runs = reader.ask(
+    store = site.store
+    runs = store.ask(
         "SELECT r.*, m.base, m.step, i.latest FROM runs r LEFT JOIN models m USING (model) "
         "LEFT JOIN (SELECT run, max(started + to_seconds(seconds)) AS latest FROM ingests GROUP BY run) i USING (run) "
         "ORDER BY r.dataset, m.base NULLS FIRST, m.step NULLS FIRST, r.run"
     ).to_dicts()
     for run in runs:
-        run["ingesting"], run["left"] = reader.pace(run["run"], run["stored"], run["planned"])
+        counts = run["run"], run["stored"], run["planned"]
+        run["ingesting"], run["left"] = site.progress.seconds_left(*counts)
     about: Row = {
         "runs": runs,
-        "models": reader.ask("FROM models ORDER BY model").to_dicts(),
-        "datasets": reader.ask(
+        "models": store.ask("FROM models ORDER BY model").to_dicts(),
+        "datasets": store.ask(
             "SELECT d.*, s.sources FROM datasets d LEFT JOIN (SELECT dataset, "
             "list(DISTINCT source ORDER BY source) AS sources FROM spans GROUP BY dataset) s USING (dataset) "
             "ORDER BY dataset"
@@ -52,18 +53,18 @@ def store_page(site: Site, request: Request) -> Response:
 
 def run_page(site: Site, request: Request) -> Response:
     """The grid of a run's heads, coloured by a choice, and the list of its inputs."""
-    reader, run = site.reader, run_of(site, request)
+    store, run = site.store, run_of(site, request)
     key = request.query_params.get("by", "entropy")
-    choice = measures.find(reader, key)
+    choice = measures.find(store, key)
     given = dict(request.query_params)
     others = _family(site, run)
     about = {
         "run": run,
         "choice": choice,
-        "choices": measures.choices(reader),
+        "choices": measures.choices(store),
         "given": given,
         "others": others,
-        "quick": measures.is_quick(reader, run["run"], choice, given),
+        "quick": measures.is_quick(store, run["run"], choice, given),
         "address": request.url.path,
         "query": request.url.query,
         **_inputs(site, run, given),
@@ -76,12 +77,12 @@ def run_page(site: Site, request: Request) -> Response:
 def grid_panel(site: Site, request: Request) -> Response:
     """The grid alone, for a choice that takes long; the run page asks for it."""
     run, given = run_of(site, request), dict(request.query_params)
-    choice = measures.find(site.reader, given.get("by", "entropy"))
+    choice = measures.find(site.store, given.get("by", "entropy"))
     return site.render(request, "_grid.html", run=run, **_grid(site, run, choice, given))
 
 
 def _grid(site: Site, run: Row, choice: measures.Choice, given: Mapping[str, str]) -> Row:
-    grid = measures.grid(site.reader, run, choice, given)
+    grid = measures.grid(site.store, run, choice, given)
     href = charts.link("run", run["run"], "head")
     return {
         "choice": choice,
@@ -101,8 +102,8 @@ def _inputs(site: Site, run: Row, given: Mapping[str, str]) -> Row:
     joined = "FROM inputs i JOIN examples e USING (dataset, example)" if find else "FROM inputs i"
     where = clauses if find else "run = $run"
     params = {"run": run["run"], "find": find} if find else {"run": run["run"]}
-    found = site.reader.ask(f"SELECT count(*) AS n {joined} WHERE {where}", **params).item()
-    rows = site.reader.ask(
+    found = site.store.ask(f"SELECT count(*) AS n {joined} WHERE {where}", **params).item()
+    rows = site.store.ask(
         f"WITH page AS (SELECT i.dataset, i.example, i.length, i.truncated {joined} WHERE {where} "
         "ORDER BY i.example LIMIT $limit OFFSET $offset) "
         "SELECT p.*, e.text, e.text_pair, e.label FROM page p JOIN idx.core.examples e USING (dataset, example) "
@@ -115,12 +116,12 @@ def _inputs(site: Site, run: Row, given: Mapping[str, str]) -> Row:
 
 def head_page(site: Site, request: Request) -> Response:
     """One head: its measures, how one of them lies over inputs, where it is strongest, its kin."""
-    reader, run = site.reader, run_of(site, request)
+    store, run = site.store, run_of(site, request)
     layer, head = head_of(run, request)
     by = request.query_params.get("by", "entropy")
     if by not in STATISTICS:
         by = "entropy"
-    mine = measures.statistics(reader, run["run"]).filter(
+    mine = measures.statistics(store, run["run"]).filter(
         (pl.col("layer") == layer) & (pl.col("head") == head)
     )
     about = {
@@ -142,7 +143,7 @@ def head_page(site: Site, request: Request) -> Response:
 
 
 def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Any:
-    values = site.reader.ask(
+    values = site.store.ask(
         f'SELECT "{by}" AS value FROM map_stats WHERE run = $run AND layer = $layer AND head = $head '
         f'AND "{by}" IS NOT NULL',
         run=run["run"], layer=layer, head=head,
@@ -154,7 +155,7 @@ def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Any:
 
 
 def _strongest(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
-    return site.reader.ask(
+    return site.store.ask(
         f'WITH top AS (SELECT example, "{by}" AS value FROM map_stats WHERE run = $run '
         f'AND layer = $layer AND head = $head AND "{by}" IS NOT NULL ORDER BY value DESC, example LIMIT {STRONGEST}) '
         "SELECT t.example, t.value, e.text, e.text_pair FROM top t "
@@ -164,7 +165,7 @@ def _strongest(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row
 
 
 def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
-    rows = site.reader.ask(
+    rows = site.store.ask(
         "SELECT layer, head, class, count(*) AS n FROM patterns WHERE run = $run GROUP BY ALL",
         run=run["run"],
     ).filter((pl.col("layer") == layer) & (pl.col("head") == head))
@@ -179,9 +180,9 @@ def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
 
 def _effects(site: Site, run: Row, layer: int, head: int) -> list[Row] | None:
     """What disabling the head, and its whole layer, does; None where the store cannot say."""
-    if "ablations" not in site.reader.views():
+    if "ablations" not in site.store.current.views():
         return None
-    rows = measures.ablations(site.reader, run)
+    rows = measures.ablations(site.store, run)
     same = (pl.col("layer") == layer) & (pl.col("head").is_null() | (pl.col("head") == head))
     return rows.filter(same).to_dicts()
 
@@ -192,7 +193,7 @@ def _kin(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
     for other in _family(site, run):
         if layer not in other["layers"] or head not in other["heads"]:
             continue
-        rows = measures.statistics(site.reader, other["run"]).filter(
+        rows = measures.statistics(site.store, other["run"]).filter(
             (pl.col("layer") == layer) & (pl.col("head") == head) & (pl.col("measure") == by)
         )
         found.append(other | (rows.row(0, named=True) if len(rows) else {}))
@@ -202,7 +203,7 @@ def _kin(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
 def _family(site: Site, run: Row) -> list[Row]:
     """The runs of the model and of what was trained from it or from the same one, itself among
     them, on any dataset; those on the run's dataset first, by step."""
-    return site.reader.ask(
+    return site.store.ask(
         "WITH roots AS (SELECT m.model, m.step, coalesce(p.model, m.base, m.model) AS root FROM models m "
         "LEFT JOIN (SELECT model, unnest([model, source]) AS called FROM models) p ON p.called = m.base) "
         "SELECT DISTINCT r.run, r.model, r.dataset, o.step, r.layers, r.heads, r.n_layers, r.n_heads "
@@ -229,7 +230,7 @@ def features_panel(site: Site, request: Request) -> Response:
     """How much attention tokens of each feature receive from a head (analysis feature_attention)."""
     run = run_of(site, request)
     layer, head = head_of(run, request)
-    rows = site.reader.analysis("feature_attention", run=run["run"]).filter(
+    rows = site.store.analysis("feature_attention", run=run["run"]).filter(
         (pl.col("layer") == layer) & (pl.col("head") == head)
     )
     bars = [
@@ -244,7 +245,7 @@ def features_panel(site: Site, request: Request) -> Response:
 def example_page(site: Site, request: Request) -> Response:
     """One input: its text, its tokens, all its maps at once, one of them large, and lines."""
     run, example = run_of(site, request), as_number("example", request.path_params["example"])
-    found = inputs.find(site.reader, run["run"], example)
+    found = inputs.find(site.store, run["run"], example)
     others = comparable(site, run, example)
     against = request.query_params.get("against") or None
     if against is not None and against not in {o["run"] for o in others}:
@@ -253,7 +254,7 @@ def example_page(site: Site, request: Request) -> Response:
             f"as {run['run']}; leave `against` out, or name one of "
             f"{', '.join(o['run'] for o in others if o['run'] != run['run']) or 'none'}."
         )
-    near = site.reader.ask(
+    near = site.store.ask(
         "SELECT max(example) FILTER (example < $example), min(example) FILTER (example > $example) "
         "FROM inputs WHERE run = $run",
         run=run["run"], example=example,
@@ -281,7 +282,7 @@ def _needed(request: Request, run: Row, example: int) -> list[str]:
 
 def comparable(site: Site, run: Row, example: int) -> list[Row]:
     """The runs whose maps of an input can lie beside the run's: same tokens, layers and heads."""
-    return site.reader.ask(
+    return site.store.ask(
         "SELECT o.run, o.model, m.step, m.base FROM inputs a JOIN inputs b USING (dataset, example) "
         "JOIN runs o ON o.run = b.run JOIN runs mine ON mine.run = a.run "
         "JOIN models m ON m.model = o.model "
@@ -294,7 +295,7 @@ def comparable(site: Site, run: Row, example: int) -> list[Row]:
 def run_of(site: Site, request: Request) -> Row:
     """The record of the run that an address names. Raises UnknownNameError."""
     name = f"{request.path_params['model']}/{request.path_params['dataset']}"
-    found: Row = site.reader.ask(
+    found: Row = site.store.ask(
         "SELECT r.*, m.base, m.step FROM runs r LEFT JOIN models m USING (model) WHERE run = $run",
         run=name,
     ).row(0, named=True)

@@ -22,7 +22,7 @@ from typing import Any
 
 from attnstore.errors import QueryError, UnknownNameError, UsageError
 from attnstore.query import process_memory
-from attnstore.web.reader import Reader
+from attnstore.web.served_store import ServedStore
 
 _KEPT = 16
 _AT_ONCE = 2
@@ -72,10 +72,10 @@ class Question:
 
 
 class Questions:
-    """The queries of a server, over the store of a reader."""
+    """The queries of a server, over a store."""
 
-    def __init__(self, reader: Reader, limits: Limits | None = None) -> None:
-        self._reader = reader
+    def __init__(self, store: ServedStore, limits: Limits | None = None) -> None:
+        self._store = store
         self.limits = limits or Limits()
         self._folder = tempfile.TemporaryDirectory(prefix="attnstore-results-")
         self._known: OrderedDict[str, Question] = OrderedDict()
@@ -92,7 +92,7 @@ class Questions:
             raise UsageError("The query is empty; write one, such as FROM runs.")
         if len(text) > _LONGEST:
             raise UsageError(f"The query has {len(text):,} characters; at most {_LONGEST:,}.")
-        about = json.dumps([self._reader.stamp, text, sorted(params.items())])
+        about = json.dumps([self._store.stamp, text, sorted(params.items())])
         name = hashlib.sha256(about.encode()).hexdigest()[:20]
         with self._mutex:
             known = self._known.get(name)
@@ -180,7 +180,7 @@ class Questions:
                 worker = self._idle.pop()
                 if worker.alive:
                     return worker
-        return _Worker(self._reader.root, self.limits)
+        return _Worker(self._store.root, self.limits)
 
     def _give(self, worker: _Worker) -> None:
         with self._mutex:

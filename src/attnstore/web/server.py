@@ -23,8 +23,8 @@ from attnstore.display import inputs
 from attnstore.errors import AttnstoreError, BusyError, QueryError, UnknownNameError, UsageError
 from attnstore.web import labeling_page, pages, pictures, sql_page
 from attnstore.web.query_jobs import Limits, Questions
-from attnstore.web.reader import Reader
 from attnstore.web.security import Guard
+from attnstore.web.served_store import ServedStore
 from attnstore.web.site import FOLDER, Site, as_number
 
 Page = Callable[[Site, Request], Response]
@@ -46,26 +46,26 @@ _MAPS = "/maps/{model}/{dataset}/{example}"
 def overview(site: Site, request: Request) -> Response:
     """All maps of an input, small: bytes (layer, head, s, s), s in X-Side; see `pictures`."""
     name, example = _place(request)
-    small = pictures.thumbnails(_united(site, request, site.reader.maps(name, example)))
+    small = pictures.thumbnails(_united(site, request, site.store.current.maps(name, example)))
     headers = {"X-Side": str(small.shape[-1])}
     return Response(small.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
 def one_map(site: Site, request: Request) -> Response:
     """One map: float32, little-endian, (L, L) row by row."""
-    weights = _united(site, request, _one(site, request))[0, 0]
+    weights = _united(site, request, _one(site, request))
     return Response(weights.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
 def map_picture(site: Site, request: Request) -> Response:
     """One map as a small PNG."""
-    return Response(pictures.picture(_one(site, request)[0, 0]), media_type="image/png")
+    return Response(pictures.picture(_one(site, request)), media_type="image/png")
 
 
 def _one(site: Site, request: Request) -> pictures.Floats:
     name, example = _place(request)
     layer, head = (as_number(n, request.path_params[n]) for n in ("layer", "head"))
-    return site.reader.maps(name, example, layer, head)
+    return site.store.current.map(name, example, layer, head).weights
 
 
 def _place(request: Request) -> tuple[str, int]:
@@ -80,7 +80,7 @@ def _united(site: Site, request: Request, maps: pictures.Floats) -> pictures.Flo
         raise UsageError(f"The unit is {unit!r}; give piece or word.")
     if unit == "piece":
         return np.ascontiguousarray(maps)
-    found = inputs.find(site.reader, *_place(request))
+    found = inputs.find(site.store, *_place(request))
     return inputs.merged(maps, found["data"]["starts"])
 
 
@@ -91,8 +91,8 @@ def application(
 
     Raises StoreError where there is no store.
     """
-    reader = Reader(path)
-    site = Site(reader, Questions(reader, limits))
+    store = ServedStore(path)
+    site = Site(store, Questions(store, limits))
 
     def page(function: Page) -> Callable[[Request], Response]:
         return partial(_answered, site, function)
@@ -149,8 +149,7 @@ async def _posted(
 def _answered(site: Site, function: Page, request: Request) -> Response:
     """A page, or the sentence of what kept it from being made."""
     try:
-        site.reader.check()
-        site.reader.refresh()
+        site.store.check()
         return function(site, request)
     except AttnstoreError as error:
         status, title = next(

@@ -21,9 +21,10 @@ from attnstore.errors import UsageError
 from attnstore.storage import s3
 from attnstore.storage.files import file_crc32c
 from attnstore.web import charts
+from attnstore.web.ingest_progress import IngestProgress
 from attnstore.web.labeling import Sittings
 from attnstore.web.query_jobs import Questions
-from attnstore.web.reader import Reader
+from attnstore.web.served_store import ServedStore
 
 FOLDER = Path(__file__).parent
 """Where templates and static files lie."""
@@ -32,9 +33,10 @@ FOLDER = Path(__file__).parent
 class Site:
     """A store as pages. page_token: what a page sends back with everything that writes."""
 
-    def __init__(self, reader: Reader, questions: Questions) -> None:
-        self.reader, self.questions = reader, questions
-        self.sittings = Sittings(reader.root)
+    def __init__(self, store: ServedStore, questions: Questions) -> None:
+        self.store, self.questions = store, questions
+        self.progress = IngestProgress(store.root)
+        self.sittings = Sittings(store.root)
         self.page_token = secrets.token_urlsafe(24)
         self._templates = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
@@ -58,19 +60,19 @@ class Site:
             "static": static,
             "query_with": query_with,
             "scales": scales(),
-            "root": s3.of(reader.root).name,
+            "root": s3.of(store.root).name,
             "page_token": self.page_token,
         }
 
     def close(self) -> None:
         """End everything that the site holds."""
         self.questions.close()
-        self.reader.close()
+        self.store.close()
 
     def render(self, request: Request, name: str, status: int = 200, **about: Any) -> Response:
         """A template as an answer."""
         text = self._templates.get_template(name).render(
-            behind=self.reader.behind, path=request.url.path, **about
+            behind=self.store.behind, path=request.url.path, **about
         )
         return HTMLResponse(text, status)
 

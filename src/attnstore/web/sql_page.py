@@ -28,7 +28,7 @@ def sql_page(site: Site, request: Request) -> Response:
     given = request.query_params
     name = given.get("analysis")
     text = given.get("q") or (analyses.find(name).sql if name else "")
-    runs = site.reader.ask("SELECT run FROM runs ORDER BY stored DESC, run")["run"].to_list()
+    runs = site.store.ask("SELECT run FROM runs ORDER BY stored DESC, run")["run"].to_list()
     params = {k[2:]: v for k, v in given.items() if k.startswith("p.")}
     data = {
         "start": START.format(run=(runs[0] if runs else "model/dataset").replace("'", "''")),
@@ -40,9 +40,22 @@ def sql_page(site: Site, request: Request) -> Response:
         "limits": {"seconds": site.questions.limits.seconds, "shown": SHOWN},
     }
     return site.render(
-        request, "sql.html", text=text, columns=site.reader.columns(), views=site.reader.views(),
+        request, "sql.html", text=text, columns=_columns(site), views=site.store.current.views(),
         analyses=analyses.listing(), chosen=name, data=data, limits=site.questions.limits,
     )  # fmt: skip
+
+
+def _columns(site: Site) -> dict[str, list[tuple[str, str, str]]]:
+    """Return the columns of each view: name, type, meaning."""
+    rows = site.store.ask(
+        "SELECT table_name, column_name, any_value(data_type), max(comment) "
+        "FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal "
+        "GROUP BY table_name, column_name ORDER BY table_name, min(column_index)"
+    )
+    columns: dict[str, list[tuple[str, str, str]]] = {}
+    for view, name, kind, comment in rows.iter_rows():
+        columns.setdefault(view, []).append((name, kind, comment or ""))
+    return columns
 
 
 def ask(site: Site, body: bytes) -> Response:

@@ -1,0 +1,56 @@
+"""Sessions over one store for several threads: each answers one question at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from attnstore.errors import DamageError
+from attnstore.query.session import Session
+
+
+class SessionPool:
+    """Up to `size` sessions, each opened when first needed; one thread needs one.
+
+    Args:
+        root: The folder of the store.
+        size: Questions answered at once; further ones wait.
+        settings: Settings of DuckDB for sessions opened from now on.
+    """
+
+    def __init__(self, root: Path, size: int, settings: Mapping[str, str]) -> None:
+        self._root, self._settings = root, settings
+        self._closed = 0  # how often the pool was closed
+        self._free: queue.LifoQueue[Session | None] = queue.LifoQueue()
+        for _ in range(size):
+            self._free.put(None)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """Lend a session for the length of a block, waiting for a free one.
+
+        A session that met damage is closed, so that data fixed since is opened again.
+        """
+        session, closed, damaged = self._free.get(), self._closed, False
+        try:
+            session = session or Session(self._root, settings=self._settings)
+            yield session
+        except DamageError:
+            damaged = True
+            raise
+        finally:
+            if session is not None and (damaged or closed != self._closed):
+                session.close()
+                session = None
+            self._free.put(session)
+
+    def close(self) -> None:
+        """Close free sessions now and busy ones after their answer; the pool stays usable."""
+        self._closed += 1
+        for _ in range(self._free.qsize()):
+            with contextlib.suppress(queue.Empty):
+                if (session := self._free.get_nowait()) is not None:
+                    session.close()
+                self._free.put(None)

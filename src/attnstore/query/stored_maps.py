@@ -1,0 +1,89 @@
+"""Maps of one input, read from the arrays directly: for Python and for the explorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from attnstore.errors import UnknownNameError
+from attnstore.naming import require_held, whole_number
+from attnstore.query.functions import unless_dropped
+from attnstore.storage import array_shape, arrays, index
+from attnstore.storage.arrays import RunArrays
+
+_INPUT = """
+SELECT i.cell, i.length, i.tokens, coalesce(i.texts, i.tokens) AS texts, r.precision, r.layers, r.heads, r.layout, r.max_length, r.pad_to
+FROM idx.core.inputs i JOIN idx.core.runs r USING (run_key) JOIN idx.core.blocks USING (run_key, block)
+WHERE run = $run AND example = $example
+"""
+_HEADS = "SELECT layers, heads FROM idx.core.runs WHERE run = $run"
+_MAX_OPEN = 64  # runs whose arrays stay open
+
+Floats = npt.NDArray[np.float32]
+
+
+class StoredMaps:
+    """The maps of a store by run and example.
+
+    Args:
+        root: The folder of the store.
+        ask: Answers an SQL text with parameters, from memory where it can.
+    """
+
+    def __init__(self, root: Path, ask: Callable[..., pl.DataFrame]) -> None:
+        self._root, self._ask = root, ask
+        self._open: dict[tuple[str | None, str], RunArrays] = {}
+
+    def input(self, run: str, example: int) -> dict[str, Any]:
+        """Return the place, the tokens and the array shape of a stored input.
+
+        Raises:
+            UnknownNameError: The store does not hold the run or the example.
+        """
+        rows = self._ask(_INPUT, run=run, example=whole_number("example", example))
+        if rows.is_empty():
+            raise UnknownNameError(
+                f"Run {run} holds no example {example}; "
+                f"`SELECT example FROM inputs WHERE run = '{run}'` lists those it holds."
+            )
+        return rows.row(0, named=True)
+
+    def every(self, run: str, example: int) -> Floats:
+        """Return all maps of an input, (layers, heads, L, L) float32."""
+        record = self.input(run, example)
+        with unless_dropped(self._root, run):
+            return self._arrays(run, record).example(record["cell"], record["length"])
+
+    def one(self, run: str, example: int, layer: int, head: int) -> Floats:
+        """Return the map of one head, (L, L) float32.
+
+        Raises:
+            UnknownNameError: The store does not hold the run, example, layer or head.
+        """
+        layers, heads = self._ask(_HEADS, run=run).row(0)
+        require_held(run, "layer", layer, layers)
+        require_held(run, "head", head, heads)
+        row = layers.index(layer) * len(heads) + heads.index(head)
+        record = self.input(run, example)
+        cell, length = record["cell"], record["length"]
+        with unless_dropped(self._root, run):
+            opened = self._arrays(run, record)
+            flat = opened.gather("maps", *(np.array([n]) for n in (row, cell, length * length)))
+        return flat.reshape(length, length)
+
+    def _arrays(self, run: str, record: dict[str, Any]) -> RunArrays:
+        """Open the arrays of a run, or return them if open since the index last changed."""
+        seal = index.seal_of(self._root)
+        opened = self._open.get((seal, run))
+        if opened is None:
+            opened = arrays.open_run(self._root, run, array_shape.of_record(run, record))
+            if len(self._open) >= _MAX_OPEN:
+                self._open.clear()
+            if seal is not None:
+                self._open[seal, run] = opened
+        return opened

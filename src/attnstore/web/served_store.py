@@ -1,0 +1,119 @@
+"""A store as a server uses it: many threads, an index that follows an ingestion, a folder that may be replaced."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from attnstore.errors import StoreError
+from attnstore.query import analyses
+from attnstore.storage import fragments, index, location, s3
+from attnstore.store import Store
+
+REFRESH_SECONDS = 2.0
+"""Interval at which the index catches up while pages are asked for."""
+_SESSIONS = 6
+_ANALYSES = 2  # of the sessions; analyses may read every map, and pages do not wait behind them
+
+
+class ServedStore:
+    """The store of a server. current: the store that lies in the folder now, open."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.root = location.find(path)
+        self._mutex = threading.Lock()
+        self._catching_up = threading.Lock()
+        self._analyses = threading.Semaphore(_ANALYSES)
+        self._open()
+
+    def _open(self) -> None:
+        identity = self._folder()
+        self.current = Store(self.root, _SESSIONS)
+        self._identity = identity
+        self._indexed: tuple[Any, ...] = ()
+        self._refreshed = time.monotonic()
+
+    def _folder(self) -> tuple[int, int, int]:
+        """Return what identifies the folder; always the same in a bucket, where a look costs requests."""
+        if not s3.of(self.root).near:
+            return 0, 0, 0
+        location.find(self.root)
+        mark = (self.root / location.MARK).stat()
+        return self.root.stat().st_ino, mark.st_ino, mark.st_mtime_ns
+
+    def check(self) -> None:
+        """Open the store again if its folder was replaced, and let the index catch up.
+
+        Raises:
+            StoreError: The folder is no store any more.
+        """
+        with self._mutex:
+            if self._folder() != self._identity:
+                self.current.close()
+                self._open()
+        if time.monotonic() - self._refreshed > REFRESH_SECONDS and not self._catching_up.locked():
+            threading.Thread(target=self.catch_up, daemon=True).start()
+
+    def expire(self) -> None:
+        """Let the index catch up with the next page, whenever it last did."""
+        self._refreshed = 0.0
+
+    def catch_up(self) -> None:
+        """Bring the index up to date, unless nothing has changed since it last was."""
+        with self._catching_up:
+            listing = [(f.path, f.modified) for f in fragments.listing(self.root)]
+            if (
+                self.behind is not None
+                or self.stamp is None
+                or (listing, self.stamp) != self._indexed
+            ):
+                try:
+                    self.current.catch_up()
+                except StoreError as error:
+                    self.current.behind = str(error)
+                self._indexed = listing, self.stamp
+            self._refreshed = time.monotonic()
+
+    @property
+    def behind(self) -> str | None:
+        """Why the index is not up to date, or None."""
+        return self.current.behind
+
+    @property
+    def stamp(self) -> str | None:
+        """The content of the index as its seal says; None while it is being written."""
+        return index.seal_of(self.root)
+
+    def ask(self, sql: str, /, **params: Any) -> pl.DataFrame:
+        """Answer a question of a page, once as long as the index is the same."""
+        return self.current.cached(sql, **params)
+
+    def sql(self, text: str, /, **params: Any) -> pl.DataFrame:
+        """Answer a question without the cache."""
+        return self.current.sql(text, **params)
+
+    def kept(self, text: str, /, **params: Any) -> pl.DataFrame:
+        """Answer an analysis, once as long as the index is the same; few at a time."""
+
+        def compute() -> tuple[pl.DataFrame, set[str]]:
+            with self._analyses:
+                return self.current.computed(text, params)
+
+        return self.current.answers.get(text, params, compute)
+
+    def analysis(self, name: str, /, **params: Any) -> pl.DataFrame:
+        """Return the result of a named analysis."""
+        return analyses.run(self, name, **params)
+
+    def has_analysis(self, name: str, /, **params: Any) -> bool:
+        """Return True if the result of an analysis needs no computation."""
+        analysis = analyses.find(name)
+        return self.current.answers.has(analysis.sql, analyses.arguments(analysis, params))
+
+    def close(self) -> None:
+        """End every session."""
+        self.current.close()
