@@ -8,9 +8,10 @@ from functools import partial
 
 import torch
 
-from attnstore.capture.ingestion import Ingestion, planned, store_blocks
+from attnstore.capture.ingestion import Ingestion, planned
 from attnstore.capture.runs import Run, Settings
 from attnstore.datasets import corpora
+from attnstore.job import in_process, silent
 from attnstore.models import checkpoints, loading
 from attnstore.storage import layout, location
 from benchmarks.common import MODEL, Group, Place, Row, fresh, ratio, source, timed
@@ -58,8 +59,7 @@ def race(folder: str, inputs: int, repeats: int) -> dict[str, list[float]]:
 
 def everything(ingestion: Ingestion) -> None:
     """Every block of an ingestion, and its end."""
-    store_blocks(ingestion, lambda *_: None)
-    ingestion.finish()
+    ingestion.complete(in_process, silent)
 
 
 def batches(run: Run, tokens: int = layout.BATCH_TOKENS) -> list[dict[str, torch.Tensor]]:

@@ -306,13 +306,14 @@ def test_blocks_may_be_stored_in_any_order_and_again(tmp_path: Path, bert: Path)
     """Every order gives the same bytes; a block done twice is there once."""
     texts = write_texts(tmp_path / "t.jsonl", 30, longest=60)
 
-    def backwards(ingestion: Any, progress: Any) -> None:
-        for block in [*reversed(ingestion.missing), ingestion.missing[0]]:
-            progress(ingestion, ingestion.store(block))
+    def backwards(job: Any) -> None:
+        units = job.missing()
+        for unit in [*reversed(units), units[0]]:
+            job.take(job.store(unit))
 
     tables = ("inputs", "blocks", "map_stats", "examples", "bert")  # all but times
-    for place, run_blocks in (("a", {}), ("b", {"run_blocks": backwards})):
-        ingest(tmp_path / place, bert, texts, **run_blocks)
+    for place, runner in (("a", {}), ("b", {"runner": backwards})):
+        ingest(tmp_path / place, bert, texts, **runner)
     assert contents(tmp_path / "a", tables=tables) == contents(tmp_path / "b", tables=tables)
     with attnstore.open(tmp_path / "b") as store:
         assert store.sql("SELECT count(*), count(DISTINCT example) FROM inputs").row(0) == (30, 30)

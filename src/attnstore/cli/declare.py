@@ -99,8 +99,8 @@ def refresh(file: str, wait: bool, retry: bool) -> None:
     \b
     Example: attnstore refresh
     """
-    from attnstore.cli.progress import Progress
     from attnstore.declared import refresh as making  # the write side
+    from attnstore.display.progress import Progress
 
     with Progress() as progress:
         outcome = making.refresh(file, wait=wait, retry=retry, progress=progress, say=click.echo)

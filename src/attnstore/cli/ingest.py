@@ -25,13 +25,14 @@ def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
     """
     from attnstore.capture.ingestion import foresee  # the write side, which readers do without
     from attnstore.capture.ingestion import ingest as run_ingest
-    from attnstore.cli.progress import Progress, forecast_lines, show_summary
+    from attnstore.display.progress import Progress, show
 
     if dry_run:
-        Console(highlight=False).print(forecast_lines(foresee(store, **options)), soft_wrap=True)
+        for left in foresee(store, **options):
+            click.echo(f"{left.run}: {left.sentence}")
         return
     with Progress() as progress:
-        run_ingest(store, progress=progress, finished=show_summary, **options)
+        run_ingest(store, progress=progress, finished=show, **options)
 
 
 @click.command()

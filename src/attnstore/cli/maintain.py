@@ -8,9 +8,9 @@ import click
 import polars as pl
 from rich.console import Console
 
-from attnstore.cli.progress import bar
 from attnstore.cli.reading import reading
 from attnstore.display import row_formats
+from attnstore.display.progress import bar
 from attnstore.formatting import size
 from attnstore.maintenance import orphans
 from attnstore.storage import index, location

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from attnstore.cli.progress import bar
 from attnstore.cli.reading import reading
+from attnstore.display.progress import bar
 from attnstore.formatting import size
 from attnstore.maintenance import exports
 

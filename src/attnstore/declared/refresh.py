@@ -14,14 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from attnstore import store as stores
 from attnstore.annotation import annotate
 from attnstore.capture import base_models, ingestion
-from attnstore.capture.ingestion import Progress, RunBlocks, store_blocks
 from attnstore.capture.runs import Run
 from attnstore.declared import drift as movement
 from attnstore.declared import planning, staleness
@@ -30,13 +28,11 @@ from attnstore.declared.outcome import Outcome
 from attnstore.declared.plan_parts import Pair, Plan
 from attnstore.declared.seen import Seen, signature
 from attnstore.errors import AttnstoreError, BusyError, CaptureError, ModelError
+from attnstore.job import Progress, Runner, in_process, silent
 from attnstore.paper import report
 from attnstore.query import analyses
 from attnstore.storage import fragments, location, locks, s3
 from attnstore.store import Store
-
-if TYPE_CHECKING:
-    from attnstore.experiments.patterns.classification import RunBlocks as ClassifyBlocks
 
 _log = logging.getLogger(__name__)
 
@@ -49,10 +45,8 @@ def refresh(
     *,
     wait: bool = False,
     retry: bool = False,
-    progress: Progress = lambda *_: None,
-    run_blocks: RunBlocks = store_blocks,
-    classify_blocks: ClassifyBlocks | None = None,
-    shared: bool = False,
+    runner: Runner = in_process,
+    progress: Progress = silent,
     step: Step = lambda _name, work: work(),
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
@@ -61,17 +55,15 @@ def refresh(
 
     wait: for another refresh of the store to end, and for checkpoints to settle; without it the
     one raises BusyError and the others are left for the next time. retry: also what was refused
-    before, which is otherwise left until its bytes change. run_blocks, classify_blocks:
-    store the blocks of an ingestion and of a classification, by default in this process; shared:
-    run_blocks does so in processes of its own, which load the weights. say: hears a line about each
-    thing that was made. Raises UsageError, DatasetError (the file asks for what cannot be).
+    before, which is otherwise left until its bytes change. runner: where the units of its jobs are
+    stored. say: called with a line about each thing that was made. Raises UsageError, DatasetError (the file asks for what cannot be).
     """
     declared = read(path)
     root = location.create(declared.root)
     with _alone(root, wait) as mine:
         if not mine:  # another process waits for its turn, and will see what this one would
             return Outcome()
-        work = _Refresh(declared, root, progress, run_blocks, classify_blocks, shared, step, say)
+        work = _Refresh(declared, root, runner, progress, step, say)
         plan = planning.plan(declared, retry)
         while wait and plan.settling:
             time.sleep(max(declared.settle / 4, 0.05))
@@ -102,14 +94,11 @@ class _Refresh:
     """One refresh of a store; its methods are its steps, in order."""
 
     def __init__(
-        self, declared: Declaration, root: Path, progress: Progress, run_blocks: RunBlocks,
-        classify_blocks: ClassifyBlocks | None, shared: bool, step: Step,
+        self, declared: Declaration, root: Path, runner: Runner, progress: Progress, step: Step,
         say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.declared, self.root = declared, root
-        self._progress, self._run_blocks, self._step = progress, run_blocks, step
-        self._classify_blocks, self._shared = classify_blocks, shared
-        self._hears = say
+        self._runner, self._progress, self._step, self._hears = runner, progress, step, say
         self.outcome = Outcome()
 
     def _say(self, line: str) -> None:
@@ -161,12 +150,8 @@ class _Refresh:
                 self.root, checkpoint, pair.dataset, pair.settings, self.declared.device
             ) as work:
                 run = work.run
-                if work.missing and not self._shared:
-                    _ = work.worker  # loads the weights
-                    _refuse_changed(pair)
-                self._progress(work, None)
-                self._run_blocks(work, self._progress)
-                summary = work.finish()
+                work.loaded = lambda: _refuse_changed(pair)
+                summary = work.complete(self._runner, self._progress)
         except (ModelError, CaptureError) as error:
             if run is not None and not fragments.listing(self.root, "blocks", run.run):
                 _forget(self.root, run, models)
@@ -221,7 +206,7 @@ class _Refresh:
 
                 summary = classification.classify(
                     self.root, run.run, network=self.declared.network,
-                    run_blocks=self._classify_blocks or classification.store_blocks,
+                    runner=self._runner, progress=self._progress,
                 )  # fmt: skip
                 self.outcome.classified.append(item.name)
                 self._say(f"{item.name}: {summary.stored:,} of {summary.maps:,} maps classified")

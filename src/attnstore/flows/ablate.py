@@ -19,7 +19,7 @@ from prefect.utilities.annotations import quote
 
 from attnstore.cli.command import Command
 from attnstore.cli.options import scored_options, store_option
-from attnstore.cli.progress import bar
+from attnstore.display.progress import bar
 from attnstore.experiments.ablation import ablations
 from attnstore.experiments.ablation.ablations import Ablation, Summary
 from attnstore.flows import only_sentences

@@ -19,7 +19,7 @@ from attnstore.annotation import registry
 from attnstore.annotation.annotate import Summary
 from attnstore.cli.command import Command
 from attnstore.cli.options import store_option
-from attnstore.cli.progress import bar
+from attnstore.display.progress import bar
 from attnstore.flows import only_sentences
 
 

@@ -18,7 +18,7 @@ from prefect.utilities.annotations import quote
 
 from attnstore.cli.command import Command
 from attnstore.cli.options import store_option
-from attnstore.cli.progress import bar
+from attnstore.display.progress import bar
 from attnstore.experiments.finetuning import finetuning, recipes
 from attnstore.experiments.finetuning.finetuning import Summary, Training
 from attnstore.experiments.finetuning.recipes import INITS

@@ -17,7 +17,7 @@ from prefect.utilities.annotations import quote
 
 from attnstore.cli.command import Command
 from attnstore.cli.options import scored_options, store_option
-from attnstore.cli.progress import bar
+from attnstore.display.progress import bar
 from attnstore.experiments.ablation import pruning
 from attnstore.experiments.ablation.ablations import Progress
 from attnstore.experiments.ablation.pruning import Pruning, Summary

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from prefect import flow, get_run_logger, task
@@ -27,20 +26,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from attnstore.capture.ingestion import AT_ONCE
+from attnstore.capture.ingestion import Ingestion
 from attnstore.cli.command import Command
 from attnstore.cli.declare import DECLARED, tell
-from attnstore.cli.progress import Progress
 from attnstore.declared import config
 from attnstore.declared import refresh as making
 from attnstore.declared.outcome import Outcome
+from attnstore.display.progress import Progress
 from attnstore.errors import BusyError, UsageError
-from attnstore.flows import only_sentences, require_server, runners
-from attnstore.flows.ingest import as_shared_tasks, as_tasks
-
-if TYPE_CHECKING:
-    from attnstore.experiments.patterns.classification import Classification
-    from attnstore.experiments.patterns.classification import Progress as Classified
+from attnstore.flows import only_sentences, require_server, runners, tasks
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -55,21 +49,13 @@ def run_step(name: str, work: Callable[[], object]) -> object:
     return work()
 
 
-def _classify_as_tasks(classification: Classification, progress: Classified) -> None:
-    from attnstore.flows.classify import (
-        as_tasks,  # imports torch, which few refreshes need for this
-    )
-
-    as_tasks(classification, progress)
-
-
 def _as_task(name: str, work: Callable[[], object]) -> object:
     return run_step(name, quote(work))
 
 
 @flow(
     name="refresh", persist_result=False,
-    task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(max_workers=Ingestion.at_once),  # type: ignore[arg-type]
 )  # fmt: skip
 def refresh(file: str = DECLARED, shared: bool = False, retry: bool = False) -> Outcome:
     """Make a store what a file says; the drift of heads becomes an artifact and lines of the log.
@@ -81,8 +67,8 @@ def refresh(file: str = DECLARED, shared: bool = False, retry: bool = False) -> 
     with Progress() as progress:
         try:
             outcome = making.refresh(
-                file, retry=retry, progress=progress, run_blocks=as_shared_tasks if shared else as_tasks,
-                classify_blocks=_classify_as_tasks, shared=shared, step=_as_task,
+                file, retry=retry, runner=tasks.on_workers if shared else tasks.here,
+                progress=progress, step=_as_task,
                 say=lambda line: (logger.warning if "ALERT" in line else logger.info)(line),
             )  # fmt: skip
         except BusyError as error:

@@ -18,7 +18,7 @@ from prefect.utilities.annotations import quote
 from attnstore import store as stores
 from attnstore.cli.command import Command
 from attnstore.cli.options import store_option
-from attnstore.cli.progress import bar
+from attnstore.display.progress import bar
 from attnstore.flows import only_sentences
 from attnstore.paper import gallery
 from attnstore.paper import report as reports

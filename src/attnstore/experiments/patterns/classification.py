@@ -4,31 +4,30 @@
 
 What is stored is not classified again; another network's classes take the place of all that are
 there, so the patterns of a run are always of one network. Training is left to `training`,
-labels to `labels`; `flows.classify` does the same with one Prefect task per block.
+labels to `labels`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
 
+from attnstore import job
 from attnstore.capture.runs import Run
-from attnstore.errors import BusyError, UnknownNameError, UsageError
+from attnstore.errors import UnknownNameError, UsageError
 from attnstore.experiments.patterns import stored_classes
 from attnstore.experiments.patterns.network import Network, load
+from attnstore.job import Job, Progress, Report, Runner, Share, Unit, in_process, silent
 from attnstore.naming import CLASSES, near
-from attnstore.storage import arrays, fragments, index, layout, location, locks
+from attnstore.storage import arrays, fragments, layout, location, s3
 from attnstore.storage.arrays import Floats
 
 COLUMNS = tuple(name.replace("+", "_") for name in CLASSES)
@@ -52,50 +51,64 @@ class Summary:
     network: str
     seconds: float
 
+    def lines(self) -> list[str]:
+        """Return one line."""
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
+        return [
+            f"{self.run}: {self.maps:,} maps ({shares}), {self.stored:,} of them classified now "
+            f"in {self.seconds:.1f} s by network {self.network}"
+        ]
 
-class Classification:
-    """One run being classified; made by `planned`, which holds the run's lock."""
+
+class Classification(Job[Report, Summary]):
+    """One run being classified; made by `planned`. Its units are committed blocks."""
+
+    kind, noun, history = "classify", "maps", "classifications"
 
     def __init__(self, run: Run, network: Network) -> None:
+        super().__init__(run.root, run.run, lock=run.run, subject=f"Run {run.run}")
         self.run, self.network = run, network
         self.n_heads: int = len(run.record["layers"]) * len(run.record["heads"])
-        self._started = datetime.now(UTC).replace(tzinfo=None)
-        self._began = time.perf_counter()
-        self._stored: dict[str, int] = {}  # maps by part
 
-    def remove_others(self) -> None:
-        """Drop what another network said, as one run's patterns are of one network, and damaged
-        records of earlier classifications."""
-        fragments.remove_damaged(self.run.root, "classifications", self.run.run)
+    def look(self) -> None:
+        """See what is missing, and drop what another network said."""
+        # It may have been dropped since it was planned, and another run have its name.
+        self.run = _find(self.root, self.title)
         for fragment in stored_classes.stored(self.run):
             if stored_classes.network_of(fragment) != self.network.fingerprint:
-                fragments.discard(self.run.root, fragment)
+                fragments.discard(self.root, fragment)
+        super().look()
 
-    @cached_property
-    def missing(self) -> list[int]:
-        """Committed blocks without whole patterns of this network."""
-        held = stored_classes.blocks(self.run, self.network.fingerprint)
-        committed = fragments.listing(self.run.root, "blocks", self.run.run)
-        return sorted({int(f.part) for f in committed} - held)
-
-    @property
-    def maps_left(self) -> int:
-        """Maps in the missing blocks."""
-        blocks = [self.run.blocks[b] for b in self.missing]
-        return self.n_heads * int(sum(rows.stop - rows.start for rows in blocks))
+    def lacking(self) -> list[Unit]:
+        """Return the committed blocks without whole patterns of this network."""
+        classified = stored_classes.blocks(self.run, self.network.fingerprint)
+        committed = fragments.listing(self.root, "blocks", self.title)
+        missing = sorted({int(f.part) for f in committed} - classified)
+        maps = {b: self.n_heads * (s.stop - s.start) for b, s in enumerate(self.run.blocks)}
+        return [Unit(f"block {block}", block, maps[block], maps[block]) for block in missing]
 
     @cached_property
     def _arrays(self) -> arrays.RunArrays:
-        return arrays.open_run(self.run.root, self.run.run, self.run.shape)
+        return arrays.open_run(self.root, self.title, self.run.shape)
 
-    def store(self, block: int) -> int:
-        """Classify and commit one block; returns how many maps. Raises DamageError, StoreError."""
-        rows = self.run.plan[self.run.blocks[block]]
-        found = self._table(rows, self._probabilities(rows))
-        part = stored_classes.part(block, self.network.fingerprint)
-        fragments.write(self.run.root, "patterns", self.run.run, part, found)
-        self._stored[part] = len(found)
-        return len(found)
+    def store(self, unit: Unit) -> Report:
+        """Classify and commit one block. Raises DamageError, StoreError."""
+        rows = self.run.plan[self.run.blocks[unit.number]]
+        classes = self._table(rows, self._probabilities(rows))
+        part = stored_classes.part(unit.number, self.network.fingerprint)
+        fragments.write(self.root, "patterns", self.title, part, classes)
+        return Report(unit, 0)
+
+    def stored(self, unit: Unit) -> Report | None:
+        """Return the report of a block that has whole patterns of this network."""
+        blocks = stored_classes.blocks(self.run, self.network.fingerprint)
+        return Report(unit, 0) if unit.number in blocks else None
+
+    def share(self) -> Share:
+        """Return what another process needs to classify blocks of it."""
+        name, network = s3.of(self.root).name, self.network.fingerprint
+        arguments = (name, self.title, self.network)
+        return Share(f"{self.run.record['identity']}.{network}", elsewhere, arguments)
 
     def _probabilities(self, rows: pl.DataFrame) -> Floats:
         """(layers x heads, inputs, classes) float32 of the inputs of one block."""
@@ -129,30 +142,22 @@ class Classification:
         }
         return pl.DataFrame(keys | {name: flat[:, i] for i, name in enumerate(COLUMNS)})
 
-    def finish(self) -> Summary:
-        """Record how it went, and count what the run holds; the index catches up unless a reader
-        holds it."""
-        root, seconds = self.run.root, time.perf_counter() - self._began
-        stored = sum(self._stored.values())
-        if stored:
-            part = f"{self._started:%Y%m%dT%H%M%S%f}"
-            fragments.write(root, "classifications", self.run.run, part, self._row(stored, seconds))
-        with contextlib.suppress(BusyError):  # it catches up when a store is next opened
-            index.catch_up(root)
-        found = [fragments.read(root, f)["class"] for f in stored_classes.stored(self.run)]
-        classes = pl.concat(found) if found else pl.Series([], dtype=pl.String)
-        shares = {c: int((classes == c).sum()) / max(len(classes), 1) for c in CLASSES}
-        name = self.network.fingerprint
-        return Summary(self.run.run, len(classes), stored, shares, name, seconds)
-
-    def _row(self, stored: int, seconds: float) -> pl.DataFrame:
-        mine = [f for f in stored_classes.stored(self.run) if f.part in self._stored]
-        row = {
-            "run_key": self.run.key, "started": self._started, "host": platform.node(),
-            "network": self.network.fingerprint, "maps": stored, "bytes": sum(f.bytes for f in mine),
-            "seconds": seconds,
+    def row(self) -> dict[str, Any]:
+        """Return what `classifications` keeps."""
+        blocks = {report.unit.number for report in self.reports}
+        new = [f for f in stored_classes.stored(self.run) if stored_classes.block(f) in blocks]
+        return {
+            "run_key": self.run.key, "network": self.network.fingerprint, "maps": self.n_stored,
+            "bytes": sum(f.bytes for f in new),
         }  # fmt: skip
-        return pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
+
+    def summary(self, seconds: float) -> Summary:
+        """Count what the run holds."""
+        frames = [fragments.read(self.root, f)["class"] for f in stored_classes.stored(self.run)]
+        classes = pl.concat(frames) if frames else pl.Series([], dtype=pl.String)
+        shares = {c: int((classes == c).sum()) / max(len(classes), 1) for c in CLASSES}
+        network = self.network.fingerprint
+        return Summary(self.title, len(classes), self.n_stored, shares, network, seconds)
 
 
 def _batches(
@@ -170,21 +175,18 @@ def _batches(
         at += n * size**2
 
 
-@contextlib.contextmanager
-def planned(
-    path: str | Path, run: str, network: str | Path | None = None
-) -> Iterator[Classification]:
-    """Find a run and a network, and hold the run against ingestion, dropping and a second one.
+def planned(path: str | Path, run: str, network: str | Path | None = None) -> Classification:
+    """Find a run and a network.
 
     Raises UnknownNameError (no such run), UsageError (it holds no maps yet, or the file is no
-    network), BusyError.
+    network).
     """
-    root = location.find(path)
-    _find(root, run)
-    loaded = load(network)
-    with locks.hold(location.run_lock(root, run), what=f"Run {run}"):
-        # Looked at again: it may have been dropped meanwhile, and another run have its name.
-        yield Classification(_find(root, run), loaded)
+    return Classification(_find(location.find(path), run), load(network))
+
+
+def elsewhere(place: str, run: str, network: Network) -> Classification:
+    """Make a classification in another process, of a run whose lock is held."""
+    return Classification(_find(location.locate(place), run), network)
 
 
 def _find(root: Path, run: str) -> Run:
@@ -198,34 +200,18 @@ def _find(root: Path, run: str) -> Run:
     return Run(root, run, fragments.read(root, records[run]).row(0, named=True))
 
 
-Progress = Callable[[int, int], None]
-"""Called with the number of maps that are done, and of those to do."""
-RunBlocks = Callable[[Classification, Progress], None]
-"""Stores the missing blocks of a classification, telling progress after each."""
-
-
-def store_blocks(classification: Classification, progress: Progress) -> None:
-    """In this process, one block after the other."""
-    done, total = 0, classification.maps_left
-    for block in classification.missing:
-        done += classification.store(block)
-        progress(done, total)
-
-
 def classify(
     path: str | Path,
     run: str,
-    progress: Progress | None = None,
     *,
     network: str | Path | None = None,
-    run_blocks: RunBlocks = store_blocks,
+    runner: Runner = in_process,
+    progress: Progress = silent,
 ) -> Summary:
-    """Store the class and the probabilities of every map of a run; by default without Prefect.
+    """Store the class and the probabilities of every map of a run.
 
     network: a file that `training` wrote, otherwise the network that ships with the package.
-    Kovaleva et al. 2019, section 4.1. Raises what `planned` and `Classification.store` raise.
+    Kovaleva et al. 2019, section 4.1. Raises what `planned` and `Classification.store` raise, and
+    BusyError where another process ingests, drops or classifies the run.
     """
-    with planned(path, run, network) as classification:
-        classification.remove_others()
-        run_blocks(classification, progress or (lambda *_: None))
-        return classification.finish()
+    return job.run(planned(path, run, network), runner, progress)

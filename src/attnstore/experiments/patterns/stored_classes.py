@@ -61,6 +61,11 @@ def network_of(fragment: fragments.Fragment) -> str:
     return fragment.part.rpartition(".")[2]
 
 
+def block(fragment: fragments.Fragment) -> int:
+    """Return the block whose classes a fragment of `patterns` holds."""
+    return int(fragment.part.partition(".")[0])
+
+
 def stored(run: Run) -> list[fragments.Fragment]:
     """A run's fragments of `patterns`, by whatever network."""
     return fragments.listing(run.root, "patterns", run.run)
@@ -70,4 +75,4 @@ def blocks(run: Run, network: str) -> set[int]:
     """The blocks of a run that have whole patterns of a network, given its fingerprint."""
     mine = [f for f in stored(run) if network_of(f) == network]
     fragments.fetch(run.root, mine)
-    return {int(f.part.partition(".")[0]) for f in mine if fragments.whole(run.root, f)}
+    return {block(f) for f in mine if fragments.whole(run.root, f)}

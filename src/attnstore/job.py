@@ -1,0 +1,317 @@
+"""One kernel for jobs: work over a store that may stop at any moment and continues where it stopped.
+
+    with job:                                   # holds its lock, sees what the store lacks
+        summary = job.complete(runner, progress)
+
+A job is cut into units. Each is committed whole or not at all, its commit mark last, so a kill costs
+one unit and asking again computes only what is missing. A runner decides where units are stored:
+`in_process` here, `flows.tasks` as Prefect tasks and on workers of Dask or Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+import polars as pl
+
+from attnstore.errors import BusyError
+from attnstore.storage import fragments, index, locks
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is committed whole or not at all.
+
+    name: of its job alone, as people read it; number: by which the job knows it; items: how many of
+    the job's noun it holds; size: its cost, in any measure that the units of a job share.
+    """
+
+    name: str
+    number: int
+    items: int
+    size: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """A unit that was stored. bytes: on disk, 0 where nobody counts them."""
+
+    unit: Unit
+    bytes: int
+
+
+class Summary(Protocol):
+    """How a job went and what the store holds of it now."""
+
+    def lines(self) -> list[str]:
+        """Describe it to people; of several lines the first is a title."""
+
+
+R = TypeVar("R", bound=Report)
+S = TypeVar("S", bound=Summary)
+
+
+@dataclass
+class Advance:
+    """How far a job is. Size, not the number of items, tells the time that is left.
+
+    total, size: items and size to do; items, done: those of stored units; ahead: items and size that
+    are computed and not stored yet; began, last: seconds of the beginning and of the last change.
+    """
+
+    total: int
+    size: float
+    began: float
+    items: int = 0
+    done: float = 0.0
+    bytes: int = 0
+    last: float = 0.0
+    ahead: tuple[int, float] = (0, 0.0)
+
+    @property
+    def computed(self) -> tuple[int, float]:
+        """Items and size that are computed, stored or not."""
+        return self.items + self.ahead[0], self.done + self.ahead[1]
+
+    def move(self, items: int, size: float, now: float) -> None:
+        """Count what was computed of a unit by `now`."""
+        self.ahead = (self.ahead[0] + items, self.ahead[1] + size)
+        self.last = now
+
+    def add(self, report: Report, now: float) -> None:
+        """Count a unit that was stored at `now`."""
+        unit = report.unit
+        self.items += unit.items
+        self.done += unit.size
+        self.bytes += report.bytes
+        self.ahead = (max(self.ahead[0] - unit.items, 0), max(self.ahead[1] - unit.size, 0.0))
+        self.last = now
+
+    def left(self, now: float) -> float | None:
+        """Seconds left, None before anything was computed."""
+        done = self.computed[1]
+        if not done:
+            return None
+        whole = (self.last - self.began) * self.size / done
+        return max(self.began + whole - now, 0.0)
+
+
+class Job(ABC, Generic[R, S]):
+    """One resumable piece of work over a store, locked against a second process while it is entered.
+
+    A subclass says what is missing, how a unit is stored and how it ended.
+    """
+
+    kind: ClassVar[str]
+    """The verb: ingest, annotate, classify, …"""
+    noun: ClassVar[str]
+    """What its items are: examples, maps, …"""
+    at_once: ClassVar[int] = 1
+    """Units in work at the same time in one process."""
+    in_turn: ClassVar[bool] = False
+    """True if the next units are known only once the last ones are stored."""
+    history: ClassVar[str | None] = None
+    """The table that keeps a row about each time that it stored something, owned by its title."""
+
+    def __init__(self, root: Path, title: str, lock: str, subject: str) -> None:
+        """Name a job; nothing is looked at yet.
+
+        Args:
+            root: Its store.
+            title: What people call it, as `minilm/sample`.
+            lock: Name of its lock.
+            subject: Beginning of the sentence that refuses a second process, as `Run minilm/sample`.
+        """
+        self.root, self.title = root, title
+        self._lock, self._subject = lock, subject
+        self._entered = contextlib.ExitStack()
+        self._started = datetime.now(UTC).replace(tzinfo=None)
+        self._began = time.perf_counter()
+        self._missing: dict[str, Unit] = {}
+        self.reports: list[R] = []
+        self._progress: Progress = silent
+        self.advance = Advance(0, 0.0, time.monotonic())
+
+    # What a subclass says
+
+    @abstractmethod
+    def lacking(self) -> Sequence[Unit]:
+        """Return the units that the store lacks now, or holds damaged; of a job in turn, the next."""
+
+    @abstractmethod
+    def store(self, unit: Unit) -> R:
+        """Compute and commit one unit in this process, the commit mark last."""
+
+    @abstractmethod
+    def summary(self, seconds: float) -> S:
+        """Describe how it went, `seconds` after planning, and what the store holds now."""
+
+    def share(self) -> Share | None:
+        """Return what another process needs to store units, or None if only this one can."""
+        return None
+
+    def stored(self, unit: Unit) -> R | None:
+        """Return the report of a unit that is committed and whole, None for any other."""
+        return None
+
+    def row(self) -> dict[str, Any]:
+        """Return what `history` keeps about this time, beside its beginning, host and seconds."""
+        raise NotImplementedError
+
+    def outlook(self) -> str | None:
+        """Describe what is left to do, None where the progress says enough."""
+        return None
+
+    # What the kernel does
+
+    def hold(self, entered: contextlib.ExitStack) -> None:
+        """Take the lock, then look what the store lacks. Raises BusyError."""
+        lock = locks.path_of(self.root, self._lock)
+        entered.enter_context(locks.hold(lock, what=self._subject))
+        if self.history is not None:
+            fragments.remove_damaged(self.root, self.history, self.title)
+        self.look()
+
+    def __enter__(self) -> Self:
+        """Hold it against a second process. Raises BusyError."""
+        with contextlib.ExitStack() as entered:
+            self.hold(entered)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release it."""
+        self._entered.close()
+
+    def look(self) -> None:
+        """See what the store lacks."""
+        taken = {report.unit.name for report in self.reports}
+        units = [unit for unit in self.lacking() if unit.name not in taken]
+        self._missing = {unit.name: unit for unit in units}
+        self.advance.total += sum(unit.items for unit in units)
+        self.advance.size += sum(unit.size for unit in units)
+
+    @property
+    def n_stored(self) -> int:
+        """Items that were stored now."""
+        return sum(report.unit.items for report in self.reports)
+
+    def missing(self) -> list[Unit]:
+        """Return the units left to store, in any order; of a job in turn, ask again after them."""
+        return list(self._missing.values())
+
+    def take(self, report: R) -> None:
+        """Count a unit that was stored, here or by a `Share`."""
+        self._missing.pop(report.unit.name, None)
+        self.reports.append(report)
+        self.advance.add(report, time.monotonic())
+        if self.in_turn and not self._missing:
+            self.look()
+        self._progress(self)
+
+    def move(self, items: int, size: float) -> None:
+        """Report that a part of a unit is computed."""
+        self.advance.move(items, size, time.monotonic())
+        self._progress(self)
+
+    def complete(self, runner: Runner, progress: Progress) -> S:
+        """Store what is missing of an entered job, and finish it."""
+        self._progress = progress
+        self.advance.began = time.monotonic()
+        progress(self)
+        runner(self)
+        return self.finish()
+
+    def finish(self) -> S:
+        """Record how it went; the index catches up unless a reader holds it."""
+        seconds = time.perf_counter() - self._began
+        if self.history is not None and self.reports:
+            row = {
+                **self.row(), "started": self._started, "host": platform.node(), "seconds": seconds
+            }  # fmt: skip
+            frame = pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
+            part = f"{self._started:%Y%m%dT%H%M%S%f}"
+            fragments.write(self.root, self.history, self.title, part, frame)
+        with contextlib.suppress(BusyError):  # it catches up when the store is next opened
+            index.catch_up(self.root)
+        return self.summary(seconds)
+
+
+Progress = Callable[[Job[Any, Any]], None]
+"""Called when a job begins, as a unit goes and after each unit; `job.advance` says how far it is."""
+Runner = Callable[[Job[Any, Any]], None]
+"""Stores what is missing of a job: `take` after each `store`, until nothing is missing."""
+
+
+def silent(_job: Job[Any, Any]) -> None:
+    """Show no progress."""
+
+
+def in_process(job: Job[Any, Any]) -> None:
+    """Store what is missing here, `job.at_once` units at a time."""
+    while units := job.missing():
+        if job.at_once == 1:
+            for unit in units:
+                job.take(job.store(unit))
+        else:
+            _side_by_side(job, units)
+
+
+def _side_by_side(job: Job[Any, Any], units: Sequence[Unit]) -> None:
+    with ThreadPoolExecutor(job.at_once) as pool:
+        pending = [pool.submit(job.store, unit) for unit in units]
+        try:
+            for future in pending:
+                job.take(future.result())
+        except BaseException:
+            for future in pending:
+                future.cancel()
+            raise
+
+
+def run(job: Job[Any, S], runner: Runner = in_process, progress: Progress = silent) -> S:
+    """Hold a job, store what the store lacks of it, and finish it. Raises BusyError."""
+    with job:
+        return job.complete(runner, progress)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The units of a job for another process, which sees the same store and files.
+
+    identity: of everything that decides its units; make, arguments: make the job there, and go
+    through a pipe. Whoever hands it out holds the job until every unit has come back.
+    """
+
+    identity: str
+    make: Callable[..., Job[Any, Any]]
+    arguments: tuple[Any, ...]
+
+    def store(self, unit: Unit) -> Report:
+        """Compute and commit one unit; a process makes the job once for all its units.
+
+        A unit that is committed and whole is not computed again: a cluster asks anew for what a
+        worker had done when it was lost.
+        """
+        with _sharing:
+            if self.identity not in _shared:
+                _shared.clear()
+                _shared[self.identity] = self.make(*self.arguments)
+            job = _shared[self.identity]
+        report: Report = job.stored(unit) or job.store(unit)
+        return report
+
+
+_shared: dict[str, Job[Any, Any]] = {}
+"""By identity, the job whose units this process stores."""
+_sharing = threading.Lock()
