@@ -121,6 +121,14 @@ def test_every_annotator_has_one_file_and_accepts_its_own_forms() -> None:
             assert form in registry.forms()
 
 
+def test_the_page_lists_every_form() -> None:
+    """docs/annotation.md names each form that `--with` takes."""
+    page = (Path(__file__).parents[2] / "docs" / "annotation.md").read_text("utf-8")
+    assert not [
+        form for kind in registry.kinds().values() for form in kind.forms if f"`{form}`" not in page
+    ]
+
+
 def test_an_annotator_of_a_package_writes_spans_and_links(store: Path, package: None) -> None:
     """An entry point may name a class; its rows are aligned with tokens like any other's."""
     summary = annotate(store, "x", "numbers")

@@ -18,12 +18,12 @@ SELECT dataset, example, source, span, segment, "start", "end", kind, label FROM
 COMMENT ON VIEW spans IS 'One row per label of an annotated stretch of text.';
 COMMENT ON COLUMN spans.dataset IS 'Dataset';
 COMMENT ON COLUMN spans.example IS 'Row number in the source split, from 0';
-COMMENT ON COLUMN spans.source IS 'What annotated it: spacy:<pipeline>, conllu, gap, framenet or negation';
+COMMENT ON COLUMN spans.source IS 'Annotator, as `annotate --with` names it, or the name given to rows of a file';
 COMMENT ON COLUMN spans.span IS 'Number of the stretch within the example and source, from 0; a word''s tag and dep share it';
 COMMENT ON COLUMN spans.segment IS '0 for the first text, 1 for the second';
 COMMENT ON COLUMN spans."start" IS 'First character in the text of its segment';
 COMMENT ON COLUMN spans."end" IS 'Character after its last one';
-COMMENT ON COLUMN spans.kind IS 'tag (Penn part of speech), upos (universal part of speech, where Penn''s is missing), xpos (a treebank''s own), dep, negation, frame_target, frame_element or mention';
+COMMENT ON COLUMN spans.kind IS 'tag (Penn part of speech), upos (universal part of speech, where Penn''s is missing), xpos (a treebank''s own), dep, negation, frame_target, frame_element, mention, or any of your own';
 COMMENT ON COLUMN spans.label IS 'The tag; the relation to the head as the source calls it; the word; the frame; the frame element; the name or pronoun';
 
 CREATE VIEW links AS
@@ -32,8 +32,8 @@ FROM core.links l SEMI JOIN (SELECT DISTINCT dataset, source FROM core.spans) US
 COMMENT ON VIEW links IS 'One row per link between two spans of an example.';
 COMMENT ON COLUMN links.dataset IS 'Dataset';
 COMMENT ON COLUMN links.example IS 'Row number in the source split, from 0';
-COMMENT ON COLUMN links.source IS 'What annotated it, as in spans';
-COMMENT ON COLUMN links.kind IS 'dep (from a word to its head), frame (from element to target) or coreference (from pronoun to antecedent)';
+COMMENT ON COLUMN links.source IS 'Annotator, as in spans';
+COMMENT ON COLUMN links.kind IS 'dep (from a word to its head), frame (from element to target), coreference (from pronoun to antecedent), or any of your own';
 COMMENT ON COLUMN links.label IS 'The relation; Frame/Element';
 COMMENT ON COLUMN links.from_span IS 'Span that it goes from';
 COMMENT ON COLUMN links.to_span IS 'Span that it goes to';
@@ -117,7 +117,7 @@ COMMENT ON COLUMN token_features.run IS 'Run';
 COMMENT ON COLUMN token_features.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN token_features.position IS 'Position in the input, from 0';
 COMMENT ON COLUMN token_features.feature IS 'noun, verb, pronoun, subject, object, negation, cls, sep or punctuation';
-COMMENT ON COLUMN token_features.source IS 'What annotated it, as in spans; tokens for cls, sep and punctuation';
+COMMENT ON COLUMN token_features.source IS 'Annotator, as in spans; tokens for cls, sep and punctuation';
 
 CREATE VIEW span_tokens AS
 SELECT r.run, p.example, s.source, p.span, p.positions
@@ -128,7 +128,7 @@ JOIN (SELECT DISTINCT fragment, source FROM core.spans) s ON s.fragment = p.span
 COMMENT ON VIEW span_tokens IS 'One row per run and span that has tokens in it: which tokens share characters with the span.';
 COMMENT ON COLUMN span_tokens.run IS 'Run';
 COMMENT ON COLUMN span_tokens.example IS 'Row number in the source split, from 0';
-COMMENT ON COLUMN span_tokens.source IS 'What annotated it, as in spans';
+COMMENT ON COLUMN span_tokens.source IS 'Annotator, as in spans';
 COMMENT ON COLUMN span_tokens.span IS 'Number of the span within the example and source';
 COMMENT ON COLUMN span_tokens.positions IS 'Positions of its tokens in the input, from 0, ascending';
 
@@ -141,8 +141,8 @@ JOIN span_tokens t ON t.run = r.run AND t.example = l.example AND t.source = l.s
 COMMENT ON VIEW link_tokens IS 'One row per run and link whose two ends both have tokens in the run.';
 COMMENT ON COLUMN link_tokens.run IS 'Run';
 COMMENT ON COLUMN link_tokens.example IS 'Row number in the source split, from 0';
-COMMENT ON COLUMN link_tokens.source IS 'What annotated it, as in spans';
-COMMENT ON COLUMN link_tokens.kind IS 'dep, frame or coreference, as in links';
+COMMENT ON COLUMN link_tokens.source IS 'Annotator, as in spans';
+COMMENT ON COLUMN link_tokens.kind IS 'Kind of the link, as in links';
 COMMENT ON COLUMN link_tokens.label IS 'The relation; Frame/Element';
 COMMENT ON COLUMN link_tokens.from_positions IS 'Positions of the tokens of its first end, ascending';
 COMMENT ON COLUMN link_tokens.to_positions IS 'Positions of the tokens of its second end, ascending';

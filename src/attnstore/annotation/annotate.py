@@ -15,6 +15,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -63,7 +64,7 @@ class Request:
         source = self.annotator.source
         lock = locks.path_of(self.root, f"annotate--{self.dataset}--{slug(source)}")
         with locks.hold(lock, what=f"The annotation of {self.dataset} by {source}"):
-            held = _held(self.root, self.dataset, f"{slug(source)}.{self.identity}")
+            held = self.stored()
             spans, links = held or self._commit(progress)
         with contextlib.suppress(BusyError):  # it catches up when the store is next opened
             index.catch_up(self.root)
@@ -71,6 +72,10 @@ class Request:
             self.dataset, source, int(self.texts["used"].sum()), len(spans), len(links),
             held is None, time.perf_counter() - began,
         )  # fmt: skip
+
+    def stored(self) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """The rows of `spans` and `links` if the store has this annotation whole."""
+        return _held(self.root, self.dataset, f"{slug(self.annotator.source)}.{self.identity}")
 
     def _commit(self, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Annotate, and put the result in the place of the source's older one, never half of it.
@@ -90,12 +95,42 @@ class Request:
         return spans, links
 
 
+class _LinksRequest(Request):
+    """Links for stored spans: they take the place of that annotation's links."""
+
+    @cached_property
+    def _links(self) -> pl.DataFrame:
+        """The rows of `links`. Raises UnknownNameError where the store has no spans of the source."""
+        annotation = self.annotator.annotate(self.texts, lambda *_: None)
+        _, links = annotation.tables(self.dataset, self.annotator.source)
+        return links.join(self.texts.filter("used"), on="example", how="semi")
+
+    @property
+    def _part(self) -> str:
+        parts = [f.part for f in fragments.listing(self.root, "spans", self.dataset)]
+        source = slug(self.annotator.source)
+        return next(part for part in parts if part.rpartition(".")[0] == source)
+
+    def stored(self) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """The links if the store has just these."""
+        links = self._links
+        held = _held(self.root, self.dataset, self._part)
+        return (links.clear(), links) if held is not None and held[1].equals(links) else None
+
+    def _commit(self, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]:
+        links = self._links
+        fragments.write(self.root, "links", self.dataset, self._part, links)
+        progress(len(self.texts), len(self.texts))
+        return links.clear(), links
+
+
 def request(path: str | Path, dataset: str, with_: str, as_published: bool = False) -> Request:
     """Find the dataset and what to annotate it with; see `annotate`. Annotates nothing yet."""
     root = location.find(path)
     record, texts = _dataset(root, dataset)
     annotator = registry.make(with_, _context(root, record, as_published))
-    return Request(root, dataset, annotator, texts, _identity(annotator, record, texts))
+    kind = _LinksRequest if registry.check(with_, as_published).links_only else Request
+    return kind(root, dataset, annotator, texts, _identity(annotator, record, texts))
 
 
 def annotate(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pkgutil
 from functools import cache, partial
 from importlib import import_module, metadata
+from pathlib import Path
 
 from attnstore.annotation import annotators, package_annotator
 from attnstore.annotation.annotators.interface import Annotator, Context, Kind
@@ -53,6 +54,15 @@ def check(with_: str, as_published: bool = False) -> Kind:
     return kind
 
 
+def located(with_: str, folder: Path) -> str:
+    """The same text with an absolute path, where it names a file relative to a folder."""
+    name, _, argument = with_.partition(":")
+    kind = kinds().get(name)
+    if kind is None or not argument or not any(":F" in form for form in kind.forms):
+        return with_
+    return f"{name}:{folder / Path(argument).expanduser()}"
+
+
 def make(with_: str, context: Context) -> Annotator:
     """Build the annotator that a text like `spacy:en_core_web_sm` names.
 
@@ -61,7 +71,19 @@ def make(with_: str, context: Context) -> Annotator:
         DatasetError, ModelError: the files or the model that it needs are not there.
     """
     kind = check(with_, context.as_published)
-    return kind.make(with_.partition(":")[2], context)
+    annotator = kind.make(with_.partition(":")[2], context)
+    taken = [k.name for k in kinds().values() if _may_have(k, annotator.source)]
+    if kind.named and taken:
+        raise UsageError(
+            f"The source of {with_} cannot be called {annotator.source!r}, as annotations with "
+            f"{taken[0]} are; add a name, as in {with_.rpartition('=')[0] or with_}=mine."
+        )
+    return annotator
+
+
+def _may_have(kind: Kind, source: str) -> bool:
+    """True if annotations by a kind may have this name of a source, as the store's files have it."""
+    return source == kind.name or (kind.many_sources and source.startswith(f"{kind.name}-"))
 
 
 def _of_a_package(name: str) -> Kind | None:

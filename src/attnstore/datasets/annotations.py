@@ -67,6 +67,12 @@ class Annotation:
             ]
         return number
 
+    def add(
+        self, example: int, number: int, segment: int, start: int, end: int, kind: str, label: str
+    ) -> None:
+        """Add one label of a span whose number is known already."""
+        self._spans.append((example, number, segment, start, end, kind, label))
+
     def link(self, example: int, kind: str, label: str, from_span: int, to_span: int) -> None:
         """Add a link between two spans of an example."""
         self._links.append((example, kind, label, from_span, to_span))

@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.annotation import annotate
+from attnstore.annotation import annotate, registry
 from attnstore.capture.runs import Run
 from attnstore.datasets.corpora import Dataset
 from attnstore.declared.config import Declaration
@@ -125,6 +125,7 @@ def annotating(
         for name in entry.datasets or datasets:
             dataset = owners.get(datasets[name].fingerprint[:16])
             for with_ in entry.with_:
+                with_ = registry.located(with_, declared.folder)
                 if dataset is None:
                     yield Annotating(name, with_, entry.as_published, "missing")
                 else:
@@ -135,11 +136,12 @@ def _annotation(root: Path, dataset: str, with_: str, as_published: bool) -> Ann
     try:
         asked = annotate.request(root, dataset, with_, as_published)
         source = slug(asked.annotator.source)
+        stored = asked.stored() is not None
     except AttnstoreError as error:
         return Annotating(dataset, with_, as_published, "missing", str(error))
-    parts = [f.part for f in fragments.listing(root, "spans", dataset)]
-    if f"{source}.{asked.identity}" in parts:
+    if stored:
         return Annotating(dataset, with_, as_published, "held")
+    parts = [f.part for f in fragments.listing(root, "spans", dataset)]
     older = any(part.rpartition(".")[0] == source for part in parts)
     return Annotating(dataset, with_, as_published, "stale" if older else "missing")
 

@@ -58,7 +58,8 @@ class Kind:
 
     name: the part before the colon; forms: all that may be written; writes: what it adds to the
     store; make: builds the annotator from the part after the colon ('' if there is none);
-    published_rule: `--as-published` changes its result.
+    published_rule: `--as-published` changes its result; named: its source is a name that the user
+    gives; many_sources: its sources are `name:…`; links_only: it adds links to the stored spans of its source.
     """
 
     name: str
@@ -66,6 +67,9 @@ class Kind:
     writes: str
     make: Callable[[str, Context], Annotator]
     published_rule: bool = False
+    named: bool = False
+    many_sources: bool = False
+    links_only: bool = False
 
     def accepts(self, argument: str) -> bool:
         """Check the part after the colon against the forms; '' stands for none."""

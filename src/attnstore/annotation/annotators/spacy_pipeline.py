@@ -129,4 +129,5 @@ KIND = Kind(
     ("spacy", "spacy:MODEL"),
     f"parts of speech and dependencies by a spaCy pipeline, a package or a folder ({DEFAULT} if none is named)",
     SpacyAnnotator,
+    many_sources=True,
 )
