@@ -13,6 +13,8 @@ from attnstore.web.query_jobs import Limits
 from attnstore.web.server import application
 
 HTML = {"Accept": "text/html"}
+RUN = "tiny/sample"
+"""The run of the fixture `sample_store`."""
 
 HOSTILE = (
     "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">",
@@ -48,7 +50,7 @@ class Browser:
         """What a page sends."""
         return self.client.post(url, json=body, headers=self.headers)
 
-    def ask(self, sql: str, wait: float = 30, **params: str) -> dict[str, Any]:
+    def ask(self, sql: str, wait: float = 120, **params: str) -> dict[str, Any]:
         """A query, followed until it ends."""
         answer = self.post("/questions", {"sql": sql, "params": params})
         assert answer.status_code == 200, answer.text
@@ -65,4 +67,4 @@ class Browser:
         self.site.close()
 
 
-LIMITS = Limits(seconds=4, memory=1 << 30, rows=5000, file=1 << 20)
+LIMITS = Limits(seconds=120, memory=1 << 30, rows=5000, file=1 << 20)

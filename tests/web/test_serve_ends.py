@@ -27,7 +27,7 @@ def test_results_are_deleted_however_the_server_is_told_to_end(
     assert b"attnstore explorer of" in server.stdout.readline()
     assert len(list(tmp_path.glob("attnstore-results-*"))) == 1
     server.send_signal(number)
-    said = server.communicate(timeout=60)[1]
+    said = server.communicate(timeout=120)[1]
     assert server.returncode == status, said
     assert b"Traceback" not in said
     assert list(tmp_path.glob("attnstore-results-*")) == []

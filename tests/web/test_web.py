@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from helpers import flip
 from PIL import Image
-from webtools import HOSTILE, LIMITS, Browser, hostile_texts
+from webtools import HOSTILE, RUN, Browser, hostile_texts
 
 import attnstore
 from attnstore.cli.main import main
@@ -28,26 +27,6 @@ from attnstore.storage import fragments, index, locks
 from attnstore.store import Store
 from attnstore.web import charts, measures, pictures
 from attnstore.web.query_results import Result
-
-RUN = "tiny/sample"
-
-
-@pytest.fixture(scope="module")
-def store(sample_store: Path) -> Store:
-    return attnstore.open(sample_store)
-
-
-@pytest.fixture(scope="module")
-def pages(sample_store: Path) -> Iterator[Browser]:
-    browser = Browser(sample_store, limits=LIMITS)
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def example(store: Store) -> int:
-    """The longest input, which has word pieces."""
-    return int(store.sql("SELECT example FROM inputs ORDER BY length DESC LIMIT 1").item())
 
 
 class Texts(HTMLParser):

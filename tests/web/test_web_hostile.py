@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from helpers import contents
-from webtools import LIMITS, Browser
+from webtools import Browser
 
 VALUES = (
     "", "²", "٣", "-1", "+1", " 1", "1_0", "1.5", "0x1", "1e999", "nan", "9" * 30, "9" * 5000, "²-1-1",
@@ -32,26 +30,6 @@ ADDRESSES = (
     "/annotate/next?annotator=ann&run=tiny/sample&without={}", "/annotate/agreement?run={}",
     "/run/{}/sample", "/run/tiny/{}", "/static/{}", "/{}",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def root(sample_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hostile") / "store"
-    shutil.copytree(sample_store, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pages(root: Path) -> Iterator[Browser]:
-    browser = Browser(root, limits=LIMITS)
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def example(pages: Browser) -> int:
-    """An example that the run holds."""
-    return int(pages.site.store.ask("SELECT min(example) FROM inputs").item())
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
