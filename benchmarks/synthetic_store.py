@@ -25,6 +25,7 @@ import pyarrow as pa
 from attnstore import resources
 from attnstore.naming import KINDS, STATISTICS
 from attnstore.storage import array_shape, fragments, index_rows, layout, location
+from attnstore.storage.run_record import RunRecord
 
 LAYERS = HEADS = 12
 MAPS = LAYERS * HEADS
@@ -103,35 +104,30 @@ def _run(
     run, plan = f"{model}/{DATASET}", layout.plan(lengths)
     tokens, texts = _tokens(plan.length, draw)
     truncated = plan.length == LONGEST
-    record = {
-        "run": run, "run_key": index_rows.run_key(run, identity), "identity": identity, "model": model,
-        "dataset": DATASET, "precision": "float16", "max_length": LONGEST,
-        "layers": list(range(LAYERS)), "heads": list(range(HEADS)), "planned": len(lengths),
-        "n_tokens": int(plan.length.sum()), "n_cells": int((plan.length**2).sum()),
-        "n_blocks": plan.n_blocks, "n_empty": 0, "n_truncated": int(truncated.sum()),
-        "capture_version": 2, "captured": "interface", "batching": "mixed", "sinks": False,
-        "attnstore_version": "synthetic", "created": datetime(2026, 1, 1),
-    }  # fmt: skip
-    shape = array_shape.planned(
-        "float16", record["layers"], record["heads"], plan.n_shards, LONGEST
-    )
-    record["layout"] = shape.record
+    shape = array_shape.planned("float16", range(LAYERS), range(HEADS), plan.n_shards, LONGEST)
+    record = RunRecord(
+        run=run, run_key=index_rows.run_key(run, identity), identity=identity, model=model,
+        dataset=DATASET, precision="float16", max_length=LONGEST,
+        layers=shape.layers, heads=shape.heads, planned=len(lengths),
+        n_tokens=int(plan.length.sum()), n_cells=int((plan.length**2).sum()),
+        n_blocks=plan.n_blocks, n_truncated=int(truncated.sum()),
+        capture_version=2, attnstore_version="synthetic", created=datetime(2026, 1, 1),
+        layout=tuple(shape.record),
+    )  # fmt: skip
     described = {"model": model, "source": "drawn", "fingerprint": identity, "architecture": "bert",
                  "tokenizer_fingerprint": identity, "n_layers": LAYERS, "n_heads": HEADS, "hidden_size": 768,
                  "vocab_size": WORDS + 2, "max_positions": 512}  # fmt: skip
     inputs = tokens.with_columns(
-        run_key=pl.lit(record["run_key"], pl.UInt64), block=pl.Series(plan.block),
+        run_key=pl.lit(record.run_key, pl.UInt64), block=pl.Series(plan.block),
         example=pl.Series(plan.order), length=pl.Series(plan.length),
         cell=pl.Series(plan.cell), token_cell=pl.Series(plan.token), truncated=pl.Series(truncated),
     )  # fmt: skip
     _write(root, "models", model, identity, pl.DataFrame([described]))
     _write(root, "inputs", run, identity, inputs)
-    _write(
-        root, "runs", run, identity, pl.DataFrame([record], schema_overrides={"run_key": pl.UInt64})
-    )
+    _write(root, "runs", run, identity, record.to_frame())
     edges = [*np.searchsorted(plan.block, range(plan.n_blocks)).tolist(), len(plan.block)]
     for number, (a, b) in enumerate(pairwise(edges)):
-        _block(root, run, record["run_key"], number, plan, slice(a, b), draw)
+        _block(root, run, record.run_key, number, plan, slice(a, b), draw)
     return plan, texts
 
 

@@ -15,7 +15,14 @@ from helpers import flip
 import attnstore
 from attnstore.errors import AttnstoreError, DamageError
 from attnstore.maintenance.verify import verify
-from attnstore.storage import arrays, fragments, index, index_rows, index_schema, index_seal
+from attnstore.storage import (
+    array_shape,
+    arrays,
+    fragments,
+    index,
+    index_schema,
+    index_seal,
+)
 
 RUN = "tiny/sample"
 
@@ -199,7 +206,7 @@ def test_a_record_of_no_precision_is_made_again(
 @pytest.mark.parametrize("name", ["../secret", "/etc", "a/../../b", ".", "", "a//b", "a\0b"])
 def test_arrays_outside_the_store_are_never_opened(root: Path, name: str) -> None:
     """Even where somebody asks for them by name."""
-    shape = index_rows.shapes.planned("float32", [0], [0], 1, 64)
+    shape = array_shape.planned("float32", [0], [0], 1, 64)
     with pytest.raises(DamageError, match="is no name of a run"):
         arrays.open_run(root, name, shape)
 

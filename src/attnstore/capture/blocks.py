@@ -93,9 +93,9 @@ class BlockWorker:
         self.capturer = capturer or examination.recall(
             run.record, run.plan, checkpoint, self.device
         )
-        self._layers = {layer: i for i, layer in enumerate(run.record["layers"])}
-        self._heads = torch.tensor(run.record["heads"], device=self.device)
-        self._all_heads = len(run.record["heads"]) == self.capturer.n_heads
+        self._layers = {layer: i for i, layer in enumerate(run.record.layers)}
+        self._heads = torch.tensor(run.record.heads, device=self.device)
+        self._all_heads = len(run.record.heads) == self.capturer.n_heads
         self._arrays = arrays.open_run(run.root, run.run, run.shape, write=True)
         self._compared = False
         self._free: queue.Queue[Buffer | None] = queue.Queue()
@@ -138,17 +138,17 @@ class BlockWorker:
         record, first = self.run.record, int(rows["cell"][0]) // layout.SHARD_CELLS
         length = int(rows["length"][0])
         count, shape = -(-(length**2) // layout.SHARD_CELLS), (len(self._layers), len(self._heads))
-        heads = {head: place for place, head in enumerate(record["heads"])}
+        heads = {head: place for place, head in enumerate(record.heads)}
         with (
             self._computing,
             ShardWriter(
-                self.run.root, self.run.run, first, count, shape, record["precision"]
+                self.run.root, self.run.run, first, count, shape, record.precision
             ) as writer,
         ):
             began = time.perf_counter()
             way = self.capturer.way
             sink = LongSink(
-                rows, self._layers, heads, record["precision"], self.device, writer.add, way.sinks
+                rows, self._layers, heads, record.precision, self.device, writer.add, way.sinks
             )
             share = length**2 / (len(way.layers) * way.n_heads)
 
@@ -172,7 +172,7 @@ class BlockWorker:
         """A buffer for one shard, used again and again."""
         shape = (len(self._layers), len(self._heads), layout.SHARD_CELLS)
         buffer = self._free.get()
-        return buffer or Buffer.make(shape, self.run.record["precision"], self.device)
+        return buffer or Buffer.make(shape, self.run.record.precision, self.device)
 
     def _compute(self, rows: pl.DataFrame, buffer: Buffer) -> _Computed:
         began = time.perf_counter()
@@ -230,7 +230,7 @@ class BlockWorker:
             i, layer, head = wrong[0]
             raise CaptureError(
                 f"The map of example {rows['example'][int(i)]}, layer {list(self._layers)[layer]}, "
-                f"head {self.run.record['heads'][head]} has rows that do not sum to 1 (off by "
+                f"head {self.run.record.heads[head]} has rows that do not sum to 1 (off by "
                 f"{off[i, layer, head]:.3g}): nothing of this block is stored; "
                 "`attnstore doctor MODEL` tells what is wrong with the model."
             )
@@ -263,7 +263,7 @@ class BlockWorker:
 
     def _map_stats(self, number: int, statistics: Statistics, rows: pl.DataFrame) -> pl.DataFrame:
         """One row per map, ordered as the maps lie: layer, head, input."""
-        layers, heads = self.run.record["layers"], self.run.record["heads"]
+        layers, heads = self.run.record.layers, self.run.record.heads
         n = len(rows)
         flat = statistics.transpose(1, 2, 0, 3).reshape(-1, len(STATISTICS))
         keys = {

@@ -17,7 +17,7 @@ from attnstore.capture.runs import Run
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DamageError
 from attnstore.models.checkpoints import Checkpoint
-from attnstore.storage import array_shape, fragments
+from attnstore.storage import array_shape, fragments, run_record
 from attnstore.storage.fragments import Fragment
 
 
@@ -26,12 +26,12 @@ def find(root: Path, run_identity: str) -> Run | None:
     for fragment in fragments.listing(root, "runs"):
         if fragment.part == run_identity[:16]:
             try:
-                record = fragments.read(root, fragment).row(0, named=True)
-                if record.get("layout") is not None:  # which earlier versions did not write
+                record = run_record.read(root, fragment)
+                if record.layout is not None:  # which earlier versions did not write
                     array_shape.of_record(fragment.owner, record)
             except DamageError:
                 continue
-            if (record["identity"], record["run"]) == (run_identity, fragment.owner):
+            if (record.identity, record.run) == (run_identity, fragment.owner):
                 return Run(root, fragment.owner, record)
     return None
 

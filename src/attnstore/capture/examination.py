@@ -19,6 +19,7 @@ from attnstore.models.attention_hook import Capturer, Change, Way
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.models.head_masking import disabling
 from attnstore.storage import layout
+from attnstore.storage.run_record import RunRecord
 
 _GPU_BATCH_TOKENS = 1 << 15
 
@@ -67,12 +68,12 @@ def examine(checkpoint: Checkpoint, inputs: pl.DataFrame, settings: Any, device:
 
 
 def recall(
-    record: dict[str, Any], plan: pl.DataFrame, checkpoint: Checkpoint, device: torch.device
+    record: RunRecord, plan: pl.DataFrame, checkpoint: Checkpoint, device: torch.device
 ) -> Capturer:
     """The model of a run that was planned before, in the way that the run's record says."""
     model = loading.load_model(checkpoint, "eager", device)
-    change = _change(record["disabled"], record["disabled_value"], checkpoint)
-    way = Way(record["captured"], record["batching"], sinks=bool(record["sinks"]))
+    change = _change(record.disabled, record.disabled_value, checkpoint)
+    way = Way(record.captured, record.batching, sinks=record.sinks)
     return probe.recall(model, sample_inputs.items(plan)[:1], checkpoint.n_layers, way, change)
 
 

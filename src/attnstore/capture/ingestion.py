@@ -41,6 +41,7 @@ from attnstore.formatting import many, size
 from attnstore.job import Job, Progress, Runner, Share, Unit, in_process, silent
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.storage import location, s3
+from attnstore.storage.run_record import RunRecord
 
 if TYPE_CHECKING:
     from attnstore.capture.blocks import BlockWorker, Stored
@@ -106,13 +107,13 @@ class Ingestion(Job["Stored", Summary]):
 
     def look(self) -> None:
         """See which blocks are missing. Raises BusyError where the run has just been dropped."""
-        if catalog.find(self.root, self.run.record["identity"]) is None:
+        if catalog.find(self.root, self.run.record.identity) is None:
             raise BusyError(f"Run {self.title} has just been dropped; run the same command again.")
         super().look()
 
     def lacking(self) -> list[Unit]:
         """Return the blocks that are not committed, or damaged."""
-        done, blocks = stored_blocks.stored_blocks(self.run), range(self.run.record["n_blocks"])
+        done, blocks = stored_blocks.stored_blocks(self.run), range(self.run.record.n_blocks)
         if not (missing := [block for block in blocks if block not in done]):
             return []
         squares = pl.col("length").cast(pl.Int64) ** 2
@@ -126,8 +127,7 @@ class Ingestion(Job["Stored", Summary]):
         missing = pl.col("block").is_in([unit.number for unit in self.missing()])
         length = self.run.plan.filter(missing)["length"].to_numpy()
         record = self.run.record
-        n_maps = len(record["layers"]) * len(record["heads"])
-        return forecast.of(self.run.root, self.run.run, length, n_maps, record["precision"])
+        return forecast.of(self.run.root, self.run.run, length, record.n_maps, record.precision)
 
     def outlook(self) -> str:
         """Describe what the missing blocks will take."""
@@ -161,7 +161,7 @@ class Ingestion(Job["Stored", Summary]):
         """Return what another process needs to store blocks of it; the plan is read there."""
         run, place = self.run, s3.of(self.run.root).name
         arguments = (place, run.run, run.record, self._checkpoint, self._device)
-        return Share(run.record["identity"], elsewhere, arguments)
+        return Share(run.record.identity, elsewhere, arguments)
 
     def row(self) -> dict[str, Any]:
         """Return what `ingests` keeps."""
@@ -178,18 +178,18 @@ class Ingestion(Job["Stored", Summary]):
         """Count what the run holds."""
         record = self.run.record
         maps_bytes, all_bytes = stored_blocks.n_bytes(self.run)
-        n_maps = len(record["layers"]) * len(record["heads"])
-        weights = record["n_cells"] * n_maps
+        n_maps = record.n_maps
+        weights = record.n_cells * n_maps
         return Summary(
-            self.title, record["planned"], self.n_stored,
-            record["planned"] * n_maps, weights, all_bytes, 8 * maps_bytes / weights,
-            record["n_empty"], record["n_truncated"], seconds,
+            self.title, record.planned, self.n_stored,
+            record.planned * n_maps, weights, all_bytes, 8 * maps_bytes / weights,
+            record.n_empty, record.n_truncated, seconds,
             sum(r.forward_seconds for r in self.reports),
         )  # fmt: skip
 
 
 def elsewhere(
-    place: str, run: str, record: dict[str, Any], checkpoint: Checkpoint, device: str
+    place: str, run: str, record: RunRecord, checkpoint: Checkpoint, device: str
 ) -> Ingestion:
     """Make an ingestion in another process, of a run whose lock is held."""
     return Ingestion(Run(location.locate(place), run, record), checkpoint, device)
@@ -240,7 +240,7 @@ def ingest(
     def run(checkpoint: Checkpoint, dataset: Dataset) -> Summary:
         with planned(root, checkpoint, dataset, asked.settings, asked.device) as work:
             if asked.base is not None and checkpoint.base == asked.base:
-                base_models.record(root, work.run.record["model"], asked.base)
+                base_models.record(root, work.run.record.model, asked.base)
             summary = work.complete(runner, progress)
         finished(summary)
         return summary
@@ -266,10 +266,9 @@ def foresee(
             work.look()
             return work.left
         assert draft.inputs is not None  # of a new run
-        n_maps = len(draft.record["layers"]) * len(draft.record["heads"])
         lengths, name = draft.inputs["length"].to_numpy(), f"{checkpoint.name}/{dataset.name}"
         run = catalog.owner(root, "runs", name, draft.identity)
-        return forecast.of(root, run, lengths, n_maps, asked.settings.precision)
+        return forecast.of(root, run, lengths, draft.record.n_maps, asked.settings.precision)
 
     return _each(asked, look, "fine")
 

@@ -8,7 +8,7 @@ every input is written first, the run's record last.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -33,13 +33,11 @@ from attnstore.storage import (
     locks,
     zarr_metadata,
 )
+from attnstore.storage.run_record import RunRecord
 
 if TYPE_CHECKING:
     from attnstore.capture.examination import Examined
     from attnstore.models.attention_hook import Capturer
-
-_PACKAGES = ("torch", "transformers", "tokenizers")
-"""Packages whose version a run records."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Draft:
     run: Run | None
     sound: bool
     identity: str
-    record: dict[str, Any]
+    record: RunRecord
     checkpoint: Checkpoint
     inputs: pl.DataFrame | None = None
     capturer: Capturer | None = None
@@ -102,18 +100,16 @@ def register(root: Path, dataset: Dataset, planned: Draft) -> Run:
             held.enter_context(locks.hold(location.run_lock(root, run), what=f"Run {run}"))
         key = found.key if found else index_rows.run_key(run, wanted)
         leftovers.discard(root, run, key)
-        names = {
-            "model": catalog.keep_model(root, checkpoint),
-            "dataset": catalog.keep_dataset(root, dataset),
-        }
-        record = found.record if found else planned.record | {"run": run, "run_key": key} | names
+        model, stored = catalog.keep_model(root, checkpoint), catalog.keep_dataset(root, dataset)
+        new = replace(planned.record, run=run, run_key=key, model=model, dataset=stored)
+        record = found.record if found else new
         _write(root, run, record, planned.inputs)
         return Run(root, run, record)
 
 
 def _sound(root: Path, run: Run) -> bool:
     """Whether everything that `register` writes for a run is there and sound."""
-    model, dataset = run.record["model"], run.record["dataset"]
+    model, dataset = run.record.model, run.record.dataset
     wanted = (("inputs", run.run), ("models", model), ("datasets", dataset), ("examples", dataset))
     for table, owner in wanted:
         found = fragments.listing(root, table, owner)
@@ -167,7 +163,7 @@ def _refuse_foreign_tokens(checkpoint: Checkpoint, inputs: pl.DataFrame) -> None
 
 def _record(
     examined: Examined, dataset: Dataset, settings: Settings, wanted: str, inputs: pl.DataFrame
-) -> dict[str, Any]:
+) -> RunRecord:
     """The row of `runs`, but for the names under which the store keeps run, model and dataset."""
     way, checkpoint = examined.capturer.way, examined.checkpoint
     length = inputs["length"].cast(pl.Int64)
@@ -179,35 +175,36 @@ def _record(
     layers = sorted(set(settings.layers or way.layers))
     heads = runs.kept(settings.heads, way.n_heads, "head")
     plan, longest = layout.plan(length.to_numpy()), settings.pad_to or settings.max_length
-    return {
-        "identity": wanted, "precision": settings.precision, "max_length": settings.max_length,
-        "pad_to": settings.pad_to, "layers": layers, "heads": heads,
-        "disabled": changed, "disabled_value": settings.disable_value if changed else None,
-        "sample": settings.limit if sampled else None, "seed": settings.seed if sampled else None,
-        "planned": len(inputs), "n_tokens": int(length.sum()), "n_cells": int((length**2).sum()),
-        "n_blocks": plan.n_blocks, "n_empty": dataset.empty + tokenless,
-        "n_truncated": int(inputs["truncated"].sum()), "capture_version": CAPTURE_VERSION,
-        "captured": way.captured, "batching": way.batching, "sinks": way.sinks,
-        "attnstore_version": version("attnstore"),
-        **{f"{package}_version": version(package) for package in _PACKAGES},
-        "created": datetime.now(UTC).replace(tzinfo=None, microsecond=0),
-        "layout": array_shape.planned(settings.precision, layers, heads, plan.n_shards, longest).record,
-    }  # fmt: skip
+    shape = array_shape.planned(settings.precision, layers, heads, plan.n_shards, longest)
+    return RunRecord(
+        identity=wanted, precision=settings.precision, max_length=settings.max_length,
+        pad_to=settings.pad_to, layers=tuple(layers), heads=tuple(heads),
+        disabled=changed, disabled_value=settings.disable_value if changed else None,
+        sample=settings.limit if sampled else None, seed=settings.seed if sampled else None,
+        planned=len(inputs), n_tokens=int(length.sum()), n_cells=int((length**2).sum()),
+        n_blocks=plan.n_blocks, n_empty=dataset.empty + tokenless,
+        n_truncated=int(inputs["truncated"].sum()), capture_version=CAPTURE_VERSION,
+        captured=way.captured, batching=way.batching, sinks=way.sinks,
+        attnstore_version=version("attnstore"),
+        torch_version=version("torch"), transformers_version=version("transformers"),
+        tokenizers_version=version("tokenizers"),
+        created=datetime.now(UTC).replace(tzinfo=None, microsecond=0),
+        layout=tuple(shape.record),
+    )  # fmt: skip
 
 
-def _write(root: Path, run: str, record: dict[str, Any], inputs: pl.DataFrame | None) -> None:
+def _write(root: Path, run: str, record: RunRecord, inputs: pl.DataFrame | None) -> None:
     """Describe the arrays of a run, then write its plan, then its record."""
     assert inputs is not None  # a draft that is not sound has them
-    inputs = inputs.with_columns(pl.lit(record["run_key"], pl.UInt64).alias("run_key"))
+    inputs = inputs.with_columns(pl.lit(record.run_key, pl.UInt64).alias("run_key"))
     n_shards = layout.plan(inputs["length"].to_numpy()).n_shards
     shape = array_shape.planned(
-        record["precision"], record["layers"], record["heads"], n_shards,
-        record["pad_to"] or record["max_length"],
+        record.precision, record.layers, record.heads, n_shards,
+        record.longest,
     )  # fmt: skip
     zarr_metadata.describe(root, run, shape)
-    catalog.write_once(root, "inputs", run, record["identity"], inputs)
-    row = pl.DataFrame([record], schema_overrides={"run_key": pl.UInt64})
-    catalog.write_once(root, "runs", run, record["identity"], row)
+    catalog.write_once(root, "inputs", run, record.identity, inputs)
+    catalog.write_once(root, "runs", run, record.identity, record.to_frame())
 
 
 def _name(root: Path, name: str, wanted: str) -> str:

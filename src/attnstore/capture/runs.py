@@ -21,6 +21,7 @@ from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import CAPTURE_VERSION, PRECISIONS, whole_number
 from attnstore.storage import array_shape, fragments, layout, zarr_metadata
 from attnstore.storage.array_shape import Shape
+from attnstore.storage.run_record import RunRecord
 
 _PLAN_COLUMNS = (
     "block", "example", "length", "token_ids", "type_ids", "segments", "kinds", "cell", "token_cell",
@@ -79,17 +80,17 @@ class Run:
 
     root: Path
     run: str
-    record: dict[str, Any]
+    record: RunRecord
 
     @property
     def key(self) -> int:
         """The key that the rows of its fragments carry; the index gives keys of its own."""
-        return int(self.record["run_key"])
+        return self.record.run_key
 
     @cached_property
     def shape(self) -> Shape:
         """How its arrays lie, as its record says."""
-        old = self.record.get("layout") is None  # an earlier version planned it
+        old = self.record.layout is None  # an earlier version planned it
         return array_shape.of_record(
             self.run, self.record, zarr_metadata.end_of(self.plan) if old else None
         )

@@ -94,5 +94,5 @@ class Plan:
 def _why(pair: Pair) -> str:
     if pair.run is None:
         return ""
-    n = pair.run.record["n_blocks"]
+    n = pair.run.record.n_blocks
     return f"{n - (pair.left or 0)} of {n} blocks are stored"

@@ -30,7 +30,8 @@ from attnstore.declared.seen import Seen
 from attnstore.errors import AttnstoreError, DatasetError, ModelError, StoreError, UsageError
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.query import analyses
-from attnstore.storage import fragments, location
+from attnstore.storage import fragments, location, run_record
+from attnstore.storage.run_record import RunRecord
 
 
 def plan(declared: Declaration, retry: bool = False) -> Plan:
@@ -132,12 +133,12 @@ def _pair(
         name = run.run if run else catalog.owner(root, "runs", name, wanted)
     if run is not None:
         stored = fragments.listing(run.root, "blocks", run.run)
-        left = run.record["n_blocks"] - len({f.part for f in stored})
+        left = run.record.n_blocks - len({f.part for f in stored})
     n_maps = _n_heads(checkpoint, settings)
-    share = 1.0 if run is None else (left or 0) / run.record["n_blocks"]
+    share = 1.0 if run is None else (left or 0) / run.record.n_blocks
     like = known.cells.get((dataset.fingerprint, settings.max_length, settings.pad_to))
     if run is not None:
-        cells = run.record["n_cells"]
+        cells = run.record.n_cells
     elif like is not None:
         cells = round(like * len(chosen))
     else:
@@ -171,7 +172,7 @@ def _classes(declared: Declaration, pairs: list[Pair], known: _Known) -> Iterato
         state, examples, share, why = "missing", pair.estimate.examples, 1.0, ""
         if pair.run is not None:
             item = staleness.classifying(declared, pair.run)
-            state, examples, share = item.state, pair.run.record["planned"], item.left
+            state, examples, share = item.state, pair.run.record.planned, item.left
             why = {
                 "partial": f"{item.done} of {item.blocks} blocks are classified",
                 "stale": "they are by another network",
@@ -219,8 +220,8 @@ def _others(
         if fragment.owner in wanted:
             continue
         try:
-            record = fragments.read(root, fragment).row(0, named=True)
-            model = fragments.read_one(root, "models", record["model"])
+            record = run_record.read(root, fragment)
+            model = fragments.read_one(root, "models", record.model)
         except AttnstoreError:
             continue  # `verify` tells
         source = "" if model is None else str(model["source"][0])
@@ -241,12 +242,12 @@ def _of_a_glob(declared: Declaration, source: str) -> bool:
     return any(run_matching.means(declared.folder, pattern, source) for pattern in patterns)
 
 
-def _settings_declared(declared: Declaration, record: dict[str, Any]) -> bool:
+def _settings_declared(declared: Declaration, record: RunRecord) -> bool:
     """Whether some [[ingest]] asks for a run over that dataset with these settings."""
-    name = str(record["dataset"]).partition("@")[0]
+    name = record.dataset.partition("@")[0]
     return any(
         name in (entry.datasets or [d.name for d in declared.datasets])
         and (entry.max_length, entry.pad_to, entry.precision)
-        == (record["max_length"], record["pad_to"], record["precision"])
+        == (record.max_length, record.pad_to, record.precision)
         for entry in declared.ingest
     )

@@ -176,7 +176,7 @@ class _Refresh:
             base = pair.candidate.entry.base
             if base is not None and pair.run is not None:
                 with self._told(pair.name):
-                    base_models.record(self.root, pair.run.record["model"], base)
+                    base_models.record(self.root, pair.run.record.model, base)
 
     def _annotate(self, plan: Plan) -> None:
         datasets = plan.datasets
@@ -285,6 +285,6 @@ def _forget(root: Path, run: Run, models: set[str]) -> None:
     it is one of the `models` that were there before."""
     Store(root).drop(run.run)
     with locks.registry(root):
-        for fragment in fragments.listing(root, "models", run.record["model"]):
+        for fragment in fragments.listing(root, "models", run.record.model):
             if fragment.path not in models:
                 fragments.discard(root, fragment)

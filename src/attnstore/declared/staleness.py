@@ -156,7 +156,7 @@ def classifying(declared: Declaration, run: Run) -> Classifying:
     network = stored_classes.fingerprint(declared.network)
     others = {stored_classes.network_of(f) for f in stored_classes.stored(run)} - {network}
     done = len(stored_classes.blocks(run, network))
-    return Classifying(run.run, done, run.record["n_blocks"], bool(others))
+    return Classifying(run.run, done, run.record.n_blocks, bool(others))
 
 
 def results(store: Store, declared: Declaration, runs: Iterable[str]) -> Iterator[Result]:

@@ -13,10 +13,20 @@ from attnstore.display import notebook
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The row of a run in view `runs`, by column."""
+    """The row of a run in view `runs`: `.record["layers"]`, or shorter `.layers`."""
 
     run: str
     record: dict[str, Any] = field(repr=False)
+
+    def __getattr__(self, column: str) -> Any:
+        """Return the value of a column of view `runs`. Raises AttributeError."""
+        record = self.__dict__.get("record", {})  # empty while a copy is being unpickled
+        if column not in record:
+            raise AttributeError(f"A run has no column {column!r}; it has {', '.join(record)}.")
+        return record[column]
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.record]
 
     def _repr_html_(self) -> str:
         return notebook.record_html(f"Run {self.run}", self.record)

@@ -34,6 +34,7 @@ from attnstore.storage.array_shape import Shape
 from attnstore.storage.files import Place
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.location import MARK, VERSION, exists, locate
+from attnstore.storage.run_record import RunRecord
 
 Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
@@ -193,7 +194,7 @@ class _Verification:
 
     def _run(self, run: str) -> None:
         records, inputs, blocks = (self._rows(t, run) for t in ("runs", "inputs", "blocks"))
-        record = {} if records is None else records.row(0, named=True)
+        record = None if records is None else RunRecord.of_row(records.row(0, named=True))
         self._described(run, record)
         opened = None
         if record and inputs is not None:
@@ -204,32 +205,32 @@ class _Verification:
         elif record and not self.findings.known(run, None):
             self.findings.add(f"the plan of its inputs is missing; {AGAIN}.", run)
         rows = [] if blocks is None else blocks.sort("block").to_dicts()
-        if len(rows) < record.get("n_blocks", 0):
+        if record and len(rows) < record.n_blocks:
             self.findings.note(
-                f"{run} holds {len(rows)} of {record['n_blocks']} blocks; ingest it again to finish."
+                f"{run} holds {len(rows)} of {record.n_blocks} blocks; ingest it again to finish."
             )
         for done, row in enumerate(rows, 1):
             number = row["block"] if row.get("block") is not None else -1
             with self.findings.step("The block", run, number):
-                if self._shards(run, row) and opened and inputs is not None:
+                if self._shards(run, row) and opened and record and inputs is not None:
                     mine = inputs.filter(pl.col("block") == number)
-                    if what := row_sums.wrong(
-                        opened, record["precision"], mine, bool(record.get("sinks"))
-                    ):
+                    if what := row_sums.wrong(opened, record.precision, mine, record.sinks):
                         self.findings.add(f"{what}; {DROP}.", run, number)
                     maps = len(opened.layers) * len(opened.heads)
                     self._count.update(weights=row["n_cells"] * maps)
             self._progress(run, done, len(rows))
 
-    def _described(self, run: str, record: dict[str, Any]) -> None:
+    def _described(self, run: str, record: RunRecord | None) -> None:
         """The model and the dataset of a run have their records."""
-        for table, column in (
-            ("models", "model"),
-            ("datasets", "dataset"),
-            ("examples", "dataset"),
+        if record is None:
+            return
+        for table, owner in (
+            ("models", record.model),
+            ("datasets", record.dataset),
+            ("examples", record.dataset),
         ):
-            if record and (table, record[column]) not in self._owners:
-                what = f"{fragments.FOLDER}/{table}/{record[column]} is missing"
+            if (table, owner) not in self._owners:
+                what = f"{fragments.FOLDER}/{table}/{owner} is missing"
                 self.findings.add(f"{what}; {AGAIN}.", run)
 
     def _empty(self) -> None:

@@ -25,6 +25,7 @@ from attnstore.query import result_frames
 from attnstore.query.functions import Functions
 from attnstore.storage import array_shape, index, index_schema
 from attnstore.storage.array_shape import Shape
+from attnstore.storage.run_record import RunRecord
 
 _EXPLAIN = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
@@ -115,8 +116,8 @@ class Session:
         ).fetchall()
         names = ("precision", "layers", "heads", "layout", "max_length", "pad_to")
         for key, run, *values in found:
-            record = dict(zip(names, values, strict=True))
-            planned = record["layout"] is not None  # where its inputs are missing, it may not be
+            record = RunRecord.of_row(dict(zip(names, values, strict=True)))
+            planned = record.layout is not None  # where its inputs are missing, it may not be
             self._runs[key] = run, array_shape.of_record(run, record) if planned else None
         self._seal = seal
 

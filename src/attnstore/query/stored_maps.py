@@ -15,6 +15,7 @@ from attnstore.naming import require_held, whole_number
 from attnstore.query.functions import unless_dropped
 from attnstore.storage import array_shape, arrays, index
 from attnstore.storage.arrays import RunArrays
+from attnstore.storage.run_record import RunRecord
 
 _INPUT = """
 SELECT i.cell, i.length, i.tokens, coalesce(i.texts, i.tokens) AS texts, r.precision, r.layers, r.heads, r.layout, r.max_length, r.pad_to
@@ -81,7 +82,9 @@ class StoredMaps:
         seal = index.seal_of(self._root)
         opened = self._open.get((seal, run))
         if opened is None:
-            opened = arrays.open_run(self._root, run, array_shape.of_record(run, record))
+            opened = arrays.open_run(
+                self._root, run, array_shape.of_record(run, RunRecord.of_row(record))
+            )
             if len(self._open) >= _MAX_OPEN:
                 self._open.clear()
             if seal is not None:

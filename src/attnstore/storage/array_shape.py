@@ -6,12 +6,13 @@ the `Shape` of the record, whose fragment has one, and a description that says o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from attnstore.errors import DamageError
 from attnstore.storage import codecs, layout
+from attnstore.storage.run_record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _blosc(itemsize: int) -> dict[str, Any]:
 
 
 def planned(
-    precision: str, layers: list[int], heads: list[int], shards: int, longest: int
+    precision: str, layers: Sequence[int], heads: Sequence[int], shards: int, longest: int
 ) -> Shape:
     """The shape of a run that is being planned, with the sizes of this version."""
     return Shape(
@@ -96,20 +97,20 @@ def planned(
     )  # fmt: skip
 
 
-def of_record(run: str, record: Mapping[str, Any], end: int | None = None) -> Shape:
+def of_record(run: str, record: RunRecord, end: int | None = None) -> Shape:
     """The shape that a run's record gives.
 
     end: cells after the run's last input, for a record of an earlier version, which lacks the column
     `layout`. Raises DamageError for a record that gives none.
     """
-    longest = int(record.get("pad_to") or record.get("max_length") or layout.SHARD_TOKENS)
-    layers, heads, sizes = record["layers"], record["heads"], record.get("layout")
+    longest = record.longest or layout.SHARD_TOKENS
+    layers, heads, sizes = record.layers, record.heads, record.layout
     if sizes is None and end is not None:
         shards = -(-end // layout.SHARD_CELLS)
-        return planned(record["precision"], layers, heads, shards, longest)
-    numbers = [*(layers or ()), *(heads or ())]
+        return planned(record.precision, layers, heads, shards, longest)
+    numbers = [*layers, *heads]
     sound = (
-        record["precision"] in codecs.DTYPES
+        record.precision in codecs.DTYPES
         and layers and heads and sizes and len(sizes) == 5 and min(sizes) > 0
         and sizes[1] % sizes[2] == 0 and sizes[3] % sizes[4] == 0
         and len({*layers}) == len(layers) and len({*heads}) == len(heads)
@@ -117,11 +118,11 @@ def of_record(run: str, record: Mapping[str, Any], end: int | None = None) -> Sh
     )  # fmt: skip
     if sizes is None or not sound:
         raise DamageError(
-            f"The record of run {run} gives no arrays ({record['precision']}, {len(layers or ())} "
-            f"layers, {len(heads or ())} heads, layout {sizes}); drop the run and ingest it again."
+            f"The record of run {run} gives no arrays ({record.precision}, {len(layers)} "
+            f"layers, {len(heads)} heads, layout {sizes and [*sizes]}); drop the run and ingest it again."
         )
     shards, shard_cells, chunk_cells, shard_tokens, chunk_tokens = sizes
     return Shape(
-        record["precision"], tuple(layers), tuple(heads),
+        record.precision, layers, heads,
         shards, shard_cells, chunk_cells, shard_tokens, chunk_tokens, longest,
     )  # fmt: skip

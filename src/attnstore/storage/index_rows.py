@@ -18,6 +18,7 @@ from attnstore.errors import DamageError
 from attnstore.storage import array_shape, fragments, layout
 from attnstore.storage.commits import OF_RUNS
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.run_record import RunRecord
 
 _ORDER = {"map_stats": " ORDER BY run_key, example // 131072, layer, head, example"}
 """How rows that are loaded together lie in the index: those of one head side by side, within a range
@@ -156,11 +157,11 @@ def _recorded(fragment: Fragment, record: pl.DataFrame, keys: _Keys) -> int:
             f"{fragment.path} is a second record of run {fragment.owner}; `attnstore drop` the run and "
             "ingest it again."
         )
-    row = record.row(0, named=True)
+    found = RunRecord.of_row(record.row(0, named=True))
     array_shape.of_record(
-        fragment.owner, row, 1
+        fragment.owner, found, 1
     )  # of an earlier version: `complete` fills in the rest
-    return keys.give(fragment.owner, row["identity"] or "")
+    return keys.give(fragment.owner, found.identity)
 
 
 def run_key(run: str, identity: str) -> int:

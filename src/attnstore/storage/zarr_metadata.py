@@ -20,6 +20,7 @@ from attnstore.errors import DamageError
 from attnstore.storage import array_shape, codecs, fragments, s3
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.arrays import FOLDER
+from attnstore.storage.run_record import RunRecord
 
 
 def describe(root: Path, run: str, shape: Shape) -> None:
@@ -96,8 +97,8 @@ def recorded(root: Path, run: str) -> Shape:
     records = fragments.read_one(root, "runs", run)
     if records is None or records.is_empty():
         raise DamageError(f"The record of run {run} is missing; ingest the run again.")
-    record, end = records.row(0, named=True), None
-    if record.get("layout") is None:  # of an earlier version
+    record, end = RunRecord.of_row(records.row(0, named=True)), None
+    if record.layout is None:  # of an earlier version
         inputs = fragments.read_one(root, "inputs", run)
         end = None if inputs is None else end_of(inputs)
     return array_shape.of_record(run, record, end)

@@ -27,7 +27,7 @@ from attnstore.experiments.patterns import stored_classes
 from attnstore.experiments.patterns.network import Network, load
 from attnstore.job import Job, Progress, Report, Runner, Share, Unit, in_process, silent
 from attnstore.naming import CLASSES, near
-from attnstore.storage import arrays, fragments, layout, location, s3
+from attnstore.storage import arrays, fragments, layout, location, run_record, s3
 from attnstore.storage.arrays import Floats
 
 COLUMNS = tuple(name.replace("+", "_") for name in CLASSES)
@@ -68,7 +68,7 @@ class Classification(Job[Report, Summary]):
     def __init__(self, run: Run, network: Network) -> None:
         super().__init__(run.root, run.run, lock=run.run, subject=f"Run {run.run}")
         self.run, self.network = run, network
-        self.n_heads: int = len(run.record["layers"]) * len(run.record["heads"])
+        self.n_heads: int = run.record.n_maps
 
     def look(self) -> None:
         """See what is missing, and drop what another network said."""
@@ -108,7 +108,7 @@ class Classification(Job[Report, Summary]):
         """Return what another process needs to classify blocks of it."""
         name, network = s3.of(self.root).name, self.network.fingerprint
         arguments = (name, self.title, self.network)
-        return Share(f"{self.run.record['identity']}.{network}", elsewhere, arguments)
+        return Share(f"{self.run.record.identity}.{network}", elsewhere, arguments)
 
     def _probabilities(self, rows: pl.DataFrame) -> Floats:
         """(layers x heads, inputs, classes) float32 of the inputs of one block."""
@@ -129,7 +129,9 @@ class Classification(Job[Report, Summary]):
 
     def _table(self, rows: pl.DataFrame, found: Floats) -> pl.DataFrame:
         """One row per map, ordered as the maps lie: layer, head, input."""
-        layers, heads = (np.array(self.run.record[f"{a}s"], np.int16) for a in ("layer", "head"))
+        layers, heads = (
+            np.array(x, np.int16) for x in (self.run.record.layers, self.run.record.heads)
+        )
         flat = found.reshape(-1, len(CLASSES))
         best = flat.argmax(1)
         keys = {
@@ -197,7 +199,7 @@ def _find(root: Path, run: str) -> Run:
         )
     if not fragments.listing(root, "blocks", run):
         raise UsageError(f"Run {run} holds no maps yet; ingest it, then classify it.")
-    return Run(root, run, fragments.read(root, records[run]).row(0, named=True))
+    return Run(root, run, run_record.read(root, records[run]))
 
 
 def classify(

@@ -20,7 +20,7 @@ import polars as pl
 from attnstore import store
 from attnstore.errors import BusyError, DamageError, DatasetError, UnknownNameError, UsageError
 from attnstore.naming import CLASSES, near, slug
-from attnstore.storage import fragments, index, location
+from attnstore.storage import fragments, index, location, run_record
 
 BY_TEXT = ("task", "split", "row", "layer", "head")
 BY_RUN = ("run", "example", "layer", "head", "label")
@@ -211,9 +211,9 @@ def _refuse_unknown(root: Path, labels: pl.DataFrame) -> None:
             raise UnknownNameError(
                 f"The store holds no run {run!r}{near(str(run), records) or '; `attnstore runs` lists them'}"
             )
-        record = fragments.read(root, records[str(run)]).row(0, named=True)
+        record = run_record.read(root, records[str(run)])
         inputs = fragments.read_one(root, "inputs", str(run))
-        held = {"layer": record["layers"], "head": record["heads"]}
+        held = {"layer": [*record.layers], "head": [*record.heads]}
         held["example"] = [] if inputs is None else inputs["example"].to_list()
         for what, numbers in held.items():
             wrong = mine[what].filter(~mine[what].is_in(numbers))
