@@ -210,7 +210,7 @@ def test_kill_nine_in_the_middle_costs_a_block_and_the_next_one_goes_on(
     address = s3.address("killed")
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "support")]),
     }
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, address, str(tiny_bert), str(texts)],

@@ -506,7 +506,7 @@ def test_an_ingestion_shows_its_progress(chromium: Any, tmp_path: Path) -> None:
         page.set_default_timeout(PATIENCE)
         page.goto("/")
         assert "holds no run yet" in page.inner_text("main")
-        child = subprocess.Popen([sys.executable, "-c", code, str(root), str(texts)], cwd=ROOT / "tests")  # fmt: skip
+        child = subprocess.Popen([sys.executable, "-c", code, str(root), str(texts)], cwd=ROOT / "tests" / "support")  # fmt: skip
         try:
             page.wait_for_selector("progress")
             first = int(page.get_attribute("progress", "value"))
