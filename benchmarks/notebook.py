@@ -17,7 +17,6 @@ from unittest import mock
 import numpy as np
 
 import attnstore
-from attnstore.query import analyses
 from attnstore.storage import location
 from benchmarks import common
 from benchmarks.common import GLUE, MIB, MODEL, Group, Place, Row, fresh, source, timed
@@ -191,7 +190,7 @@ def _ask_all(opened: attnstore.Store, task: str) -> Seconds:
     )]  # fmt: skip
     spent: Seconds = {}
     for name, params in [*asked, ("drift", {"run": tuned, "base_run": base})]:
-        seconds = timed(partial(analyses.run, opened, name, **params))
+        seconds = timed(partial(opened.query, name, **params))
         spent[name] = spent.get(name, 0.0) + seconds
     return spent
 
@@ -236,7 +235,7 @@ def widen(path: str, inputs: int) -> None:
 def ask(path: str, name: str, params: dict[str, Any]) -> Seconds:
     """Seconds of an analysis in a new session, its peak memory, and the share of the shards read."""
     before = _read()
-    seconds = timed(lambda: analyses.run(attnstore.open(path), name, **params))
+    seconds = timed(lambda: attnstore.open(path).query(name, **params))
     read, largest = _read() - before, common.peak()
     whole = sum(common.folder_bytes(p) for p in Path(path).rglob("maps") if p.is_dir())
     return {"seconds": seconds, "peak": largest, "read": read / whole}

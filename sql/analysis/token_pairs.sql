@@ -70,11 +70,11 @@ WITH directions AS (
 SELECT layer, head, count(*) AS n, avg(weight) AS mean,
        mean - 1.96 * stddev_samp(weight) / sqrt(n) AS low,
        mean + 1.96 * stddev_samp(weight) / sqrt(n) AS high,
-       if($direction = 'to_from', -1, 1) * any_value(distance) AS distance, avg(base) AS baseline,
+       any_value(seen_distance) AS distance, avg(base) AS baseline,
        baseline - 1.96 * stddev_samp(base) / sqrt(count(base)) AS baseline_low,
        baseline + 1.96 * stddev_samp(base) / sqrt(count(base)) AS baseline_high, avg(gain) AS difference,
        difference - 1.96 * stddev_samp(gain) / sqrt(count(gain)) AS difference_low,
        difference + 1.96 * stddev_samp(gain) / sqrt(count(gain)) AS difference_high
-FROM per_input CROSS JOIN usual
+FROM per_input CROSS JOIN (SELECT if($direction = 'to_from', -1, 1) * distance AS seen_distance FROM usual)
 GROUP BY layer, head
 ORDER BY layer, head

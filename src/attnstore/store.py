@@ -23,6 +23,7 @@ from attnstore.display.records import Map, RunRecord
 from attnstore.display.standalone import View
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 from attnstore.naming import near, require_held, whole_number
+from attnstore.query.analyses import Analyses, arguments
 from attnstore.query.answer_cache import AnswerCache
 from attnstore.query.scans import Frames
 from attnstore.query.session import Connection
@@ -40,12 +41,13 @@ class Store:
     Opening brings the index up to date; `behind` tells why, where that was not possible.
     """
 
-    def __init__(self, root: Path, sessions: int = 4) -> None:
+    def __init__(self, root: Path, sessions: int = 4, analyses: str | Path | None = None) -> None:
         self.root = root
+        self.named_analyses = Analyses(root, analyses)
         self.behind: str | None = None
         self.settings: dict[str, str] = {}
         self.answers = AnswerCache(root)
-        self._sessions = SessionPool(root, sessions, self.settings)
+        self._sessions = SessionPool(root, sessions, self.settings, self.named_analyses)
         self._maps = StoredMaps(root, self.cached)
         weakref.finalize(self, self._sessions.close)
         self.catch_up()
@@ -79,10 +81,8 @@ class Store:
             return session.sql(text, params)
 
     def kept(self, text: str, /, **params: Any) -> pl.DataFrame:
-        """Like `sql`, and the answer is kept: named analyses are asked through it.
-
-        Asked again while the index is the same, in this session or in another, it comes back without
-        reading a weight, if it is small; see `query.answer_cache`.
+        """Like `sql`, and the answer is kept: asked again while the index is the same, in this session
+        or in another, it comes back without reading a weight, if it is small (`query.answer_cache`).
         """
         return self.answers.get(text, params, partial(self.computed, text, params))
 
@@ -94,6 +94,36 @@ class Store:
         """Return the answer to a question, and the runs whose arrays were read for it."""
         with self._sessions.session() as session:
             return session.sql(text, params), session.read_last
+
+    def query(self, name: str, /, **params: Any) -> pl.DataFrame:
+        """Ask a named analysis; `analyses` lists them, and SQL can call them: `FROM drift(run := …)`.
+
+        The same question again, in this session or another, is answered without reading a weight as
+        long as the index is the same, if the answer is small (`query.answer_cache`).
+
+        Args:
+            name: Its name: `drift`.
+            params: Its parameters; a value may be given as text.
+
+        Raises:
+            UnknownNameError: There is no such analysis or run.
+            UsageError: A parameter is missing, unknown or of the wrong type.
+        """
+        analysis = self.named_analyses.find(name)
+        values = arguments(analysis, params)
+        with self._sessions.session() as session:
+            key = session.definitions(analysis)
+        return self.answers.get(key, values, partial(self.computed, analysis.sql, values))
+
+    def analyses(self) -> pl.DataFrame:
+        """List the named analyses: name, title, parameters and columns as text, file."""
+        rows = [
+            (a.name, a.title, ", ".join(p.shown for p in a.parameters),
+             ", ".join(c.name for c in a.columns), a.file)
+            for a in self.named_analyses.listing().values()
+        ]  # fmt: skip
+        names = ("name", "title", "parameters", "columns", "file")
+        return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
     def scan(self, view: str) -> pl.LazyFrame:
         """A view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""
@@ -215,7 +245,7 @@ class Store:
 
         The index cannot catch up while it is open: close it, or use it in a `with` block.
         """
-        return Connection(self.root)
+        return Connection(self.root, self.named_analyses)
 
     def reindex(self) -> index.Change:
         """Make the index anew from the fragments."""
@@ -296,6 +326,14 @@ def incomplete(name: str, change: index.Change) -> str | None:
     return "; ".join(told) + ": `attnstore verify` names each, and what brings it back."
 
 
-def open(path: str | Path = "storage") -> Store:
-    """Open a store to read. Raises StoreError where there is none."""
-    return Store(location.find(path))
+def open(path: str | Path = "storage", analyses: str | Path | None = None) -> Store:
+    """Open a store to read.
+
+    Args:
+        path: The store's folder, or the address of a bucket.
+        analyses: A folder with analyses of your own; ATTNSTORE_ANALYSES otherwise, if it is set.
+
+    Raises:
+        StoreError: There is no store.
+    """
+    return Store(location.find(path), analyses=analyses)

@@ -29,7 +29,6 @@ from attnstore.annotation.annotators import spacy_pipeline as spacy_annotator
 from attnstore.datasets import conllu, readers
 from attnstore.datasets.annotations import Annotation, Word
 from attnstore.errors import AttnstoreError, DatasetError
-from attnstore.query import analyses
 from attnstore.storage import fragments
 
 ROOT = Path(__file__).parents[2]
@@ -350,7 +349,7 @@ def test_gap_links_a_pronoun_to_the_name_that_it_means(tmp_path: Path, model: st
             "SELECT example, t.from_positions[1] AS f, t.to_positions[1] AS t FROM link_tokens t WHERE kind = 'coreference'"
         ).rows()
         maps = opened.maps(run, 0)
-        pairs = analyses.run(opened, "token_pairs", run=run, relation="coreference")
+        pairs = opened.query("token_pairs", run=run, relation="coreference")
         both = opened.sql("FROM link_tokens WHERE kind = 'coreference'").row(0, named=True)
     assert ends[0] == 0
     cells = np.ix_(both["from_positions"], both["to_positions"])

@@ -14,7 +14,6 @@ from helpers import write_rows
 import attnstore
 from attnstore.annotation.annotate import annotate
 from attnstore.errors import AttnstoreError
-from attnstore.query import analyses
 from attnstore.storage import fragments
 
 TREEBANK = """# text = The dog saw Ann.
@@ -98,7 +97,7 @@ def test_an_export_of_spans_and_links_gives_the_same_rows_and_analyses(
         run = opened.runs()["run"][0]
         for name, own in (("feature_attention", {}), ("token_pairs", {"relation": "nsubj"})):
             answers = [
-                analyses.run(opened, name, run=run, annotation=source, **own)
+                opened.query(name, run=run, annotation=source, **own)
                 for source in ("conllu", "mine")
             ]
             drop = [c for c in ("source", "annotation") if c in answers[0].columns]

@@ -20,7 +20,6 @@ from attnstore.capture.blocks import BlockWorker
 from attnstore.capture.statistics import Marks, measure
 from attnstore.errors import CaptureError, DatasetError, ModelError, UsageError
 from attnstore.naming import PRECISIONS, STATISTICS
-from attnstore.query import analyses
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +131,7 @@ def test_maps_padded_on_purpose_are_those_of_a_padded_batch(tmp_path: Path) -> N
         for folder, maps in zip(("base", "tuned"), expected, strict=True):
             for example, wanted in enumerate(maps):
                 assert np.array_equal(store.maps(f"{folder}/t", example), wanted)
-        found = analyses.run(store, "drift", run="tuned/t", base_run="base/t")
+        found = store.query("drift", run="tuned/t", base_run="base/t")
     flat = [maps.reshape(*maps.shape[:3], -1).astype(np.float64) for maps in expected]
     norms = np.linalg.norm(flat[0], axis=-1) * np.linalg.norm(flat[1], axis=-1)
     cosine = (np.vecdot(*flat) / norms).mean(0).ravel()

@@ -19,7 +19,6 @@ from transformers import LlamaConfig, LlamaModel
 
 import attnstore
 from attnstore.datasets.tokenize import tokenise
-from attnstore.query import analyses
 from attnstore.storage import fragments
 
 WORDS = (
@@ -219,7 +218,7 @@ def test_word_match_finds_the_words_of_a_sentencepiece_bpe_model(root: Path, lla
         if hits:
             equal.append(np.mean(hits, axis=0))
     with attnstore.open(root) as store:
-        found = analyses.run(store, "word_match", run="llama/t").filter(direction="second_to_first")
+        found = store.query("word_match", run="llama/t").filter(direction="second_to_first")
     assert found["n"].to_list() == [len(equal)] * 8
     assert found["mean"].to_numpy() == pytest.approx(np.mean(equal, axis=0).ravel(), abs=1e-6)
 
@@ -250,7 +249,7 @@ def test_every_view_has_the_readable_token(root: Path) -> None:
         assert "attention</text>" in one._repr_html_()
         assert "▁" not in one._repr_html_()
         assert "▁" not in store.view("llama/t", 0)._repr_html_()
-        top = analyses.run(store, "top_links", run="llama/t", example=0)
+        top = store.query("top_links", run="llama/t", example=0)
         assert set(top["from_text"]) <= set(texts)
 
 
@@ -268,6 +267,6 @@ def test_a_store_of_an_earlier_version_opens(root: Path, tmp_path: Path) -> None
         assert store.sql("SELECT count(*) FROM map_stats WHERE first IS NULL").item() == 24
         assert store.sql("SELECT bool_and(text = token) FROM tokens").item()
         assert store.sql("SELECT bool_and(from_text = from_token) FROM attention").item()
-        kinds = analyses.run(store, "special_tokens", run="llama/t")["kind"].unique().to_list()
+        kinds = store.query("special_tokens", run="llama/t")["kind"].unique().to_list()
         assert sorted(kinds) == ["other", "punctuation"]
         assert list(store.map("llama/t", 0, 0, 0).texts)[1] == "▁the"

@@ -201,9 +201,7 @@ def test_annotations_and_analyses_are_kept_current(work: Work) -> None:
     assert outcome.analysed == ["head_entropy of base/d"]
     kept = work.folder / "results" / "head_entropy" / "base--d.parquet"
     with attnstore.open(work.root) as store:
-        assert pl.read_parquet(kept).equals(
-            attnstore.query.analyses.run(store, "head_entropy", run="base/d")
-        )
+        assert pl.read_parquet(kept).equals(store.query("head_entropy", run="base/d"))
     assert not work.refresh().changed
     (spans,) = fragments.listing(work.root, "spans", "d")
     (work.root / spans.path).unlink()

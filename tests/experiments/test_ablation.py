@@ -31,7 +31,6 @@ from attnstore.experiments.finetuning import metrics
 from attnstore.head_sets import parse_heads
 from attnstore.maintenance.verify import verify
 from attnstore.paper import gallery, report
-from attnstore.query import analyses
 from attnstore.storage import fragments
 
 ROOT = Path(__file__).parents[2]
@@ -331,7 +330,7 @@ def test_heads_that_hurt_are_those_without_which_it_is_better(store: attnstore.S
         "FROM ablations WHERE model = 'bert' AND value = 'uniform' AND metric = 'accuracy'"
     )
     wanted = rows.filter(pl.col("difference") > 0)
-    found = analyses.run(store, "heads_that_hurt", model="bert", dataset="mrpc")
+    found = store.query("heads_that_hurt", model="bert", dataset="mrpc")
     assert set(found["setting"]) == set(wanted["setting"])
     assert found["difference"].is_sorted(descending=True)
     assert found["tried"].unique().to_list() in ([len(rows)], [])
@@ -340,7 +339,7 @@ def test_heads_that_hurt_are_those_without_which_it_is_better(store: attnstore.S
 
 def test_agreement_is_spearmans_correlation_over_heads(store: attnstore.Store) -> None:
     """Between the gradient score and the fall of each metric."""
-    found = analyses.run(store, "importance_agreement", models_like="bert", value="zero")
+    found = store.query("importance_agreement", models_like="bert", value="zero")
     for row in found.iter_rows(named=True):
         both = store.sql(
             "SELECT i.importance, i.normalised, a.difference FROM ablations a JOIN head_importance i "
@@ -363,7 +362,7 @@ def test_shared_heads_count_datasets(place: Path, tmp_path: Path) -> None:
             root, str(place / "bert"), str(data), max_length=64, what=["heads"], importance=False
         )
     with attnstore.open(root) as opened:
-        found = analyses.run(opened, "shared_heads")
+        found = opened.query("shared_heads")
         rows = opened.sql("FROM ablations WHERE metric = 'accuracy'")
     assert found["tasks"].to_list() == [2] * LAYERS * HEADS
     for row in found.iter_rows(named=True):
@@ -393,10 +392,8 @@ def test_frame_heads_matter_joins_frame_links_and_ablations(
     )
     paper.annotate(store.root, "frames", rows)
     with attnstore.open(store.root) as opened:
-        found = analyses.run(
-            opened, "frame_heads_matter", run="bert/frames", model="bert", dataset="mrpc"
-        )
-        frames = analyses.run(opened, "frame_heads", run="bert/frames")
+        found = opened.query("frame_heads_matter", run="bert/frames", model="bert", dataset="mrpc")
+        frames = opened.query("frame_heads", run="bert/frames")
     both = found.join(frames, on=["layer", "head"])
     assert len(both) == LAYERS * HEADS
     np.testing.assert_allclose(both["weight"].to_numpy(), both["mean"].to_numpy(), rtol=1e-6)

@@ -41,7 +41,6 @@ from attnstore.experiments.finetuning.trainer import ByLength
 from attnstore.maintenance.verify import verify
 from attnstore.models import checkpoints
 from attnstore.models.loading import load_tokenizer
-from attnstore.query import analyses
 from attnstore.storage import fragments, location
 
 ROOT = Path(__file__).parents[2]
@@ -600,7 +599,7 @@ def test_a_checkpoint_is_ingested_as_it_is_and_knows_its_base(
             "JOIN evaluations e ON e.model = r.model AND e.dataset = r.dataset AND e.step = m.step"
         )
         assert len(both) == 2
-        steps = analyses.run(store, "drift_over_steps", base_run="tiny/rte")
+        steps = store.query("drift_over_steps", base_run="tiny/rte")
         assert steps["step"].unique().sort().to_list() == [9, 18]
     assert not verify(root).findings
 
@@ -656,7 +655,7 @@ def test_table1_has_mean_and_deviation_over_seeds_beside_the_published_score(
     rows += [{"init": "none", "seed": s, "step": 0, "value": v, "n_train": 0, "epochs": 0,
               "batch_size": None, "learning_rate": None} for s, v in ((0, 0.4), (1, 0.6))]  # fmt: skip
     with scored(tmp_path / "s", rows) as store:
-        found = analyses.run(store, "table1")
+        found = store.query("table1")
     columns = ("init", "seeds", "score", "deviation", "n_train", "published")
     assert found.select(columns).rows() == [
         ("none", 2, pytest.approx(50), pytest.approx(14.142136), 0, 52.7),
@@ -672,8 +671,8 @@ def test_table1_keeps_other_trainings_and_models_apart(tmp_path: Path) -> None:
     rows += [{**one, "base": "mini"}, {**one, "dataset": "mnli-mismatched", "task": "mnli"}]
     rows += [{**one, "dataset": "mnli", "task": "mnli"}]
     with scored(tmp_path / "s", rows) as store:
-        found = analyses.run(store, "table1")
-        assert len(analyses.run(store, "table1", base="mini")) == 1
+        found = store.query("table1")
+        assert len(store.query("table1", base="mini")) == 1
     assert found["seeds"].to_list() == [1] * 7
     said = dict(
         found.select(pl.concat_str("base", pl.lit("/"), "dataset"), "published").iter_rows()
@@ -703,7 +702,7 @@ def test_published_scores_are_those_of_the_paper(trained: Path) -> None:
 def test_scores_over_steps_follow_a_training(trained: Path) -> None:
     """In per cent, step by step."""
     with attnstore.open(trained / "store") as store:
-        found = analyses.run(store, "scores_over_steps")
+        found = store.query("scores_over_steps")
         held = store.sql("SELECT step, 100 * value FROM evaluations ORDER BY step")
     assert found.select("step", "score").rows() == held.rows()
 

@@ -32,7 +32,6 @@ from attnstore.experiments.patterns.network import Network, load, write
 from attnstore.experiments.patterns.stored_classes import FILE, SHIPPED
 from attnstore.maintenance.verify import verify
 from attnstore.naming import CLASSES
-from attnstore.query import analyses
 from attnstore.storage import fragments
 
 ROOT = Path(__file__).parents[2]
@@ -370,7 +369,7 @@ def test_label_agreement_is_cohens_kappa(store: Path, tmp_path: Path) -> None:
         .drop_nulls()
     )
     with attnstore.open(store) as opened:
-        (found,) = analyses.run(opened, "label_agreement").rows(named=True)
+        (found,) = opened.query("label_agreement").rows(named=True)
     assert (found["first_annotator"], found["second_annotator"], found["n"]) == ("ann", "bob", 63)
     assert found["agreement"] == pytest.approx((rows["ann"] == rows["bob"]).mean())
     assert found["kappa"] == pytest.approx(kappa(rows["ann"].to_list(), rows["bob"].to_list()))
@@ -544,7 +543,7 @@ def test_pattern_shares_are_means_over_inputs(blocks: Path) -> None:
     classification.classify(blocks, "tiny/texts")
     with attnstore.open(blocks) as opened:
         rows = opened.sql("FROM patterns")
-        found = analyses.run(opened, "pattern_shares", run="tiny/texts").rows(named=True)
+        found = opened.query("pattern_shares", run="tiny/texts").rows(named=True)
     assert [row["class"] for row in found] == list(CLASSES)
     for row in found:
         shares = [
@@ -560,7 +559,7 @@ def test_pattern_by_head_is_the_majority_over_inputs(blocks: Path) -> None:
     classification.classify(blocks, "tiny/texts")
     with attnstore.open(blocks) as opened:
         rows = opened.sql("FROM patterns")
-        found = analyses.run(opened, "pattern_by_head", run="tiny/texts").rows(named=True)
+        found = opened.query("pattern_by_head", run="tiny/texts").rows(named=True)
     assert len(found) == 8
     for row in found:
         here = (pl.col("layer") == row["layer"]) & (pl.col("head") == row["head"])

@@ -34,7 +34,6 @@ from attnstore.naming import CLASSES
 from attnstore.paper import gallery, published, report
 from attnstore.plotting.drawings import Drawing, NothingToDraw
 from attnstore.plotting.figures import by_head
-from attnstore.query import analyses
 from attnstore.storage import fragments
 
 BASE, TUNED = "base/pairs", "tuned/pairs"
@@ -218,13 +217,13 @@ def test_a_panel_per_run_shows_the_means_of_the_analysis(store: attnstore.Store,
     """Layers down, heads across."""
     cells = pictures(drawn(store, name).figure)
     runs = [TUNED] if name == "drift" else [BASE, TUNED]
-    wanted = [by_head(analyses.run(store, name, run=run)) for run in runs]
+    wanted = [by_head(store.query(name, run=run)) for run in runs]
     np.testing.assert_array_equal(cells, wanted)
 
 
 def test_frame_heads_shows_the_means_and_the_map_of_the_best_head(store: attnstore.Store) -> None:
     """Of the untrained model; the sentence is the first annotated one where the paper's is not there."""
-    heads = analyses.run(store, "frame_heads", run=BASE)
+    heads = store.query("frame_heads", run=BASE)
     example = store.sql(
         "SELECT min(example) FROM link_tokens WHERE run = $run AND kind = 'frame'", run=BASE
     )
@@ -240,7 +239,7 @@ def test_feature_attention_has_a_row_per_run_and_a_column_per_feature(
     """In the order [CLS], [SEP], punctuation, linguistic features."""
     cells = iter(pictures(drawn(store, "feature_attention").figure))
     for run in (BASE, TUNED):
-        frame = analyses.run(store, "feature_attention", run=run)
+        frame = store.query("feature_attention", run=run)
         for feature in (
             "cls",
             "sep",
@@ -262,7 +261,7 @@ def test_cls_attention_shows_features_down_and_heads_across(store: attnstore.Sto
     names = [label.get_text().strip("[]").lower() for label in figure.axes[0].get_yticklabels()]
     for run, cells in zip((BASE, TUNED), pictures(figure), strict=True):
         for head, feature, mean in (
-            analyses.run(store, "cls_attention", run=run).select("head", "feature", "mean").rows()
+            store.query("cls_attention", run=run).select("head", "feature", "mean").rows()
         ):
             assert cells[names.index(feature), head] == mean
 
@@ -270,7 +269,7 @@ def test_cls_attention_shows_features_down_and_heads_across(store: attnstore.Sto
 def test_token_pairs_shows_the_usual_neighbour_below_each_relation(store: attnstore.Store) -> None:
     """A dot only where the difference lies above 0 with its interval."""
     figure = drawn(store, "token_pairs").figure
-    frame = analyses.run(store, "token_pairs", run=BASE)
+    frame = store.query("token_pairs", run=BASE)
     cells = pictures(figure)
     np.testing.assert_array_equal(cells[0], by_head(frame))
     np.testing.assert_array_equal(cells[len(cells) // 2], by_head(frame, "baseline"))
@@ -281,7 +280,7 @@ def test_token_pairs_shows_the_usual_neighbour_below_each_relation(store: attnst
 def test_word_match_shows_equal_beside_other_words(store: attnstore.Store) -> None:
     """Both directions, for each run of pairs."""
     cells = pictures(drawn(store, "word_match").figure)
-    part = analyses.run(store, "word_match", run=TUNED).filter(direction="second_to_first")
+    part = store.query("word_match", run=TUNED).filter(direction="second_to_first")
     np.testing.assert_array_equal(cells[6], by_head(part))
     np.testing.assert_array_equal(cells[7], by_head(part, "unequal"))
 
@@ -297,14 +296,14 @@ def test_head_types_carry_a_letter_beside_the_colour(store: attnstore.Store) -> 
             strict=True,
         )
     )
-    rows = analyses.run(store, "head_types", run=BASE).select("layer", "head", "type").rows()
+    rows = store.query("head_types", run=BASE).select("layer", "head", "type").rows()
     assert found == {(layer, head): letters[kind] for layer, head, kind in rows}
 
 
 def test_special_tokens_draws_the_means_by_layer(store: attnstore.Store) -> None:
     """A line per kind of token."""
     lines = drawn(store, "special_tokens").figure.axes[0].lines
-    frame = analyses.run(store, "special_tokens", run=BASE)
+    frame = store.query("special_tokens", run=BASE)
     wanted = [
         frame.filter(kind=kind)["mean"].to_list() for kind in ("cls", "sep", "punctuation", "other")
     ]
@@ -314,7 +313,7 @@ def test_special_tokens_draws_the_means_by_layer(store: attnstore.Store) -> None
 def test_pattern_shares_draws_the_shares_as_bars(store: attnstore.Store) -> None:
     """A group per run, a bar per class, its interval on it."""
     bars = drawn(store, "pattern_shares").figure.axes[0].containers[1::2]
-    frame = analyses.run(store, "pattern_shares", run=TUNED)
+    frame = store.query("pattern_shares", run=TUNED)
     assert [container[1].get_height() for container in bars] == frame["mean"].to_list()
 
 

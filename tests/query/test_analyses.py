@@ -141,15 +141,13 @@ def test_a_file_in_the_folder_is_an_analysis(
     )
     monkeypatch.setattr(resources, "sql_folder", lambda: tmp_path)
     assert list(analyses.listing()) == ["new_thing"]
-    assert analyses.run(store, "new_thing")["run"].to_list() == [RUN]
+    assert store.query("new_thing")["run"].to_list() == [RUN]
 
 
 def test_a_parameter_may_be_given_as_text(store: attnstore.Store) -> None:
     """As the command line gives it."""
-    typed = analyses.run(store, "top_links", run=RUN, example=3, layer=1, special=True, top=5)
-    texts = analyses.run(
-        store, "top_links", run=RUN, example="3", layer="1", special="true", top="5"
-    )
+    typed = store.query("top_links", run=RUN, example=3, layer=1, special=True, top=5)
+    texts = store.query("top_links", run=RUN, example="3", layer="1", special="true", top="5")
     assert typed.equals(texts)
     assert len(typed) == 5
 
@@ -170,18 +168,18 @@ def test_wrong_parameters_are_refused(
 ) -> None:
     """In one sentence that names the parameter."""
     with pytest.raises(UsageError, match="head_types") as error:
-        analyses.run(store, "head_types", **params)
+        store.query("head_types", **params)
     assert sentence in str(error.value)
 
 
 def test_an_unknown_analysis_is_refused_with_near_matches(store: attnstore.Store) -> None:
     with pytest.raises(UnknownNameError, match="did you mean head_types"):
-        analyses.run(store, "head_type", run=RUN)
+        store.query("head_type", run=RUN)
 
 
 def test_an_unknown_run_is_refused_with_near_matches(store: attnstore.Store) -> None:
     with pytest.raises(UnknownNameError, match="did you mean tiny/texts"):
-        analyses.run(store, "head_entropy", run="tiny/text")
+        store.query("head_entropy", run="tiny/text")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +290,7 @@ def test_special_tokens_equals_the_models_output(
         of = {k: [i.to(k)[layer].mean() for i in inputs] for k in ("cls", "sep", "punctuation")}
         of["other"] = [i.to("word")[layer].mean() for i in inputs]
         expected += [(layer, name, *interval(values)) for name, values in of.items()]
-    assert_rows(analyses.run(store, "special_tokens", run=RUN), expected)
+    assert_rows(store.query("special_tokens", run=RUN), expected)
 
 
 def test_head_entropy_equals_the_models_output(store: attnstore.Store, inputs: list[Input]) -> None:
@@ -302,7 +300,7 @@ def test_head_entropy_equals_the_models_output(store: attnstore.Store, inputs: l
         for layer in range(2)
         for head in range(4)
     ]
-    assert_rows(analyses.run(store, "head_entropy", run=RUN), expected)
+    assert_rows(store.query("head_entropy", run=RUN), expected)
 
 
 @pytest.mark.parametrize(
@@ -324,9 +322,7 @@ def test_head_types_equals_the_models_output(
             label = "none" if not above else "mixed" if len(above) > 1 else above[0]
             top = max(limit, key=lambda name: of[name][1] / limit[name])
             expected.append((layer, head, label.replace("entropy", "broad"), top, *of[top]))
-    found = analyses.run(
-        store, "head_types", run=RUN, position=position, special=special, entropy=entropy
-    )
+    found = store.query("head_types", run=RUN, position=position, special=special, entropy=entropy)
     assert_rows(found, expected)
 
 
@@ -353,8 +349,8 @@ def test_top_links_equals_the_models_output(
         if special or not {one.kinds[at[2]], one.kinds[at[3]]} & {"cls", "sep"}
     ]
     links.sort(key=lambda link: (-link[-1], *link[:-1]))
-    found = analyses.run(
-        store, "top_links", run=RUN, example=5, layer=layer, head=head, special=special, top=12
+    found = store.query(
+        "top_links", run=RUN, example=5, layer=layer, head=head, special=special, top=12
     )
     assert_rows(found, links[:12])
 
@@ -364,7 +360,7 @@ def test_the_interval_of_one_input_is_unknown(tiny_bert: Path, texts: Path, tmp_
     attnstore.ingest(tmp_path / "store", str(tiny_bert), str(texts), limit=1, max_length=40)
     with attnstore.open(tmp_path / "store") as store:
         for name in ("special_tokens", "head_entropy", "head_types"):
-            found = analyses.run(store, name, run=RUN)
+            found = store.query(name, run=RUN)
             assert found["low"].null_count() == found["high"].null_count() == len(found)
 
 
@@ -379,14 +375,14 @@ def test_an_analysis_asked_again_reads_no_weight_until_the_index_changes(
         monkeypatch.setattr(
             store, "computed", lambda text, params: asked.append(text) or computed(text, params)
         )
-        first = analyses.run(store, "special_tokens", run="tiny/sample")
-        again = analyses.run(store, "special_tokens", run="tiny/sample")
+        first = store.query("special_tokens", run="tiny/sample")
+        again = store.query("special_tokens", run="tiny/sample")
         assert first.equals(again)
         assert len(asked) == 1
-        analyses.run(store, "head_entropy", run="tiny/sample")
+        store.query("head_entropy", run="tiny/sample")
         assert len(asked) == 2
         annotate(root, "sample", "negation")  # the index catches up
-        assert analyses.run(store, "special_tokens", run="tiny/sample").equals(first)
+        assert store.query("special_tokens", run="tiny/sample").equals(first)
         assert len(asked) == 3
 
 
@@ -408,7 +404,7 @@ def test_an_answer_is_kept_for_other_sessions(
         with attnstore.open(root) as store, monkeypatch.context() as patch:
             real = store.computed
             patch.setattr(store, "computed", lambda text, params: computed.append(text) or real(text, params))  # fmt: skip
-            return analyses.run(store, "special_tokens", run="tiny/sample"), bool(computed)
+            return store.query("special_tokens", run="tiny/sample"), bool(computed)
 
     first, computed = asked_anew()
     assert computed

@@ -16,7 +16,6 @@ from transformers import AutoModel, AutoTokenizer
 
 import attnstore
 from attnstore.datasets.tokenize import special_ids
-from attnstore.query import analyses
 
 FAMILIES = (*tiny.ARCHITECTURES, "llama")
 
@@ -158,9 +157,7 @@ def test_head_types_know_the_first_token(gpt2: tuple[Any, Any]) -> None:
         "mixed" if f > limit and s > limit else "first" if f > limit else "punctuation" if s > limit else "none"
         for f, s in zip(first, stop, strict=True)
     ]  # fmt: skip
-    found = analyses.run(
-        store, "head_types", run="gpt2/t", special=limit, position=1.0, entropy=99.0
-    )
+    found = store.query("head_types", run="gpt2/t", special=limit, position=1.0, entropy=99.0)
     assert found["type"].to_list() == expected
     assert "first" in expected
 
@@ -169,7 +166,7 @@ def test_special_tokens_share_out_all_attention(gpt2: tuple[Any, Any]) -> None:
     """Without [CLS] the first token is a kind of its own, unless it is punctuation; all shares of
     an input sum to 1."""
     store, maps = gpt2
-    found = analyses.run(store, "special_tokens", run="gpt2/t")
+    found = store.query("special_tokens", run="gpt2/t")
     assert set(found["kind"]) == {"punctuation", "first", "other"}
     rows = store.sql("SELECT example, position, kind FROM tokens ORDER BY ALL")
     stops = [
@@ -194,10 +191,10 @@ def test_with_cls_the_first_token_is_no_type_of_its_own(tmp_path: Path) -> None:
     """It is [CLS], whose measure says the same; and a written [SEP] counts in `sep`."""
     store, maps = ingested(tmp_path, "bert")
     with store:
-        assert set(analyses.run(store, "special_tokens", run="bert/t")["kind"]) == {
+        assert set(store.query("special_tokens", run="bert/t")["kind"]) == {
             "cls", "sep", "punctuation", "other"
         }  # fmt: skip
-        types = analyses.run(store, "head_types", run="bert/t", special=0.0)
+        types = store.query("head_types", run="bert/t", special=0.0)
         assert "first" not in types["type"].to_list()
         same = store.sql("SELECT max(abs(cls - first)) FROM map_stats").item()
         assert same == pytest.approx(0, abs=1e-6)

@@ -22,7 +22,6 @@ from helpers import sentences, write_rows
 from transformers import AutoModel, AutoTokenizer
 
 import attnstore
-from attnstore.query import analyses
 from attnstore.storage import fragments
 
 Row = dict[str, str]
@@ -231,7 +230,7 @@ class Case:
     def run(self, name: str, **params: Any) -> pl.DataFrame:
         """The result of an analysis, computed now."""
         self.store.answers.forget()
-        return analyses.run(self.store, name, **params)
+        return self.store.query(name, **params)
 
 
 def _rows() -> list[Row]:

@@ -91,7 +91,7 @@ def differences(held: dict[str, attnstore.Store]) -> pl.DataFrame:
             if "base_run" in {p.name for p in analyses.find(name).parameters}
             else "minilm/rte"
         )
-        exact, *others = (analyses.run(held[p], name, run=run, **params) for p in PRECISIONS)
+        exact, *others = (held[p].query(name, run=run, **params) for p in PRECISIONS)
         keys = exact.columns[: exact.columns.index("n")]
         for column in [c for c in MEANS if c in exact.columns]:
             both = [exact.join(o, on=keys, suffix="_other") for o in others]

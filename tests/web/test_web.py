@@ -212,7 +212,7 @@ def test_a_grid_of_classes_names_them(pages: Browser, store: Store) -> None:
     """head_types colours by its type, with the type in the cell and in the legend."""
     page = pages.get(f"/run/{RUN}?by=analysis:head_types").text
     types = set(
-        attnstore.query.analyses.run(store, "head_types", run=RUN)["type"].to_list()  # type: ignore[attr-defined]
+        store.query("head_types", run=RUN)["type"].to_list()  # type: ignore[attr-defined]
     )
     for name in types:
         assert name in page

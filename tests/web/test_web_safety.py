@@ -57,9 +57,7 @@ def test_an_analysis_takes_its_defaults(pages: Browser, root: Path) -> None:
     analysis = attnstore.query.analyses.find("head_types")  # type: ignore[attr-defined]
     told = pages.ask(analysis.sql, run=RUN, position="0.1")
     assert told["state"] == "done", told
-    expected = attnstore.query.analyses.run(  # type: ignore[attr-defined]
-        attnstore.open(root), "head_types", run=RUN, position=0.1
-    )
+    expected = attnstore.open(root).query("head_types", run=RUN, position=0.1)
     result = pages.site.questions.find(told["id"]).result
     assert [row[2] for row in result["rows"]] == expected["type"].to_list()
     assert "needs run" in pages.ask(analysis.sql)["sentence"]

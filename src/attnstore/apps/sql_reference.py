@@ -5,10 +5,11 @@ python -m attnstore.apps.sql_reference [FILE]
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import click
 
 from attnstore import store
 from attnstore.query import analyses
@@ -88,6 +89,16 @@ ORDER BY cosine DESC
 from the arrays. A condition on `from_pos` spares the other rows of a map; one on `to_pos` or on
 `weight` is applied to what was read. Name the run: without it, a query goes over every run.
 
+**A named analysis is a table**, so it can be sorted, joined and cut down; its parameters go by name:
+
+```sql
+SELECT layer, head, type, e.mean AS entropy
+FROM head_types(run := 'minilm/sample')
+JOIN head_entropy(run := 'minilm/sample') e USING (layer, head)
+ORDER BY entropy
+LIMIT 10
+```
+
 **A mean over inputs wants its n and its interval**: `avg(x)`, `count(*)` and
 `1.96 * stddev_samp(x) / sqrt(count(*))` over one value per input, as the analyses below do.
 """
@@ -130,7 +141,7 @@ def _functions() -> Iterator[str]:
 def _analyses() -> Iterator[str]:
     yield (
         "## Analyses\n\nEach is a file of `sql/analysis`: `attnstore query NAME --param run=…`, or "
-        "`attnstore.query.analyses.run(store, NAME, run=…)`.\n"
+        "`store.query(NAME, run=…)`.\n"
     )
     for analysis in analyses.listing().values():
         yield from _analysis(analysis)
@@ -139,20 +150,16 @@ def _analyses() -> Iterator[str]:
 def _analysis(analysis: Analysis) -> Iterator[str]:
     reads = ", ".join(f"`{view}`" for view in analysis.reads)
     yield f"### {analysis.name}\n\n{analysis.title}. Source: {analysis.source}. Reads {reads}.\n"
+    shown = (p.name if p.required else f"{p.name} := {p.default_sql}" for p in analysis.parameters)
+    yield f"In SQL: `FROM {analysis.name}({', '.join(shown)})`.\n"
     yield _table(
         ("parameter", "type", "default", "what"),
-        [(p.name, p.type, _default(p), p.text) for p in analysis.parameters],
+        [(p.name, p.type, p.default_text or "required", p.text) for p in analysis.parameters],
     )
     yield _table(
         ("column", "type", "what", "unit"),
         [(c.name, c.type, c.text, c.unit) for c in analysis.columns],
     )
-
-
-def _default(parameter: analyses.Parameter) -> str:
-    if parameter.required:
-        return "required"
-    return "NULL" if parameter.default is None else str(parameter.default).lower()
 
 
 def _checks() -> Iterator[str]:
@@ -173,5 +180,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@click.command()
+@click.argument("file", default=FILE, type=click.Path(dir_okay=False, path_type=Path))
+def main(file: Path) -> None:
+    """Write the SQL reference to FILE, docs/sql.md by default.
+
+    \b
+    Example: python -m attnstore.apps.sql_reference
+    """
+    file.write_text(generate(), "utf-8")
+
+
 if __name__ == "__main__":
-    (Path(sys.argv[1]) if sys.argv[1:] else FILE).write_text(generate(), "utf-8")
+    main(prog_name="python -m attnstore.apps.sql_reference")

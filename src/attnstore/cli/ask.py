@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
-import polars as pl
 
 from attnstore.cli.options import (
+    analyses_option,
     format_option,
     memory_option,
     param_option,
@@ -19,7 +18,7 @@ from attnstore.cli.options import (
 from attnstore.cli.reading import bounded, reading
 from attnstore.display import row_formats
 from attnstore.errors import UsageError
-from attnstore.query import analyses, parameters
+from attnstore.query import parameters
 
 
 @click.command()
@@ -28,9 +27,16 @@ from attnstore.query import analyses, parameters
 @format_option
 @rows_out_option
 @memory_option
+@analyses_option
 @click.pass_obj
 def sql(
-    store: str, text: str, params: dict[str, str], form: str | None, out: str | None, memory: int
+    store: str,
+    text: str,
+    params: dict[str, str],
+    form: str | None,
+    out: str | None,
+    memory: int,
+    analyses: str | None,
 ) -> None:
     """Ask a question in SQL. TEXT may be @FILE, or - for stdin.
 
@@ -40,7 +46,7 @@ def sql(
     form = row_formats.format_of(form, out)
     asked = _text(text)
     values = parameters.from_texts(params, {})
-    with reading(store) as opened:
+    with reading(store, analyses) as opened:
         row_formats.emit(bounded(opened, memory, lambda: opened.sql(asked, **values)), form, out)
 
 
@@ -65,10 +71,11 @@ def _text(text: str) -> str:
 @format_option
 @rows_out_option
 @memory_option
+@analyses_option
 @click.pass_obj
 def query(
     store: str, name: str | None, params: dict[str, str], form: str | None, out: str | None,
-    memory: int,
+    memory: int, analyses: str | None,
 ) -> None:  # fmt: skip
     """Run an analysis of sql/analysis; without NAME, list them.
 
@@ -76,25 +83,12 @@ def query(
     Example: attnstore query special_tokens --param run=minilm/sample
     """
     form = row_formats.format_of(form, out)
-    if name is None:
-        row_formats.emit(_analyses(), form, out)
-        return
-    values = parameters.from_texts(params, analyses.find(name).kinds)
-    with reading(store) as opened:
-        row_formats.emit(
-            bounded(opened, memory, lambda: analyses.run(opened, name, **values)), form, out
-        )
-
-
-def _analyses() -> pl.DataFrame:
-    rows = [
-        (a.name, a.title, ", ".join(_shown(p) for p in a.parameters))
-        for a in analyses.listing().values()
-    ]
-    return pl.DataFrame(
-        rows, schema=dict.fromkeys(("name", "title", "parameters"), pl.String), orient="row"
-    )
-
-
-def _shown(parameter: analyses.Parameter) -> str:
-    return parameter.name + ("" if parameter.required else f"={json.dumps(parameter.default)}")
+    with reading(store, analyses) as opened:
+        if name is None:
+            rows = opened.analyses().select("name", "title", "parameters")
+            for problem in opened.named_analyses.problems():
+                click.echo(f"attnstore: note: {problem}", err=True)
+        else:
+            values = parameters.from_texts(params, opened.named_analyses.find(name).kinds)
+            rows = bounded(opened, memory, lambda: opened.query(name, **values))
+        row_formats.emit(rows, form, out)

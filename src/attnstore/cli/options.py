@@ -161,6 +161,8 @@ def said(text: str) -> str:
         return text
 
 
+analyses_option = click.option("--analyses", metavar="DIR",
+                               help="A folder of your own analyses; also from ATTNSTORE_ANALYSES.")  # fmt: skip
 param_option = click.option("--param", "params", multiple=True, callback=parameters, metavar="K=V",
                             help="Value of $K in the SQL; several times for several.")  # fmt: skip
 format_option = click.option("--format", "form", type=click.Choice(row_formats.FORMATS),

@@ -21,9 +21,12 @@ _T = TypeVar("_T")
 
 
 @contextlib.contextmanager
-def reading(path: str) -> Iterator[Store]:
-    """A store to read; what keeps its index behind is told on stderr."""
-    with stores.open(path) as store:
+def reading(path: str, analyses: str | None = None) -> Iterator[Store]:
+    """Open a store to read; a note on stderr says what keeps its index behind.
+
+    analyses: a folder of one's own analyses.
+    """
+    with stores.open(path, analyses) as store:
         if store.behind:
             click.echo(f"attnstore: note: {store.behind}", err=True)
         yield store

@@ -83,7 +83,7 @@ def moved(store: Store, item: Movement) -> pl.DataFrame:
     Kovaleva et al. 2019, section 4.3.
     """
     frames = [
-        analyses.run(store, "drift", run=item.result.run, base_run=other).select(
+        store.query("drift", run=item.result.run, base_run=other).select(
             pl.lit(item.result.run).alias("run"), pl.lit(item.step, pl.Int64).alias("step"),
             pl.lit(against).alias("against"), pl.lit(other).alias("other_run"),
             "layer", "head", "n", pl.col("mean").alias("cosine"), "low", "high", "js",

@@ -29,7 +29,6 @@ from attnstore.declared.readiness import Candidate, candidates
 from attnstore.declared.seen import Seen
 from attnstore.errors import AttnstoreError, DatasetError, ModelError, StoreError, UsageError
 from attnstore.models.checkpoints import Checkpoint
-from attnstore.query import analyses
 from attnstore.storage import fragments, location, run_record
 from attnstore.storage.run_record import RunRecord
 
@@ -102,7 +101,7 @@ def _known(root: Path | None) -> _Known:
     try:
         with stores.open(root) as store:
             rates, classify = (
-                _here(analyses.run(store, name)) for name in ("ingest_rates", "classify_rates")
+                _here(store.query(name)) for name in ("ingest_rates", "classify_rates")
             )
             rows = store.sql(
                 "SELECT d.fingerprint, max_length, pad_to, n_weights / (n_layers * n_heads) / planned "

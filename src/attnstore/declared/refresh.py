@@ -30,7 +30,6 @@ from attnstore.declared.seen import Seen, signature
 from attnstore.errors import AttnstoreError, BusyError, CaptureError, ModelError
 from attnstore.job import Progress, Runner, in_process, silent
 from attnstore.paper import report
-from attnstore.query import analyses
 from attnstore.storage import fragments, location, locks, s3
 from attnstore.store import Store
 
@@ -240,7 +239,7 @@ class _Refresh:
                 self._step(
                     item.name,
                     lambda item=item: item.make(  # type: ignore[misc]
-                        lambda: analyses.run(store, item.kind, **item.params)
+                        lambda: store.query(item.kind, **item.params)
                     ),
                 )
                 self.outcome.analysed.append(item.name)

@@ -25,7 +25,6 @@ from attnstore.plotting.drawings import (
 )  # fmt: skip
 from attnstore.plotting.figures import by_head
 from attnstore.plotting.panels import Panel, in_rows, kinds, pictures
-from attnstore.query import analyses
 
 if TYPE_CHECKING:
     from attnstore.store import Store
@@ -54,7 +53,7 @@ def frame_heads(
         "MODEL --dataset framenet:FOLDER=framenet`, then `python -m flows.annotate --dataset "
         "framenet --with framenet:FOLDER`.",
     )  # fmt: skip
-    heads = analyses.run(store, "frame_heads", run=run, direction=direction)
+    heads = store.query("frame_heads", run=run, direction=direction)
     best = heads.row(0, named=True)
     example = _example(store, run, sentence)
     found = store.map(run, example, best["layer"], best["head"])
@@ -124,8 +123,7 @@ def token_pairs(store: Store, run: str | None = None, annotation: str | None = N
     )  # fmt: skip
     found = {}
     for (relation, direction), said in _RELATIONS.items():
-        frame = analyses.run(
-            store,
+        frame = store.query(
             "token_pairs",
             run=run,
             relation=relation,

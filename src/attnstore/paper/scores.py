@@ -12,7 +12,6 @@ import polars as pl
 
 from attnstore.plotting.drawings import Drawing, NothingToDraw, asked
 from attnstore.plotting.plots import Series, bars, lines
-from attnstore.query import analyses
 
 if TYPE_CHECKING:
     from attnstore.store import Store
@@ -30,7 +29,7 @@ _DATASET = ("base", "dataset", "metric")
 
 def table1(store: Store, base: str | None = None) -> Drawing:
     """What pre-training and fine-tuning each bring, by task."""
-    found = analyses.run(store, "table1", base=base)
+    found = store.query("table1", base=base)
     if found.is_empty():
         raise NothingToDraw(f"No model is evaluated on a task; `{_SCORED}` does it.")
     found = found.unique([*_DATASET, "init"], keep="last", maintain_order=True)
@@ -60,7 +59,7 @@ def table1(store: Store, base: str | None = None) -> Drawing:
 
 def scores_over_steps(store: Store, base: str | None = None) -> Drawing:
     """What each checkpoint of the trainings scores."""
-    found = analyses.run(store, "scores_over_steps", base=base)
+    found = store.query("scores_over_steps", base=base)
     keys = [*_DATASET, "init", "n_train", "epochs", "learning_rate"]
     found = found.filter(pl.col("step").n_unique().over(keys) > 1)
     if found.is_empty():

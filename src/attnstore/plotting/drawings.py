@@ -14,7 +14,6 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from attnstore.errors import AttnstoreError
-from attnstore.query import analyses
 
 if TYPE_CHECKING:
     from attnstore.store import Store
@@ -105,7 +104,7 @@ def per_run(
     store: Store, name: str, runs: Sequence[str], **params: object
 ) -> dict[str, pl.DataFrame]:
     """The result of an analysis for each run."""
-    return {run: analyses.run(store, name, run=run, **params) for run in runs}
+    return {run: store.query(name, run=run, **params) for run in runs}
 
 
 def n_of(frame: pl.DataFrame) -> str:

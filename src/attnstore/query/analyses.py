@@ -1,193 +1,202 @@
-"""The files of `sql/analysis` as functions: one file is one analysis, its name the result's name.
+"""The named analyses: those of attnstore, of a folder of one's own, and of a store.
 
-A file opens with lines that say what it is, then holds one SELECT with `$name` for a parameter:
+A file is an analysis and its name the result's name (`analysis_file` has the form of a file):
 
-    -- title: What it tells
-    -- source: Paper and section, or this project
-    -- reads: views, by name
-    -- param NAME TYPE [= default]: What it is
-    -- column NAME TYPE: What it is (unit)
+    sql/analysis/NAME.sql         comes with attnstore
+    DIR/NAME.sql                  `--analyses DIR`, `attnstore.open(path, analyses=DIR)`, ATTNSTORE_ANALYSES
+    <store>/analysis/NAME.sql     lies in the store
 
-Dropping a file into the folder is all that a new analysis takes.
+Dropping a file into one of the folders is all that a new analysis takes. Those of a folder and of a store
+are one SELECT over the views; the session holds them to it (`macros`).
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
 
-import polars as pl
-
-from attnstore.errors import UnknownNameError, UsageError
+from attnstore import resources
+from attnstore.errors import AttnstoreError, UnknownNameError, UsageError
 from attnstore.naming import near
-from attnstore.query import parameters
-from attnstore.resources import sql_files
+from attnstore.query.analysis_file import Analysis, Parameter, arguments, parse
+from attnstore.storage import s3
 
+__all__ = ["Analyses", "Analysis", "Parameter", "arguments", "find", "listing", "parse"]
 
-class Answering(Protocol):
-    """What an analysis is asked of: an open store."""
-
-    def kept(self, text: str, /, **params: Any) -> pl.DataFrame:
-        """The answer to one SQL question, kept for the next time."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of an analysis. type: as in SQL; default: None where NULL is the default."""
-
-    name: str
-    type: str
-    text: str
-    required: bool
-    default: Any
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of an analysis's result. type: as in SQL; unit: '' for a name, number or key."""
-
-    name: str
-    type: str
-    text: str
-    unit: str
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """One file of `sql/analysis`. reads: the views it asks; sql: the whole file."""
-
-    name: str
-    title: str
-    source: str
-    reads: tuple[str, ...]
-    parameters: tuple[Parameter, ...]
-    columns: tuple[Column, ...]
-    sql: str
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """The declared SQL type of each parameter, by name."""
-        return {p.name: p.type for p in self.parameters}
+FOLDER = "analysis"
+"""Folder of a store's own analyses, in the store."""
+VARIABLE = "ATTNSTORE_ANALYSES"
+"""Environment variable that names the folder of one's own analyses."""
+LARGEST = 1 << 20
+"""Bytes that the file of an analysis may have."""
+_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def listing() -> dict[str, Analysis]:
-    """Every analysis by name. Raises UsageError for a file whose header cannot be read."""
+    """Read every analysis of attnstore itself, by name.
+
+    Raises:
+        UsageError: A header cannot be read.
+    """
     return {
-        name: parse(name, path.read_text("utf-8")) for name, path in sql_files("analysis").items()
+        name: parse(name, path.read_text("utf-8"))
+        for name, path in resources.sql_files("analysis").items()
     }
 
 
 def find(name: str) -> Analysis:
-    """One analysis. Raises UnknownNameError, or UsageError if its header cannot be read."""
-    files = sql_files("analysis")
+    """Read one analysis of attnstore itself.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+    """
+    files = resources.sql_files("analysis")
     if name not in files:
-        raise UnknownNameError(
-            f"There is no analysis {name!r}{near(name, files) or '; there are ' + ', '.join(files)}"
-        )
+        raise unknown(name, files)
     return parse(name, files[name].read_text("utf-8"))
 
 
-def run(store: Answering, name: str, /, **params: object) -> pl.DataFrame:
-    """The result of an analysis over a store; a parameter may be given as text.
-
-    The same question again in the same session is answered from memory (`Store.kept`).
-
-    Raises UsageError (a parameter is missing, unknown or of the wrong type), UnknownNameError (no
-    such analysis or run).
-    """
-    analysis = find(name)
-    return store.kept(analysis.sql, **arguments(analysis, params))
-
-
-def parse(name: str, text: str) -> Analysis:
-    """The analysis that a file's text holds. Raises UsageError, which names the line."""
-    found: dict[str, list[tuple[str, ...]]] = {what: [] for what in _LINES}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.startswith("--"):
-            break
-        for what, (pattern, _) in _LINES.items():
-            if match := pattern.fullmatch(line):
-                found[what].append(match.groups(""))
-                break
-        else:
-            raise UsageError(_unreadable(name, number, line))
-    for what, lines in found.items():
-        if len(lines) != 1 and not (what == "param" or (what == "column" and lines)):
-            raise UsageError(
-                f"The header of sql/analysis/{name}.sql has {len(lines)} lines of {what}; "
-                f"write {_LINES[what][1]!r} {'for each column' if what == 'column' else 'once'}."
-            )
-    return Analysis(
-        name,
-        found["title"][0][0],
-        found["source"][0][0],
-        tuple(found["reads"][0][0].split(", ")),
-        tuple(_parameter(name, *groups) for groups in found["param"]),
-        tuple(Column(*groups) for groups in found["column"]),
-        text,
+def unknown(name: str, known: Mapping[str, object]) -> UnknownNameError:
+    """Say that there is no such analysis."""
+    return UnknownNameError(
+        f"There is no analysis {name!r}{near(name, known) or '; there are ' + ', '.join(known)}"
     )
 
 
-_LINES = {
-    "title": (re.compile(r"-- title: (.+)"), "-- title: text"),
-    "source": (re.compile(r"-- source: (.+)"), "-- source: text"),
-    "reads": (re.compile(r"-- reads: (\w+(?:, \w+)*)"), "-- reads: view, view"),
-    "param": (
-        re.compile(r"-- param (\w+) (\w+)(?: = ([^:]+))?: (.+)"),
-        "-- param NAME TYPE [= default]: text",
-    ),
-    "column": (
-        re.compile(r"-- column (\w+) ([A-Z][^\s:]*): (.+?)(?: \(([^()]+)\))?"),
-        "-- column NAME TYPE: text (unit)",
-    ),
-}
-"""The lines of a header, and how each is written."""
+class Analyses:
+    """The named analyses that can be asked of a store.
 
+    Args:
+        root: The store's folder, of a bucket the local side; None for no store.
+        folder: A folder of one's own; None takes ATTNSTORE_ANALYSES, if it is set.
 
-def _unreadable(name: str, number: int, line: str) -> str:
-    meant = [form for what, (_, form) in _LINES.items() if line.startswith(f"-- {what}")]
-    forms = meant or [form for _, form in _LINES.values()]
-    return (
-        f"Line {number} of sql/analysis/{name}.sql cannot be read ({line!r}): "
-        f"write {' or '.join(map(repr, forms))}."
-    )
-
-
-def _parameter(analysis: str, name: str, kind: str, default: str, text: str) -> Parameter:
-    if kind not in parameters.TYPES:
-        raise UsageError(
-            f"Parameter {name} of sql/analysis/{analysis}.sql has type {kind}; "
-            f"write one of {', '.join(parameters.TYPES)}."
-        )
-    value = None
-    if default not in ("", "NULL"):
-        value = parameters.converted(
-            f"The default of {name} in sql/analysis/{analysis}.sql", kind, default
-        )
-    return Parameter(name, kind, text, not default, value)
-
-
-def arguments(analysis: Analysis, given: Mapping[str, object]) -> dict[str, Any]:
-    """A value for every parameter of an analysis: the given ones, and defaults.
-
-    Raises UsageError for a parameter that is missing, unknown or of the wrong type.
+    Files are read when they are asked for, so a file that is added or edited counts at once; in a
+    bucket they are listed once.
     """
-    known = {p.name: p for p in analysis.parameters}
-    for name in given:
-        if name not in known:
+
+    def __init__(self, root: Path | None = None, folder: str | Path | None = None) -> None:
+        self._root = root
+        chosen = folder or os.environ.get(VARIABLE)
+        self.folder = Path(chosen).expanduser() if chosen else None
+
+    def names(self) -> list[str]:
+        """List the names: of attnstore first, then the own ones."""
+        return [*resources.sql_files("analysis"), *self._own()]
+
+    def find(self, name: str) -> Analysis:
+        """Read one analysis.
+
+        Raises:
+            UnknownNameError: There is none of that name.
+            UsageError: Its file cannot be read; the sentence names file and line.
+        """
+        if name in resources.sql_files("analysis"):
+            return find(name)
+        own = self._own()
+        if name not in own:
+            raise unknown(name, dict.fromkeys(self.names()))
+        return own[name].read()
+
+    def listing(self) -> dict[str, Analysis]:
+        """Read every analysis, by name; `problems` says which own ones are left out, and why."""
+        return listing() | {name: a for name, a, _ in self._read() if a}
+
+    def problems(self) -> list[str]:
+        """Say which own files are no analyses, one sentence each."""
+        shipped = resources.sql_files("analysis")
+        taken = [
+            f"{own.file} is left out: attnstore has an analysis {own.name}; give the file another name."
+            for own in self._files()
+            if own.name in shipped
+        ]
+        misnamed = [
+            f"{own.file} is left out: {own.name!r} cannot be a name in SQL; use letters, digits and _."
+            for own in self._files()
+            if not _NAME.fullmatch(own.name)
+        ]
+        return taken + misnamed + [problem for _, _, problem in self._read() if problem]
+
+    def _read(self) -> Iterator[tuple[str, Analysis | None, str]]:
+        """Own analyses: name, the analysis or None, the problem or ''."""
+        for name, own in self._own().items():
+            try:
+                yield name, own.read(), ""
+            except AttnstoreError as error:
+                yield name, None, str(error)
+
+    def _own(self) -> dict[str, _OwnFile]:
+        """Own files that may be analyses, by name; those of the folder before those of the store."""
+        shipped = resources.sql_files("analysis")
+        usable = {
+            own.name: own
+            for own in reversed(self._files())
+            if own.name not in shipped and _NAME.fullmatch(own.name)
+        }
+        return dict(sorted(usable.items()))
+
+    def _files(self) -> list[_OwnFile]:
+        return [*self._of_folder(), *self._of_store()]
+
+    def _of_folder(self) -> list[_OwnFile]:
+        if self.folder is None:
+            return []
+        if not self.folder.is_dir():
             raise UsageError(
-                f"Analysis {analysis.name} has no parameter {name!r}"
-                f"{near(name, known) or '; it takes ' + (', '.join(known) or 'none')}"
+                f"{self.folder} is no folder; --analyses (or {VARIABLE}) names the folder of your "
+                "own analyses, one NAME.sql each."
             )
-    values = {name: p.default for name, p in known.items()} | dict(given)
-    for name, parameter in known.items():
-        if parameter.required and values[name] is None:
-            raise UsageError(
-                f"Analysis {analysis.name} needs {name} ({parameter.text}); give --param {name}=…"
-            )
-        if values[name] is not None:
-            about = f"Parameter {name} of analysis {analysis.name}"
-            values[name] = parameters.converted(about, parameter.type, values[name])
-    return values
+        return [_OwnFile(str(p), p.read_bytes) for p in sorted(self.folder.glob("*.sql"))]
+
+    def _of_store(self) -> list[_OwnFile]:
+        if self._root is None:
+            return []
+        return _in_folder(self._root) if s3.of(self._root).near else self._in_bucket
+
+    @cached_property
+    def _in_bucket(self) -> list[_OwnFile]:
+        assert self._root is not None
+        bucket = s3.of(self._root)
+        return [
+            _OwnFile(path, partial(bucket.read, path))
+            for path in sorted(bucket.starting(f"{FOLDER}/"))
+            if path.endswith(".sql")
+        ]
+
+
+@dataclass(frozen=True)
+class _OwnFile:
+    """A file of a folder of one's own or of a store; file: where it lies, for people."""
+
+    file: str
+    data: Callable[[], bytes]
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.file).stem
+
+    def read(self) -> Analysis:
+        """The analysis. Raises UsageError, which names the file."""
+        try:
+            data = self.data()
+            if len(data) > LARGEST:
+                raise UsageError(
+                    f"{self.file} has {len(data):,} bytes; an analysis has at most {LARGEST:,}."
+                )
+            return parse(self.name, data.decode("utf-8-sig"), self.file, shipped=False)
+        except OSError as error:
+            raise UsageError(f"{self.file} cannot be read ({error.strerror}).") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{self.file} is not UTF-8; save it as UTF-8.") from error
+
+
+def _in_folder(root: Path) -> list[_OwnFile]:
+    """The files of a store in a folder; links are left out: what they lead to is not the store's."""
+    return [
+        _OwnFile(f"{FOLDER}/{path.name}", path.read_bytes)
+        for path in sorted((root / FOLDER).glob("*.sql"))
+        if not (path.is_symlink() or path.parent.is_symlink())
+    ]

@@ -8,10 +8,10 @@ store, and runs SELECT only. Which views there are is the package's to say, not 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ import polars as pl
 from attnstore import resources
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
 from attnstore.naming import near
-from attnstore.query import result_frames
+from attnstore.query import result_frames, sql_text
+from attnstore.query.analyses import Analyses
+from attnstore.query.analysis_file import Analysis
 from attnstore.query.functions import Functions
+from attnstore.query.macros import Macros
 from attnstore.storage import array_shape, index, index_schema
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.run_record import RunRecord
@@ -50,10 +53,15 @@ class Session:
 
     confined: no access to files outside the index, settings locked, SELECT statements only.
     settings: of DuckDB, such as its memory_limit, set before they are locked.
+    analyses: those that texts can call; by default attnstore's own and the store's.
     """
 
     def __init__(
-        self, root: Path, confined: bool = True, settings: Mapping[str, str] | None = None
+        self,
+        root: Path,
+        confined: bool = True,
+        settings: Mapping[str, str] | None = None,
+        analyses: Analyses | None = None,
     ) -> None:
         self.root = root
         self.con = duckdb.connect(":memory:")
@@ -65,6 +73,7 @@ class Session:
         self._seal: str | None = None
         self._functions = Functions(root, self._runs.get)
         self._functions.register(self.con)
+        self._macros = Macros(self.con, analyses or Analyses(root))
         if confined:
             self._confine()
         with self.attached(), index.opening(root):
@@ -141,9 +150,9 @@ class Session:
         _require_text(text, *(v for v in (params or {}).values() if isinstance(v, str)))
         with self.attached() as con, self.explained():
             self._functions.read.clear()
-            statement = self._statement(text)
+            statement, body = self._statement(text)
             used = {k: v for k, v in (params or {}).items() if k in statement.named_parameters}
-            self._check(text, statement, params or {})
+            self._check(body, statement, params or {})
             relation = con.sql(statement.query, params=used)
             if relation is None:
                 raise QueryError("The statement gives no rows; a query is a SELECT.")
@@ -152,7 +161,24 @@ class Session:
                 self._drop_types()
             return found
 
-    def _statement(self, text: str) -> Any:
+    def make_macros(self, text: str) -> None:
+        """Make the analyses that a text calls callable; `sql` does it by itself."""
+        self._macros.make(text)
+
+    def definitions(self, analysis: Analysis) -> str:
+        """Return the text that decides an analysis's answers: its own, and of analyses that it calls.
+
+        Raises:
+            QueryError: It is not attnstore's own, and more than one SELECT over the views.
+        """
+        if analysis.shipped:
+            return analysis.sql
+        with self.attached():
+            self._macros.require_allowed(analysis)
+            return "\n".join(self._macros.definitions(analysis))
+
+    def _statement(self, text: str) -> tuple[Any, str]:
+        """Return the one statement of a text, and the text of what it runs or explains."""
         statements = self.con.extract_statements(text)
         if len(statements) != 1:
             raise QueryError(
@@ -166,7 +192,7 @@ class Session:
                 raise QueryError(_NOT_HERE.get(kind, _ONLY_READS.format(kind=kind)))
             if inner[0].named_parameters:
                 raise QueryError(_NOT_HERE["MULTI"])
-        return statements[0]
+        return statements[0], inner[0].query
 
     def _drop_types(self) -> None:
         """Delete the types that a PIVOT without IN leaves behind."""
@@ -177,7 +203,10 @@ class Session:
             self.con.execute(f'DROP TYPE IF EXISTS "{name}"')
 
     def _check(self, text: str, statement: Any, params: dict[str, Any]) -> None:
-        """Refuse parameters that do not fit the text, and runs that the store does not hold."""
+        """Refuse parameters that do not fit the text, and runs that the store does not hold.
+
+        Makes the analyses that the text calls callable.
+        """
         wanted = set(statement.named_parameters)
         if missing := sorted(wanted - set(params)):
             raise QueryError(
@@ -185,12 +214,9 @@ class Session:
             )
         if extra := sorted(set(params) - wanted):
             raise QueryError(f"The query has no parameter ${extra[0]}{near(extra[0], wanted)}")
-        tree = self.con.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchall()
+        tree, called = self._macros.make(text)
         known = sorted(name for name, _ in self._runs.values())
-        try:
-            runs = list(_named_runs(json.loads(tree[0][0]), params))
-        except RecursionError:
-            raise QueryError("The query is nested too deeply; write it flatter.") from None
+        runs = [*sql_text.named_runs(tree, params), *self._macros.named_runs(tree, called, params)]
         for run in runs:
             if run not in known:
                 raise UnknownNameError(
@@ -207,11 +233,15 @@ class Session:
             failure: AttnstoreError | None = self._functions.failure
             if index.CORRUPT in str(error):
                 failure = index.explained(self.root, error)
-            raise (failure or QueryError(_sentence(str(error)))) from error
+            raise (failure or QueryError(sql_text.sentence(str(error)))) from error
 
     def close(self) -> None:
         """End the session."""
         self.con.close()
+
+
+_ASKING = ("execute", "sql", "query", "from_query")
+"""Methods of a connection that take a SQL text."""
 
 
 class Connection:
@@ -220,13 +250,23 @@ class Connection:
     While it is open, the index cannot catch up with new data; ingestion is not kept from writing.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._session = Session(root, confined=False)
+    def __init__(self, root: Path, analyses: Analyses | None = None) -> None:
+        self._session = Session(root, confined=False, analyses=analyses)
         self._held = contextlib.ExitStack()
         self._held.enter_context(self._session.attached())
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._session.con, name)
+        attribute = getattr(self._session.con, name)
+        if name not in _ASKING:
+            return attribute
+
+        @wraps(attribute)
+        def ask(query: Any, *arguments: Any, **options: Any) -> Any:
+            if isinstance(query, str):
+                self._session.make_macros(query)
+            return attribute(query, *arguments, **options)
+
+        return ask
 
     def __enter__(self) -> Connection:
         return self
@@ -269,41 +309,3 @@ def _listed(known: list[str]) -> str:
     return (
         f"; it holds {', '.join(known[:5])}" if known else "; it is empty: ingest something first"
     )
-
-
-def _named_runs(tree: Any, params: dict[str, Any]) -> Iterator[str]:
-    """Every text that a parsed statement compares the column `run` with, by = or IN."""
-    if isinstance(tree, list):
-        for item in tree:
-            yield from _named_runs(item, params)
-    if not isinstance(tree, dict):
-        return
-    if tree.get("type") in ("COMPARE_EQUAL", "COMPARE_IN"):
-        operands = [tree.get("left"), tree.get("right"), *(tree.get("children") or [])]
-        names = [o.get("column_names", [""])[-1] for o in operands if isinstance(o, dict)]
-        if "run" in names:
-            for operand in operands:
-                value = _value(operand, params)
-                if isinstance(value, str):
-                    yield value
-    for item in tree.values():
-        yield from _named_runs(item, params)
-
-
-def _value(operand: Any, params: dict[str, Any]) -> Any:
-    """The constant or the parameter's value that an operand stands for, or None."""
-    if not isinstance(operand, dict):
-        return None
-    if operand.get("type") == "VALUE_PARAMETER":
-        return params.get(operand.get("identifier", ""))
-    literal = operand.get("literal") or operand.get("value")  # DuckDB 2, DuckDB 1
-    if not isinstance(literal, dict) or literal.get("kind", "STRING") != "STRING":
-        return None
-    return literal.get("text", literal.get("value"))
-
-
-def _sentence(message: str) -> str:
-    """DuckDB's message on one line: what was wrong and its candidates, without the picture."""
-    head = message.split("\n\nLINE ")[0].replace("idx.main.", "")
-    head = head.removeprefix("Invalid Input Error: ")  # what `error('…')` in an analysis says
-    return re.sub(r"\s+", " ", head).strip()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attnstore.errors import DamageError
+from attnstore.query.analyses import Analyses
 from attnstore.query.session import Session
 
 
@@ -18,10 +19,13 @@ class SessionPool:
         root: The folder of the store.
         size: Questions answered at once; further ones wait.
         settings: Settings of DuckDB for sessions opened from now on.
+        analyses: The named analyses that texts can call.
     """
 
-    def __init__(self, root: Path, size: int, settings: Mapping[str, str]) -> None:
-        self._root, self._settings = root, settings
+    def __init__(
+        self, root: Path, size: int, settings: Mapping[str, str], analyses: Analyses
+    ) -> None:
+        self._root, self._settings, self._analyses = root, settings, analyses
         self._closed = 0  # how often the pool was closed
         self._free: queue.LifoQueue[Session | None] = queue.LifoQueue()
         for _ in range(size):
@@ -35,7 +39,9 @@ class SessionPool:
         """
         session, closed, damaged = self._free.get(), self._closed, False
         try:
-            session = session or Session(self._root, settings=self._settings)
+            session = session or Session(
+                self._root, settings=self._settings, analyses=self._analyses
+            )
             yield session
         except DamageError:
             damaged = True

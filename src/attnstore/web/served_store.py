@@ -106,8 +106,9 @@ class ServedStore:
         return self.current.answers.get(text, params, compute)
 
     def analysis(self, name: str, /, **params: Any) -> pl.DataFrame:
-        """Return the result of a named analysis."""
-        return analyses.run(self, name, **params)
+        """Return the result of an analysis that comes with attnstore."""
+        analysis = analyses.find(name)
+        return self.kept(analysis.sql, **analyses.arguments(analysis, params))
 
     def has_analysis(self, name: str, /, **params: Any) -> bool:
         """Return True if the result of an analysis needs no computation."""

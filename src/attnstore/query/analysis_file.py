@@ -1,0 +1,201 @@
+"""One file of an analysis: a header that says what it is, then one SELECT with `$name` for a parameter.
+
+-- title: What it shows
+-- source: Paper and section, or this project
+-- reads: views, by name
+-- param NAME TYPE [= default]: What it is
+-- column NAME TYPE: What it is (unit)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from attnstore.errors import UsageError
+from attnstore.naming import near
+from attnstore.query import parameters
+
+SHIPPED = "sql/analysis/{name}.sql"
+"""Where an analysis of attnstore itself lies."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an analysis. type: as in SQL; default: None where NULL is the default."""
+
+    name: str
+    type: str
+    text: str
+    required: bool
+    default: Any
+
+    @property
+    def default_text(self) -> str:
+        """The default as SQL has it: `NULL`, `false`, `sum`; empty for a required parameter."""
+        if self.required:
+            return ""
+        return "NULL" if self.default is None else str(self.default).lower()
+
+    @property
+    def default_sql(self) -> str:
+        """The default as a SQL literal: `NULL`, `false`, `'sum'`."""
+        if isinstance(self.default, str):
+            return "'" + self.default.replace("'", "''") + "'"
+        if isinstance(self.default, float) and not math.isfinite(self.default):
+            return f"'{self.default}'::DOUBLE"
+        return "NULL" if self.default is None else str(self.default).lower()
+
+    @property
+    def shown(self) -> str:
+        """The parameter in a list: `run`, `layer=null`, `statistic="sum"`."""
+        return self.name if self.required else f"{self.name}={json.dumps(self.default)}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of an analysis's result. type: as in SQL; unit: '' for a name, number or key."""
+
+    name: str
+    type: str
+    text: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An analysis.
+
+    Attributes:
+        reads: The views that it asks.
+        sql: The whole file.
+        file: Where it lies, for people: `sql/analysis/drift.sql`.
+        shipped: True for an analysis that comes with attnstore.
+    """
+
+    name: str
+    title: str
+    source: str
+    reads: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    columns: tuple[Column, ...]
+    sql: str
+    file: str
+    shipped: bool = True
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The declared SQL type of each parameter, by name."""
+        return {p.name: p.type for p in self.parameters}
+
+
+def parse(name: str, text: str, file: str = "", shipped: bool = True) -> Analysis:
+    """Read the text of an analysis.
+
+    Args:
+        name: The analysis's name.
+        text: The whole file.
+        file: Where it lies, for errors; of attnstore itself if it is left out.
+        shipped: True for an analysis that comes with attnstore.
+
+    Raises:
+        UsageError: The header cannot be read; the sentence names file and line.
+    """
+    file = file or SHIPPED.format(name=name)
+    lines: dict[str, list[tuple[str, ...]]] = {what: [] for what in _LINES}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.startswith("--"):
+            break
+        for what, (pattern, _) in _LINES.items():
+            if match := pattern.fullmatch(line):
+                lines[what].append(match.groups(""))
+                break
+        else:
+            raise UsageError(_unreadable(file, number, line))
+    for what, groups in lines.items():
+        if len(groups) != 1 and not (what == "param" or (what == "column" and groups)):
+            raise UsageError(
+                f"The header of {file} has {len(groups)} lines of {what}; "
+                f"write {_LINES[what][1]!r} {'for each column' if what == 'column' else 'once'}."
+            )
+    return Analysis(
+        name,
+        lines["title"][0][0],
+        lines["source"][0][0],
+        tuple(lines["reads"][0][0].split(", ")),
+        tuple(_parameter(file, *groups) for groups in lines["param"]),
+        tuple(Column(*groups) for groups in lines["column"]),
+        text,
+        file,
+        shipped,
+    )
+
+
+_LINES = {
+    "title": (re.compile(r"-- title: (.+)"), "-- title: text"),
+    "source": (re.compile(r"-- source: (.+)"), "-- source: text"),
+    "reads": (re.compile(r"-- reads: (\w+(?:, \w+)*)"), "-- reads: view, view"),
+    "param": (
+        re.compile(r"-- param (\w+) (\w+)(?: = ([^:]+))?: (.+)"),
+        "-- param NAME TYPE [= default]: text",
+    ),
+    "column": (
+        re.compile(r"-- column (\w+) ([A-Z][^\s:]*): (.+?)(?: \(([^()]+)\))?"),
+        "-- column NAME TYPE: text (unit)",
+    ),
+}
+"""The lines of a header, and how each is written."""
+
+
+def _unreadable(file: str, number: int, line: str) -> str:
+    meant = [form for what, (_, form) in _LINES.items() if line.startswith(f"-- {what}")]
+    forms = meant or [form for _, form in _LINES.values()]
+    return (
+        f"Line {number} of {file} cannot be read ({line[:80]!r}): "
+        f"write {' or '.join(map(repr, forms))}."
+    )
+
+
+def _parameter(file: str, name: str, kind: str, default: str, text: str) -> Parameter:
+    if kind not in parameters.TYPES:
+        raise UsageError(
+            f"Parameter {name} of {file} has type {kind}; write one of {', '.join(parameters.TYPES)}."
+        )
+    value = None
+    if default not in ("", "NULL"):
+        value = parameters.converted(f"The default of {name} in {file}", kind, default)
+    return Parameter(name, kind, text, not default, value)
+
+
+def arguments(analysis: Analysis, values: Mapping[str, object]) -> dict[str, Any]:
+    """Complete the values for an analysis: those given, converted to their types, and defaults.
+
+    Raises:
+        UsageError: A parameter is missing, unknown or of the wrong type.
+    """
+    require_known(analysis, values)
+    known = {p.name: p for p in analysis.parameters}
+    complete = {name: p.default for name, p in known.items()} | dict(values)
+    for name, parameter in known.items():
+        if parameter.required and complete[name] is None:
+            raise UsageError(
+                f"Analysis {analysis.name} needs {name} ({parameter.text}); give --param {name}=…"
+            )
+        about = f"Parameter {name} of analysis {analysis.name}"
+        complete[name] = parameters.converted(about, parameter.type, complete[name])
+    return complete
+
+
+def require_known(analysis: Analysis, names: Mapping[str, object] | set[str]) -> None:
+    """Raise UsageError for a name that is no parameter of an analysis."""
+    known = [p.name for p in analysis.parameters]
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"Analysis {analysis.name} has no parameter {name!r}"
+                f"{near(name, known) or '; it takes ' + (', '.join(known) or 'none')}"
+            )

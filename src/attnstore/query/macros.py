@@ -1,0 +1,256 @@
+"""Named analyses inside SQL: `FROM drift(run := 'a/b') ORDER BY mean LIMIT 10`.
+
+An analysis becomes two table macros of DuckDB's session database, made when a text first names it:
+
+    drift$body(p$run, p$base_run, …)      the file's SELECT, `$run` replaced by p$run
+    drift(run, base_run := NULL, …)       FROM drift$body(run, base_run, …)
+
+Two, since inside a macro a parameter hides the columns of its name: `run` is both. The outer one is made
+over a stub, because DuckDB binds a macro's body when it is made, with parameters that are no constants yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import duckdb
+
+from attnstore.errors import AttnstoreError, QueryError, UsageError
+from attnstore.query import sql_text
+from attnstore.query.analyses import Analyses
+from attnstore.query.analysis_file import Analysis, require_known
+
+_RUNS = ("run", "base_run")
+"""Parameters whose value is the name of a run."""
+_CALLED = re.compile(r'(?<![\w$])"?([A-Za-z_]\w*)"?\s*\(', re.ASCII)
+_PARAMETER = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
+_TABLE_FUNCTIONS = ("unnest", "range", "generate_series")
+"""Table functions that an own analysis may use: they read nothing."""
+_TABLES = (
+    "BASE_TABLE", "TABLE_FUNCTION", "SUBQUERY", "JOIN", "EXPRESSION_LIST", "EMPTY", "PIVOT", "CTE",
+)  # fmt: skip
+"""Kinds of tables in a syntax tree that an own analysis may have."""
+_QUERIES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE")
+"""Kinds of queries in a syntax tree that an own analysis may have."""
+
+
+class Macros:
+    """The analyses that a session's texts can call."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, analyses: Analyses) -> None:
+        self._con = con
+        self._analyses = analyses
+        self._made: dict[str, str] = {}
+
+    def make(self, text: str) -> tuple[dict[str, Any], dict[str, Analysis]]:
+        """Make the macros of every analysis that a text calls, and of those that these call.
+
+        Args:
+            text: One SQL statement. Of one that DuckDB cannot turn into a syntax tree (it is no
+                SELECT), analyses are known by their names before a parenthesis.
+
+        Returns:
+            The syntax tree, and the analyses that it calls, by name.
+
+        Raises:
+            QueryError: An analysis calls itself, or an own one does more than read the views.
+            UsageError: An own one has a name that DuckDB has, or a file that cannot be read.
+        """
+        tree = sql_text.tree(self._con, text)
+        if not tree.get("error"):
+            return tree, self._make(sql_text.table_functions(tree), ())
+        for word in set(_CALLED.findall(text)):
+            with contextlib.suppress(AttnstoreError):  # it may be another function's name
+                self._make({word.lower()}, ())
+        return tree, {}
+
+    def _make(self, functions: set[str], calling: tuple[str, ...]) -> dict[str, Analysis]:
+        """Make the macros of those of some table functions that are analyses."""
+        names = [n for n in self._analyses.names() if n.lower() in functions] if functions else []
+        called = {name: self._analyses.find(name) for name in names}
+        for name, analysis in called.items():
+            if name in calling:
+                raise QueryError(f"{analysis.file} calls itself; an analysis cannot.")
+            tree = sql_text.tree(self._con, analysis.sql)
+            self._make(sql_text.table_functions(tree), (*calling, name))
+            if self._made.get(name) != analysis.sql:
+                self.require_allowed(analysis)
+                _define(self._con, analysis)
+                self._made[name] = analysis.sql
+        return called
+
+    def require_allowed(self, analysis: Analysis) -> None:
+        """Hold an analysis that is not attnstore's own to one SELECT over the views.
+
+        Raises:
+            QueryError: It is something else, or reads something else.
+            UsageError: It has the name of a function of DuckDB.
+        """
+        if analysis.shipped:
+            return
+        tree = sql_text.tree(self._con, analysis.sql)
+        if tree.get("error") or len(tree["statements"]) != 1:
+            raise QueryError(
+                f"{analysis.file} holds no single SELECT ({tree.get('error_message', 'several statements')}); "
+                "an analysis is one SELECT over the views."
+            )
+        known = set(_views(self._con)) | set(_defined(tree))
+        functions = {*_TABLE_FUNCTIONS, *(name.lower() for name in self._analyses.names())}
+        for what in _foreign(tree, known, functions):
+            raise QueryError(
+                f"{analysis.file} reads {what}; an analysis of your own or of a store reads only views "
+                "and other analyses."
+            )
+        taken = self._con.execute(
+            "SELECT count(*) FROM duckdb_functions() WHERE function_name = $name AND internal "
+            "AND function_type IN ('table', 'table_macro')",
+            {"name": analysis.name.lower()},
+        ).fetchone()
+        if taken and taken[0]:
+            raise UsageError(
+                f"{analysis.file} has the name of a function of DuckDB; give the file another name."
+            )
+
+    def definitions(self, analysis: Analysis) -> list[str]:
+        """The texts of an analysis and of all that it calls, which together decide its answers."""
+        texts, waiting = {}, [analysis]
+        while waiting:
+            following = waiting.pop()
+            if following.name not in texts:
+                texts[following.name] = following.sql
+                functions = sql_text.table_functions(sql_text.tree(self._con, following.sql))
+                waiting += [
+                    self._analyses.find(name)
+                    for name in self._analyses.names()
+                    if name.lower() in functions
+                ]
+        return list(texts.values())
+
+    def named_runs(
+        self, tree: Any, called: dict[str, Analysis], params: Mapping[str, Any]
+    ) -> Iterator[str]:
+        """Yield the runs that calls of analyses name in a syntax tree; check the calls' arguments.
+
+        Raises:
+            QueryError: A required argument is missing, or there are too many.
+            UsageError: There is no such parameter.
+        """
+        names = {name.lower(): analysis for name, analysis in called.items()}
+        for node in sql_text.nodes(tree) if called else ():
+            if node.get("type") == "TABLE_FUNCTION" and (
+                analysis := names.get(sql_text.function_name(node))
+            ):
+                arguments = _arguments(analysis, node["function"])
+                runs = (sql_text.value(arguments.get(name), params) for name in _RUNS)
+                yield from (run for run in runs if isinstance(run, str))
+
+
+def _define(con: duckdb.DuckDBPyConnection, analysis: Analysis) -> None:
+    """Make the two macros of an analysis. Raises QueryError, which names the file."""
+    try:
+        _create(con, analysis)
+    except duckdb.Error as error:
+        raise QueryError(f"{analysis.file}: {sql_text.sentence(str(error))}") from error
+
+
+def _create(con: duckdb.DuckDBPyConnection, analysis: Analysis) -> None:
+    name, inner = f'"{analysis.name}"', f'"{analysis.name}$body"'
+    hidden = ", ".join(f'"p${p.name}"' for p in analysis.parameters)
+    shown = ", ".join(
+        f'"{p.name}"' if p.required else f'"{p.name}" := {p.default_sql}'
+        for p in analysis.parameters
+    )
+    passed = ", ".join(f'"{p.name}"' for p in analysis.parameters)
+    con.execute(f"CREATE OR REPLACE MACRO {inner}({hidden}) AS TABLE SELECT 1")
+    con.execute(f"CREATE OR REPLACE MACRO {name}({shown}) AS TABLE FROM {inner}({passed})")
+    beginning = f"CREATE OR REPLACE MACRO {inner}({hidden}) AS TABLE "
+    try:
+        con.execute(beginning + _body(analysis, "CAST({} AS {})"))
+    except duckdb.BinderException:  # a parameter beside GROUP BY is no constant yet
+        con.execute(beginning + _body(analysis, "(SELECT CAST({} AS {}))"))
+
+
+def _body(analysis: Analysis, form: str) -> str:
+    """The SELECT of an analysis with the hidden parameters of its macro."""
+    kinds = analysis.kinds
+
+    def replaced(match: re.Match[str]) -> str:
+        name = match[1]
+        return form.format(f'"p${name}"', kinds[name]) if name in kinds else match[0]
+
+    pieces = groupby(_pieces(analysis.sql), key=itemgetter(1))
+    texts = (("".join(text for text, _ in group), quoted) for quoted, group in pieces)
+    return "".join(text if quoted else _PARAMETER.sub(replaced, text) for text, quoted in texts)
+
+
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Split a SQL text into (token with the space after it, True if it is a literal); no comments."""
+    data = text.encode()
+    tokens = duckdb.tokenize(text)
+    ends = [start for start, _ in tokens[1:]] + [len(data)]
+    for (start, kind), end in zip(tokens, ends, strict=True):
+        if kind != duckdb.token_type.comment:
+            yield data[start:end].decode(), kind == duckdb.token_type.string_const
+
+
+def _arguments(analysis: Analysis, function: dict[str, Any]) -> dict[str, Any]:
+    if "arguments" in function:  # DuckDB 2
+        given = [(a["name"], a["expression"]) for a in function["arguments"]]
+    else:
+        given = [(a.get("alias") or "", a) for a in function.get("children") or []]
+    wanted = [p.name for p in analysis.parameters]
+    unnamed = [expression for name, expression in given if not name]
+    if len(given) > len(wanted):
+        raise QueryError(
+            f"{analysis.name}() has {len(given)} arguments; it takes {', '.join(wanted) or 'none'}."
+        )
+    spelled = {name.lower(): name for name in wanted}
+    arguments = dict(zip(wanted, unnamed, strict=False))
+    arguments |= {spelled.get(name.lower(), name): e for name, e in given if name}
+    require_known(analysis, arguments)
+    for parameter in analysis.parameters:
+        if parameter.required and parameter.name not in arguments:
+            raise QueryError(
+                f"Analysis {analysis.name} needs {parameter.name} ({parameter.text}); write "
+                f"{analysis.name}({parameter.name} := …)."
+            )
+    return arguments
+
+
+def _views(con: duckdb.DuckDBPyConnection) -> list[str]:
+    rows = con.execute(
+        "SELECT view_name FROM duckdb_views() WHERE NOT internal AND schema_name = 'main' "
+        "AND database_name = 'memory'"
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _defined(tree: Any) -> Iterator[str]:
+    """Names that WITH defines anywhere in a syntax tree."""
+    for node in sql_text.nodes(tree):
+        for entry in (node.get("cte_map") or {}).get("map", []):
+            if re.fullmatch(r"\w+", entry["key"]):  # no file's name
+                yield entry["key"].lower()
+
+
+def _foreign(tree: Any, known: set[str], functions: set[str]) -> Iterator[str]:
+    """What a syntax tree reads that is no view, no table of its own and no analysis."""
+    for node in sql_text.nodes(tree):
+        kind = str(node.get("type"))
+        if kind.endswith("_NODE") and kind not in _QUERIES:
+            yield f"by a statement of kind {kind.removesuffix('_QUERY_NODE')}"
+        if "sample" not in node or "alias" not in node:
+            continue  # no table: every one has these
+        if kind not in _TABLES:
+            yield f"a table of kind {kind}"
+        elif kind == "BASE_TABLE":
+            name = str(node.get("table_name", ""))
+            if node.get("schema_name") or node.get("catalog_name") or name.lower() not in known:
+                yield f"the table {name!r}"
+        elif kind == "TABLE_FUNCTION" and sql_text.function_name(node) not in functions:
+            yield f"the function {sql_text.function_name(node)}"

@@ -1,0 +1,81 @@
+"""A SQL text by DuckDB's own parser: its syntax tree, the runs it names, DuckDB's errors as sentences."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import duckdb
+
+from attnstore.errors import QueryError
+
+
+def tree(con: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any]:
+    """Parse a SELECT into DuckDB's JSON tree; of anything else it has `error` and `error_message`.
+
+    Raises:
+        QueryError: The text is nested too deeply.
+    """
+    rows = con.execute("SELECT json_serialize_sql($text)", {"text": text}).fetchall()
+    try:
+        parsed: dict[str, Any] = json.loads(rows[0][0])
+    except RecursionError:
+        raise QueryError("The query is nested too deeply; write it flatter.") from None
+    return parsed
+
+
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object of a syntax tree, in the order of the text."""
+    waiting = [tree]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            yield item
+            waiting += reversed(item.values())
+        elif isinstance(item, list):
+            waiting += reversed(item)
+
+
+def table_functions(tree: Any) -> set[str]:
+    """Collect the names of the table functions that a syntax tree calls, in lower case."""
+    return {function_name(node) for node in nodes(tree) if node.get("type") == "TABLE_FUNCTION"}
+
+
+def function_name(node: dict[str, Any]) -> str:
+    """Return the name of a node's table function, in lower case, with its schema if it has one."""
+    function = node["function"]
+    parts = (function.get("catalog"), function.get("schema"), function.get("function_name"))
+    return ".".join(part.lower() for part in parts if part)
+
+
+def named_runs(tree: Any, params: Mapping[str, Any]) -> Iterator[str]:
+    """Yield every text that a syntax tree compares the column `run` with, by = or IN."""
+    for node in nodes(tree):
+        if node.get("type") not in ("COMPARE_EQUAL", "COMPARE_IN"):
+            continue
+        operands = [node.get("left"), node.get("right"), *(node.get("children") or [])]
+        names = [o.get("column_names", [""])[-1] for o in operands if isinstance(o, dict)]
+        if "run" in names:
+            values = (value(operand, params) for operand in operands)
+            yield from (run for run in values if isinstance(run, str))
+
+
+def value(operand: Any, params: Mapping[str, Any]) -> Any:
+    """Return the constant or the parameter's value that an operand stands for, or None."""
+    if not isinstance(operand, dict):
+        return None
+    if operand.get("type") == "VALUE_PARAMETER":
+        return params.get(operand.get("identifier", ""))
+    literal = operand.get("literal") or operand.get("value")  # DuckDB 2, DuckDB 1
+    if not isinstance(literal, dict) or literal.get("kind", "STRING") != "STRING":
+        return None
+    return literal.get("text", literal.get("value"))
+
+
+def sentence(message: str) -> str:
+    """Put DuckDB's message on one line: what was wrong and its candidates, without the picture."""
+    head = message.split("\n\nLINE ")[0].replace("idx.main.", "")
+    head = head.removeprefix("Invalid Input Error: ")  # what `error('…')` in an analysis says
+    return re.sub(r"\s+", " ", head).strip()
