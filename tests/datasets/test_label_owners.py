@@ -10,9 +10,9 @@ import tiny
 from helpers import sentences, write_rows
 
 import attnstore
+from attnstore.apps.labeling.sittings import Place, Sittings
 from attnstore.experiments.patterns.labels import import_labels
 from attnstore.maintenance.copying import copy
-from attnstore.web.labeling import Place, Sittings
 
 
 @pytest.fixture(scope="module")

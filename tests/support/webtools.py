@@ -9,6 +9,7 @@ from typing import Any
 from helpers import write_rows
 from starlette.testclient import TestClient
 
+from attnstore.apps.labeling import pages as labeling
 from attnstore.web.query_jobs import Limits
 from attnstore.web.server import application
 
@@ -37,7 +38,7 @@ class Browser:
     """A client of an explorer, with the token of its page."""
 
     def __init__(self, root: Path, **about: Any) -> None:
-        self.app = application(root, **about)
+        self.app = application(root, apps=[labeling.app], **about)
         self.client = TestClient(self.app, base_url="http://localhost", follow_redirects=False)
         self.site = self.app.state.site
         self.headers = {"X-Page-Token": self.site.page_token}

@@ -16,11 +16,12 @@ from starlette.testclient import TestClient
 from webtools import HTML, LIMITS, RUN, Browser
 
 import attnstore
+from attnstore.apps.labeling import drawing, sittings
 from attnstore.errors import UsageError
 from attnstore.experiments.patterns.labels import import_labels, read_csv
 from attnstore.naming import CLASSES
 from attnstore.storage import fragments
-from attnstore.web import labeling, query_worker
+from attnstore.web import query_worker
 from attnstore.web.server import application
 
 # Queries -----------------------------------------------------------------------------------------
@@ -300,10 +301,10 @@ def test_a_labelled_map_does_not_come_again(pages: Browser) -> None:
 def test_balanced_maps_go_through_every_head(sample_store: Path) -> None:
     """Of a run of eight heads, every eight maps are of eight heads; another seed draws others."""
     store = attnstore.open(sample_store)
-    places = labeling.draw(store, RUN, "dora", "balanced", "dora", 24, [])
+    places = drawing.draw(store, RUN, "dora", "balanced", "dora", 24, [])
     for i in (0, 8, 16):
         assert len({(p.layer, p.head) for p in places[i : i + 8]}) == 8
-    assert places != labeling.draw(store, RUN, "dora", "balanced", "emma", 24, [])
+    assert places != drawing.draw(store, RUN, "dora", "balanced", "emma", 24, [])
 
 
 def test_a_second_annotator_works_blind(pages: Browser, root: Path) -> None:
@@ -339,7 +340,7 @@ def test_least_sure_maps_come_first(root: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     fragments.write(copied, "patterns", RUN, "000000.test", patterns)
     with attnstore.open(copied) as opened:
-        drawn = labeling.draw(opened, RUN, "gil", "unsure", "gil", 10, [])
+        drawn = drawing.draw(opened, RUN, "gil", "unsure", "gil", 10, [])
     expected = maps[np.argsort(sure)[:10].tolist()]
     assert [tuple(place)[1:] for place in drawn] == expected.rows()
 
@@ -378,9 +379,9 @@ def test_a_label_that_cannot_be_is_not_written(
 
 def test_undo_without_a_label_is_nothing(root: Path) -> None:
     """There is nothing to take back."""
-    assert labeling.Sittings(root).of("ida").undo() is None
+    assert sittings.Sittings(root).of("ida").undo() is None
     with pytest.raises(UsageError, match="no way"):
-        labeling.draw(attnstore.open(root), RUN, "ida", "best", "ida", 5, [])
+        drawing.draw(attnstore.open(root), RUN, "ida", "best", "ida", 5, [])
 
 
 def test_agreement_of_nobody(pages: Browser) -> None:

@@ -27,6 +27,7 @@ def serve(store: str, host: str, port: int, token: str | None, show: bool) -> No
     \b
     Example: attnstore serve --open
     """
+    from attnstore.apps.labeling import pages as labeling
     from attnstore.web import server  # the web server, which other commands do without
     from attnstore.web.security import loopback
 
@@ -42,7 +43,7 @@ def serve(store: str, host: str, port: int, token: str | None, show: bool) -> No
         if show:
             webbrowser.open(address)
 
-    server.run(root, host, port, token, started)
+    server.run(root, host, port, token, started, [labeling.app])
 
 
 def _free(host: str, port: int) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -306,8 +305,3 @@ def standalone(svg: Markup) -> str:
     """A chart as a file of its own: with the colours of letters and rules, on white."""
     head, rest = str(svg).split(">", 1)
     return f"{head}><style>{escape(_STYLE)}</style>{rest}"
-
-
-def link(*parts: Any) -> str:
-    """An address of this server: parts of a path, each quoted."""
-    return "/" + "/".join(quote(str(part), safe="/@") for part in parts)

@@ -18,7 +18,7 @@ import polars as pl
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import STATISTICS, near
-from attnstore.query import analyses
+from attnstore.query import analyses, parameters
 from attnstore.query.analyses import Analysis
 from attnstore.web.served_store import ServedStore
 
@@ -152,8 +152,10 @@ def grid(
     return _of_analysis(analyses.find(name), choice, rows, given.get("part"), place)
 
 
-def _arguments(choice: Choice, given: Mapping[str, str]) -> dict[str, str]:
-    return {p.name: given[p.name] for p in choice.parameters if given.get(p.name)}
+def _arguments(choice: Choice, given: Mapping[str, str]) -> dict[str, Any]:
+    kinds = {p.name: p.type for p in choice.parameters}
+    texts = {name: given[name] for name in kinds if given.get(name)}
+    return parameters.from_texts(texts, kinds)
 
 
 def statistics(store: ServedStore, run: str) -> pl.DataFrame:

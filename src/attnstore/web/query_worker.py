@@ -24,7 +24,7 @@ import polars as pl
 from attnstore.display.row_formats import flat
 from attnstore.errors import AttnstoreError, QueryError
 from attnstore.formatting import cell
-from attnstore.query import analyses, process_memory
+from attnstore.query import analyses, parameters, process_memory
 from attnstore.query.session import Session
 
 SHOWN = 1000
@@ -113,21 +113,17 @@ def _query(session: Session, job: dict[str, Any]) -> dict[str, Any]:
     return {"columns": columns, "rows": rows, "n": len(found), "more": more}
 
 
-def values(text: str, given: dict[str, str]) -> dict[str, Any]:
-    """Values for the parameters of a query, from texts: an analysis's as its header says, others
-    as JSON where they are some, otherwise as text. Raises UsageError."""
-    if text.lstrip().startswith("-- title:"):
-        analysis = analyses.parse("query", text.lstrip())
-        return analyses.arguments(analysis, {k: v for k, v in given.items() if v != ""})
-    return {name: _value(value) for name, value in given.items()}
+def values(text: str, texts: dict[str, str]) -> dict[str, Any]:
+    """Read the parameters of a query from texts, those of an analysis by its header.
 
-
-def _value(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return text if isinstance(value, dict) else value
+    Raises:
+        UsageError: A parameter of an analysis is missing, unknown or of the wrong type.
+    """
+    if not text.lstrip().startswith("-- title:"):
+        return parameters.from_texts(texts, {})
+    analysis = analyses.parse("query", text.lstrip())
+    given = {name: value for name, value in texts.items() if value != ""}
+    return analyses.arguments(analysis, parameters.from_texts(given, analysis.kinds))
 
 
 def _values(column: pl.Series) -> list[Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
@@ -17,29 +15,43 @@ from starlette.responses import HTMLResponse, Response
 
 from attnstore import formatting
 from attnstore.display.colors import scales
-from attnstore.errors import UsageError
 from attnstore.storage import s3
 from attnstore.storage.files import file_crc32c
-from attnstore.web import charts
+from attnstore.web.addresses import link, query_with
 from attnstore.web.ingest_progress import IngestProgress
-from attnstore.web.labeling import Sittings
 from attnstore.web.query_jobs import Questions
 from attnstore.web.served_store import ServedStore
 
 FOLDER = Path(__file__).parent
-"""Where templates and static files lie."""
+"""Holds the explorer's templates/ and static/."""
 
 
 class Site:
-    """A store as pages. page_token: what a page sends back with everything that writes."""
+    """A store as pages.
 
-    def __init__(self, store: ServedStore, questions: Questions) -> None:
+    Args:
+        store: The store.
+        questions: The queries of the SQL page.
+        folders: By the address of its static files, each folder with templates/ and static/.
+        navigation: Address, title and key of the pages in the navigation.
+
+    Attributes:
+        page_token: A page sends it back with everything that writes.
+    """
+
+    def __init__(
+        self,
+        store: ServedStore,
+        questions: Questions,
+        folders: Mapping[str, Path],
+        navigation: Sequence[tuple[str, str, str]],
+    ) -> None:
         self.store, self.questions = store, questions
         self.progress = IngestProgress(store.root)
-        self.sittings = Sittings(store.root)
         self.page_token = secrets.token_urlsafe(24)
+        self._folders = folders
         self._templates = Environment(
-            loader=FileSystemLoader(FOLDER / "templates"),
+            loader=FileSystemLoader([folder / "templates" for folder in folders.values()]),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -56,12 +68,13 @@ class Site:
             "cut": cut,
         }
         self._templates.globals |= {
-            "link": charts.link,
-            "static": static,
+            "link": link,
+            "static": self.static,
             "query_with": query_with,
             "scales": scales(),
             "root": s3.of(store.root).name,
             "page_token": self.page_token,
+            "navigation": navigation,
         }
 
     def close(self) -> None:
@@ -70,29 +83,20 @@ class Site:
         self.store.close()
 
     def render(self, request: Request, name: str, status: int = 200, **about: Any) -> Response:
-        """A template as an answer."""
+        """Fill a template."""
         text = self._templates.get_template(name).render(
-            behind=self.store.behind, path=request.url.path, **about
+            behind=self.store.current.behind, path=request.url.path, **about
         )
         return HTMLResponse(text, status)
 
+    def static(self, name: str, path: str = "static") -> str:
+        """Return the address of a static file, with its checksum, so that it can be kept for ever."""
+        return f"/{path}/{name}?v={_checksum(self._folders[path] / 'static' / name)}"
+
 
 @cache
-def static(name: str) -> str:
-    """The address of a static file, with its content's checksum, so that it can be kept for ever."""
-    return f"/static/{name}?v={file_crc32c(FOLDER / 'static' / name):08x}"
-
-
-def query_with(given: Mapping[str, str], **changed: str) -> str:
-    """The part of an address after the question mark, with some of its values changed."""
-    return urlencode({**given, **changed})
-
-
-def as_number(what: str, text: str) -> int:
-    """A whole number from an address. Raises UsageError."""
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise UsageError(f"The address gives {what} as {text[:40]!r}; give a number from 0.")
-    return int(text)
+def _checksum(file: Path) -> str:
+    return f"{file_crc32c(file):08x}"
 
 
 def ago(moment: datetime | None) -> str:

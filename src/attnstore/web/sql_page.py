@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
@@ -109,8 +107,3 @@ def _done(site: Site, request: Request) -> Question:
     if question.state != "done":
         raise UsageError(question.sentence or "The query has not ended yet.")
     return question
-
-
-def address(text: str, **params: str) -> str:
-    """The address of a query."""
-    return "/sql?" + urlencode({"q": text, **{f"p.{k}": v for k, v in params.items()}})

@@ -1,5 +1,5 @@
 // The annotate page: maps held ready, a label saved with one key, the next map at once.
-import { Square, table } from "./viewer.js";
+import { Square, table } from "/static/viewer.js";
 
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);

@@ -1,0 +1,1 @@
+"""The page where maps are labeled, mounted beside the explorer."""

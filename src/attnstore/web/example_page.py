@@ -1,0 +1,62 @@
+"""The page of an input: its text, its tokens, all its maps at once, one of them large, and lines."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from attnstore.display import inputs
+from attnstore.errors import UsageError
+from attnstore.web.addresses import link, whole
+from attnstore.web.run_records import Row, run_of
+from attnstore.web.site import Site
+
+
+def example_page(site: Site, request: Request) -> Response:
+    """One input: its text, its tokens, all its maps at once, one of them large, and lines."""
+    run, example = run_of(site, request), whole("example", request.path_params["example"])
+    found = inputs.find(site.store, run["run"], example)
+    others = comparable(site, run, example)
+    against = request.query_params.get("against") or None
+    if against is not None and against not in {o["run"] for o in others}:
+        raise UsageError(
+            f"Run {against} does not hold example {example} with the same tokens, layers and heads "
+            f"as {run['run']}; leave `against` out, or name one of "
+            f"{', '.join(o['run'] for o in others if o['run'] != run['run']) or 'none'}."
+        )
+    near = site.store.ask(
+        "SELECT max(example) FILTER (example < $example), min(example) FILTER (example > $example) "
+        "FROM inputs WHERE run = $run",
+        run=run["run"], example=example,
+    ).row(0)  # fmt: skip
+    data = found["data"] | {
+        "against": against,
+        "runs": [{"run": o["run"], "step": o["step"]} for o in others],
+    }
+    return site.render(
+        request, "example.html", needed=_needed(request, run, example), run=run, example=example, input=found, others=others,
+        against=against, previous=near[0], following=near[1], data=data,
+    )  # fmt: skip
+
+
+def _needed(request: Request, run: Row, example: int) -> list[str]:
+    """What the page fetches first, so that the browser need not wait for its scripts."""
+    given = request.query_params
+    layer, head = (given.get(n, str(run[f"{n}s"][0])) for n in ("layer", "head"))
+    unit = "word" if given.get("unit") == "word" else "piece"
+    if not (layer.isdecimal() and head.isdecimal()):
+        return []
+    maps = link("maps", run["run"], example)
+    return [f"{maps}/all?unit={unit}", f"{maps}/{layer}/{head}?unit={unit}"]
+
+
+def comparable(site: Site, run: Row, example: int) -> list[Row]:
+    """The runs whose maps of an input can lie beside the run's: same tokens, layers and heads."""
+    return site.store.ask(
+        "SELECT o.run, o.model, m.step, m.base FROM inputs a JOIN inputs b USING (dataset, example) "
+        "JOIN runs o ON o.run = b.run JOIN runs mine ON mine.run = a.run "
+        "JOIN models m ON m.model = o.model "
+        "WHERE a.run = $run AND a.example = $example AND a.token_ids = b.token_ids "
+        "AND o.layers = mine.layers AND o.heads = mine.heads ORDER BY m.step NULLS FIRST, o.run",
+        run=run["run"], example=example,
+    ).to_dicts()  # fmt: skip

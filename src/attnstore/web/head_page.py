@@ -1,0 +1,133 @@
+"""The page of a head: its measures, one of them over inputs, its strongest maps, its effects, its kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from starlette.requests import Request
+from starlette.responses import Response
+
+from attnstore.naming import CLASSES, STATISTICS
+from attnstore.web import charts, measures
+from attnstore.web.addresses import link
+from attnstore.web.run_records import Row, family, head_of, run_of
+from attnstore.web.site import Site
+
+STRONGEST = 12
+_BINS = 32
+
+
+def head_page(site: Site, request: Request) -> Response:
+    """One head: its measures, how one of them lies over inputs, where it is strongest, its kin."""
+    store, run = site.store, run_of(site, request)
+    layer, head = head_of(run, request)
+    by = request.query_params.get("by", "entropy")
+    if by not in STATISTICS:
+        by = "entropy"
+    mine = measures.statistics(store, run["run"]).filter(
+        (pl.col("layer") == layer) & (pl.col("head") == head)
+    )
+    about = {
+        "run": run,
+        "layer": layer,
+        "head": head,
+        "by": by,
+        "units": measures.UNITS,
+        "measures": {r["measure"]: r for r in mine.to_dicts()},
+        "names": STATISTICS,
+        "spread": _spread(site, run, layer, head, by),
+        "strongest": _strongest(site, run, layer, head, by),
+        "classes": _class_shares(site, run, layer, head),
+        "effects": _effects(site, run, layer, head),
+        "kin": _kin(site, run, layer, head, by),
+        "near": _neighbours(run, layer, head),
+    }
+    return site.render(request, "head.html", **about)
+
+
+def features_panel(site: Site, request: Request) -> Response:
+    """How much attention tokens of each feature receive from a head (analysis feature_attention)."""
+    run = run_of(site, request)
+    layer, head = head_of(run, request)
+    rows = site.store.analysis("feature_attention", run=run["run"]).filter(
+        (pl.col("layer") == layer) & (pl.col("head") == head)
+    )
+    bars = [
+        charts.Bar(r["feature"], r["mean"], r["low"], r["high"])
+        for r in rows.sort("mean", descending=True).to_dicts()
+    ]
+    annotated = not set(rows["feature"]) <= {"cls", "sep", "punctuation"}
+    drawn = charts.bars(bars, "share of attention")
+    return site.render(request, "_features.html", run=run, drawn=drawn, annotated=annotated)
+
+
+def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Any:
+    values = site.store.ask(
+        f'SELECT "{by}" AS value FROM map_stats WHERE run = $run AND layer = $layer AND head = $head '
+        f'AND "{by}" IS NOT NULL',
+        run=run["run"], layer=layer, head=head,
+    )["value"].to_numpy()  # fmt: skip
+    if not len(values):
+        return None
+    counts, ends = np.histogram(values, bins=_BINS)
+    return charts.histogram(counts.tolist(), float(ends[0]), float(ends[-1]), by)
+
+
+def _strongest(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
+    return site.store.ask(
+        f'WITH top AS (SELECT example, "{by}" AS value FROM map_stats WHERE run = $run '
+        f'AND layer = $layer AND head = $head AND "{by}" IS NOT NULL ORDER BY value DESC, example LIMIT {STRONGEST}) '
+        "SELECT t.example, t.value, e.text, e.text_pair FROM top t "
+        "JOIN idx.core.examples e ON e.dataset = $dataset AND e.example = t.example ORDER BY t.value DESC, t.example",
+        run=run["run"], layer=layer, head=head, dataset=run["dataset"],
+    ).to_dicts()  # fmt: skip
+
+
+def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
+    rows = site.store.ask(
+        "SELECT layer, head, class, count(*) AS n FROM patterns WHERE run = $run GROUP BY ALL",
+        run=run["run"],
+    ).filter((pl.col("layer") == layer) & (pl.col("head") == head))
+    if rows.is_empty():
+        return None
+    counts = dict(rows.select("class", "n").iter_rows())
+    total = sum(counts.values())
+    return charts.bars(
+        [charts.Bar(c, counts.get(c, 0) / total) for c in CLASSES], "share of inputs"
+    )
+
+
+def _effects(site: Site, run: Row, layer: int, head: int) -> list[Row] | None:
+    """What disabling the head, and its whole layer, does; None where the store cannot say."""
+    if "ablations" not in site.store.current.views():
+        return None
+    rows = measures.ablations(site.store, run)
+    same = (pl.col("layer") == layer) & (pl.col("head").is_null() | (pl.col("head") == head))
+    return rows.filter(same).to_dicts()
+
+
+def _kin(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
+    """The same head in every run of the model's family."""
+    found = []
+    for other in family(site, run):
+        if layer not in other["layers"] or head not in other["heads"]:
+            continue
+        rows = measures.statistics(site.store, other["run"]).filter(
+            (pl.col("layer") == layer) & (pl.col("head") == head) & (pl.col("measure") == by)
+        )
+        found.append(other | (rows.row(0, named=True) if len(rows) else {}))
+    return found
+
+
+def _neighbours(run: Row, layer: int, head: int) -> dict[str, str]:
+    """Addresses of the heads around one, by the direction."""
+    layers, heads = list(run["layers"]), list(run["heads"])
+    i, j = layers.index(layer), heads.index(head)
+    around = {"up": (i - 1, j), "down": (i + 1, j), "left": (i, j - 1), "right": (i, j + 1)}
+    return {
+        name: link("run", run["run"], "head", layers[a], heads[b])
+        for name, (a, b) in around.items()
+        if 0 <= a < len(layers) and 0 <= b < len(heads)
+    }

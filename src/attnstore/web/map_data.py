@@ -1,0 +1,55 @@
+"""Maps of an input as a page's scripts and images ask for them."""
+
+from __future__ import annotations
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+
+from attnstore.display import inputs
+from attnstore.errors import UsageError
+from attnstore.web import pictures
+from attnstore.web.addresses import whole
+from attnstore.web.pictures import Floats
+from attnstore.web.site import Site
+
+
+def overview(site: Site, request: Request) -> Response:
+    """Send all maps of an input, small: bytes (layer, head, s, s), s in X-Side; see `pictures`."""
+    name, example = _input(request)
+    small = pictures.thumbnails(_in_units(site, request, site.store.current.maps(name, example)))
+    headers = {"X-Side": str(small.shape[-1])}
+    return Response(small.tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+def one_map(site: Site, request: Request) -> Response:
+    """Send one map: float32, little-endian, (L, L) row by row."""
+    weights = _in_units(site, request, _map(site, request))
+    return Response(weights.astype("<f4").tobytes(), media_type="application/octet-stream")
+
+
+def map_picture(site: Site, request: Request) -> Response:
+    """Send one map as a small PNG."""
+    return Response(pictures.picture(_map(site, request)), media_type="image/png")
+
+
+def _map(site: Site, request: Request) -> Floats:
+    name, example = _input(request)
+    layer, head = (whole(n, request.path_params[n]) for n in ("layer", "head"))
+    return site.store.current.map(name, example, layer, head).weights
+
+
+def _input(request: Request) -> tuple[str, int]:
+    path = request.path_params
+    return f"{path['model']}/{path['dataset']}", whole("example", path["example"])
+
+
+def _in_units(site: Site, request: Request, maps: Floats) -> Floats:
+    """Return maps over word pieces or, where the address asks for them, words."""
+    unit = request.query_params.get("unit", "piece")
+    if unit not in ("piece", "word"):
+        raise UsageError(f"The unit is {unit!r}; give piece or word.")
+    if unit == "piece":
+        return np.ascontiguousarray(maps)
+    record = inputs.find(site.store, *_input(request))
+    return inputs.merged(maps, record["data"]["starts"])

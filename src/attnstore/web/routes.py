@@ -1,0 +1,29 @@
+"""The explorer's addresses: a new page is a line here, its function and its template."""
+
+from __future__ import annotations
+
+from attnstore.web import example_page, head_page, map_data, run_page, sql_page, store_page
+from attnstore.web.routing import Action, Page
+
+_RUN = "/run/{model}/{dataset}"
+_MAPS = "/maps/{model}/{dataset}/{example}"
+_QUESTION = "/questions/{question}"
+
+ROUTES: tuple[Page | Action, ...] = (
+    Page("/", store_page.store_page, "Store", "s"),
+    Page("/run", run_page.to_run),
+    Page(_RUN, run_page.run_page),
+    Page(f"{_RUN}/grid", run_page.grid_panel),
+    Page(f"{_RUN}/head/{{layer}}/{{head}}", head_page.head_page),
+    Page(f"{_RUN}/features/{{layer}}/{{head}}", head_page.features_panel),
+    Page(f"{_RUN}/example/{{example}}", example_page.example_page),
+    Page(f"{_MAPS}/all", map_data.overview),
+    Page(f"{_MAPS}/{{layer}}/{{head}}.png", map_data.map_picture),
+    Page(f"{_MAPS}/{{layer}}/{{head}}", map_data.one_map),
+    Page("/sql", sql_page.sql_page, "SQL", "q"),
+    Action("/questions", sql_page.ask),
+    Page(_QUESTION, sql_page.follow),
+    Page(_QUESTION, sql_page.cancel, method="DELETE"),
+    Page(f"{_QUESTION}/table", sql_page.table),
+    Page(f"{_QUESTION}/{{file}}", sql_page.download),
+)

@@ -1,0 +1,84 @@
+"""The page of a run: the grid of its heads, colored by a choice, and the list of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from attnstore.web import charts, measures
+from attnstore.web.addresses import link, whole
+from attnstore.web.run_records import Row, family, run_of
+from attnstore.web.site import Site
+
+INPUTS = 24
+"""Inputs on one page of the list."""
+
+
+def run_page(site: Site, request: Request) -> Response:
+    """The grid of a run's heads, coloured by a choice, and the list of its inputs."""
+    store, run = site.store, run_of(site, request)
+    key = request.query_params.get("by", "entropy")
+    choice = measures.find(store, key)
+    given = dict(request.query_params)
+    others = family(site, run)
+    about = {
+        "run": run,
+        "choice": choice,
+        "choices": measures.choices(store),
+        "given": given,
+        "others": others,
+        "quick": measures.is_quick(store, run["run"], choice, given),
+        "address": request.url.path,
+        "query": request.url.query,
+        **_inputs(site, run, given),
+    }
+    if about["quick"]:
+        about |= _grid(site, run, choice, given)
+    return site.render(request, "run.html", **about)
+
+
+def grid_panel(site: Site, request: Request) -> Response:
+    """The grid alone, for a choice that takes long; the run page asks for it."""
+    run, given = run_of(site, request), dict(request.query_params)
+    choice = measures.find(site.store, given.get("by", "entropy"))
+    return site.render(request, "_grid.html", run=run, **_grid(site, run, choice, given))
+
+
+def _grid(site: Site, run: Row, choice: measures.Choice, given: Mapping[str, str]) -> Row:
+    grid = measures.grid(site.store, run, choice, given)
+    href = link("run", run["run"], "head")
+    return {
+        "choice": choice,
+        "grid": grid,
+        "drawn": charts.heads(grid, href),
+        "scale": None if grid.names else charts.scale(grid),
+        "extremes": grid.extremes(5),
+        "legend": charts.class_colours(grid.names),
+        "given": given,
+    }
+
+
+def _inputs(site: Site, run: Row, given: Mapping[str, str]) -> Row:
+    """One page of a run's inputs, searched by text."""
+    find, page = given.get("find", ""), max(whole("page", given.get("page", "1")), 1)
+    clauses = "run = $run AND ($find = '' OR contains(lower(e.text), lower($find)) OR contains(lower(e.text_pair), lower($find)))"
+    joined = "FROM inputs i JOIN examples e USING (dataset, example)" if find else "FROM inputs i"
+    where = clauses if find else "run = $run"
+    params = {"run": run["run"], "find": find} if find else {"run": run["run"]}
+    found = site.store.ask(f"SELECT count(*) AS n {joined} WHERE {where}", **params).item()
+    rows = site.store.ask(
+        f"WITH page AS (SELECT i.dataset, i.example, i.length, i.truncated {joined} WHERE {where} "
+        "ORDER BY i.example LIMIT $limit OFFSET $offset) "
+        "SELECT p.*, e.text, e.text_pair, e.label FROM page p JOIN idx.core.examples e USING (dataset, example) "
+        "ORDER BY example",
+        **params, limit=INPUTS, offset=(page - 1) * INPUTS,
+    )  # fmt: skip
+    pages = max(-(-found // INPUTS), 1)
+    return {"inputs": rows.to_dicts(), "found": found, "find": find, "page": page, "pages": pages}
+
+
+def to_run(site: Site, request: Request) -> Response:
+    """The run page of `?run=`, for forms."""
+    return RedirectResponse(link("run", request.query_params.get("run", "")), 303)

@@ -1,0 +1,55 @@
+"""The runs that an address names, and the runs of related models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+
+from attnstore.naming import require_held
+from attnstore.web.addresses import whole
+from attnstore.web.site import Site
+
+Row = dict[str, Any]
+
+
+def run_of(site: Site, request: Request) -> Row:
+    """Return the record of the run that an address names.
+
+    Raises:
+        UnknownNameError: The store does not hold it.
+    """
+    name = f"{request.path_params['model']}/{request.path_params['dataset']}"
+    record: Row = site.store.ask(
+        "SELECT r.*, m.base, m.step FROM runs r LEFT JOIN models m USING (model) WHERE run = $run",
+        run=name,
+    ).row(0, named=True)
+    return record
+
+
+def head_of(run: Row, request: Request) -> tuple[int, int]:
+    """Return the layer and head that an address names.
+
+    Raises:
+        UnknownNameError: The run does not hold them.
+    """
+    layer, head = (whole(n, request.path_params[n]) for n in ("layer", "head"))
+    require_held(run["run"], "layer", layer, run["layers"])
+    require_held(run["run"], "head", head, run["heads"])
+    return layer, head
+
+
+def family(site: Site, run: Row) -> list[Row]:
+    """Return the runs of the model, of the model it was trained from and of its other descendants.
+
+    On any dataset, the run itself included; runs on the same dataset come first, by step.
+    """
+    return site.store.ask(
+        "WITH roots AS (SELECT m.model, m.step, coalesce(p.model, m.base, m.model) AS root FROM models m "
+        "LEFT JOIN (SELECT model, unnest([model, source]) AS called FROM models) p ON p.called = m.base) "
+        "SELECT DISTINCT r.run, r.model, r.dataset, o.step, r.layers, r.heads, r.n_layers, r.n_heads "
+        "FROM runs r JOIN roots o USING (model) WHERE r.stored > 0 "
+        "AND o.root IN (SELECT root FROM roots WHERE model = $model) "
+        "ORDER BY r.dataset <> $dataset, r.dataset, o.step NULLS FIRST, r.run",
+        model=run["model"], dataset=run["dataset"],
+    ).to_dicts()  # fmt: skip
