@@ -14,19 +14,24 @@ from attnstore.store import Store, open
 
 if TYPE_CHECKING:
     from attnstore.capture.ingestion import ingest
+    from attnstore.capture.look import look
 
 logging.getLogger(__name__).addHandler(
     logging.NullHandler()
 )  # an application decides what is heard
 
-__all__ = ["Store", "ingest", "open"]
+__all__ = ["Store", "ingest", "look", "open"]
 
 
 def __getattr__(name: str) -> Any:
-    """`attnstore.ingest`, imported when it is first used: readers do not pay for the write side."""
+    """Import what runs models when it is first used: readers do not pay for the write side."""
+    if name not in ("ingest", "look"):
+        raise AttributeError(f"module 'attnstore' has no attribute {name!r}")
+    extras.require("torch", "transformers")
     if name == "ingest":
-        extras.require("torch", "transformers")
         from attnstore.capture.ingestion import ingest
 
         return ingest
-    raise AttributeError(f"module 'attnstore' has no attribute {name!r}")
+    from attnstore.capture.look import look
+
+    return look

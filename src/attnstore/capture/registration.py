@@ -80,7 +80,7 @@ def draft(
     # A run that exists already needs neither torch nor transformers, which take seconds to import.
     from attnstore.capture import examination
 
-    inputs = _plan_inputs(checkpoint, dataset, chosen, settings)
+    inputs = plan_inputs(checkpoint, dataset.frame[chosen], dataset.source, settings)
     if found is not None:
         return Draft(found, False, wanted, found.record, checkpoint, inputs)
     examined = examination.examine(checkpoint, inputs, settings, device)
@@ -118,20 +118,30 @@ def _sound(root: Path, run: Run) -> bool:
     return zarr_metadata.described(root, run.run)
 
 
-def _plan_inputs(
-    checkpoint: Checkpoint, dataset: Dataset, chosen: Any, settings: Settings
+def plan_inputs(
+    checkpoint: Checkpoint, rows: pl.DataFrame, source: str, settings: Settings
 ) -> pl.DataFrame:
-    """Tokenise the chosen examples and lay them out."""
+    """Tokenize texts and lay them out.
+
+    Args:
+        checkpoint: the model.
+        rows: columns example, text, text_pair.
+        source: what errors call them.
+        settings: their longest length and padding.
+
+    Raises:
+        UsageError: no text gives a token.
+        ModelError: the tokenizer gives numbers that the model does not have.
+    """
     from attnstore.datasets import tokenize
     from attnstore.models import loading
 
-    rows = dataset.frame[chosen]
     tokenizer = loading.load_tokenizer(checkpoint)
     inputs = tokenize.tokenise(rows, tokenizer, settings.max_length, settings.pad_to)
     inputs = inputs.filter(~pl.col("empty")).drop("empty")
     if inputs.is_empty():
         raise UsageError(
-            f"No text of {dataset.source} gives a token with the tokenizer of {checkpoint.name}: "
+            f"No text of {source} gives a token with the tokenizer of {checkpoint.name}: "
             "nothing to ingest."
         )
     _refuse_foreign_tokens(checkpoint, inputs)

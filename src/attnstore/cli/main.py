@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from attnstore.cli import ask, declare, ingest, maintain, show, transfer
+from attnstore.cli import ask, declare, ingest, look, maintain, show, transfer
 from attnstore.cli.command import Commands
 from attnstore.cli.options import store_after_the_verb, store_option
 from attnstore.cli.serve import serve
@@ -31,7 +31,14 @@ for command in (
     maintain.verify, maintain.reindex, maintain.drop, maintain.gc, transfer.export, serve,
 ):  # fmt: skip
     main.add_command(store_after_the_verb(command))
-for command in (ingest.doctor, declare.init, declare.plan, declare.refresh, transfer.copy):
+for command in (
+    ingest.doctor,
+    look.look,
+    declare.init,
+    declare.plan,
+    declare.refresh,
+    transfer.copy,
+):
     main.add_command(command)
 
 

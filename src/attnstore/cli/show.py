@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from rich.console import Console
 
@@ -49,15 +53,22 @@ def show(store: str, run: str, example: int, layer: int, head: int, out: str | N
         figures.kind_of(out)
     with reading(store) as opened:
         found = opened.map(run, example, layer, head)
+    draw(found.weights, found.texts, found.title, out)
+
+
+def draw(
+    weights: npt.NDArray[np.float32], texts: Sequence[str], title: str, out: str | None
+) -> None:
+    """Draw one map to a file, or without one in the terminal."""
     if out:
-        click.echo(
-            figures.save(figures.attention_map(found.weights, found.texts, found.title), out)
-        )
+        from attnstore.plotting import figures  # matplotlib takes long to import
+
+        click.echo(figures.save(figures.attention_map(weights, texts, title), out))
         return
     console = Console()
-    colour = console.color_system in ("256", "truecolor")
-    console.print(found.title, markup=False, highlight=False, style="bold")
-    console.print(terminal.picture(found.weights, found.texts, console.width, colour))
+    color = console.color_system in ("256", "truecolor")
+    console.print(title, markup=False, highlight=False, style="bold")
+    console.print(terminal.picture(weights, texts, console.width, color))
 
 
 @click.command()

@@ -42,18 +42,29 @@ def find(asked: Asked, run: str, example: int) -> dict[str, Any]:
             f"`SELECT example FROM inputs WHERE run = '{run}'` lists those it holds."
         )
     found = rows.row(0, named=True)
-    starts, labels = words(found)
-    found["data"] = {
+    found["data"] = viewer_data(run, example, found)
+    return found
+
+
+def viewer_data(run: str, example: int, record: Mapping[str, Any]) -> dict[str, Any]:
+    """An input as the viewer takes it.
+
+    Args:
+        run: what the maps are called.
+        example: number of the input.
+        record: as of `words`, with the numbers of its layers and heads.
+    """
+    starts, labels = words(record)
+    return {
         "run": run,
         "example": example,
-        "layers": found["layers"],
-        "heads": found["heads"],
-        "tokens": found["texts"],
-        "segments": found["segments"],
+        "layers": record["layers"],
+        "heads": record["heads"],
+        "tokens": record["texts"],
+        "segments": record["segments"],
         "words": labels,
         "starts": starts,
     }
-    return found
 
 
 def words(record: Mapping[str, Any]) -> tuple[list[int], list[str]]:

@@ -83,11 +83,16 @@ def view(
 ) -> View:
     """A view of an input. record: of `inputs.find`, its layers and heads those of `maps`;
     layer, head: the map that is large at first. Raises UsageError where there is too much."""
-    if maps.size > MOST:
-        raise UsageError(
-            f"{title} has {many(maps.size)} weights, and a document holds at most {many(MOST)}; "
-            "name layers or heads, such as layers=[0, 1]."
-        )
+    require_room(title, maps.size)
     texts = tuple(text for text in (record["text"], record["text_pair"]) if text)
     state = {"layer": layer, "head": head}
     return View(title, texts, record["data"] | {"state": state}, maps)
+
+
+def require_room(title: str, weights: int) -> None:
+    """Raise UsageError where there are more weights than a document may hold."""
+    if weights > MOST:
+        raise UsageError(
+            f"{title} has {many(weights)} weights, and a document holds at most {many(MOST)}; "
+            "name layers or heads, such as layers=[0, 1]."
+        )
