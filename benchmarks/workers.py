@@ -54,7 +54,7 @@ def measure(place: Place) -> Group:
         Row(f"{what}: blocks a second, 1 Dask worker / one process without Prefect", "–",
             f"{one.rate / alone.rate:.2f}× ({one.rate:.2f} / {alone.rate:.2f}; in all {one.seconds:.0f} / {alone.seconds:.0f} s)", None),
     ], (
-        "*Workers* are processes of a Dask cluster on this machine that `flows.ingest --runner` finds, with a "
+        "*Workers* are processes of a Dask cluster on this machine that `attnstore ingest --runner` finds, with a "
         "Prefect server. Blocks a second are counted once every worker has committed one; seconds in all "
         "begin with the plan, and each worker imports torch and loads the model in them."
     ))  # fmt: skip

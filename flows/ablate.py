@@ -1,7 +1,9 @@
-"""`python -m flows.ablate`: the Prefect flow of the package, attnstore.flows.ablate."""
+"""`python -m flows.ablate …`, which is `attnstore ablate --prefect …`, and its flow for `prefect deploy`."""
 
-from attnstore.flows.ablate import *  # noqa: F403
-from attnstore.flows.ablate import main
+from attnstore.flows import run_verb
+from attnstore.flows.ablate import ablate
+
+__all__ = ["ablate"]
 
 if __name__ == "__main__":
-    main()
+    run_verb("ablate")

@@ -1,7 +1,9 @@
-"""`python -m flows.annotate`: the Prefect flow of the package, attnstore.flows.annotate."""
+"""`python -m flows.annotate …`, which is `attnstore annotate --prefect …`, and its flow for `prefect deploy`."""
 
-from attnstore.flows.annotate import *  # noqa: F403
-from attnstore.flows.annotate import main
+from attnstore.flows import run_verb
+from attnstore.flows.annotate import annotate
+
+__all__ = ["annotate"]
 
 if __name__ == "__main__":
-    main()
+    run_verb("annotate")

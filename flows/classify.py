@@ -1,7 +1,9 @@
-"""`python -m flows.classify`: the Prefect flow of the package, attnstore.flows.classify."""
+"""`python -m flows.classify …`, which is `attnstore classify --prefect …`, and its flow for `prefect deploy`."""
 
-from attnstore.flows.classify import *  # noqa: F403
-from attnstore.flows.classify import main
+from attnstore.flows import run_verb
+from attnstore.flows.classify import classify
+
+__all__ = ["classify"]
 
 if __name__ == "__main__":
-    main()
+    run_verb("classify")

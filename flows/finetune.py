@@ -1,7 +1,9 @@
-"""`python -m flows.finetune`: the Prefect flow of the package, attnstore.flows.finetune."""
+"""`python -m flows.finetune …`, which is `attnstore finetune --prefect …`, and its flow for `prefect deploy`."""
 
-from attnstore.flows.finetune import *  # noqa: F403
-from attnstore.flows.finetune import main
+from attnstore.flows import run_verb
+from attnstore.flows.finetune import finetune
+
+__all__ = ["finetune"]
 
 if __name__ == "__main__":
-    main()
+    run_verb("finetune")

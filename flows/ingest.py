@@ -1,7 +1,9 @@
-"""`python -m flows.ingest`: the Prefect flow of the package, attnstore.flows.ingest."""
+"""`python -m flows.ingest …`, which is `attnstore ingest --prefect …`, and its flow for `prefect deploy`."""
 
-from attnstore.flows.ingest import *  # noqa: F403
-from attnstore.flows.ingest import main
+from attnstore.flows import run_verb
+from attnstore.flows.ingest import ingest
+
+__all__ = ["ingest"]
 
 if __name__ == "__main__":
-    main()
+    run_verb("ingest")

@@ -1,7 +1,9 @@
-"""`python -m flows.prune`: the Prefect flow of the package, attnstore.flows.prune."""
+"""`python -m flows.prune …`, which is `attnstore prune --prefect …`, and its flow for `prefect deploy`."""
 
-from attnstore.flows.prune import *  # noqa: F403
-from attnstore.flows.prune import main
+from attnstore.flows import run_verb
+from attnstore.flows.prune import prune
+
+__all__ = ["prune"]
 
 if __name__ == "__main__":
-    main()
+    run_verb("prune")

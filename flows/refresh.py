@@ -1,7 +1,9 @@
-"""`python -m flows.refresh`: the Prefect flow of the package, attnstore.flows.refresh."""
+"""`python -m flows.refresh …`, which is `attnstore refresh --prefect …`, and its flow for `prefect deploy`."""
 
-from attnstore.flows.refresh import *  # noqa: F403
-from attnstore.flows.refresh import main
+from attnstore.flows import run_verb
+from attnstore.flows.refresh import refresh, scheduled
+
+__all__ = ["refresh", "scheduled"]
 
 if __name__ == "__main__":
-    main()
+    run_verb("refresh")

@@ -1,7 +1,9 @@
-"""`python -m flows.report`: the Prefect flow of the package, attnstore.flows.report."""
+"""`python -m flows.report …`, which is `attnstore report --prefect …`, and its flow for `prefect deploy`."""
 
-from attnstore.flows.report import *  # noqa: F403
-from attnstore.flows.report import main
+from attnstore.flows import run_verb
+from attnstore.flows.report import report
+
+__all__ = ["report"]
 
 if __name__ == "__main__":
-    main()
+    run_verb("report")

@@ -14,6 +14,9 @@ from attnstore.errors import UsageError
 Heads = frozenset[tuple[int, int]]
 """Heads as (layer, head), both from 0."""
 
+HEADS, LAYERS = "heads", "layers"
+"""Names of two families of sets: each head alone, each whole layer."""
+
 UNIFORM, ZERO = VALUES = ("uniform", "zero")
 """What becomes of a disabled head: attention 1/L to every real token, or no output."""
 

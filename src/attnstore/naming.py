@@ -37,6 +37,10 @@ INTERFACE, EAGER = "interface", "eager"
 BATCHINGS = (MIXED, EQUAL, SINGLE) = ("mixed", "equal length", "single")
 """Values of `runs.batching`: which inputs may share a forward pass."""
 
+INITS = ("pretrained", "normal", "none")
+"""How a fine-tuned model begins: with its weights, with all of them drawn from the normal distribution
+of its configuration, or with its weights and an untrained head that is only evaluated."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """What a model's or a dataset's name may look like."""
 

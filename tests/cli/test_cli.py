@@ -35,7 +35,18 @@ from attnstore.specs import parse_numbers
 
 COMMANDS = sorted(main.commands)
 RUN = "tiny/sample"
-NEED_NO_STORE = ("ingest", "doctor", "query", "figure", "init", "plan", "refresh")
+NEED_NO_STORE = (
+    "ingest",
+    "doctor",
+    "query",
+    "figure",
+    "init",
+    "plan",
+    "refresh",
+    "finetune",
+    "ablate",
+    "prune",
+)
 STATS = f"SELECT * EXCLUDE run FROM map_stats WHERE run = '{RUN}' ORDER BY example, layer, head"
 
 
@@ -124,7 +135,7 @@ WITH_STORE = sorted(
 
 def test_verbs_that_read_a_store_take_it_after_the_verb() -> None:
     """Only verbs that name their store otherwise (a file, two folders), or need none, do not."""
-    assert set(COMMANDS) - set(WITH_STORE) == {"copy", "doctor", "init", "plan", "refresh"}
+    assert set(COMMANDS) - set(WITH_STORE) == {"copy", "doctor", "init", "look", "plan", "refresh"}
 
 
 def test_store_after_the_verb_is_the_store(
@@ -529,6 +540,7 @@ def test_missing_store_is_one_sentence(tmp_path: Path, command: str) -> None:
     """Every command that reads says which folder holds no store."""
     arguments = {
         "sql": ["SELECT 1"], "show": ["r", "0", "0", "0"], "drop": ["r"],
+        "annotate": ["--dataset", "d", "--with", "negation"], "classify": ["--run", "r"],
         "export": ["r", "--to", "npz"], "copy": [str(tmp_path), str(tmp_path / "copy")],
     }.get(command, [])  # fmt: skip
     assert str(tmp_path) in refusal(tmp_path, command, *arguments)

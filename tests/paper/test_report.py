@@ -384,7 +384,7 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
         if name not in needy:
             assert gallery.draw(store, name).figure.axes
             return
-        with pytest.raises(NothingToDraw, match=f"`python -m flows.{needy[name]} "):
+        with pytest.raises(NothingToDraw, match=f"`attnstore {needy[name]} "):
             gallery.draw(store, name)
 
 
@@ -394,7 +394,7 @@ def test_empty_store_has_a_report_that_says_what_to_do(tmp_path: Path) -> None:
     with attnstore.open(tmp_path / "s") as store:
         written = report.write(store, tmp_path / "out")
     assert set(written.missing) == set(NAMES)
-    assert written.page.read_text().count("python -m flows.") >= len(NAMES)
+    assert written.page.read_text().count("<code>attnstore ") >= len(NAMES)
 
 
 def test_page_lists_what_is_left_out_and_removes_its_old_picture(
@@ -583,7 +583,7 @@ def test_figure_command_says_what_is_missing(sample_store: Path) -> None:
     """In one sentence, with exit code 2."""
     result = CliRunner().invoke(main, ["--store", str(sample_store), "figure", "drift"])
     assert result.exit_code == 2
-    assert "flows.ingest" in result.stderr
+    assert "attnstore ingest" in result.stderr
 
 
 @pytest.mark.slow

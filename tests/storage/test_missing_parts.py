@@ -57,7 +57,7 @@ def test_flows_without_prefect_name_the_extra(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert done.stderr == (
-        "attnstore: The package prefect, which the flows need, is not installed; "
+        "attnstore: The package prefect is not installed; "
         "`pip install 'attnstore[flows]'` brings it.\n"
     )
 

@@ -349,7 +349,7 @@ def test_a_run_without_classes_says_how_to_get_them(pages: Browser) -> None:
     """Drawing where the classifier is least sure needs a classified run."""
     assert _next(pages, "gil", "unsure") == []
     page = pages.get(f"/annotate?annotator=gil&run={RUN}&pick=unsure").text
-    assert "flows.classify" in page
+    assert "attnstore classify" in page
 
 
 @pytest.mark.parametrize(

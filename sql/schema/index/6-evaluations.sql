@@ -1,4 +1,4 @@
--- What models score on tasks, as `flows.finetune` evaluates them.
+-- What models score on tasks, as `attnstore finetune` evaluates them.
 
 CREATE TABLE core.evaluations (
     fragment INTEGER, model VARCHAR, dataset VARCHAR, split VARCHAR, task VARCHAR, base VARCHAR, init VARCHAR,

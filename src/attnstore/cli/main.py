@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import click
 
-from attnstore.cli import ask, declare, ingest, look, maintain, show, transfer
+from attnstore.cli import (
+    ask,
+    declare,
+    experiments,
+    ingest,
+    jobs,
+    look,
+    maintain,
+    show,
+    transfer,
+)  # fmt: skip
 from attnstore.cli.command import Commands
 from attnstore.cli.options import store_after_the_verb, store_option
 from attnstore.cli.serve import serve
@@ -27,7 +37,8 @@ def main(context: click.Context, store: str) -> None:
 
 
 for command in (
-    ingest.ingest, ask.sql, ask.query, show.runs, show.show, show.figure,
+    ingest.ingest, jobs.annotate, jobs.classify, experiments.finetune, experiments.ablate,
+    experiments.prune, jobs.report, ask.sql, ask.query, show.runs, show.show, show.figure,
     maintain.verify, maintain.reindex, maintain.drop, maintain.gc, transfer.export, serve,
 ):  # fmt: skip
     main.add_command(store_after_the_verb(command))

@@ -138,6 +138,21 @@ def ingest_options(command: Command) -> Command:
     return command
 
 
+_FLOW = (
+    click.option("--prefect", is_flag=True, help="Run as a Prefect flow, each unit a task."),
+    click.option("--runner", metavar="dask[:ADDRESS]",
+                 help="A flow whose units go to workers: dask or ray (on this machine), or at an "
+                 "address."),
+)  # fmt: skip
+
+
+def flow_options(command: Command) -> Command:
+    """Give a click command the options that run a job as a Prefect flow."""
+    for option in reversed(_FLOW):
+        command = option(command)
+    return command
+
+
 def parameters(
     _context: click.Context, _option: click.Parameter, pairs: tuple[str, ...]
 ) -> dict[str, str]:

@@ -30,13 +30,11 @@ from attnstore.declared.seen import Seen, signature
 from attnstore.errors import AttnstoreError, BusyError, CaptureError, ModelError
 from attnstore.job import Progress, Runner, in_process, silent
 from attnstore.paper import report
+from attnstore.paper.report import Step
 from attnstore.storage import fragments, location, locks, s3
 from attnstore.store import Store
 
 _log = logging.getLogger(__name__)
-
-Step = Callable[[str, Callable[[], object]], object]
-"""Runs a named piece of work and returns what it returns; a flow does so in a task."""
 
 
 def refresh(

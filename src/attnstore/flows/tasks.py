@@ -1,7 +1,8 @@
-"""The runner of every flow: the units of a job as Prefect tasks, here or on workers."""
+"""Runners of the flows: the units of a job as Prefect tasks, here or on workers; steps of a report."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from prefect import task
@@ -25,6 +26,17 @@ def _by_chance(_task: Any, _run: Any, state: Any) -> bool:
 def store_unit(storing: Job[Any] | Share, title: str, name: str, unit: Unit) -> Report:
     """Compute and commit one unit of a job, in the process that this task runs in."""
     return storing.store(unit)
+
+
+@task(name="step", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def _run_step(name: str, work: Callable[[], object]) -> object:
+    """Run one step that is no unit of a job: an analysis, a figure."""
+    return work()
+
+
+def step(name: str, work: Callable[[], object]) -> object:
+    """Run a named piece of work as a task, and return what it returns."""
+    return _run_step(name, quote(work))
 
 
 def here(job: Job[Any]) -> None:

@@ -48,7 +48,7 @@ _MEND = {
     "labels": "restore it from a copy: it was made by hand",
     "patterns": "classify again",
     "classifications": "classify again, which removes it: only the record of one classification is lost",
-    "evaluations": "evaluate again: the same `flows.finetune`",
+    "evaluations": "evaluate again: the same `attnstore finetune`",
     "ablations": "disable the heads again",
     "head_importance": "disable the heads again",
     "prunings": "prune again",

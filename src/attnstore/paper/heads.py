@@ -49,8 +49,8 @@ def frame_heads(
     """The mean weight along frame links by head, and the best head on one sentence."""
     run = one(
         store, run, "SELECT run FROM link_tokens WHERE kind = 'frame'",
-        "No input has frame-semantic links; ingest FrameNet with `python -m flows.ingest --model "
-        "MODEL --dataset framenet:FOLDER=framenet`, then `python -m flows.annotate --dataset "
+        "No input has frame-semantic links; ingest FrameNet with `attnstore ingest --model "
+        "MODEL --dataset framenet:FOLDER=framenet`, then `attnstore annotate --dataset "
         "framenet --with framenet:FOLDER`.",
     )  # fmt: skip
     heads = store.query("frame_heads", run=run, direction=direction)

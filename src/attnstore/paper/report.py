@@ -11,10 +11,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from attnstore.display.notebook import table
 from attnstore.errors import UsageError
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from attnstore.store import Store
 
 PAGE = "index.html"
+Step = Callable[[str, Callable[[], object]], object]
+"""Runs a named piece of work and returns what it returns; a flow does so in a task."""
 _INCH = 96  # pixels of an inch of a figure on the page
 _RUNS = (
     "run",
@@ -76,22 +79,29 @@ class Report:
         """By name, why a figure is left out and which command supplies what it needs."""
         return {s.name: s.missing for s in self.sections if s.missing is not None}
 
+    def lines(self) -> list[str]:
+        """Return where the page is, and what is left out."""
+        left_out = [f"{name} is left out: {reason}" for name, reason in self.missing.items()]
+        return [f"{len(self.shown)} figures: {self.page}", *left_out]
+
 
 def write(
     store: Store,
     folder: str | Path,
-    section: Callable[[Store, str, Path], Section] | None = None,
+    step: Step = lambda _name, work: work(),
 ) -> Report:
     """Write index.html and figures/*.svg, *.png into a folder, which is made if it is not there.
 
-    section: what makes a figure, `draw_section` unless a flow does it in tasks of its own. Raises
-    UsageError where the folder cannot be written.
+    step: draws each figure; a flow does so in a task. Raises UsageError where the folder cannot be
+    written.
     """
     folder = Path(folder).expanduser().resolve()
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
-        make = section or draw_section
-        sections = tuple(make(store, name, folder) for name in gallery.BUILDERS)
+        sections = tuple(
+            cast(Section, step(name, partial(draw_section, store, name, folder)))
+            for name in gallery.BUILDERS
+        )
         for left in (s for s in sections if s.missing is not None):
             for kind in ("svg", "png"):  # of an earlier report: this one does not show it
                 (folder / "figures" / f"{left.name}.{kind}").unlink(missing_ok=True)

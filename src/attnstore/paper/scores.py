@@ -23,7 +23,7 @@ INITS = {
 }
 """What each init is called in a figure, in the order of the paper's columns."""
 _MOST = 8
-_SCORED = "python -m flows.finetune --model MODEL --task TASK --out FOLDER"
+_SCORED = "attnstore finetune --model MODEL --task TASK --out FOLDER"
 _DATASET = ("base", "dataset", "metric")
 
 

@@ -18,11 +18,11 @@ from attnstore.errors import AttnstoreError
 if TYPE_CHECKING:
     from attnstore.store import Store
 
-INGESTED = "python -m flows.ingest --model MODEL --dataset DATASET"
-ANNOTATED = "python -m flows.annotate --dataset NAME --with spacy:MODEL"
-CLASSIFIED = "python -m flows.classify --run RUN"
-DISABLED = "python -m flows.ablate --model CHECKPOINT --dataset DATASET"
-TRAINED = "python -m flows.ingest --model CHECKPOINT --dataset DATASET"
+INGESTED = "attnstore ingest --model MODEL --dataset DATASET"
+ANNOTATED = "attnstore annotate --dataset NAME --with spacy:MODEL"
+CLASSIFIED = "attnstore classify --run RUN"
+DISABLED = "attnstore ablate --model CHECKPOINT --dataset DATASET"
+TRAINED = "attnstore ingest --model CHECKPOINT --dataset DATASET"
 """The commands that supply what a figure needs."""
 
 

@@ -221,7 +221,7 @@ def ablations(store: ServedStore, run: Mapping[str, Any]) -> pl.DataFrame:
     Raises UsageError where the store has no view `ablations`.
     """
     if "ablations" not in store.current.views():
-        raise UsageError("The store has no ablations; `python -m flows.ablate` makes them.")
+        raise UsageError("The store has no ablations; `attnstore ablate` makes them.")
     return store.ask(
         "SELECT layer, head, format('{} on {}, {}', metric, dataset, \"value\") AS score, "
         "difference AS mean, low, high, n FROM ablations "

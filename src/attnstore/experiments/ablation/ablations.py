@@ -26,9 +26,9 @@ import polars as pl
 from attnstore.capture import catalog
 from attnstore.errors import BusyError, UsageError
 from attnstore.experiments.ablation import disabled_scores, scored_classifier
-from attnstore.experiments.ablation.disabled_scores import HEADS, LAYERS, Setting
+from attnstore.experiments.ablation.disabled_scores import Setting
 from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
-from attnstore.head_sets import UNIFORM, VALUES
+from attnstore.head_sets import HEADS, LAYERS, UNIFORM, VALUES
 from attnstore.storage import fragments, index, location, locks
 
 if TYPE_CHECKING:
@@ -55,6 +55,37 @@ class Summary:
     stored: int
     in_pieces: bool | None
     seconds: float
+
+    def lines(self) -> list[str]:
+        """Return the baseline and the largest changes of each metric."""
+        how = {None: "all stored before", True: "", False: ", one full pass each"}[self.in_pieces]
+        now = f"{self.stored:,} of them run now in {self.seconds:.1f} s{how}"
+        settings = self.results["setting"].n_unique()
+        lines = [
+            f"{self.model} over {self.dataset}: {settings:,} settings ({self.value}) over "
+            f"{self.n:,} inputs, {now if self.stored else how}"
+        ]
+        for (metric,), rows in self.results.group_by("metric", maintain_order=True):
+            ordered = rows.sort("difference", descending=True, nulls_last=True)
+            better, worse = rows.filter(pl.col("low") > 0), rows.filter(pl.col("high") < 0)
+            best, worst = ordered.row(0, named=True), ordered.row(-1, named=True)
+            lines.append(
+                f"  {metric}: baseline {_score(best['baseline'])}; best without {_change(best)}, "
+                f"worst without {_change(worst)}; {len(better)} better and {len(worse)} worse beyond "
+                "their interval"
+            )
+        return lines
+
+
+def _score(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
+
+
+def _change(row: dict[str, Any]) -> str:
+    if row["difference"] is None or row["low"] is None:
+        return f"{row['setting']} (undefined)"
+    ends = f"{row['low']:+.4f} to {row['high']:+.4f}"
+    return f"{row['setting']} ({row['difference']:+.4f}, 95 % {ends})"
 
 
 @dataclass(frozen=True)

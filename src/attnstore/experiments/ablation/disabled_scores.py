@@ -11,9 +11,8 @@ import polars as pl
 from attnstore.experiments.ablation import bootstrap
 from attnstore.experiments.ablation.bootstrap import Floats
 from attnstore.experiments.ablation.scored_classifier import Subject, Targets
-from attnstore.head_sets import Heads, heads_text, parse_heads
+from attnstore.head_sets import HEADS, LAYERS, Heads, heads_text, parse_heads
 
-HEADS, LAYERS = "heads", "layers"
 SCHEMA = {
     "model": pl.String, "dataset": pl.String, "setting": pl.String, "layer": pl.Int16,
     "head": pl.Int16, "n_disabled": pl.Int32, "value": pl.String, "metric": pl.String,

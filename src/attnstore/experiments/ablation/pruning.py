@@ -54,6 +54,19 @@ class Summary:
     rounds: int
     seconds: float
 
+    def lines(self) -> list[str]:
+        """Return how many heads keep which score, and the heads that are disabled."""
+        row = self.row
+        return [
+            f"{row['model']} over {row['dataset']}: {self.n_heads - row['n_disabled']} of "
+            f"{self.n_heads} heads keep {row['metric']} within {row['loss']:g} ({row['value']}), "
+            f"{row['score']:.4f} of {row['baseline']:.4f} over {row['n']:,} inputs; held out "
+            f"{row['held_score']:.4f} of {row['held_baseline']:.4f} over {row['held_n']:,} (difference "
+            f"{row['held_score'] - row['held_baseline']:+.4f}, 95 % {row['held_low']:+.4f} to "
+            f"{row['held_high']:+.4f}), {self.rounds} rounds run now in {self.seconds:.1f} s",
+            f"disabled: {row['disabled'] or 'none'}",
+        ]
+
 
 @dataclass(frozen=True)
 class Request:

@@ -104,7 +104,7 @@ def find(
     if outputs is None:
         raise ModelError(
             f"Model {checkpoint.name!r} has no head for sequence classification or regression, so "
-            "there is no score; fine-tune it with `python -m flows.finetune`, or give a checkpoint "
+            "there is no score; fine-tune it with `attnstore finetune`, or give a checkpoint "
             "that has one."
         )
     read = corpora.load(dataset, **columns)

@@ -65,6 +65,18 @@ class Summary:
     scores: tuple[tuple[str, str, float | None], ...]
     seconds: float
 
+    def lines(self) -> list[str]:
+        """Return one line with every score."""
+        scores = ", ".join(
+            f"{metric} {'undefined' if value is None else f'{value:.3f}'} on {dataset}"
+            for dataset, metric, value in self.scores
+        )
+        folder = "" if self.folder is None else f"; {self.folder}"
+        return [
+            f"{self.training}: {scores} ({self.steps} steps and {self.evaluated} evaluations now, "
+            f"{self.seconds:.1f} s){folder}"
+        ]
+
 
 class Training:
     """One seed of a request: its folder, its checkpoints, what is missing of it."""

@@ -16,10 +16,7 @@ from attnstore.experiments.finetuning import tasks
 from attnstore.experiments.finetuning.tasks import Task
 from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
-
-INITS = ("pretrained", "normal", "none")
-"""How a model begins: with its weights, with all of them drawn anew, or with its weights and
-an untrained head that is only evaluated."""
+from attnstore.naming import INITS
 
 
 @dataclass(frozen=True)

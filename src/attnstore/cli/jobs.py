@@ -1,0 +1,108 @@
+"""The commands of jobs over a store: `annotate`, `classify` and `report`; and how each job starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console
+
+from attnstore import api
+from attnstore.annotation import registry
+from attnstore.cli.options import flow_options
+from attnstore.display.progress import Progress, show
+
+
+def start(verb: str, store: str, prefect: bool, runner: str | None, **options: Any) -> None:
+    """Run a job here, or as a Prefect flow, and print its summaries as they end.
+
+    Args:
+        verb: Name of the job, as in `api.JOBS`.
+        store: The store.
+        prefect: Run it as a flow.
+        runner: Workers for its units, as in dask:ADDRESS; they need a flow.
+        options: Of the job.
+    """
+    if prefect or runner is not None:
+        from attnstore.flows import jobs as flows  # Prefect takes seconds to import
+
+        flows.start(verb, store, options, runner)
+        return
+    with Progress() as progress:
+        api.JOBS[verb](store, **options, progress=progress, finished=show)
+
+
+class _AnnotatorOption(click.Option):
+    """An option whose help lists every annotator, which takes a tenth of a second to find."""
+
+    def get_help_record(self, context: click.Context) -> tuple[str, str] | None:
+        self.help = (
+            f"One of {registry.forms()}, or an annotator of an installed package; may be repeated."
+        )
+        return super().get_help_record(context)
+
+
+@click.command()
+@click.option("--dataset", "datasets", multiple=True, required=True, metavar="NAME",
+              help="A dataset of the store; may be repeated.")  # fmt: skip
+@click.option("--with", "annotators", cls=_AnnotatorOption, multiple=True, required=True,
+              metavar="ANNOTATOR")  # fmt: skip
+@click.option("--as-published", is_flag=True,
+              help="FrameNet's links by the rule of the authors' notebook.")  # fmt: skip
+@flow_options
+@click.pass_obj
+def annotate(store: str, /, **options: Any) -> None:
+    """Annotate datasets: parts of speech, dependencies, frames, negation, coreference.
+
+    A dataset is named as in the store (`attnstore sql 'FROM datasets'`). An annotation that the store
+    has is not made again.
+
+    \b
+    Example: attnstore annotate --dataset sample --with spacy:en_core_web_sm --with negation
+    """
+    start("annotate", store, **options)
+
+
+@click.command()
+@click.option("--run", "runs", multiple=True, required=True, metavar="RUN",
+              help="A run of the store; may be repeated.")  # fmt: skip
+@click.option("--network", metavar="FILE",
+              help="A network of `python -m attnstore.apps.pattern_training.training`.  [default: the package's]")  # fmt: skip
+@flow_options
+@click.pass_obj
+def classify(store: str, /, **options: Any) -> None:
+    """Store the pattern class of every map of runs.
+
+    Blocks that are classified are not classified again.
+
+    \b
+    Example: attnstore classify --run minilm/sample
+    """
+    start("classify", store, **options)
+
+
+@click.command()
+@click.option("--out", default="output/report", show_default=True, metavar="DIR",
+              help="Folder of the page and its figures.")  # fmt: skip
+@flow_options
+@click.pass_obj
+def report(store: str, /, prefect: bool, runner: str | None, out: str) -> None:
+    """Write one HTML page with every figure of the paper that the store can show.
+
+    A figure whose inputs the store lacks is left out, with the command that supplies them.
+
+    \b
+    Example: attnstore report --out output/report
+    """
+    if prefect or runner is not None:
+        start("report", store, prefect, runner, out=out)
+        return
+    with Console(stderr=True).status("drawing") as status:
+
+        def draw(name: str, work: Callable[[], object]) -> object:
+            status.update(f"drawing {name}")
+            return work()
+
+        written = api.report(store, out, step=draw)
+    show(written)
