@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import contents, shrink, write_texts
+from helpers import contents, write_texts
 
 import attnstore
 from attnstore.annotation import annotate as annotating
@@ -29,25 +29,7 @@ RUN = "tiny/texts"
 MAPS = 12 * 8
 COUNTS = "SELECT (SELECT count(*) FROM patterns) AS patterns, (SELECT count(*) FROM maps) AS maps, (SELECT count(*) FROM spans) AS spans, (SELECT count(*) FROM links) AS links"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_texts(tmp_path_factory.mktemp("twice") / "texts.jsonl", 12, longest=16)
-
-
-@pytest.fixture(scope="module")
-def made(tiny_bert: Path, texts: Path) -> Path:
-    """A store with one run of several blocks."""
-    root = texts.parent / "store"
-    attnstore.ingest(root, str(tiny_bert), str(texts), max_length=48)
-    return root
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from helpers import contents, shrink, write_texts
+from helpers import contents, write_texts
 
 import attnstore
 from attnstore import store as stores
@@ -27,26 +26,7 @@ from attnstore.storage.files import Folder
 
 RUN = "tiny/texts"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def small() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def made(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one run of several blocks."""
-    folder = tmp_path_factory.mktemp("drop")
-    texts = write_texts(folder / "texts.jsonl", 12, longest=16)
-    attnstore.ingest(folder / "store", str(tiny_bert), str(texts), max_length=48)
-    return folder / "store"
-
-
-@pytest.fixture
-def root(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "store"))
+pytestmark = pytest.mark.usefixtures("small")
 
 
 def refuse_deleting(patch: pytest.MonkeyPatch, inside: str) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
-import pytest
-from helpers import contents, shrink, write_texts
+from helpers import contents
 
 import attnstore
 from attnstore.maintenance import orphans
@@ -17,22 +15,6 @@ from attnstore.maintenance.verify import verify
 from attnstore.storage import arrays, fragments, index, location, locks
 
 RUN = "tiny/texts"
-
-
-@pytest.fixture(scope="module")
-def made(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A store with one run of several blocks."""
-    with pytest.MonkeyPatch.context() as patch:
-        shrink(patch)
-        folder = tmp_path_factory.mktemp("orphans")
-        texts = write_texts(folder / "texts.jsonl", 24, longest=16)
-        attnstore.ingest(folder / "store", str(tiny_bert), str(texts), max_length=48)
-        yield folder / "store"
-
-
-@pytest.fixture
-def root(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "store"))
 
 
 def only(root: Path, table: str, part: str = "") -> Path:

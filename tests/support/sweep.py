@@ -6,6 +6,7 @@ python tests/support/sweep.py NAME …          tries these, and prints what bec
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import sys
@@ -164,12 +165,12 @@ def peak(maps: list[Any]) -> float:
 
 
 def reference(folder: Path, texts: tuple[str, ...]) -> Any:
-    """(layers, heads, L, L) of one text or pair by itself, from a model loaded for it.
+    """(layers, heads, L, L) of one text or pair by itself, from a copy of the model that never ran.
 
     The folder's own tokenizer encodes; its segments go to a model that tells them apart.
     """
     encoding = tokenizer_of(folder)(*texts, truncation=True, max_length=MAX_LENGTH).encodings[0]
-    model = loaded(folder)
+    model = copy.deepcopy(never_run(folder))
     inputs = {"input_ids": torch.tensor([encoding.ids])}
     takes = inspect.signature(model.forward).parameters
     if "attention_mask" in takes:
@@ -186,6 +187,11 @@ def reference(folder: Path, texts: tuple[str, ...]) -> Any:
 @functools.lru_cache(maxsize=1)
 def tokenizer_of(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
+
+
+@functools.lru_cache(maxsize=1)
+def never_run(folder: Path) -> Any:
+    return loaded(folder)
 
 
 def loaded(folder: Path, **config: Any) -> Any:
