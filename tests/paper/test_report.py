@@ -457,7 +457,7 @@ def test_page_asks_nothing_of_the_network(written: report.Report) -> None:
 def test_text_from_data_is_escaped(written: report.Report) -> None:
     """A sentence with markup stands in the caption as text."""
     text = written.page.read_text()
-    assert "&lt;script&gt;alert(&quot;fox&quot;)&lt;/script&gt;" in text
+    assert "&lt;script&gt;alert(&#34;fox&#34;)&lt;/script&gt;" in text
     assert "<img src=x>" not in text
 
 

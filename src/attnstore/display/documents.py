@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html as escaping
 import json
 import re
-from collections.abc import Callable
 
 import polars as pl
 
+from attnstore.display.templating import render
 from attnstore.formatting import plain
 
 _LATEX = {
@@ -21,7 +20,7 @@ _LATEX = {
 def latex(frame: pl.DataFrame) -> str:
     """A `tabular` of booktabs: numbers to the right, NULL as an empty cell."""
     kinds = "".join("r" if kind.is_numeric() else "l" for kind in frame.dtypes)
-    lines = [" & ".join(row) + r" \\" for row in _rows(frame, _latex)]
+    lines = [" & ".join(map(_latex, row)) + r" \\" for row in _rows(frame)]
     body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     return "\n".join(
         ["% needs \\usepackage{booktabs}", rf"\begin{{tabular}}{{{kinds}}}", *body, r"\end{tabular}", ""]
@@ -29,29 +28,16 @@ def latex(frame: pl.DataFrame) -> str:
 
 
 def html(frame: pl.DataFrame) -> str:
-    """A page with one table; nothing in it is loaded from elsewhere or run."""
-    head, *rows = _rows(frame, escaping.escape)
+    """Return a page with one table; it loads nothing and runs nothing."""
+    columns, *rows = _rows(frame)
     numeric = [kind.is_numeric() for kind in frame.dtypes]
-    lines = [
-        "".join(
-            f'<td align="right">{text}</td>' if right else f"<td>{text}</td>"
-            for text, right in zip(row, numeric, strict=True)
-        )
-        for row in rows
-    ]
-    return (
-        '<!doctype html>\n<meta charset="utf-8">\n<title>attnstore</title>\n<table>\n<thead><tr>'
-        + "".join(f"<th>{text}</th>" for text in head)
-        + "</tr></thead>\n<tbody>\n"
-        + "".join(f"<tr>{line}</tr>\n" for line in lines)
-        + "</tbody>\n</table>\n"
-    )
+    return render("rows.html", columns=columns, rows=rows, numeric=numeric) + "\n"
 
 
-def _rows(frame: pl.DataFrame, escape: Callable[[str], str]) -> list[list[str]]:
-    """The names of the columns, then every row, as escaped texts."""
-    columns = [[escape(text) for text in exact(frame[name])] for name in frame.columns]
-    return [[escape(plain(name)) for name in frame.columns], *map(list, zip(*columns, strict=True))]
+def _rows(frame: pl.DataFrame) -> list[list[str]]:
+    """Return the names of the columns, then every row, as texts."""
+    columns = [exact(frame[name]) for name in frame.columns]
+    return [[plain(name) for name in frame.columns], *map(list, zip(*columns, strict=True))]
 
 
 def exact(column: pl.Series) -> list[str]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from attnstore.display.colors import scales
+from attnstore.display.templating import render
 from attnstore.errors import UsageError
-from attnstore.formatting import many, plain
+from attnstore.formatting import many
 from attnstore.resources import viewer_file
 from attnstore.storage.files import write_file
 
 MOST = 24_000_000
 """Weights that a document may hold: 48 MB before compression."""
 _HEIGHT = 900  # pixels of a cell's frame in a notebook
-
-_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,24 +41,14 @@ class View:
     maps: npt.NDArray[np.float32] = field(repr=False)
 
     def html(self) -> str:
-        """The document."""
+        """Return the document."""
         packed = gzip.compress(self.maps.astype("<f2").tobytes(), 6, mtime=0)
         data = self.data | {"scales": scales(), "maps": base64.b64encode(packed).decode()}
-        held = json.dumps(data).replace("<", "\\u003c")
-        said = "".join(f"<p><bdi>{escape(plain(text))}</bdi></p>" for text in self.texts)
-        return (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-            f"<title>{escape(plain(self.title))}</title>"
-            f'<style>{viewer_file("viewer.css")}</style></head><body class="alone">'
-            f"<h1>{escape(plain(self.title))}</h1>{said}"
-            '<p class="muted keys">Keys: arrows choose the head, j and k the token, w words or word '
-            'pieces, l a linear scale.</p><div id="viewer"></div>'
-            f'<script type="application/json" id="data">{held}</script>'
-            f'<script type="module">{viewer_file("viewer.js")}\n{viewer_file("alone.js")}</script>'
-            "</body></html>\n"
-        )
+        script = f"{viewer_file('viewer.js')}\n{viewer_file('alone.js')}"
+        return render(
+            "document.html", title=self.title, texts=self.texts, data=data,
+            style=viewer_file("viewer.css"), script=script,
+        )  # fmt: skip
 
     def to_html(self, path: str | Path) -> Path:
         """Write the document; returns its path. Raises StoreError where it cannot be written."""
@@ -72,10 +57,7 @@ class View:
         return file
 
     def _repr_html_(self) -> str:
-        return (
-            f'<iframe title="{escape(plain(self.title))}" sandbox="allow-scripts" '
-            f'style="width:100%;height:{_HEIGHT}px;border:0" srcdoc="{escape(self.html())}"></iframe>'
-        )
+        return render("frame.html", title=self.title, height=_HEIGHT, document=self.html())
 
 
 def view(

@@ -12,14 +12,13 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from attnstore.display.notebook import table
+from attnstore.display import templating
 from attnstore.errors import UsageError
-from attnstore.formatting import plain, size
+from attnstore.formatting import size
 from attnstore.paper import gallery, published
 from attnstore.plotting import figures
 from attnstore.plotting.drawings import Drawing, NothingToDraw
@@ -60,6 +59,12 @@ class Section:
     caption: str = ""
     commands: tuple[str, ...] = ()
     facts: tuple[tuple[str, str, str, str], ...] = ()
+
+    @property
+    def data(self) -> str:
+        """The image, as a data address holds it."""
+        assert self.image is not None
+        return base64.b64encode(self.image.read_bytes()).decode()
 
 
 @dataclass(frozen=True)
@@ -143,77 +148,22 @@ def _facts(store: Store, name: str, drawing: Drawing) -> tuple[tuple[str, str, s
 
 
 def page(store: Store, sections: tuple[Section, ...]) -> str:
-    """The HTML of a report."""
-    shown = [s for s in sections if s.missing is None]
-    missing = [s for s in sections if s.missing is not None]
-    style = (files("attnstore") / "data" / "report.css").read_text("utf-8")
-    title = f"Attention in {store.root.name}"
-    return "\n".join([
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{_said(title)}</title>",
-        f"<style>\n{style}</style></head><body>",
-        f"<h1>{_said(title)}</h1>",
-        "<p>The analyses of Kovaleva et al. 2019, “Revealing the Dark Secrets of BERT”, over the "
-        "runs of this store. Layers and heads are numbered from 0, as in SQL; an interval is the "
-        "95 % interval over inputs. Each figure names the commands that give its numbers; they "
-        f"read the store at <code>{_said(str(store.root))}</code> once <code>ATTNSTORE_STORE</code> "
-        "names it.</p>",
-        f'<div class="wide">{_runs(store)}</div>',
-        *map(_figure, shown),
-        *([_left_out(missing)] if missing else []),
-        "</body></html>\n",
-    ])  # fmt: skip
-
-
-def _runs(store: Store) -> str:
-    rows = [
+    """Return the HTML of a report."""
+    environment = templating.environment(Path(__file__).parent / "templates")
+    runs = [
         (r["run"], r["model"], r["dataset"], f"{r['stored']:,} of {r['planned']:,}", r["n_layers"],
          r["n_heads"], r["max_length"], r["n_truncated"], r["precision"], size(r["bytes"]))
         for r in store.runs().iter_rows(named=True)
     ]  # fmt: skip
-    return table(_RUNS, rows) if rows else "<p>The store holds no run yet.</p>"
-
-
-def _figure(section: Section) -> str:
-    assert section.image is not None
-    data = base64.b64encode(section.image.read_bytes()).decode()
-    commands = escape("\n".join(section.commands))
-    return (
-        f'<section id="{section.name}"><h2>{_said(section.title)}</h2><figure>'
-        f'<div class="plate wide" style="--width:{section.width:.0f}px">'
-        f'<img width="{section.width:.0f}" alt="{_said(section.caption)}" '
-        f'src="data:image/svg+xml;base64,{data}"></div>'
-        f"<figcaption>{_said(section.caption)}</figcaption></figure>"
-        f"{_beside(section)}<details{' open' if len(section.commands) == 1 else ''}>"
-        f'<summary>The numbers</summary><pre class="wide">{commands}</pre></details></section>'
+    html = environment.get_template("report.html").render(
+        title=f"Attention in {store.root.name}",
+        root=str(store.root),
+        style=(files("attnstore") / "data" / "report.css").read_text("utf-8"),
+        columns=_RUNS,
+        runs=runs,
+        model=published.MODEL,
+        source=published.source(),
+        shown=[s for s in sections if s.missing is None],
+        missing=[s for s in sections if s.missing is not None],
     )
-
-
-def _beside(section: Section) -> str:
-    if not section.facts:
-        return ""
-    rows = table(("run", "what", "published", "this store"), section.facts)
-    return (
-        f'<p class="soft">As published for {published.MODEL} ({_said(published.source())}), and here; '
-        f'layers and heads from 0 in both:</p><div class="wide facts">{rows}</div>'
-    )
-
-
-def _left_out(missing: list[Section]) -> str:
-    items = "".join(
-        f"<li><strong>{_said(s.title)}</strong> ({s.name}): {_commands(s.missing or '')}</li>"
-        for s in missing
-    )
-    return f'<section id="left-out"><h2>Left out</h2><ul>{items}</ul></section>'
-
-
-def _commands(sentence: str) -> str:
-    """A sentence whose commands stand between backticks."""
-    parts = _said(sentence).split("`")
-    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(parts))
-
-
-def _said(text: str) -> str:
-    return escape(plain(text))
+    return html + "\n"

@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from attnstore import formatting
 from attnstore.display.colors import scales
+from attnstore.display.templating import environment
 from attnstore.storage import s3
 from attnstore.storage.files import file_crc32c
 from attnstore.web.addresses import link, query_with
@@ -50,20 +50,8 @@ class Site:
         self.progress = IngestProgress(store.root)
         self.page_token = secrets.token_urlsafe(24)
         self._folders = folders
-        self._templates = Environment(
-            loader=FileSystemLoader([folder / "templates" for folder in folders.values()]),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
+        self._templates = environment(*(folder / "templates" for folder in folders.values()))
         self._templates.filters |= {
-            "size": formatting.size,
-            "many": formatting.many,
-            "number": formatting.number,
-            "duration": formatting.duration,
-            "plain": formatting.plain,
             "ago": ago,
             "cut": cut,
         }
