@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import scores
 import tiny
 import torch
 from helpers import sentences, write_rows, write_texts
@@ -27,7 +28,6 @@ from attnstore.experiments.ablation import (
     pruning,
     scored_classifier,
 )
-from attnstore.experiments.finetuning import metrics
 from attnstore.head_sets import parse_heads
 from attnstore.maintenance.verify import verify
 from attnstore.paper import gallery, report
@@ -111,7 +111,7 @@ def test_counts_and_scores_are_those_of_plain_passes(
     assert rows["metric"].to_list() == ["accuracy", "f1"]
     right, now = before.argmax(1) == labels, after.argmax(1) == labels
     for row in rows.iter_rows(named=True):
-        of = metrics.METRICS[row["metric"]]
+        of = scores.METRICS[row["metric"]]
         assert row["n"] == INPUTS
         assert row["baseline"] == pytest.approx(of(before.argmax(1), labels))
         assert row["score"] == pytest.approx(of(after.argmax(1), labels))
@@ -138,7 +138,7 @@ def test_a_head_that_gives_a_score_is_held_to_correlations(
     rows = store.sql("FROM ablations WHERE model = 'scores' AND setting = '1.*' ORDER BY metric")
     assert rows["metric"].to_list() == ["pearson", "spearman"]
     for row in rows.iter_rows(named=True):
-        wanted = metrics.METRICS[row["metric"]](after[:, 0], labels)
+        wanted = scores.METRICS[row["metric"]](after[:, 0], labels)
         assert row["score"] == pytest.approx(wanted, abs=1e-6)
         assert row["n_correct"] is None
 
@@ -348,7 +348,7 @@ def test_agreement_is_spearmans_correlation_over_heads(store: attnstore.Store) -
         )
         fall = -both["difference"].to_numpy()
         for name in ("importance", "normalised"):
-            wanted = metrics.spearman(both[name].to_numpy(), fall)
+            wanted = scores.spearman(both[name].to_numpy(), fall)
             assert row[name] == pytest.approx(wanted, abs=1e-6)
         assert row["heads"] == LAYERS * HEADS
 
@@ -398,7 +398,7 @@ def test_frame_heads_matter_joins_frame_links_and_ablations(
     assert len(both) == LAYERS * HEADS
     np.testing.assert_allclose(both["weight"].to_numpy(), both["mean"].to_numpy(), rtol=1e-6)
     assert both["frame_rank"].to_list() == both["rank"].to_list()
-    wanted = metrics.spearman(found["weight"].to_numpy(), -found["difference"].to_numpy())
+    wanted = scores.spearman(found["weight"].to_numpy(), -found["difference"].to_numpy())
     assert found["correlation"].unique().to_list() == [pytest.approx(wanted)]
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scores import METRICS
 
+from attnstore.experiments import metrics
 from attnstore.experiments.ablation import bootstrap
-from attnstore.experiments.finetuning import metrics
 
 CLASSES, SCORES = ("accuracy", "f1"), ("pearson", "spearman")
 
@@ -35,12 +36,12 @@ def test_weights_count_inputs_as_repeating_them_would(metric: str, seed: int, n:
     weights = (
         np.random.default_rng(seed + 1).multinomial(n, np.full(n, 1 / n), size=3).astype(float)
     )
-    found = bootstrap.weighted(metric, weights, targets, predicted)
+    found = metrics.weighted(metric, weights, targets, predicted)
     for value, row in zip(found, weights.astype(int), strict=True):
-        wanted = metrics.METRICS[metric](np.repeat(predicted, row), np.repeat(targets, row))
+        wanted = METRICS[metric](np.repeat(predicted, row), np.repeat(targets, row))
         assert value == pytest.approx(wanted, nan_ok=True, abs=1e-9)
-    assert bootstrap.score(metric, targets, predicted) == pytest.approx(
-        metrics.METRICS[metric](predicted, targets), nan_ok=True
+    assert metrics.score(metric, targets, predicted) == pytest.approx(
+        METRICS[metric](predicted, targets), nan_ok=True
     )
 
 
@@ -53,7 +54,7 @@ def test_interval_is_that_of_a_bootstrap_written_as_a_loop(metric: str) -> None:
     found = []
     for _ in range(2000):
         taken = draw.integers(0, 120, 120)
-        of = metrics.METRICS[metric]
+        of = METRICS[metric]
         found.append(of(other[taken], targets[taken]) - of(baseline[taken], targets[taken]))
     wanted = np.percentile(found, (2.5, 97.5))
     assert (low, high) == pytest.approx(tuple(wanted), abs=0.02)
@@ -86,7 +87,7 @@ def test_pairing_narrows_the_interval() -> None:
 def test_a_constant_has_no_correlation() -> None:
     """Its score and its interval are undefined, and no warning is raised."""
     targets = np.arange(10.0)
-    assert np.isnan(bootstrap.score("pearson", targets, np.ones(10)))
+    assert np.isnan(metrics.score("pearson", targets, np.ones(10)))
     ends = bootstrap.intervals("spearman", targets, np.ones(10), [targets])[0]
     assert np.isnan(ends).all()
 

@@ -28,11 +28,11 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import attnstore
 from attnstore.errors import BusyError, DatasetError, ModelError, UsageError
+from attnstore.experiments import metrics
 from attnstore.experiments.finetuning import (
     classifiers,
     evaluations,
     finetuning,
-    metrics,
     recipes,
     tasks,
 )

@@ -32,8 +32,8 @@ from attnstore.head_sets import HEADS, LAYERS, UNIFORM, VALUES
 from attnstore.storage import fragments, index, location, locks
 
 if TYPE_CHECKING:
-    from attnstore.experiments.ablation.bootstrap import Floats
     from attnstore.experiments.ablation.disabled_passes import Passes
+    from attnstore.experiments.metrics import Floats
 
 Progress = Callable[[int, int], None]
 """Called with the number of inputs that have run, counted once per setting, and of those to run."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from attnstore.experiments.ablation import bootstrap
-from attnstore.experiments.ablation.bootstrap import Floats
-from attnstore.experiments.ablation.scored_classifier import Subject, Targets
+from attnstore.experiments.ablation.scored_classifier import Subject
+from attnstore.experiments.metrics import Floats, Targets, predictions, score
 from attnstore.head_sets import HEADS, LAYERS, Heads, heads_text, parse_heads
 
 SCHEMA = {
@@ -57,23 +56,6 @@ def _sets(text: str, n_layers: int, n_heads: int) -> list[Heads]:
     return [parse_heads(text, n_layers, n_heads)]
 
 
-def predictions(outputs: Floats) -> Floats:
-    """(…, n) label numbers or scores, of a head's outputs (…, n, labels)."""
-    found: Floats = outputs.argmax(-1) if outputs.shape[-1] > 1 else outputs[..., 0]
-    return found.astype(np.float64)
-
-
-def losses(outputs: Floats, targets: Targets) -> Floats:
-    """(sets,): mean cross entropy (nats), or squared error of scores, of outputs (sets, n, labels)."""
-    if outputs.shape[-1] == 1:
-        squares: Floats = ((outputs[..., 0] - targets) ** 2).mean(1)
-        return squares
-    top = outputs.max(-1, keepdims=True)
-    spread = top[..., 0] + np.log(np.exp(outputs - top).sum(-1))
-    entropy: Floats = (spread - outputs[:, np.arange(len(targets)), targets.astype(int)]).mean(1)
-    return entropy
-
-
 def rows(
     subject: Subject,
     value: str,
@@ -87,15 +69,15 @@ def rows(
     baseline: outputs (n, labels) of the model as it is; outputs: (settings, n, labels).
     """
     held, found = subject.classes(predictions(baseline)), subject.classes(predictions(outputs))
-    wanted = subject.classes(targets.astype(np.float64))
+    wanted = subject.classes(targets.astype(float))
     classes = outputs.shape[-1] > 1
     right, now = held == wanted, found == wanted
     made = []
     for metric in subject.metrics:
-        before = bootstrap.score(metric, wanted, held)
+        before = score(metric, wanted, held)
         ends = bootstrap.intervals(metric, wanted, held, list(found))
         for i, (setting, (low, high)) in enumerate(zip(chosen, ends, strict=True)):
-            after = bootstrap.score(metric, wanted, found[i])
+            after = score(metric, wanted, found[i])
             counts = {
                 "baseline_correct": right.sum(), "n_correct": now[i].sum(),
                 "to_right": (now[i] & ~right).sum(), "to_wrong": (right & ~now[i]).sum(),

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from attnstore.errors import ModelError
 from attnstore.experiments.ablation.disabled_passes import Inputs, Told
-from attnstore.experiments.ablation.scored_classifier import Targets
+from attnstore.experiments.metrics import Targets
 from attnstore.models import attention_hook
 from attnstore.models.attention_hook import Change
 

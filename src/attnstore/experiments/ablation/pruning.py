@@ -26,9 +26,8 @@ from attnstore.capture import catalog
 from attnstore.errors import BusyError, DatasetError, UsageError
 from attnstore.experiments.ablation import bootstrap, scored_classifier
 from attnstore.experiments.ablation.ablations import Progress
-from attnstore.experiments.ablation.bootstrap import Floats
-from attnstore.experiments.ablation.disabled_scores import losses, predictions
 from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
+from attnstore.experiments.metrics import Floats, losses, predictions, score
 from attnstore.head_sets import UNIFORM, VALUES, Heads, heads_text, parse_heads
 from attnstore.storage import fragments, index, location, locks
 
@@ -190,7 +189,7 @@ class Pruning:
         subject, metric = self.asked.subject, self.asked.subject.metrics[0]
         targets = subject.classes(self.loaded[0].targets.astype(np.float64))
         predicted = subject.classes(predictions(outputs))
-        scores = [bootstrap.score(metric, targets, p) for p in predicted]
+        scores = [score(metric, targets, p) for p in predicted]
         lost = losses(outputs, self.loaded[0].targets)
         return [(-1.0 if np.isnan(s) else s, -x) for s, x in zip(scores, lost, strict=True)]
 
@@ -262,8 +261,8 @@ class Pruning:
         before, after = self.asked.subject.classes(predictions(outputs))
         ((low, high),) = bootstrap.intervals(metric, targets, before, [after])
         return {
-            "held_n": len(targets), "held_baseline": bootstrap.score(metric, targets, before),
-            "held_score": bootstrap.score(metric, targets, after), "held_low": low, "held_high": high,
+            "held_n": len(targets), "held_baseline": score(metric, targets, before),
+            "held_score": score(metric, targets, after), "held_low": low, "held_high": high,
         }  # fmt: skip
 
     def finish(self) -> Summary:

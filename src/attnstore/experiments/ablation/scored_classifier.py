@@ -18,6 +18,7 @@ from attnstore.datasets import corpora, label_names
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DatasetError, ModelError, UsageError
 from attnstore.experiments.finetuning.tasks import GLUE
+from attnstore.experiments.metrics import Targets
 from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import SINGLE
@@ -26,7 +27,6 @@ from attnstore.storage import layout, location, locks
 if TYPE_CHECKING:
     from attnstore.experiments.ablation.disabled_passes import Inputs
 
-Targets = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 _VERSION = 1
 """Raised when the same question would be answered differently."""
 

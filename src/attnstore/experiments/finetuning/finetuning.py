@@ -26,7 +26,8 @@ import numpy as np
 from safetensors import SafetensorError
 
 from attnstore.errors import BusyError, ModelError, StoreError, UsageError
-from attnstore.experiments.finetuning import evaluations, metrics, recipes
+from attnstore.experiments import metrics
+from attnstore.experiments.finetuning import evaluations, recipes
 from attnstore.experiments.finetuning.recipes import Request, request
 from attnstore.experiments.finetuning.tasks import Examples
 from attnstore.models import checkpoints
