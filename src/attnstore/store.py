@@ -24,6 +24,7 @@ from attnstore.display.standalone import View
 from attnstore.errors import BusyError, StoreError, UnknownNameError
 from attnstore.naming import near, require_held, whole_number
 from attnstore.query.analyses import Analyses, arguments
+from attnstore.query.analyses import frame as analyses_frame
 from attnstore.query.answer_cache import AnswerCache
 from attnstore.query.scans import Frames
 from attnstore.query.session import Connection
@@ -117,13 +118,7 @@ class Store:
 
     def analyses(self) -> pl.DataFrame:
         """List the named analyses: name, title, parameters and columns as text, file."""
-        rows = [
-            (a.name, a.title, ", ".join(p.shown for p in a.parameters),
-             ", ".join(c.name for c in a.columns), a.file)
-            for a in self.named_analyses.listing().values()
-        ]  # fmt: skip
-        names = ("name", "title", "parameters", "columns", "file")
-        return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+        return analyses_frame(self.named_analyses.listing().values())
 
     def scan(self, view: str) -> pl.LazyFrame:
         """A view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""

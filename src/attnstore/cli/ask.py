@@ -6,48 +6,36 @@ import sys
 from pathlib import Path
 
 import click
+import polars as pl
 
-from attnstore.cli.options import (
-    analyses_option,
-    format_option,
-    memory_option,
-    param_option,
-    rows_out_option,
-    said,
-)
+from attnstore.cli.options import analyses_option, memory_option, param_option, said
 from attnstore.cli.reading import bounded, reading
-from attnstore.display import row_formats
-from attnstore.errors import UsageError
+from attnstore.cli.rows import Rows, rows_options
+from attnstore.errors import StoreError, UsageError
 from attnstore.query import parameters
+from attnstore.query.analyses import Analyses, frame
 
 
 @click.command()
 @click.argument("text")
 @param_option
-@format_option
-@rows_out_option
+@rows_options
 @memory_option
 @analyses_option
 @click.pass_obj
 def sql(
-    store: str,
-    text: str,
-    params: dict[str, str],
-    form: str | None,
-    out: str | None,
-    memory: int,
-    analyses: str | None,
+    store: str, text: str, params: dict[str, str], rows: Rows, memory: int, analyses: str | None
 ) -> None:
     """Ask a question in SQL. TEXT may be @FILE, or - for stdin.
 
     \b
     Example: attnstore sql 'FROM map_stats WHERE run = $run LIMIT 5' --param run=minilm/sample
     """
-    form = row_formats.format_of(form, out)
+    rows.require()
     asked = _text(text)
     values = parameters.from_texts(params, {})
     with reading(store, analyses) as opened:
-        row_formats.emit(bounded(opened, memory, lambda: opened.sql(asked, **values)), form, out)
+        rows.emit(bounded(opened, memory, lambda: opened.sql(asked, **values)))
 
 
 def _text(text: str) -> str:
@@ -68,27 +56,37 @@ def _text(text: str) -> str:
 @click.command()
 @click.argument("name", required=False)
 @param_option
-@format_option
-@rows_out_option
+@rows_options
 @memory_option
 @analyses_option
 @click.pass_obj
 def query(
-    store: str, name: str | None, params: dict[str, str], form: str | None, out: str | None,
-    memory: int, analyses: str | None,
+    store: str, name: str | None, params: dict[str, str], rows: Rows, memory: int,
+    analyses: str | None,
 ) -> None:  # fmt: skip
-    """Run an analysis of sql/analysis; without NAME, list them.
+    """Run a named analysis; without NAME, list them.
 
     \b
     Example: attnstore query special_tokens --param run=minilm/sample
     """
-    form = row_formats.format_of(form, out)
+    rows.require()
+    if name is None:
+        rows.emit(_listed(store, analyses))
+        return
     with reading(store, analyses) as opened:
-        if name is None:
-            rows = opened.analyses().select("name", "title", "parameters")
-            for problem in opened.named_analyses.problems():
-                click.echo(f"attnstore: note: {problem}", err=True)
-        else:
-            values = parameters.from_texts(params, opened.named_analyses.find(name).kinds)
-            rows = bounded(opened, memory, lambda: opened.query(name, **values))
-        row_formats.emit(rows, form, out)
+        analysis = opened.named_analyses.find(name)
+        rows.require([column.name for column in analysis.columns])
+        values = parameters.from_texts(params, analysis.kinds)
+        rows.emit(bounded(opened, memory, lambda: opened.query(name, **values)))
+
+
+def _listed(store: str, folder: str | None) -> pl.DataFrame:
+    """List the analyses; without a store those of attnstore and of the folder."""
+    try:
+        with reading(store, folder) as opened:
+            named = opened.named_analyses
+    except StoreError:
+        named = Analyses(folder=folder)
+    for problem in named.problems():
+        click.echo(f"attnstore: note: {problem}", err=True)
+    return frame(named.listing().values()).select("name", "title", "parameters")

@@ -12,8 +12,8 @@ import polars as pl
 from rich.console import Console
 
 from attnstore import resources
-from attnstore.cli.options import flow_options, format_option
-from attnstore.display import row_formats
+from attnstore.cli.options import flow_options
+from attnstore.cli.rows import Rows, rows_options
 from attnstore.errors import UsageError
 from attnstore.formatting import duration, size
 
@@ -57,8 +57,8 @@ def init(file: str) -> None:
 
 @click.command()
 @file_argument
-@format_option
-def plan(file: str, form: str | None) -> None:
+@rows_options
+def plan(file: str, rows: Rows) -> None:
     """Show what is missing, stale or no longer declared, with what it will cost.
 
     The store is the file's, whatever --store says.
@@ -68,22 +68,16 @@ def plan(file: str, form: str | None) -> None:
     """
     from attnstore.declared import config, planning  # the write side
 
+    rows.require()
     with Console(stderr=True).status("looking at models and datasets"):
         found = planning.plan(config.read(file))
     table = found.table()
-    if form not in (None, "table"):
-        row_formats.emit(table, form, None)
-        return
     held = sum(pair.state == "held" for pair in found.pairs)
+    if len(table) or not rows.is_table:
+        rows.emit(table, {"seconds": ("about", duration), "bytes": ("on disk", size)})
+    if not rows.is_table:
+        return
     if len(table):
-        row_formats.emit(
-            table.with_columns(
-                pl.col("seconds").map_elements(duration, pl.String),
-                pl.col("bytes").map_elements(size, pl.String),
-            ).rename({"seconds": "about", "bytes": "on disk"}),
-            form,
-            None,
-        )
         click.echo("")
     click.echo(f"{held} of {len(found.pairs)} declared runs are stored whole{_cost(table)}.")
 
@@ -154,7 +148,7 @@ def show_outcome(outcome: Outcome) -> int:
     if len(outcome.most):
         click.echo("\nThe heads that moved most:")
         shown = ["run", "against", "layer", "head", "cosine", "low", "high", "js"]
-        row_formats.emit(outcome.most.select(shown), None, None)
+        Rows().emit(outcome.most.select(shown))
     for sentence in outcome.waiting:
         click.echo(f"attnstore: waiting for {sentence}", err=True)
     for sentence in outcome.refused:

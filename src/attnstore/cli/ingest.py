@@ -6,12 +6,14 @@ import sys
 from typing import Any
 
 import click
+import polars as pl
 from rich.console import Console
 from rich.table import Table
 
 from attnstore import api
 from attnstore.cli.jobs import start
 from attnstore.cli.options import flow_options, ingest_options
+from attnstore.cli.rows import Rows, rows_options
 
 
 @click.command()
@@ -38,7 +40,8 @@ def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
 @click.argument("model")
 @click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto",
               show_default=True, help="Where the forward passes run.")  # fmt: skip
-def doctor(model: str, device: str) -> None:
+@rows_options
+def doctor(model: str, device: str, rows: Rows) -> None:
     """Tell whether a model's attention can be captured and trusted.
 
     \b
@@ -46,7 +49,11 @@ def doctor(model: str, device: str) -> None:
     """
     from attnstore.capture.doctor import examine  # imports torch
 
+    rows.require()
     checks = examine(model, device)
+    if not rows.is_plain:
+        rows.emit(pl.DataFrame([vars(check) for check in checks]))
+        sys.exit(0 if all(check.ok for check in checks) else 1)
     grid = Table.grid(padding=(0, 2, 0, 0))
     for check in checks:
         grid.add_row("ok" if check.ok else "WRONG", check.name, check.finding)

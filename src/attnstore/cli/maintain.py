@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 
 import click
-import polars as pl
 from rich.console import Console
 
 from attnstore.cli.reading import reading
-from attnstore.display import row_formats
+from attnstore.cli.rows import Rows, rows_options
 from attnstore.display.progress import bar
 from attnstore.formatting import size
 from attnstore.maintenance import orphans
@@ -17,8 +16,9 @@ from attnstore.storage import index, location
 
 
 @click.command()
+@rows_options
 @click.pass_obj
-def verify(store: str) -> None:
+def verify(store: str, rows: Rows) -> None:
     """Compare every byte and row with what was committed; exit 1 where something is damaged.
 
     \b
@@ -26,15 +26,19 @@ def verify(store: str) -> None:
     """
     from attnstore.maintenance.verify import verify as examine  # imports zarr
 
+    rows.require()
     with Console(stderr=True).status("verifying") as status:
         report = examine(store, lambda run, i, n: status.update(f"{run}: block {i} of {n}"))
     for note in report.notes:
         click.echo(f"attnstore: note: {note}", err=True)
-    for finding in report.findings:
-        click.echo(str(finding))
+    if rows.is_plain:  # each finding is a sentence, which a table would cut
+        for finding in report.findings:
+            click.echo(str(finding))
+    else:
+        rows.emit(report.rows())
     if report.findings:
         sys.exit(1)
-    click.echo(f"Sound: {report.checked}.")
+    rows.say(f"Sound: {report.checked}.")
 
 
 @click.command()
@@ -71,26 +75,28 @@ def drop(store: str, run: str, yes: bool) -> None:
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only tell what would be moved.")
+@rows_options
 @click.pass_obj
-def gc(store: str, dry_run: bool) -> None:
+def gc(store: str, dry_run: bool, rows: Rows) -> None:
     """Move files that nothing refers to into a folder of the store, and tell why; deletes nothing.
 
     \b
     Example: attnstore gc --dry-run
     """
+    rows.require()
     with bar("moving") as progress:
         found = orphans.collect(store, dry_run, progress)
     for note in found.notes:
         click.echo(f"attnstore: note: {note}", err=True)
+    if found.files or not rows.is_plain:
+        rows.emit(found.summary(), {"bytes": ("bytes", size)})
     if not found.files:
-        click.echo("Nothing in the store is without use.")
+        rows.say("Nothing in the store is without use.")
         return
-    shown = found.summary().with_columns(pl.col("bytes").map_elements(size, pl.String))
-    row_formats.emit(shown, None, None)
     if found.folder is None:
-        click.echo("Nothing was moved; leave out --dry-run to move them aside.")
+        rows.say("Nothing was moved; leave out --dry-run to move them aside.")
     else:
-        click.echo(
+        rows.say(
             f"Moved to {store.rstrip('/')}/{found.folder}, with the reasons in {orphans.REASONS}; delete that folder "
             "when nothing is missed, or copy it over the store to bring everything back."
         )

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from attnstore.display import row_formats
 from attnstore.errors import UsageError
 from attnstore.head_sets import UNIFORM, VALUES
 from attnstore.naming import PRECISIONS
@@ -180,9 +179,5 @@ analyses_option = click.option("--analyses", metavar="DIR",
                                help="A folder of your own analyses; also from ATTNSTORE_ANALYSES.")  # fmt: skip
 param_option = click.option("--param", "params", multiple=True, callback=parameters, metavar="K=V",
                             help="Value of $K in the SQL; several times for several.")  # fmt: skip
-format_option = click.option("--format", "form", type=click.Choice(row_formats.FORMATS),
-                             help="How to show the rows.  [default: table]")  # fmt: skip
-rows_out_option = click.option("--out", metavar="FILE",
-                              help="Write the rows there; its ending names the format.")  # fmt: skip
 memory_option = click.option("--memory", type=click.IntRange(64), default=process_memory.MEMORY >> 20,
                             show_default=True, metavar="MIB", help="Memory that the question may take.")  # fmt: skip

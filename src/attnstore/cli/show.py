@@ -12,26 +12,29 @@ from rich.console import Console
 
 from attnstore.cli.options import parameters
 from attnstore.cli.reading import answer, reading
-from attnstore.display import row_formats, terminal
+from attnstore.cli.rows import Rows, rows_options
+from attnstore.display import terminal
+from attnstore.errors import UsageError
 from attnstore.formatting import size
 from attnstore.query.parameters import from_texts
 
 
 @click.command()
+@rows_options
 @click.pass_obj
-def runs(store: str) -> None:
+def runs(store: str, rows: Rows) -> None:
     """List the runs.
 
     \b
     Example: attnstore runs
     """
+    rows.require()
     with reading(store) as opened:
         shown = opened.runs().select(
             "run", "state", "stored", "planned", pl.col("n_layers").alias("layers"),
-            pl.col("n_heads").alias("heads"), "precision", "max_length",
-            pl.col("bytes").map_elements(size, pl.String).alias("on disk"), "bits_per_weight",
+            pl.col("n_heads").alias("heads"), "precision", "max_length", "bytes", "bits_per_weight",
         )  # fmt: skip
-    row_formats.emit(shown, None, None)
+    rows.emit(shown, {"bytes": ("on disk", size)})
 
 
 @click.command()
@@ -75,10 +78,13 @@ def draw(
 @click.argument("name", required=False)
 @click.option("--param", "params", multiple=True, callback=parameters, metavar="K=V",
               help="A choice of the figure, such as run; several times for several.")  # fmt: skip
-@click.option("--out", metavar="FILE", help="A .png, .svg or .pdf file.  [default: NAME.png]")
+@rows_options
 @click.pass_obj
-def figure(store: str, name: str | None, params: dict[str, str], out: str | None) -> None:
+def figure(store: str, name: str | None, params: dict[str, str], rows: Rows) -> None:
     """Draw a figure of the paper; without NAME, list them.
+
+    The figure goes to --out, a .png, .svg or .pdf file, NAME.png by default; the options of rows
+    are for the list.
 
     \b
     Example: attnstore figure frame_heads --param run=minilm/framenet --out frame_heads.svg
@@ -87,9 +93,11 @@ def figure(store: str, name: str | None, params: dict[str, str], out: str | None
     from attnstore.plotting import figures  # matplotlib takes long to import
 
     if name is None:
-        row_formats.emit(gallery.listing(), None, None)
+        rows.emit(gallery.listing())
         return
-    out = out or f"{name}.png"
+    if rows != Rows(out=rows.out):
+        raise UsageError(f"--sort, --top and --format are for the list; leave out {name} or them.")
+    out = rows.out or f"{name}.png"
     figures.kind_of(out)
     with reading(store) as opened:
         drawing = answer(lambda: gallery.draw(opened, name, **from_texts(params, {})))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from attnstore.display import documents
 from attnstore.errors import UsageError
 from attnstore.formatting import cell, places
+from attnstore.naming import near
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet", "markdown", "latex", "html")
 ROWS = 40
@@ -64,14 +65,69 @@ _FOREIGN = (
 """Endings of formats that are not written: a file of another format under them misleads."""
 
 
-def emit(frame: pl.DataFrame, form: str | None, out: str | None) -> None:
+def arranged(
+    frame: pl.DataFrame,
+    sort: Sequence[str] = (),
+    top: int | None = None,
+    headings: Mapping[str, str] | None = None,
+) -> pl.DataFrame:
+    """Sort rows, and keep the first ones.
+
+    Args:
+        frame: The rows.
+        sort: Keys as in `mean:desc`, the most important first; rows that are equal keep their order,
+            NULL comes last.
+        top: Rows to keep; None for all.
+        headings: Other names of columns in keys.
+
+    Raises:
+        UsageError: There is no such column.
+    """
+    if keys := sort_keys(frame.columns, sort, headings):
+        columns, descending = zip(*keys, strict=True)
+        try:
+            frame = frame.sort(columns, descending=descending, nulls_last=True, maintain_order=True)
+        except pl.exceptions.PolarsError as error:
+            raise UsageError(
+                f"These rows cannot be sorted by {', '.join(columns)} "
+                f"({str(error).splitlines()[0]}); sort by a column of numbers or texts."
+            ) from error
+    return frame if top is None else frame.head(top)
+
+
+def sort_keys(
+    columns: Sequence[str], sort: Sequence[str], headings: Mapping[str, str] | None = None
+) -> list[tuple[str, bool]]:
+    """Read sort keys as (column, True for descending). Raises UsageError for an unknown column."""
+    known = dict(zip(columns, columns, strict=True)) | dict(headings or {})
+    keys = []
+    for text in sort:
+        name, colon, order = text.rpartition(":")
+        if text in known or not colon:
+            name, order = text, "asc"
+        if order.lower() not in ("asc", "desc"):
+            raise UsageError(
+                f"--sort {text} has no order {order!r}; write {name}:asc or {name}:desc."
+            )
+        if name not in known:
+            raise UsageError(
+                f"There is no column {name!r} to sort by"
+                f"{near(name, known) or '; there are ' + ', '.join(columns)}"
+            )
+        keys.append((known[name], order.lower() == "desc"))
+    return keys
+
+
+def emit(frame: pl.DataFrame, form: str | None, out: str | None, most: int | None = None) -> None:
     """Show rows on stdout, or write them to a file, in the format that `format_of` gives.
+
+    most: rows that a table shows, ROWS if it is None.
 
     Raises UsageError as it does, and for a file that cannot be written.
     """
     form = format_of(form, out)
     try:
-        data = _bytes(frame, form, None if out else _terminal_width())
+        data = _bytes(frame, form, None if out else _terminal_width(), most or ROWS)
     except pl.exceptions.PolarsError as error:
         raise UsageError(
             f"These rows cannot be written as {form} ({str(error).splitlines()[0]}); cast the column "
@@ -80,14 +136,14 @@ def emit(frame: pl.DataFrame, form: str | None, out: str | None) -> None:
     write(data, out)
 
 
-def _bytes(frame: pl.DataFrame, form: str, width: int | None) -> bytes:
-    """Rows in a format; width: of a table, in columns."""
+def _bytes(frame: pl.DataFrame, form: str, width: int | None, most: int) -> bytes:
+    """Rows in a format; width, most: columns and rows of a table."""
     if form == "parquet":
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
         return buffer.getvalue()
     texts: dict[str, Callable[[], str]] = {
-        "table": lambda: table(frame, width),
+        "table": lambda: table(frame, width, most),
         "csv": lambda: flat(frame).write_csv(),
         "tsv": lambda: flat(frame).write_csv(separator="\t"),
         "json": lambda: json_text(frame) + "\n",
@@ -161,11 +217,11 @@ def _bars(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def table(frame: pl.DataFrame, width: int | None = None) -> str:
-    """Rows as a table of at most `width` columns; says what did not fit."""
+def table(frame: pl.DataFrame, width: int | None = None, most: int = ROWS) -> str:
+    """Format at most `most` rows as a table of at most `width` columns; it says what did not fit."""
     if not frame.columns:
         return ""
-    texts = _texts(frame.head(ROWS))
+    texts = _texts(frame.head(most))
     heads = [cell(name) for name in frame.columns]
     sizes = [
         min(max(map(cell_len, [head, *column])), _WIDEST)
@@ -175,7 +231,7 @@ def table(frame: pl.DataFrame, width: int | None = None) -> str:
     right = [kind.is_numeric() for kind in frame.dtypes[: len(sizes)]]
     rows = [heads, ["─" * n for n in sizes], *zip(*texts, strict=True)]
     lines = [_GAP.join(map(_padded, row[: len(sizes)], sizes, right)).rstrip() for row in rows]
-    return "\n".join([*lines, *_missing(frame, len(sizes))]) + "\n"
+    return "\n".join([*lines, *_missing(frame, len(sizes), most)]) + "\n"
 
 
 def _texts(frame: pl.DataFrame) -> list[list[str]]:
@@ -210,11 +266,11 @@ def _padded(text: str, size: int, right: bool) -> str:
     return " " * (size - length) + text if right else set_cell_size(text, size)
 
 
-def _missing(frame: pl.DataFrame, shown: int) -> list[str]:
+def _missing(frame: pl.DataFrame, shown: int, most: int) -> list[str]:
     """What a table leaves out, in words."""
     said = []
-    if frame.height > ROWS:
-        said.append(f"… {frame.height:,} rows, the first {ROWS} shown; --format csv gives all")
+    if frame.height > most:
+        said.append(f"… {frame.height:,} rows, the first {most} shown; --format csv gives all")
     if hidden := frame.columns[shown:]:
         named = ", ".join(hidden[:5]) + (", …" if len(hidden) > 5 else "")
         said.append(f"… {len(hidden)} of {frame.width} columns do not fit: {named}")

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import polars as pl
+
 from attnstore.errors import AttnstoreError, BusyError
 
 AGAIN = "ingest the run again, which writes it anew"
@@ -34,6 +36,11 @@ class Report:
     findings: list[Finding]
     notes: list[str]
     checked: str
+
+    def rows(self) -> pl.DataFrame:
+        """Return the findings as rows: run, block, what."""
+        schema = {"run": pl.String, "block": pl.Int64, "what": pl.String}
+        return pl.DataFrame([vars(f) for f in self.findings], schema=schema)
 
 
 class Findings:

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
+
+import polars as pl
 
 from attnstore import resources
 from attnstore.errors import AttnstoreError, UnknownNameError, UsageError
@@ -65,6 +67,17 @@ def unknown(name: str, known: Mapping[str, object]) -> UnknownNameError:
     return UnknownNameError(
         f"There is no analysis {name!r}{near(name, known) or '; there are ' + ', '.join(known)}"
     )
+
+
+def frame(analyses: Iterable[Analysis]) -> pl.DataFrame:
+    """List analyses as rows: name, title, parameters and columns as text, file."""
+    rows = [
+        (a.name, a.title, ", ".join(p.shown for p in a.parameters),
+         ", ".join(c.name for c in a.columns), a.file)
+        for a in analyses
+    ]  # fmt: skip
+    names = ("name", "title", "parameters", "columns", "file")
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
 
 
 class Analyses:
