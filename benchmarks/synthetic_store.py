@@ -23,7 +23,8 @@ import polars as pl
 import pyarrow as pa
 
 from attnstore import resources
-from attnstore.naming import KINDS, STATISTICS
+from attnstore.naming import KINDS
+from attnstore.statistics import NAMES
 from attnstore.storage import array_shape, fragments, index_rows, layout, location
 from attnstore.storage.run_record import RunRecord
 
@@ -160,8 +161,8 @@ def _block(
 
 def _statistics(length: Ints, draw: Draw) -> dict[str, npt.NDArray[np.float32]]:
     """Random measures of maps of these lengths, each within its bounds."""
-    drawn = draw.random((len(STATISTICS), len(length)), dtype=np.float32)
-    found = dict(zip(STATISTICS, drawn, strict=True))
+    drawn = draw.random((len(NAMES), len(length)), dtype=np.float32)
+    found = dict(zip(NAMES, drawn, strict=True))
     found["entropy"] *= np.log(length).astype(np.float32)
     found["mean_distance"] *= (length - 1).astype(np.float32)
     found["sink"] *= 0

@@ -20,6 +20,7 @@ from attnstore.api import (
     look,
     open,
     prune,
+    recompute,
     report,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "look",
     "open",
     "prune",
+    "recompute",
     "report",
 ]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attnstore.annotation.annotate import Summary as Annotated
     from attnstore.capture.forecast import Forecast
     from attnstore.capture.ingestion import Summary as Ingested
+    from attnstore.capture.recompute import Summary as Recomputed
     from attnstore.display.standalone import View
     from attnstore.experiments.ablation.ablations import Summary as Ablated
     from attnstore.experiments.ablation.pruning import Summary as Pruned
@@ -143,6 +144,43 @@ def _classifications(
     from attnstore.experiments.patterns import classification
 
     return [classification.planned(path, run, network) for run in _several(runs)]
+
+
+def recompute(
+    path: str | Path,
+    statistic: str,
+    run: str | None = None,
+    *,
+    runner: Runner = in_process,
+    progress: Progress = silent,
+    finished: Finished = _ignore,
+) -> list[Recomputed]:
+    """Fill a statistic of `map_stats` where it is missing, from the stored weights.
+
+    Weights of float16 and compact are rounded, so values differ from those of capture in their last
+    digits.
+
+    Args:
+        path: The store.
+        statistic: A column of `map_stats`.
+        run: One run of it, or None for every run.
+        runner: Where the units are stored.
+        progress: Called as they go.
+        finished: Called with the summary of each run as it ends.
+
+    Returns:
+        One summary for each run.
+    """
+    return _complete(_recomputations(path, statistic, run), runner, progress, finished)
+
+
+def _recomputations(
+    path: str | Path, statistic: str, run: str | None = None
+) -> Sequence[Job[Any, Recomputed]]:
+    extras.require("torch")
+    from attnstore.capture import recompute as recomputing
+
+    return recomputing.planned(path, statistic, run)
 
 
 def finetune(
@@ -265,11 +303,13 @@ def _check_report(path: str | Path, out: str | Path = "") -> None:
 
 _CHECKS: dict[str, Callable[..., object]] = {
     "ingest": _check_ingest, "annotate": _annotations, "classify": _classifications,
+    "recompute": _recomputations,
     "finetune": _check_finetune, "ablate": _check_ablate, "prune": _check_prune,
     "report": _check_report,
 }  # fmt: skip
 JOBS: dict[str, Callable[..., object]] = {
-    "ingest": ingest, "annotate": annotate, "classify": classify, "finetune": finetune,
+    "ingest": ingest, "annotate": annotate, "classify": classify,
+    "recompute": recompute, "finetune": finetune,
     "ablate": ablate, "prune": prune, "report": report,
 }  # fmt: skip
 """The functions of the jobs by their verbs."""
@@ -313,6 +353,10 @@ class Store(store.Store):
     def classify(self, runs: Several, **options: Any) -> list[Classified]:
         """Store the pattern class of every map of runs, as `attnstore classify`."""
         return classify(self.name, runs, **options)
+
+    def recompute(self, statistic: str, run: str | None = None, **options: Any) -> list[Recomputed]:
+        """Fill a statistic of `map_stats` where it is missing, as `attnstore recompute`."""
+        return recompute(self.name, statistic, run, **options)
 
     def finetune(self, model: str, task: str, out: str | Path, **options: Any) -> list[Finetuned]:
         """Fine-tune a model for a task and keep its scores, as `attnstore finetune`."""

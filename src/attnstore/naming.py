@@ -12,22 +12,6 @@ from attnstore.errors import UnknownNameError, UsageError
 
 PRECISIONS = ("float32", "float16", "compact")
 
-STATISTICS = (
-    "entropy",
-    "self",
-    "previous",
-    "next",
-    "cls",
-    "sep",
-    "punctuation",
-    "same_segment",
-    "mean_distance",
-    "max",
-    "first",
-    "sink",
-)
-"""Columns of `map_stats`, in storage order; `statistics` computes them at capture."""
-
 KINDS = ("cls", "sep", "special", "punctuation", "word", "pad")
 """Values of `tokens.kind`."""
 

@@ -31,6 +31,7 @@ from attnstore.query.session import Connection
 from attnstore.query.session_pool import SessionPool
 from attnstore.query.stored_maps import StoredMaps
 from attnstore.storage import arrays, fragments, index, location, locks, s3
+from attnstore.storage.tables import OF_RUNS
 
 
 class Store:
@@ -260,7 +261,7 @@ class Store:
             )
         with locks.hold(location.run_lock(self.root, run), what=f"Run {run}"):
             try:
-                for table in ("runs", *index.OF_RUNS):
+                for table in ("runs", *OF_RUNS):
                     fragments.remove(self.root, table, run)
                 arrays.remove(self.root, run)
             except StoreError as error:

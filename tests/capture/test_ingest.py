@@ -19,7 +19,8 @@ import attnstore
 from attnstore.capture.blocks import BlockWorker
 from attnstore.capture.statistics import Marks, measure
 from attnstore.errors import CaptureError, DatasetError, ModelError, UsageError
-from attnstore.naming import PRECISIONS, STATISTICS
+from attnstore.naming import PRECISIONS
+from attnstore.statistics import NAMES
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +106,7 @@ def test_received_and_statistics_are_those_of_the_float32_maps(
             ]
             expected = measure(torch.tensor(maps), Marks.of(*masks)).statistics.numpy()
             stats = store.sql("FROM map_stats WHERE example = $e ORDER BY layer, head", e=example)
-            found = stats.select(STATISTICS).to_numpy().reshape(expected.shape)
+            found = stats.select(NAMES).to_numpy().reshape(expected.shape)
             assert found == pytest.approx(expected, rel=1e-5, abs=1e-6, nan_ok=True)
 
 

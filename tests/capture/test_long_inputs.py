@@ -26,7 +26,8 @@ from attnstore.errors import CaptureError, StoreError, UsageError
 from attnstore.job import Advance, Report, Unit
 from attnstore.models import head_turns
 from attnstore.models.attention_hook import Capturer, Way
-from attnstore.naming import INTERFACE, MIXED, PRECISIONS, STATISTICS
+from attnstore.naming import INTERFACE, MIXED, PRECISIONS
+from attnstore.statistics import NAMES
 from attnstore.storage import array_shape, arrays, codecs, shard_writer, zarr_metadata
 from attnstore.storage.shard_writer import ShardWriter
 
@@ -156,7 +157,7 @@ def test_measures_of_stripes_join_to_those_of_the_map(rows: int) -> None:
     parts = joined(
         [measure(weights[:, :, at].contiguous(), Marks.of(*marks, rows=at)) for at in stripes]
     )
-    for i, name in enumerate(STATISTICS):
+    for i, name in enumerate(NAMES):
         ours, theirs = parts.statistics[..., i].numpy(), whole.statistics[..., i].numpy()
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(parts.received.numpy(), whole.received.numpy(), rtol=1e-5, atol=1e-7)

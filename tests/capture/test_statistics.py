@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnstore.capture.statistics import Marks, Measured, measure
-from attnstore.naming import STATISTICS
+from attnstore.statistics import NAMES
 
 Floats = np.ndarray[Any, Any]
 
@@ -35,7 +35,7 @@ def by_hand(
 ) -> dict[str, float]:
     """The measures of one map (L, L), cell by cell, as `sql/schema/index/2-views.sql` words them."""
     length = len(weights)
-    sums = dict.fromkeys(STATISTICS, 0.0)
+    sums = dict.fromkeys(NAMES, 0.0)
     for i in range(length):
         for j in range(length):
             w = float(weights[i, j])
@@ -64,7 +64,7 @@ def assert_as_by_hand(found: Measured, weights: torch.Tensor, marks: list[torch.
     for n, h in np.ndindex(*weights.shape[:2]):
         one = weights[n, h].double().numpy()
         expected = by_hand(one, *(m[n].numpy() for m in marks))
-        for i, name in enumerate(STATISTICS):
+        for i, name in enumerate(NAMES):
             value = float(found.statistics[n, h, i])
             assert value == pytest.approx(expected[name], rel=2e-5, abs=2e-6, nan_ok=True), name
         assert found.received[n, h].numpy() == pytest.approx(one.mean(0), rel=1e-5, abs=1e-7)
@@ -83,7 +83,7 @@ def test_one_token_has_no_neighbour() -> None:
     """L = 1: previous and next are undefined, everything else is."""
     one, zero = torch.ones((1, 1)), torch.zeros((1, 1))
     found = measure(torch.ones((1, 1, 1, 1)), Marks.of(zero, one, zero, zero)).statistics[0, 0]
-    values = dict(zip(STATISTICS, found.tolist(), strict=True))
+    values = dict(zip(NAMES, found.tolist(), strict=True))
     assert math.isnan(values.pop("previous"))
     assert math.isnan(values.pop("next"))
     assert math.isnan(values.pop("sep"))
@@ -99,7 +99,7 @@ def test_two_tokens_have_one_neighbour_each() -> None:
     found = measure(weights, Marks.of(torch.tensor([[0.0, 1.0]]), zero, zero, zero)).statistics[
         0, 0
     ]
-    values = dict(zip(STATISTICS, found.tolist(), strict=True))
+    values = dict(zip(NAMES, found.tolist(), strict=True))
     assert (values["previous"], values["next"]) == (0.125, 0.25)
     assert values["self"] == values["same_segment"] == 0.8125
     assert values["mean_distance"] == 0.1875
@@ -109,7 +109,7 @@ def test_a_single_sentence_without_special_tokens_keeps_all_in_its_segment() -> 
     """As of GPT-2: no weight to [CLS] or [SEP], not 0, as there are none; all within the one segment."""
     zero = torch.zeros((2, 9))
     found = measure(random_maps(2, 3, 9, seed=1), Marks.of(zero, zero, zero, zero)).statistics
-    values = dict(zip(STATISTICS, found.unbind(-1), strict=True))
+    values = dict(zip(NAMES, found.unbind(-1), strict=True))
     assert values["cls"].isnan().all()
     assert values["sep"].isnan().all()
     assert (values["punctuation"] == 0).all()
@@ -122,7 +122,7 @@ def test_entropy_runs_from_one_token_to_all(map_: str, entropy: float) -> None:
     weights = torch.full((64, 64), 1 / 64) if map_ == "uniform" else torch.eye(64)
     marks = [torch.zeros((1, 64))] * 4
     found = measure(weights.view(1, 1, 64, 64), Marks.of(*marks)).statistics[
-        0, 0, STATISTICS.index("entropy")
+        0, 0, NAMES.index("entropy")
     ]
     assert float(found) == pytest.approx(entropy, abs=1e-5)
 
@@ -133,7 +133,7 @@ def test_attention_sinks_take_what_rows_lack() -> None:
     weights[0, 0, 1] *= 0.5
     weights[0, 1, 2] *= 1.25
     found = measure(weights, marks, sinks=True)
-    sink = found.statistics[0, :, STATISTICS.index("sink")]
+    sink = found.statistics[0, :, NAMES.index("sink")]
     assert sink.tolist() == pytest.approx([0.1, -0.05], abs=1e-6)
     assert found.off[0].tolist() == pytest.approx([0, 0.25], abs=1e-6)
     weights[0, 0, 0, 0] = math.nan

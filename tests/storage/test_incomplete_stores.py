@@ -18,6 +18,7 @@ from attnstore.maintenance.verify import verify
 from attnstore.resources import sql_files
 from attnstore.storage import fragments, index
 from attnstore.storage.files import crc32c
+from attnstore.storage.tables import TABLES
 
 RUN = "tiny/texts"
 
@@ -112,7 +113,7 @@ def rewrite(root: Path, table: str, change: Callable[[pl.DataFrame], pl.DataFram
     return fragments.write(root, table, old.owner, old.part, rows)
 
 
-@pytest.mark.parametrize("table", [*index.TABLES[:8]])
+@pytest.mark.parametrize("table", [*TABLES[:8]])
 def test_a_column_of_a_later_version_is_left_out(root: Path, table: str) -> None:
     """Every table: the store opens, its rows are there, verify has nothing to say."""
     rewrite(root, table, lambda f: f.with_columns(later=pl.lit([[1]]), fragment=pl.lit("x")))
@@ -158,7 +159,7 @@ def test_a_fragment_that_does_not_fit_is_damage(root: Path, table: str, what: st
     assert index.catch_up(root).loaded == 0
 
 
-@pytest.mark.parametrize("table", [*index.TABLES[:8]])
+@pytest.mark.parametrize("table", [*TABLES[:8]])
 def test_a_fragment_that_is_no_parquet_is_damage(root: Path, table: str) -> None:
     """Whatever it is; moved away, it is missing and no longer damaged."""
     old, data = fragments.listing(root, table)[-1], b"no Parquet at all"

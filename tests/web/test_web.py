@@ -22,8 +22,9 @@ import attnstore
 from attnstore.cli.main import main
 from attnstore.display import inputs
 from attnstore.experiments.patterns.labels import read_csv
-from attnstore.naming import STATISTICS
+from attnstore.statistics import NAMES
 from attnstore.storage import fragments, index, locks
+from attnstore.storage.tables import TABLES
 from attnstore.store import Store
 from attnstore.web import charts, measures, pictures
 from attnstore.web.query_results import Result
@@ -189,7 +190,7 @@ def test_a_picture_is_a_png_of_the_map(pages: Browser, example: int, store: Stor
     assert light.reshape(-1)[weights.argmax()] == light.max()
 
 
-@pytest.mark.parametrize("by", STATISTICS)
+@pytest.mark.parametrize("by", NAMES)
 def test_the_grid_has_the_means_of_map_stats(pages: Browser, store: Store, by: str) -> None:
     """Mean and interval of each head, as SQL tells them apart from the page."""
     run = store.run(RUN).record
@@ -250,7 +251,7 @@ def test_search_finds_inputs_by_their_text(pages: Browser, store: Store) -> None
     assert "No input has" in pages.get(f"/run/{RUN}?find=zzzzqqq").text
 
 
-@pytest.mark.skipif("ablations" not in index.TABLES, reason="the store keeps no ablations yet")
+@pytest.mark.skipif("ablations" not in TABLES, reason="the store keeps no ablations yet")
 def test_what_disabling_does_colours_the_grid(sample_store: Path, tmp_path: Path) -> None:
     """The change of the score with its interval, for each head; a head's page adds its layer's."""
     root = tmp_path / "s"

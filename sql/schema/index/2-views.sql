@@ -142,26 +142,14 @@ COMMENT ON COLUMN tokens."end" IS 'Character after its last one (start for white
 COMMENT ON COLUMN tokens.kind IS 'cls, sep or special (by its number: also where the text itself writes [SEP] or [MASK]), punctuation (by the text under it), word, or pad in a run with pad_to';
 
 CREATE VIEW map_stats AS
-SELECT r.run, s.example, s.layer, s.head, s.entropy, s.self, s.previous, s.next, s.cls, s.sep, s.punctuation,
-       s.same_segment, s.mean_distance, s.max, s.first, s.sink
+SELECT r.run, s.example, s.layer, s.head /*{{statistics: , s."NAME"}}*/
 FROM core.map_stats s JOIN core.runs r USING (run_key);
 COMMENT ON VIEW map_stats IS 'One row per map: measures computed from the float32 weights at capture.';
 COMMENT ON COLUMN map_stats.run IS 'Run';
 COMMENT ON COLUMN map_stats.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN map_stats.layer IS 'Layer, from 0';
 COMMENT ON COLUMN map_stats.head IS 'Head, from 0';
-COMMENT ON COLUMN map_stats.entropy IS 'Mean over from-tokens of the entropy of their weights, in nats';
-COMMENT ON COLUMN map_stats.self IS 'Mean weight from a token to itself';
-COMMENT ON COLUMN map_stats.previous IS 'Mean weight to the token before, over tokens that have one; NULL for length 1';
-COMMENT ON COLUMN map_stats.next IS 'Mean weight to the token after, over tokens that have one; NULL for length 1';
-COMMENT ON COLUMN map_stats.cls IS 'Mean over from-tokens of the summed weight to all [CLS] (kind cls); NULL for an input without any';
-COMMENT ON COLUMN map_stats.sep IS 'Mean over from-tokens of the summed weight to all [SEP] (kind sep); NULL for an input without any';
-COMMENT ON COLUMN map_stats.punctuation IS 'Mean over from-tokens of the summed weight to punctuation';
-COMMENT ON COLUMN map_stats.same_segment IS 'Mean over from-tokens of the summed weight to tokens of their own segment';
-COMMENT ON COLUMN map_stats.mean_distance IS 'Mean over from-tokens of the expected distance |from - to|, in tokens';
-COMMENT ON COLUMN map_stats.max IS 'Largest weight of the map';
-COMMENT ON COLUMN map_stats.first IS 'Mean over from-tokens of the weight to the first token, whatever it is: the sink of models without [CLS]; NULL in runs of versions before 2';
-COMMENT ON COLUMN map_stats.sink IS 'Mean over from-tokens of the share that attention sinks take, which is in no weight; NULL for a model without them';
+/*{{statistics: COMMENT ON COLUMN map_stats."NAME" IS 'TEXT';}}*/
 
 CREATE VIEW blocks AS
 SELECT r.run, b.block, b.first_shard, b.n_shards, b.examples, b.n_tokens, b.n_cells, b.maps_crc32c, b.received_crc32c,

@@ -3,11 +3,19 @@
 -- word's part of speech and its relation are two rows of one span, and links go from span to span.
 -- The fragment of spans is written last: links without spans of their source do not count yet.
 
+-- of: dataset
+-- copy: annotations of
+-- after: links
+-- without it: The links of an annotation of {} are missing; annotate again.
+-- repair: annotate again
 CREATE TABLE core.spans (
     fragment INTEGER, dataset VARCHAR NOT NULL, example BIGINT NOT NULL, source VARCHAR, span INTEGER, segment TINYINT,
     "start" INTEGER, "end" INTEGER, kind VARCHAR, label VARCHAR
 );
 
+-- of: dataset
+-- copy: annotations of
+-- repair: annotate again
 CREATE TABLE core.links (
     fragment INTEGER, dataset VARCHAR NOT NULL, example BIGINT NOT NULL, source VARCHAR, kind VARCHAR, label VARCHAR,
     from_span INTEGER, to_span INTEGER

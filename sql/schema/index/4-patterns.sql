@@ -1,16 +1,25 @@
 -- Pattern classes of maps: what annotators say, and what a classifier predicts.
 
+-- of: store
+-- copy: latest
+-- repair: restore it from a copy: it was made by hand
 CREATE TABLE core.labels (
     fragment INTEGER, run VARCHAR NOT NULL, example BIGINT NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL, label VARCHAR,
     annotator VARCHAR, confidence TINYINT, note VARCHAR, labelled TIMESTAMP, identity VARCHAR
 );
 
+-- of: run
+-- copy: pattern classes of
+-- repair: classify again
 CREATE TABLE core.patterns (
-    fragment INTEGER, run_key UBIGINT, example BIGINT NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL, class VARCHAR,
+    fragment INTEGER, run_key UBIGINT, example BIGINT NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL, class VARCHAR NOT NULL,
     probability FLOAT, vertical FLOAT, diagonal FLOAT, vertical_diagonal FLOAT, block FLOAT,
     heterogeneous FLOAT
 );
 
+-- of: run
+-- copy: pattern classes of
+-- repair: classify again, which removes it: only the record of one classification is lost
 CREATE TABLE core.classifications (
     fragment INTEGER, run_key UBIGINT, started TIMESTAMP, host VARCHAR, network VARCHAR, maps BIGINT,
     bytes BIGINT, seconds DOUBLE

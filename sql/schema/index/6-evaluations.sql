@@ -1,5 +1,8 @@
 -- What models score on tasks, as `attnstore finetune` evaluates them.
 
+-- of: store
+-- copy: scores of evaluation
+-- repair: evaluate again: the same `attnstore finetune`
 CREATE TABLE core.evaluations (
     fragment INTEGER, model VARCHAR, dataset VARCHAR, split VARCHAR, task VARCHAR, base VARCHAR, init VARCHAR,
     seed BIGINT, step BIGINT, metric VARCHAR, "value" DOUBLE, n BIGINT, training VARCHAR, n_train BIGINT,

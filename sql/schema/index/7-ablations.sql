@@ -1,5 +1,8 @@
 -- What classifiers score with heads disabled, how much their loss depends on each head, and which can go.
 
+-- of: model
+-- copy: scores of ablation
+-- repair: disable the heads again
 CREATE TABLE core.ablations (
     fragment INTEGER, model VARCHAR, dataset VARCHAR, setting VARCHAR, layer SMALLINT, head SMALLINT,
     n_disabled INTEGER, "value" VARCHAR, metric VARCHAR, baseline DOUBLE, score DOUBLE, difference DOUBLE,
@@ -7,6 +10,9 @@ CREATE TABLE core.ablations (
     to_wrong BIGINT, sample BIGINT, seed BIGINT, max_length INTEGER, identity VARCHAR
 );
 
+-- of: model
+-- copy: importances of ablation
+-- repair: disable the heads again
 CREATE TABLE core.head_importance (
     fragment INTEGER, model VARCHAR, dataset VARCHAR, layer SMALLINT, head SMALLINT, importance DOUBLE,
     n BIGINT, sample BIGINT, seed BIGINT, max_length INTEGER, identity VARCHAR
@@ -64,6 +70,9 @@ COMMENT ON COLUMN head_importance.max_length IS 'Longest input in tokens; longer
 COMMENT ON COLUMN head_importance.widest IS 'Whether it is from the largest set of inputs (then the longest max_length) of its model and dataset: what analyses take';
 COMMENT ON COLUMN head_importance.identity IS 'SHA-256 of weights, tokenizer, texts, chosen examples and max_length';
 
+-- of: model
+-- copy: rounds of pruning
+-- repair: prune again
 CREATE TABLE core.prunings (
     fragment INTEGER, model VARCHAR, dataset VARCHAR, "value" VARCHAR, metric VARCHAR, loss DOUBLE, "round" INTEGER,
     disabled VARCHAR, n_disabled INTEGER, n BIGINT, baseline DOUBLE, score DOUBLE, held_n BIGINT, held_baseline DOUBLE,

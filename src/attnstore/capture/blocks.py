@@ -29,7 +29,8 @@ from attnstore.job import Report, Unit
 from attnstore.models import loading
 from attnstore.models.attention_hook import Capturer
 from attnstore.models.checkpoints import Checkpoint
-from attnstore.naming import ROW_OFF, STATISTICS
+from attnstore.naming import ROW_OFF
+from attnstore.statistics import NAMES
 from attnstore.storage import arrays, fragments, layout
 from attnstore.storage.shard_writer import ShardWriter
 
@@ -53,7 +54,7 @@ Statistics = np.ndarray[Any, np.dtype[np.float32]]
 
 @dataclass(frozen=True)
 class _Computed:
-    """A block whose maps are in its buffer. statistics: (inputs, layers, heads, len(STATISTICS));
+    """A block whose maps are in its buffer. statistics: (inputs, layers, heads, len(NAMES));
     seconds: in forward passes."""
 
     statistics: Statistics
@@ -244,7 +245,7 @@ class BlockWorker:
     ) -> int:
         """Once the shards are written: statistics, then the mark; returns the shards' bytes.
 
-        statistics: (inputs, layers, heads, len(STATISTICS)); written: as `write_block` gives it.
+        statistics: (inputs, layers, heads, len(NAMES)); written: as `write_block` gives it.
         """
         run, first = self.run, int(rows["cell"][0]) // layout.SHARD_CELLS
         frame = self._map_stats(number, statistics, rows)
@@ -265,7 +266,7 @@ class BlockWorker:
         """One row per map, ordered as the maps lie: layer, head, input."""
         layers, heads = self.run.record.layers, self.run.record.heads
         n = len(rows)
-        flat = statistics.transpose(1, 2, 0, 3).reshape(-1, len(STATISTICS))
+        flat = statistics.transpose(1, 2, 0, 3).reshape(-1, len(NAMES))
         keys = {
             "run_key": pl.repeat(self.run.key, len(flat), dtype=pl.UInt64, eager=True),
             "block": pl.repeat(number, len(flat), dtype=pl.Int32, eager=True),
@@ -273,5 +274,5 @@ class BlockWorker:
             "head": np.tile(np.repeat(np.array(heads, np.int16), n), len(layers)),
             "example": np.tile(rows["example"].to_numpy(), len(layers) * len(heads)),
         }
-        measures = {name: flat[:, i] for i, name in enumerate(STATISTICS)}
-        return pl.DataFrame({**keys, **measures}).with_columns(pl.col(STATISTICS).fill_nan(None))
+        measures = {name: flat[:, i] for i, name in enumerate(NAMES)}
+        return pl.DataFrame({**keys, **measures}).with_columns(pl.col(NAMES).fill_nan(None))

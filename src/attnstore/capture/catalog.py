@@ -15,8 +15,9 @@ import polars as pl
 
 from attnstore.capture.runs import Run
 from attnstore.datasets.corpora import Dataset
-from attnstore.errors import DamageError
+from attnstore.errors import DamageError, UnknownNameError
 from attnstore.models.checkpoints import Checkpoint
+from attnstore.naming import near
 from attnstore.storage import array_shape, fragments, run_record
 from attnstore.storage.fragments import Fragment
 
@@ -34,6 +35,15 @@ def find(root: Path, run_identity: str) -> Run | None:
             if (record.identity, record.run) == (run_identity, fragment.owner):
                 return Run(root, fragment.owner, record)
     return None
+
+
+def named(root: Path, name: str) -> Run:
+    """Return the run of a name. Raises UnknownNameError, DamageError."""
+    runs = {f.owner: f for f in fragments.listing(root, "runs")}
+    if name not in runs:
+        suggestion = near(name, runs) or "; `attnstore runs` lists them"
+        raise UnknownNameError(f"The store holds no run {name!r}{suggestion}")
+    return Run(root, name, run_record.read(root, runs[name]))
 
 
 def keep_model(root: Path, checkpoint: Checkpoint) -> str:

@@ -16,12 +16,10 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from attnstore.capture.statistics import Marks, joined, measure
-from attnstore.naming import STATISTICS
+from attnstore.capture.statistics import STRIPE_CELLS, Marks, joined, measure
+from attnstore.statistics import NAMES
 from attnstore.storage import layout
 
-_STRIPE_CELLS = 1 << 20
-"""Weights of a long map that are measured at once."""
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "compact": torch.uint8}
 
 
@@ -76,7 +74,7 @@ class Sink:
 
     layers: which to keep, and where they go in the buffer; heads: which to keep (None: all); sinks:
     whether rows may sum to less than 1.
-    statistics: (inputs, layers, heads, len(STATISTICS)); off: (inputs, layers, heads), see
+    statistics: (inputs, layers, heads, len(NAMES)); off: (inputs, layers, heads), see
     `statistics.Measured`; seconds: time spent here.
     """
 
@@ -94,10 +92,10 @@ class Sink:
         self._length = rows["length"].cast(pl.Int64).to_numpy()
         self._cell = rows["cell"].to_numpy() - rows["cell"][0]
         self._token = np.cumsum(self._length) - self._length
-        self._marks = _marks(rows, device)
+        self._marks = token_marks(rows, device)
         self._stretches: list[_Stretch] = []
         shape = (len(rows), *buffer.maps.shape[:2])
-        self.statistics = torch.empty((*shape, len(STATISTICS)), device=device)
+        self.statistics = torch.empty((*shape, len(NAMES)), device=device)
         self.off = torch.zeros(shape, device=device)
         self.seconds = 0.0
 
@@ -154,7 +152,7 @@ class LongSink:
     """Takes the maps of one input longer than a shard, a few heads at a time, and passes them on.
 
     keep: called with the layer's and the head's place in the run, and the map (L²,) as stored;
-    layers, heads: which to keep, and their places. statistics: (1, layers, heads, len(STATISTICS));
+    layers, heads: which to keep, and their places. statistics: (1, layers, heads, len(NAMES));
     off: (1, layers, heads); received: (layers, heads, SHARD_TOKENS) float32, on the host.
     """
 
@@ -171,9 +169,9 @@ class LongSink:
         self._layers, self._heads, self._keep_map = layers, heads, keep
         self._sinks = sinks
         self._type, self._length = _TYPES[precision], int(rows["length"][0])
-        self._marks = [mark.view(1, -1) for mark in _marks(rows, device)]
+        self._marks = [mark.view(1, -1) for mark in token_marks(rows, device)]
         shape = (len(layers), len(heads))
-        self.statistics = torch.empty((1, *shape, len(STATISTICS)))
+        self.statistics = torch.empty((1, *shape, len(NAMES)))
         self.off = torch.zeros((1, *shape))
         self.received = torch.zeros((*shape, layout.SHARD_TOKENS))
         self.seconds = 0.0
@@ -191,7 +189,7 @@ class LongSink:
     def _take(self, layer: int, head: int, weights: torch.Tensor) -> None:
         """weights: (L, L); measured and encoded some rows at a time."""
         stored = torch.empty(weights.shape, dtype=self._type, device=weights.device)
-        step = max(1, _STRIPE_CELLS // self._length)
+        step = max(1, STRIPE_CELLS // self._length)
         parts = []
         for start in range(0, self._length, step):
             rows = slice(start, start + step)
@@ -225,7 +223,7 @@ def distance(stored: torch.Tensor, weights: torch.Tensor) -> float:
     return float((off - weights.sqrt() / 255 - 1 / 510**2).clamp_min_(0).max())
 
 
-def _marks(rows: pl.DataFrame, device: torch.device) -> list[torch.Tensor]:
+def token_marks(rows: pl.DataFrame, device: torch.device) -> list[torch.Tensor]:
     """Per token of the block, 1 where it is: in the second text, [CLS], [SEP], punctuation."""
     kinds = rows["kinds"].explode().to_numpy()
     segments = rows["segments"].explode().to_numpy()

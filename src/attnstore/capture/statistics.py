@@ -1,6 +1,7 @@
-"""Measures of a map, computed at capture from the float32 weights, on their device.
+"""Compute the statistics of maps from float32 weights, on their device.
 
-The columns are `names.STATISTICS`; `sql/schema/index/2-views.sql` says what each one means.
+`attnstore.statistics` declares them. Most come from one fused kernel, a few matrix products for all;
+a statistic with a formula of its own (`per_row`) is computed beside it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 from torch.nn.functional import linear
 
-from attnstore.naming import STATISTICS
+from attnstore.statistics import NAMES, STATISTICS, Statistic
 
-_MAX = STATISTICS.index("max")
+_LARGEST = [number for number, statistic in enumerate(STATISTICS) if statistic.largest]
+STRIPE_CELLS = 1 << 20
+"""Weights of a long map that are measured at once."""
 _TINY = 1e-38  # keeps log finite where a weight is 0; 0 * log(tiny) is 0
 
 
@@ -27,11 +30,16 @@ class Marks:
     to [CLS] or [SEP] where an input has none;
     cells: (4, L²) turn a map into attention to the token itself, to the previous, to the next,
     and the mean distance. Of some rows of long maps alone, R of L: (n, 2, R) and (4, R L).
+
+    tokens: (4, n, L) what `of` was given: 1 where a token is of the second text, is [CLS], [SEP],
+    punctuation; rows: of the maps, a slice of range(L).
     """
 
     by_segment: torch.Tensor
     columns: torch.Tensor
     cells: torch.Tensor
+    tokens: torch.Tensor
+    rows: slice
 
     @classmethod
     def of(
@@ -52,14 +60,16 @@ class Marks:
         nothing = torch.where(torch.stack((to_cls, sep)).any(-1), 0.0, torch.nan).unsqueeze(-1)
         kinds = torch.stack((to_cls + nothing[0], sep + nothing[1], stop), dim=-1).repeat(1, 2, 1)
         columns = torch.cat((kinds, by_segment.flatten(1).unsqueeze(-1)), dim=-1) / length
-        return cls(by_segment[:, :, rows], columns, _cells(length, rows, segments.device))
+        cells = _cells(length, rows, segments.device)
+        tokens = torch.stack((segments, to_cls, sep, stop))
+        return cls(by_segment[:, :, rows], columns, cells, tokens, rows)
 
 
 @dataclass(frozen=True)
 class Measured:
     """Of n inputs of one length L, over H heads.
 
-    statistics: (n, H, len(STATISTICS)) float32; received: (n, H, L) float32, the mean of each
+    statistics: (n, H, len(NAMES)) float32; received: (n, H, L) float32, the mean of each
     column; off: (n, H) float32, the largest distance of a row's sum from 1, or with sinks from the
     range 0 to 1 (NaN if any is NaN).
     """
@@ -100,20 +110,53 @@ def measure(weights: torch.Tensor, marks: Marks, sinks: bool = False) -> Measure
     entropy = _entropy(flat).view(n, heads, 1) / length
     largest = flat.amax(1).view(n, heads, 1)
     received = sums.sum(2) / length
-    # In the order of names.STATISTICS.
     missing = 1 - weights.sum(-1)
     sink = missing.sum(-1, keepdim=True) / length if sinks else torch.full_like(largest, torch.nan)
     first = received[..., :1]
-    measures = (entropy, cells[..., :3], columns, cells[..., 3:], largest, first, sink)
+    fused = (entropy, cells[..., :3], columns, cells[..., 3:], largest, first, sink)
+    others = [of_rows(s, weights, marks) for s in STATISTICS if s.per_row is not None]
     off = torch.maximum(-missing, missing - 1).clamp_min_(0) if sinks else missing.abs_()
-    return Measured(torch.cat(measures, dim=-1), received, off.amax(-1))
+    return Measured(torch.cat((*fused, *others), dim=-1), received, off.amax(-1))
+
+
+def of_rows(statistic: Statistic, weights: torch.Tensor, marks: Marks) -> torch.Tensor:
+    """Compute a statistic with a formula of its own over rows of maps, (n, H, R, L) to (n, H, 1).
+
+    Of all rows it is the mean, of some their share of it, which `joined` adds up; or the largest.
+    """
+    assert statistic.per_row is not None
+    values: torch.Tensor = statistic.per_row(weights, marks)
+    if statistic.largest:
+        return values.amax(-1, keepdim=True)
+    return values.sum(-1, keepdim=True) / weights.shape[-1]
+
+
+def compute(
+    statistic: Statistic, weights: torch.Tensor, tokens: Sequence[torch.Tensor], sinks: bool
+) -> torch.Tensor:
+    """Compute one statistic of whole maps (n, H, L, L), some rows at a time: (n, H).
+
+    tokens: what `Marks.of` takes; sinks: see `measure`.
+    """
+    at, length = NAMES.index(statistic.name), weights.shape[-1]
+    step = max(1, STRIPE_CELLS // length)
+    parts = []
+    for start in range(0, length, step):
+        rows = slice(start, start + step)
+        marks, stripe = Marks.of(*tokens, rows=rows), weights[:, :, rows].contiguous()
+        if statistic.per_row is None:
+            parts.append(measure(stripe, marks, sinks).statistics[..., at])
+        else:
+            parts.append(of_rows(statistic, stripe, marks)[..., 0])
+    stacked = torch.stack(parts)
+    return stacked.amax(0) if statistic.largest else stacked.sum(0)
 
 
 def joined(parts: Sequence[Measured]) -> Measured:
     """The measures of whole maps from those of their rows, each row in one part."""
     statistics = torch.stack([part.statistics for part in parts])
     whole = statistics.sum(0)
-    whole[..., _MAX] = statistics[..., _MAX].amax(0)
+    whole[..., _LARGEST] = statistics[..., _LARGEST].amax(0)
     received = torch.stack([part.received for part in parts]).sum(0)
     return Measured(whole, received, torch.stack([part.off for part in parts]).amax(0))
 

@@ -1,4 +1,4 @@
-"""The commands of jobs over a store: `annotate`, `classify` and `report`; and how each job starts."""
+"""The commands of jobs over a store: `annotate`, `classify`, `recompute` and `report`; and how each job starts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from attnstore import api
 from attnstore.annotation import registry
 from attnstore.cli.options import flow_options
 from attnstore.display.progress import Progress, show
+from attnstore.statistics import NAMES
 
 
 def start(verb: str, store: str, prefect: bool, runner: str | None, **options: Any) -> None:
@@ -80,6 +81,23 @@ def classify(store: str, /, **options: Any) -> None:
     Example: attnstore classify --run minilm/sample
     """
     start("classify", store, **options)
+
+
+@click.command()
+@click.argument("statistic", type=click.Choice(NAMES), metavar="STATISTIC")
+@click.argument("run", required=False)
+@flow_options
+@click.pass_obj
+def recompute(store: str, /, **options: Any) -> None:
+    """Fill a statistic of map_stats where it is missing, from the stored weights.
+
+    Runs that were captured before the statistic was declared get it without their model; without
+    RUN, every run. Stopped, it continues where it was.
+
+    \b
+    Example: attnstore recompute entropy minilm/sample
+    """
+    start("recompute", store, **options)
 
 
 @click.command()

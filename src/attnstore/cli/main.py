@@ -38,7 +38,7 @@ def main(context: click.Context, store: str) -> None:
 
 for command in (
     ingest.ingest, jobs.annotate, jobs.classify, experiments.finetune, experiments.ablate,
-    experiments.prune, jobs.report, ask.sql, ask.query, show.runs, show.show, show.figure,
+    experiments.prune, jobs.recompute, jobs.report, ask.sql, ask.query, show.runs, show.show, show.figure,
     maintain.verify, maintain.reindex, maintain.drop, maintain.gc, transfer.export, serve,
 ):  # fmt: skip
     main.add_command(store_after_the_verb(command))

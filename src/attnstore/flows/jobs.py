@@ -38,6 +38,7 @@ def _flow(verb: str) -> Flow[..., None]:
 
 ingest, annotate, classify = _flow("ingest"), _flow("annotate"), _flow("classify")
 finetune, ablate, prune = _flow("finetune"), _flow("ablate"), _flow("prune")
+recompute = _flow("recompute")
 
 
 @flow(name="report", persist_result=False)
@@ -46,7 +47,9 @@ def report(store: str, options: dict[str, Any], shared: bool = False) -> None:
     api.report(store, **options, step=tasks.step, finished=show)
 
 
-FLOWS = {f.name: f for f in (ingest, annotate, classify, finetune, ablate, prune, report)}
+FLOWS = {
+    f.name: f for f in (ingest, annotate, classify, finetune, ablate, prune, recompute, report)
+}
 
 
 def start(verb: str, store: str, options: dict[str, Any], runner: str | None = None) -> None:

@@ -16,25 +16,22 @@ from pathlib import Path
 
 from attnstore.storage import fragments, locks
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.tables import RULES, tables
 
-OF_A_NAME = ("models", "datasets", "runs")
+OF_A_NAME = tuple(t.name for t in tables().values() if t.copy == "by name")
 """Tables in which one owner has one part, made from its content: another part is another thing."""
-_OF_A_PLAN = (*OF_A_NAME, "examples", "inputs", "blocks", "map_stats")
+_OF_A_PLAN = tuple(t.name for t in tables().values() if t.copy in ("by name", "by plan"))
 """Tables whose parts follow from the run's plan: the same part is the same rows, wherever it was made."""
 
 Kind = tuple[str, str]
 """What is one at a time: a word for it, and whose it is."""
 _WHOLE = ("annotation", "prunings")
 """Kinds whose parts are of no use beside parts that were made elsewhere."""
-_WORDS = {
-    "classes": "pattern classes of",
-    "annotation": "annotations of",
-    "ablations": "scores of ablation",
-    "head_importance": "importances of ablation",
-    "prunings": "rounds of pruning",
-    "evaluations": "scores of evaluation",
-    "ingests": "records of ingesting",
-}
+_WITH = {
+    "patterns": "classes", "classifications": "classes", "spans": "annotation", "links": "annotation"
+}  # fmt: skip
+"""Tables that are one kind together, and its name; any other table is a kind of its own."""
+_WORDS = {_WITH.get(t.name, t.name): t.copy for t in tables().values() if t.copy not in RULES}
 
 
 @dataclass(frozen=True)
@@ -93,9 +90,7 @@ def _by_kind(found: Iterable[Fragment]) -> dict[Kind, list[Fragment]]:
 def kind(fragment: Fragment) -> Kind:
     """Of what a fragment is a part."""
     table, owner, part = _key(fragment)
-    if table in ("patterns", "classifications"):
-        return "classes", owner
-    if table in ("spans", "links"):
+    if _WITH.get(table) == "annotation":
         return "annotation", f"{owner} by {part.rpartition('.')[0]}"
     if table == "ablations":
         return table, ".".join(part.split(".")[:2])
@@ -103,7 +98,7 @@ def kind(fragment: Fragment) -> Kind:
         return table, part.partition(".")[0]
     if table in ("head_importance", "evaluations"):
         return table, part
-    return table, owner
+    return _WITH.get(table, table), owner
 
 
 def lock(root: Path, of: Kind) -> Path | None:

@@ -32,6 +32,7 @@ from attnstore.storage import (
 )
 from attnstore.storage.files import Place
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.tables import OF_RUNS
 
 _FIRST = ("models", "datasets", "examples")
 """Tables that others refer to, in the order in which they are written."""
@@ -156,7 +157,7 @@ def _without_twins(to: Path, mine: list[Fragment]) -> tuple[list[Fragment], list
         f"Run {run} was not copied: {s3.of(to).name} holds the same run as {other}."
         for run, other in twins.items()
     ]
-    of_runs = ("runs", *index.OF_RUNS)
+    of_runs = ("runs", *OF_RUNS)
     return [f for f in mine if f.table not in of_runs or f.owner not in twins], notes
 
 

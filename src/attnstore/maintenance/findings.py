@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from attnstore.errors import AttnstoreError, BusyError
+from attnstore.storage.tables import AGAIN
 
-AGAIN = "ingest the run again, which writes it anew"
 DROP = "drop the run and ingest it again"
 
 

@@ -10,6 +10,7 @@ from attnstore.maintenance.findings import DROP, Findings
 from attnstore.resources import sql_files
 from attnstore.storage import fragments, index, index_seal
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.tables import TABLES, expanded
 from attnstore.store import Store
 
 Whose = Callable[[Fragment], tuple[str | None, int | None]]
@@ -83,7 +84,7 @@ class IndexChecks:
 
     def _indexed(self, store: Store, wanted: list[Fragment]) -> None:
         """The index holds as many rows of each fragment as the fragment has."""
-        tables = " UNION ALL ".join(f"SELECT fragment FROM idx.core.{t}" for t in index.TABLES)
+        tables = " UNION ALL ".join(f"SELECT fragment FROM idx.core.{t}" for t in TABLES)
         found = store.sql(
             f"SELECT path, count(r.fragment) FROM idx.core.fragments LEFT JOIN ({tables}) r "
             "USING (fragment) GROUP BY path"
@@ -101,7 +102,7 @@ class IndexChecks:
         """Every file of `sql/check` gives no rows, but for what is known to be damaged."""
         for name, path in sql_files("check").items():
             with self.findings.step(f"sql/check/{name}.sql"):
-                for run, block, what in store.sql(path.read_text("utf-8")).iter_rows():
+                for run, block, what in store.sql(expanded(path.read_text("utf-8"))).iter_rows():
                     if not self.findings.known(run, block):
                         next_step = f"; {DROP}" if run else ""  # else the check says it
                         self.findings.add(f"{what} (sql/check/{name}.sql){next_step}.", run, block)

@@ -21,6 +21,7 @@ import polars as pl
 
 from attnstore.errors import AttnstoreError, BusyError, StoreError
 from attnstore.storage import arrays, fragments, index, location, locks, s3
+from attnstore.storage.tables import TABLES
 
 FOLDER = "orphans"
 """Folder of a store that holds what was moved aside."""
@@ -129,7 +130,7 @@ def _find(root: Path, held: contextlib.ExitStack) -> tuple[list[Orphan], list[st
         *_in_arrays(root, runs, left),
         *_temporary(root),
     ]
-    foreign = sum(f.table not in index.TABLES or f.crc32c < 0 for f in listed)
+    foreign = sum(f.table not in TABLES or f.crc32c < 0 for f in listed)
     if foreign:
         notes.append(f"{foreign} files in {fragments.FOLDER} are not attnstore's, and stay.")
     return sorted(files, key=lambda f: f.path), notes
@@ -151,7 +152,7 @@ def _in_fragments(root: Path, listed: list[fragments.Fragment], left: set[str]) 
     runs = {f.owner for f in listed if f.table == "runs"}
     parts = {(f.table, f.owner, f.part) for f in listed if f.path in count}
     for f in listed:
-        known = f.table in index.TABLES and f.crc32c >= 0
+        known = f.table in TABLES and f.crc32c >= 0
         if not known or f.path in count or f.owner in left:
             continue
         if (f.table, f.owner, f.part) in parts:

@@ -18,7 +18,7 @@ import polars as pl
 
 from attnstore.errors import DamageError, StoreError
 from attnstore.formatting import many, size
-from attnstore.maintenance.findings import AGAIN, DROP, Findings, Report
+from attnstore.maintenance.findings import DROP, Findings, Report
 from attnstore.maintenance.index_check import IndexChecks
 from attnstore.storage import (
     array_shape,
@@ -35,30 +35,13 @@ from attnstore.storage.files import Place
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.location import MARK, VERSION, exists, locate
 from attnstore.storage.run_record import RunRecord
+from attnstore.storage.tables import AGAIN, NEEDS, TABLES, tables
 
 Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
 
 _RUNS_AT_ONCE = 256
 """Runs whose plans and blocks are read together."""
-_MEND = {
-    "ingests": "ingest the run again, which removes it: only the record of one ingestion is lost",
-    "spans": "annotate again",
-    "links": "annotate again",
-    "labels": "restore it from a copy: it was made by hand",
-    "patterns": "classify again",
-    "classifications": "classify again, which removes it: only the record of one classification is lost",
-    "evaluations": "evaluate again: the same `attnstore finetune`",
-    "ablations": "disable the heads again",
-    "head_importance": "disable the heads again",
-    "prunings": "prune again",
-}
-"""What to do about a damaged fragment of a table that ingesting does not write."""
-_GONE = {
-    "blocks": f"the statistics of its maps are missing; {AGAIN}.",
-    "spans": "The links of an annotation of {} are missing; annotate again.",
-}
-"""What is said where the part that a fragment of a table belongs with is gone."""
 
 
 def verify(root: str | Path, progress: Progress | None = None) -> Report:
@@ -142,10 +125,12 @@ class _Verification:
             with self.findings.step(fragment.path, run, block):
                 if what := self._fragment(fragment):
                     self.findings.add(f"{fragment.path} {what}.", run, block)
-                elif (needed := index.NEEDS.get(fragment.table)) and (
+                elif (needed := NEEDS.get(fragment.table)) and (
                     needed, fragment.owner, fragment.part
                 ) not in parts:  # fmt: skip
-                    self.findings.add(_GONE[fragment.table].format(fragment.owner), run, block)
+                    self.findings.add(
+                        (tables()[fragment.table].without or "").format(fragment.owner), run, block
+                    )
         if not found and not self._place.files(arrays.FOLDER):
             self._empty()
         hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
@@ -163,10 +148,10 @@ class _Verification:
 
     def _fragment(self, fragment: Fragment) -> str | None:
         """What is wrong with a fragment, if anything."""
-        if fragment.table not in index.TABLES or fragment.crc32c < 0:
+        if fragment.table not in TABLES or fragment.crc32c < 0:
             return "is no fragment of attnstore; move it away"
         if self._place.crc32c(fragment.path) != fragment.crc32c:
-            return f"does not match its checksum; {_MEND.get(fragment.table, AGAIN)}"
+            return f"does not match its checksum; {tables()[fragment.table].repair}"
         key = fragment.table, fragment.owner, fragment.part
         if older := self._whole.get(key):
             self.findings.note(f"{older.path} is superseded and can be deleted.")

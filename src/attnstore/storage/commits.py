@@ -9,17 +9,7 @@ import duckdb
 
 from attnstore.storage import fragments, s3
 from attnstore.storage.fragments import Fragment
-
-TABLES = (
-    "models", "datasets", "examples", "runs", "inputs", "blocks", "map_stats", "ingests",
-    "spans", "links", "labels", "patterns", "classifications", "evaluations", "ablations", "head_importance", "prunings",
-)  # fmt: skip
-"""Tables of schema `core` that fragments fill."""
-OF_RUNS = ("inputs", "blocks", "map_stats", "ingests", "patterns", "classifications")
-"""Of these, the tables whose rows count only with their run's record."""
-
-NEEDS = {"blocks": "map_stats", "spans": "links"}
-"""Tables whose every part is committed after the same part of another table, with which it belongs."""
+from attnstore.storage.tables import NEEDS, OF_RUNS, TABLES
 
 
 def committed(root: Path, known: Collection[str] = ()) -> tuple[list[Fragment], list[str]]:

@@ -22,31 +22,13 @@ import polars as pl
 from attnstore.errors import DamageError
 from attnstore.storage import s3
 from attnstore.storage.files import File, crc32c, file_crc32c
+from attnstore.storage.tables import tables
 
 FOLDER = "fragments"
 _FETCHED_AT_ONCE = 16
 _CRC = re.compile("[0-9a-f]{8}")
 _COUNTED_AT_ONCE = 1024
 _FILE = "the file of a row"
-_NEEDED = {
-    "runs": (
-        "identity",
-        "run_key",
-        "model",
-        "dataset",
-        "precision",
-        "max_length",
-        "layers",
-        "heads",
-    ),
-    "inputs": ("run_key", "example", "length", "block", "cell", "token_cell"),
-    "blocks": ("run_key", "block", "n_cells", "maps_crc32c", "received_crc32c"),
-    "patterns": ("example", "class"),
-    "models": ("model", "fingerprint", "tokenizer_fingerprint"),
-    "datasets": ("dataset", "source", "fingerprint"),
-    "examples": ("dataset", "example"),
-}
-"""Columns of tables, with a value in every row, without which nothing can be done with a fragment."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +135,8 @@ def read(root: Path, fragment: Fragment) -> pl.DataFrame:
             f"({str(error).splitlines()[0][:160]}): another program wrote it; move it away and make "
             "it again (`attnstore verify` says how)."
         ) from error
-    for column in _NEEDED.get(fragment.table, ()):
+    table = tables().get(fragment.table)
+    for column in table.needed if table else ():
         if column not in rows.columns or rows[column].null_count():
             raise DamageError(
                 f"{fragment.path} lacks {column} in some of its rows; a later version or another "

@@ -24,11 +24,12 @@ import duckdb
 
 from attnstore.errors import BusyError, DamageError, StoreError
 from attnstore.storage import files, index_rows, index_schema, index_seal, locks
-from attnstore.storage.commits import NEEDS, OF_RUNS, TABLES, committed, counting, missing
+from attnstore.storage.commits import committed, counting, missing
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.index_schema import CONFINED
+from attnstore.storage.tables import TABLES
 
-__all__ = ["NEEDS", "OF_RUNS", "TABLES", "committed", "counting"]  # beside what stands here
+__all__ = ["committed", "counting"]  # beside what stands here
 
 FILE = "index.duckdb"
 SEAL = "index.crc32c"

@@ -16,13 +16,10 @@ import polars as pl
 
 from attnstore.errors import DamageError
 from attnstore.storage import array_shape, fragments, layout
-from attnstore.storage.commits import OF_RUNS
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.run_record import RunRecord
+from attnstore.storage.tables import OF_RUNS, tables
 
-_ORDER = {"map_stats": " ORDER BY run_key, example // 131072, layer, head, example"}
-"""How rows that are loaded together lie in the index: those of one head side by side, within a range
-of examples; so DuckDB skips most of them when asked about a head, and nearly all for one input."""
 _AT_ONCE = 256
 """Fragments that are loaded, and sorted, together."""
 
@@ -69,24 +66,20 @@ def _insert(
     rows: pl.DataFrame,
 ) -> None:
     listed = pl.DataFrame(numbers, ["fragment", "path", "table"], orient="row")
-    for target, frame, order in (
+    order = tables()[table.name].order
+    for target, frame, sorting in (
         ("fragments", listed, ""),
-        (table.name, rows, _ORDER.get(table.name, "")),
+        (table.name, rows, f" ORDER BY {order}" if order else ""),
     ):
         con.register("new_rows", frame)
-        con.execute(f"INSERT INTO core.{target} BY NAME SELECT * FROM new_rows{order}")
+        con.execute(f"INSERT INTO core.{target} BY NAME SELECT * FROM new_rows{sorting}")
         con.unregister("new_rows")
 
 
 def _table(con: duckdb.DuckDBPyConnection, name: str) -> _Table:
     schema = con.sql(f"FROM core.{name} LIMIT 0").pl().schema
-    needed = con.execute(
-        "SELECT column_name FROM duckdb_columns() WHERE schema_name = 'core' "
-        "AND table_name = $name AND NOT is_nullable",
-        {"name": name},
-    ).fetchall()
     kept = {c: kind for c, kind in schema.items() if c not in ("fragment", "run_key")}
-    return _Table(name, pl.Schema(kept), [c for (c,) in needed])
+    return _Table(name, pl.Schema(kept), [c for c in tables()[name].needed if c in kept])
 
 
 class _Keys:

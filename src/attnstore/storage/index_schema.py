@@ -11,8 +11,7 @@ import re
 
 import duckdb
 
-from attnstore import resources
-from attnstore.storage import files
+from attnstore.storage import files, tables
 
 CONFINED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
@@ -23,25 +22,19 @@ CONFINED: dict[str, str | bool | int | float | list[str]] = {
 """How DuckDB is opened on a file of a store: no other file, no network, no extension."""
 
 
-def text() -> str:
-    """The SQL that makes the tables and views."""
-    found = resources.sql_files("schema/index").values()
-    return "\n".join(path.read_text(encoding="utf-8") for path in found)
-
-
 def version() -> str:
     """What stands for the schema in an index, so that one of another version is rebuilt."""
-    return f"{files.crc32c(text().encode()):08x}"
+    return f"{files.crc32c(tables.sql().encode()):08x}"
 
 
 def views() -> list[str]:
     """The names of the views that people query."""
-    return re.findall(r"^CREATE VIEW (\w+) AS", text(), re.MULTILINE)
+    return re.findall(r"^CREATE VIEW (\w+) AS", tables.sql(), re.MULTILINE)
 
 
 def create(con: duckdb.DuckDBPyConnection) -> None:
     """Make the schema in an empty database."""
-    con.execute(f"BEGIN;\n{text()}\nCOMMIT")  # at once: one sync, not one a comment
+    con.execute(f"BEGIN;\n{tables.sql()}\nCOMMIT")  # at once: one sync, not one a comment
     con.execute("CREATE TABLE core.made_by AS SELECT $sum AS schema", {"sum": version()})
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import polars as pl
 
-from attnstore.storage import arrays, fragments, index, s3
+from attnstore.storage import arrays, fragments, s3
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.tables import OF_RUNS
 
 
 def discard(root: Path, run: str, key: int) -> int:
@@ -24,7 +25,7 @@ def discard(root: Path, run: str, key: int) -> int:
     key: run_key of the run that takes the name. Shards go too where nothing of that run is left.
     The caller holds the run's lock. Raises StoreError where something cannot be deleted.
     """
-    lying = [f for table in index.OF_RUNS for f in fragments.listing(root, table, run)]
+    lying = [f for table in OF_RUNS for f in fragments.listing(root, table, run)]
     stale = [f for f in lying if _key(root, f) not in (key, None)]
     for fragment in stale:
         fragments.discard(root, fragment)
@@ -35,7 +36,7 @@ def discard(root: Path, run: str, key: int) -> int:
 
 def discard_but(root: Path, run: str, kept: Collection[str]) -> None:
     """Delete the fragments under the name of a run that has no record, except those at `kept` paths."""
-    for table in index.OF_RUNS:
+    for table in OF_RUNS:
         for fragment in fragments.listing(root, table, run):
             if fragment.path not in kept:
                 fragments.discard(root, fragment)

@@ -9,7 +9,8 @@ import polars as pl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from attnstore.naming import CLASSES, STATISTICS
+from attnstore.naming import CLASSES
+from attnstore.statistics import NAMES
 from attnstore.web import charts, measures
 from attnstore.web.addresses import link
 from attnstore.web.run_records import Row, family, head_of, run_of
@@ -24,7 +25,7 @@ def head_page(site: Site, request: Request) -> Response:
     store, run = site.store, run_of(site, request)
     layer, head = head_of(run, request)
     by = request.query_params.get("by", "entropy")
-    if by not in STATISTICS:
+    if by not in NAMES:
         by = "entropy"
     mine = measures.statistics(store, run["run"]).filter(
         (pl.col("layer") == layer) & (pl.col("head") == head)
@@ -36,7 +37,7 @@ def head_page(site: Site, request: Request) -> Response:
         "by": by,
         "units": measures.UNITS,
         "measures": {r["measure"]: r for r in mine.to_dicts()},
-        "names": STATISTICS,
+        "names": NAMES,
         "spread": _spread(site, run, layer, head, by),
         "strongest": _strongest(site, run, layer, head, by),
         "classes": _class_shares(site, run, layer, head),

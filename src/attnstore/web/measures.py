@@ -17,13 +17,14 @@ from typing import Any
 import polars as pl
 
 from attnstore.errors import UnknownNameError, UsageError
-from attnstore.naming import STATISTICS, near
+from attnstore.naming import near
 from attnstore.query import analyses, parameters
 from attnstore.query.analyses import Analysis
+from attnstore.statistics import NAMES, STATISTICS
 from attnstore.web.served_store import ServedStore
 
-UNITS = {"entropy": "nats", "mean_distance": "tokens"}
-"""Units of measures of a map; the others are shares of attention."""
+UNITS = {s.name: s.unit for s in STATISTICS}
+"""Units of measures of a map."""
 _SIGNED = ("feature_change",)  # analyses whose mean is a difference
 
 
@@ -110,7 +111,7 @@ def _analyses() -> dict[str, Choice]:
 def choices(store: ServedStore) -> list[Choice]:
     """What can colour a grid of this store, in the order in which it is offered."""
     comments = store.current.columns("map_stats")
-    measures = [Choice(n, (comments.get(n) or n).split(";")[0], "Measures") for n in STATISTICS]
+    measures = [Choice(n, (comments.get(n) or n).split(";")[0], "Measures") for n in NAMES]
     effect = (
         [Choice("disabling", "What disabling the head does to the score", "Effects")]
         if "ablations" in store.current.views()
@@ -143,7 +144,7 @@ def grid(
     place: dict[str, Any] = {"layers": list(run["layers"]), "heads": list(run["heads"])}
     if choice.group == "Measures":
         rows = statistics(store, run["run"]).filter(pl.col("measure") == choice.key)
-        unit = UNITS.get(choice.key, "share of attention")
+        unit = UNITS[choice.key]
         return Grid(choice.title, unit, _cells(rows, None), **place)
     if choice.group == "Effects":
         return _effects(store, run, choice, given.get("part"), place)
@@ -160,7 +161,7 @@ def _arguments(choice: Choice, given: Mapping[str, str]) -> dict[str, Any]:
 
 def statistics(store: ServedStore, run: str) -> pl.DataFrame:
     """Every measure of every head of a run: layer, head, measure, n, mean, low, high."""
-    columns = ", ".join(f'"{name}"' for name in STATISTICS)
+    columns = ", ".join(f'"{name}"' for name in NAMES)
     return store.ask(
         "SELECT layer, head, measure, count(*) AS n, avg(value) AS mean, "
         "mean - 1.96 * stddev_samp(value) / sqrt(n) AS low, "

@@ -21,13 +21,14 @@ import polars as pl
 import torch
 
 from attnstore import job
+from attnstore.capture import catalog
 from attnstore.capture.runs import Run
-from attnstore.errors import UnknownNameError, UsageError
+from attnstore.errors import UsageError
 from attnstore.experiments.patterns import stored_classes
 from attnstore.experiments.patterns.network import Network, load
 from attnstore.job import Job, Progress, Report, Runner, Share, Unit, in_process, silent
-from attnstore.naming import CLASSES, near
-from attnstore.storage import arrays, fragments, layout, location, run_record, s3
+from attnstore.naming import CLASSES
+from attnstore.storage import arrays, fragments, layout, location, s3
 from attnstore.storage.arrays import Floats
 
 COLUMNS = tuple(name.replace("+", "_") for name in CLASSES)
@@ -192,14 +193,10 @@ def elsewhere(place: str, run: str, network: Network) -> Classification:
 
 
 def _find(root: Path, run: str) -> Run:
-    records = {f.owner: f for f in fragments.listing(root, "runs")}
-    if run not in records:
-        raise UnknownNameError(
-            f"The store holds no run {run!r}{near(run, records) or '; `attnstore runs` lists them'}"
-        )
+    found = catalog.named(root, run)
     if not fragments.listing(root, "blocks", run):
         raise UsageError(f"Run {run} holds no maps yet; ingest it, then classify it.")
-    return Run(root, run, run_record.read(root, records[run]))
+    return found
 
 
 def classify(
