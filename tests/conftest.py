@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import tiny
 
 import attnstore
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Prefect's own folder of this session: processes of tests do not share a database."""
+    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from importlib import metadata, util
 from pathlib import Path
@@ -17,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import tiny
+from flow_runs import flow
 from helpers import write_rows
 from hypothesis import given
 from hypothesis import strategies as st
@@ -185,18 +183,11 @@ def test_as_published_is_for_framenet_alone(store: Path) -> None:
 def test_the_flow_annotates_and_says_so(store: Path) -> None:
     """A mistake ends with code 2 and one sentence, before Prefect starts anything."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flows.annotate", "--store", str(store), *arguments],
-            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        )  # fmt: skip
-
-    done = run("--dataset", "pairs", "--with", "negation")
-    assert done.returncode == 0, done.stderr
+    done = flow("annotate", "--store", store, "--dataset", "pairs", "--with", "negation")
+    assert done.exit_code == 0, done.stderr
     assert "pairs by negation: 2 examples, 6 labels of spans, 0 links, stored in" in done.stdout
-    wrong = run("--dataset", "pears", "--with", "negation")
-    assert wrong.returncode == 2
+    wrong = flow("annotate", "--store", store, "--dataset", "pears", "--with", "negation")
+    assert wrong.exit_code == 2
     assert wrong.stderr.strip().splitlines()[-1].endswith("did you mean pairs?")
     assert "Traceback" not in wrong.stderr
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import scores
 import tiny
 import torch
+from flow_runs import flow
 from helpers import sentences, write_rows, write_texts
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -541,35 +543,30 @@ def test_importance_needs_the_interface() -> None:
 def test_flows_disable_and_prune(place: Path, tmp_path: Path) -> None:
     """Real Prefect runs; a killed one goes on; a mistake is one sentence and code 2."""
 
-    def command(flow: str, *more: str) -> list[str]:
-        return [
-            sys.executable, "-m", f"flows.{flow}", "--store", str(tmp_path / "s"), "--model",
-            str(place / "bert"), "--dataset", str(place / "mrpc.jsonl"), "--max-length", "64", *more,
-        ]  # fmt: skip
-
+    options = [
+        "--store", str(tmp_path / "s"), "--model", str(place / "bert"), "--dataset",
+        str(place / "mrpc.jsonl"), "--max-length", "64",
+    ]  # fmt: skip
     killed = subprocess.Popen(
-        command("ablate"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        [sys.executable, "-m", "flows.ablate", *options],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
     folder = tmp_path / "s" / "fragments" / "ablations"
     while killed.poll() is None and not list(folder.rglob("[!.]*.parquet")):
-        pass
+        time.sleep(0.01)
     killed.kill()
     killed.wait()
-    run = subprocess.run(command("ablate"), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    run = flow("ablate", *options)
+    assert run.exit_code == 0, run.stderr
     assert "15 settings (uniform) over 40 inputs" in run.stdout
     with attnstore.open(tmp_path / "s") as opened:
         assert opened.sql("SELECT count(DISTINCT setting) FROM ablations").item() == 15
         assert opened.sql("SELECT count(*) FROM ablations").item() == 30
     assert verify(tmp_path / "s").findings == []
-    wrong = subprocess.run(
-        command("ablate", "--what", "9.9"), cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert (wrong.returncode, wrong.stdout) == (2, "")
+    wrong = flow("ablate", *options, "--what", "9.9")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "Traceback" not in wrong.stderr
-    pruned = subprocess.run(
-        command("prune", "--loss", "0.1"), cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert pruned.returncode == 0, pruned.stderr
+    pruned = flow("prune", *options, "--loss", "0.1")
+    assert pruned.exit_code == 0, pruned.stderr
     heads = pruned.stdout.splitlines()[-1].removeprefix("disabled: ")
     assert parse_heads(heads, LAYERS, HEADS)

@@ -10,8 +10,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import scipy.stats
 import sklearn.metrics
 import tiny
 import torch
+from flow_runs import flow
 from helpers import forkserver, sentences, write_rows, write_texts
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -710,14 +709,6 @@ def test_scores_over_steps_follow_a_training(trained: Path) -> None:
 # The flow ----------------------------------------------------------------------------------------
 
 
-def _flow(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flows.finetune", *arguments],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
-
-
 @pytest.mark.slow
 def test_the_flow_trains_every_seed_and_answers_mistakes_in_one_sentence(
     tiny_bert: Path, rte: Path, tmp_path: Path
@@ -726,17 +717,17 @@ def test_the_flow_trains_every_seed_and_answers_mistakes_in_one_sentence(
     options = ["--store", str(tmp_path / "s"), "--model", str(tiny_bert), "--task", "rte",
                "--data", str(rte.parent), "--out", str(tmp_path / "out"), "--seeds", "0,1",
                "--epochs", "1", "--max-length", "64"]  # fmt: skip
-    run = _flow(*options)
-    assert run.returncode == 0, run.stderr
+    run = flow("finetune", *options)
+    assert run.exit_code == 0, run.stderr
     assert "tiny-rte-pretrained-1: accuracy 0." in run.stdout
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "tiny-rte-pretrained-0", "tiny-rte-pretrained-1",
     ]  # fmt: skip
-    again = _flow(*options)
+    again = flow("finetune", *options)
     assert again.stdout.count("(0 steps and 0 evaluations now") == 2
     (tmp_path / "data").mkdir()
-    wrong = _flow("--store", str(tmp_path / "none"), "--model", str(tiny_bert), "--max-length", "64", "--task",
+    wrong = flow("finetune", "--store", str(tmp_path / "none"), "--model", str(tiny_bert), "--max-length", "64", "--task",
                   without_labels(tmp_path / "data"), "--out", str(tmp_path / "none"))  # fmt: skip
-    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)
     assert "no column of labels" in wrong.stderr
     assert not (tmp_path / "none").exists()

@@ -9,8 +9,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from flow_runs import flow
 from helpers import flip, shrink, write_texts
 
 import attnstore
@@ -575,20 +574,15 @@ def test_pattern_by_head_is_the_majority_over_inputs(blocks: Path) -> None:
 
 @pytest.mark.slow
 def test_flow_classifies_a_run(store: Path) -> None:
-    """`python -m flows.classify` says what it stored; an unknown run is one sentence and code 2."""
-
-    def run(name: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows.classify", "--store", str(store), "--run", name]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-    found = run(RUN)
-    assert found.returncode == 0, found.stderr
+    """`attnstore classify --prefect` says what it stored; an unknown run is one sentence and code 2."""
+    found = flow("classify", "--store", store, "--run", RUN)
+    assert found.exit_code == 0, found.stderr
     assert re.search(
         r"tiny/sample: 64 maps \(vertical \d+%.*64 of them classified now", found.stdout
     )
     with attnstore.open(store) as opened:
         assert opened.sql("SELECT count(*) AS n FROM patterns").item() == 64
-    wrong = run("tiny/sampel")
-    assert wrong.returncode == 2
+    wrong = flow("classify", "--store", store, "--run", "tiny/sampel")
+    assert wrong.exit_code == 2
     assert "Traceback" not in wrong.stderr
     assert "did you mean tiny/sample" in wrong.stderr

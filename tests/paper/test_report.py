@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
@@ -24,6 +21,7 @@ import polars as pl
 import pytest
 import tiny
 from click.testing import CliRunner
+from flow_runs import flow
 from helpers import sentences, write_rows
 from matplotlib.figure import Figure
 
@@ -588,12 +586,8 @@ def test_figure_command_says_what_is_missing(sample_store: Path) -> None:
 
 @pytest.mark.slow
 def test_report_flow_writes_the_page(root: Path, tmp_path: Path) -> None:
-    """`python -m flows.report` runs as a Prefect flow, one task per figure."""
-    run = subprocess.run(
-        [sys.executable, "-m", "flows.report", "--store", str(root), "--out", str(tmp_path / "r")],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
+    """`attnstore report --prefect` runs as a flow, one task per figure."""
+    run = flow("report", "--store", root, "--out", tmp_path / "r")
+    assert run.exit_code == 0, run.stderr
     assert (tmp_path / "r" / "index.html").exists()
     assert f"{len(NAMES)} figures" in run.stdout
