@@ -96,16 +96,13 @@ def annotate(
     Returns:
         One summary for each dataset and annotator.
     """
-    summaries = []
-    for request in _annotations(path, datasets, annotators, as_published):
-        summaries.append(request.store())  # not on the kernel yet: runner, progress
-        finished(summaries[-1])
-    return summaries
+    annotations = _annotations(path, datasets, annotators, as_published)
+    return _complete(annotations, runner, progress, finished)
 
 
 def _annotations(
     path: str | Path, datasets: Several, annotators: Several, as_published: bool = False
-) -> list[Any]:
+) -> list[Job[Any, Annotated]]:
     from attnstore.annotation import annotate as annotation
 
     pairs = product(_several(datasets), _several(annotators))
@@ -198,10 +195,8 @@ def finetune(
     extras.require("torch", "transformers")
     from attnstore.experiments.finetuning import finetuning
 
-    summaries = finetuning.finetune(path, model, task, out, **options)  # not on the kernel yet
-    for summary in summaries:
-        finished(summary)
-    return summaries
+    trainings = finetuning.trainings(path, finetuning.request(model, task, **options), out)
+    return _complete(trainings, runner, progress, finished)
 
 
 def ablate(
@@ -218,9 +213,8 @@ def ablate(
     extras.require("torch", "transformers")
     from attnstore.experiments.ablation import ablations
 
-    summary = ablations.ablate(path, model, dataset, **options)  # not on the kernel yet
-    finished(summary)
-    return summary
+    ablation = ablations.planned(path, ablations.request(model, dataset, **options))
+    return _complete([ablation], runner, progress, finished)[0]
 
 
 def prune(
@@ -237,9 +231,8 @@ def prune(
     extras.require("torch", "transformers")
     from attnstore.experiments.ablation import pruning
 
-    summary = pruning.prune(path, model, dataset, **options)  # not on the kernel yet
-    finished(summary)
-    return summary
+    search = pruning.planned(path, pruning.request(model, dataset, **options))
+    return _complete([search], runner, progress, finished)[0]
 
 
 def report(

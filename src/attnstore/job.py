@@ -198,8 +198,8 @@ class Job(ABC, Generic[R, S]):
         taken = {report.unit.name for report in self.reports}
         units = [unit for unit in self.lacking() if unit.name not in taken]
         self._missing = {unit.name: unit for unit in units}
-        self.advance.total += sum(unit.items for unit in units)
-        self.advance.size += sum(unit.size for unit in units)
+        self.advance.total = self.advance.items + sum(unit.items for unit in units)
+        self.advance.size = self.advance.done + sum(unit.size for unit in units)
 
     @property
     def n_stored(self) -> int:
@@ -220,9 +220,14 @@ class Job(ABC, Generic[R, S]):
         self._progress(self)
 
     def move(self, items: int, size: float) -> None:
-        """Report that a part of a unit is computed."""
+        """Report that so many more items, of such a size, are computed."""
         self.advance.move(items, size, time.monotonic())
         self._progress(self)
+
+    def reach(self, unit: Unit, part: float) -> None:
+        """Report that a part of a unit, 0 to 1, is computed; for units in work one at a time."""
+        items, size = self.advance.ahead
+        self.move(int(unit.items * part) - items, unit.size * part - size)
 
     def complete(self, runner: Runner, progress: Progress) -> S:
         """Store what is missing of an entered job, and finish it."""

@@ -206,13 +206,14 @@ def test_a_stopped_ablation_goes_on_with_the_next_layer(
     """Committed layers stay; the end is what an undisturbed ablation stores."""
     asked = (tmp_path / "s", str(place / "bert"), str(place / "mrpc.jsonl"))
 
-    def stop(ablation: ablations.Ablation) -> None:
-        ablation.store(0)
-        ablation.store(1)
+    def stop(work: Any) -> None:
+        for unit in work.missing():
+            if unit.number in (0, 1):
+                work.store(unit)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ablations.ablate(*asked, max_length=64, run=stop)
+        ablations.ablate(*asked, max_length=64, runner=stop)
     rest = ablations.ablate(*asked, max_length=64)
     assert rest.stored == HEADS + 1
     columns = ["setting", "metric", "score", "low", "high", "to_right", "identity"]
@@ -515,7 +516,7 @@ def test_a_stopped_search_goes_on_with_the_next_round(place: Path, tmp_path: Pat
     data = str(place / "bert"), str(place / "mrpc.jsonl")
     asked = pruning.request(*data, max_length=64, loss=0.05, at_once=2)
     with pruning.planned(tmp_path / "stopped", asked) as search:
-        search.store_round()
+        search.store(search.missing()[0])
     rest = pruning.prune(tmp_path / "stopped", *data, max_length=64, loss=0.05, at_once=2)
     whole = pruning.prune(tmp_path / "whole", *data, max_length=64, loss=0.05, at_once=2)
     assert rest.rounds == whole.rounds - 1

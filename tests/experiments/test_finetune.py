@@ -26,6 +26,7 @@ from helpers import forkserver, sentences, write_rows, write_texts
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import attnstore
+from attnstore import job
 from attnstore.errors import BusyError, DatasetError, ModelError, UsageError
 from attnstore.experiments import metrics
 from attnstore.experiments.finetuning import (
@@ -387,7 +388,12 @@ def killed_at(step: int, place: str, model: str, task: str) -> None:
     """A training that ends by kill -9 after a step."""
     asked = recipes.request(model, task, checkpoints_per_epoch=2, **FAST)  # type: ignore[arg-type]
     (training,) = finetuning.trainings(Path(place) / "store", asked, Path(place) / "out")
-    training.run(lambda done, _: os.kill(os.getpid(), signal.SIGKILL) if done == step else None)
+
+    def progress(work: Any) -> None:
+        if work.advance.computed[0] == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    job.run(training, progress=progress)
 
 
 @pytest.mark.parametrize("step", [2, 7, 13, 18])
@@ -443,11 +449,11 @@ def test_a_training_runs_once_at_a_time(tiny_bert: Path, rte: Path, tmp_path: Pa
         finetuning.trainings(tmp_path / "store", asked, tmp_path / "out")[0] for _ in range(2)
     )
 
-    def meanwhile(*_: int) -> None:
+    def meanwhile(_: Any) -> None:
         with pytest.raises(BusyError, match="Training tiny-rte-pretrained-0"):
-            second.run()
+            job.run(second)
 
-    first.run(meanwhile)
+    job.run(first, progress=meanwhile)
 
 
 # What may not be mixed ---------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from helpers import contents, write_texts
 
 import attnstore
+from attnstore import job
 from attnstore.annotation import annotate as annotating
 from attnstore.cli.main import main
 from attnstore.datasets.annotations import Annotation
@@ -63,7 +64,7 @@ def annotate(root: Path, n: int) -> None:
     annotator = _Halves(n)
     record, texts = annotating._dataset(root, "texts")
     identity = annotating._identity(annotator, record, texts)
-    annotating.Request(root, "texts", annotator, texts, identity).store()
+    job.run(annotating.AnnotationJob(root, "texts", annotator, texts, identity))
 
 
 def network(folder: Path, seed: int) -> Path:

@@ -34,6 +34,7 @@ from hypothesis.stateful import (
 )
 
 import attnstore
+from attnstore import job
 from attnstore import store as stores
 from attnstore.annotation import annotate as annotating
 from attnstore.datasets.annotations import Annotation
@@ -129,7 +130,7 @@ def annotate(root: Path, version: int) -> None:
     annotator = Halves(version)
     record, texts = annotating._dataset(root, "texts")
     identity = annotating._identity(annotator, record, texts)
-    annotating.Request(root, "texts", annotator, texts, identity).store()
+    job.run(annotating.AnnotationJob(root, "texts", annotator, texts, identity))
 
 
 class Material:

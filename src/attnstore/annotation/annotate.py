@@ -10,21 +10,21 @@ source takes the first one's place, the same again costs nothing.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 
+from attnstore import job
 from attnstore.annotation import registry
-from attnstore.annotation.annotators.interface import Annotator, Context, Progress
-from attnstore.errors import BusyError, UnknownNameError, UsageError
+from attnstore.annotation.annotators.interface import Annotator, Context
+from attnstore.errors import UnknownNameError, UsageError
+from attnstore.job import Job, Progress, Report, Runner, Unit, in_process, silent
 from attnstore.naming import near, slug
-from attnstore.storage import fragments, index, location, locks, s3
+from attnstore.storage import fragments, location, s3
 
 VERSION = 1
 """Raised when the same annotator would write other rows for the same texts."""
@@ -53,57 +53,65 @@ class Summary:
         ]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be annotated, and with what; made by `request`."""
+class AnnotationJob(Job[Report, Summary]):
+    """One dataset being annotated by one annotator, as one unit; made by `request`."""
 
-    root: Path
-    dataset: str
-    annotator: Annotator
-    texts: pl.DataFrame
-    identity: str
+    kind, noun = "annotate", "texts"
 
-    def store(self, progress: Progress = lambda *_: None) -> Summary:
-        """Annotate unless the store has it, and let the index catch up unless a reader holds it.
-
-        Raises BusyError where another process annotates the same.
-        """
-        began = time.perf_counter()
-        source = self.annotator.source
-        lock = locks.path_of(self.root, f"annotate--{self.dataset}--{slug(source)}")
-        with locks.hold(lock, what=f"The annotation of {self.dataset} by {source}"):
-            held = self.stored()
-            spans, links = held or self._commit(progress)
-        with contextlib.suppress(BusyError):  # it catches up when the store is next opened
-            index.catch_up(self.root)
-        return Summary(
-            self.dataset, source, int(self.texts["used"].sum()), len(spans), len(links),
-            held is None, time.perf_counter() - began,
+    def __init__(
+        self, root: Path, dataset: str, annotator: Annotator, texts: pl.DataFrame, identity: str
+    ) -> None:
+        source = slug(annotator.source)
+        super().__init__(
+            root, f"{dataset} by {annotator.source}", lock=f"annotate--{dataset}--{source}",
+            subject=f"The annotation of {dataset} by {annotator.source}",
         )  # fmt: skip
+        self.dataset, self.annotator, self.texts, self.identity = (
+            dataset, annotator, texts, identity
+        )  # fmt: skip
+        self._part = f"{source}.{identity}"
 
-    def stored(self) -> tuple[pl.DataFrame, pl.DataFrame] | None:
-        """The rows of `spans` and `links` if the store has this annotation whole."""
-        return _held(self.root, self.dataset, f"{slug(self.annotator.source)}.{self.identity}")
+    def lacking(self) -> list[Unit]:
+        """Return the annotation unless the store has both of its tables whole."""
+        n = len(self.texts)
+        return [] if self._tables() else [Unit("annotation", 0, n, n)]
 
-    def _commit(self, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def store(self, unit: Unit) -> Report:
         """Annotate, and put the result in the place of the source's older one, never half of it.
 
         Links without spans do not count (view `links`), so the spans go first and come last.
         """
+
+        def progress(done: int, total: int) -> None:
+            self.reach(unit, done / max(total, 1))
+
         source, used = self.annotator.source, self.texts.filter("used")
-        found = self.annotator.annotate(self.texts, progress).tables(self.dataset, source)
-        spans, links = (table.join(used, on="example", how="semi") for table in found)
+        whole = self.annotator.annotate(self.texts, progress).tables(self.dataset, source)
+        spans, links = (table.join(used, on="example", how="semi") for table in whole)
         for table in ("spans", "links"):
             for older in fragments.listing(self.root, table, self.dataset):
                 if older.part.rpartition(".")[0] == slug(source):
                     fragments.discard(self.root, older)
-        part = f"{slug(source)}.{self.identity}"
-        fragments.write(self.root, "links", self.dataset, part, links)
-        fragments.write(self.root, "spans", self.dataset, part, spans)
-        return spans, links
+        fragments.write(self.root, "links", self.dataset, self._part, links)
+        fragments.write(self.root, "spans", self.dataset, self._part, spans)
+        return Report(unit, 0)
+
+    def _tables(self) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """Return spans and links if the store has both whole."""
+        return _whole(self.root, self.dataset, self._part)
+
+    def summary(self, seconds: float) -> Summary:
+        """Count the rows of both tables."""
+        tables = self._tables()
+        assert tables is not None
+        spans, links = map(len, tables)
+        return Summary(
+            self.dataset, self.annotator.source, int(self.texts["used"].sum()), spans, links,
+            bool(self.reports), seconds,
+        )  # fmt: skip
 
 
-class _LinksRequest(Request):
+class _LinksJob(AnnotationJob):
     """Links for stored spans: they take the place of that annotation's links."""
 
     @cached_property
@@ -114,30 +122,31 @@ class _LinksRequest(Request):
         return links.join(self.texts.filter("used"), on="example", how="semi")
 
     @property
-    def _part(self) -> str:
+    def _spans_part(self) -> str:
         parts = [f.part for f in fragments.listing(self.root, "spans", self.dataset)]
         source = slug(self.annotator.source)
         return next(part for part in parts if part.rpartition(".")[0] == source)
 
-    def stored(self) -> tuple[pl.DataFrame, pl.DataFrame] | None:
-        """The links if the store has just these."""
+    def _tables(self) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """Return no spans, and the links if the store has just these."""
         links = self._links
-        held = _held(self.root, self.dataset, self._part)
-        return (links.clear(), links) if held is not None and held[1].equals(links) else None
+        stored = _whole(self.root, self.dataset, self._spans_part)
+        return (links.clear(), links) if stored is not None and stored[1].equals(links) else None
 
-    def _commit(self, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]:
-        links = self._links
-        fragments.write(self.root, "links", self.dataset, self._part, links)
-        progress(len(self.texts), len(self.texts))
-        return links.clear(), links
+    def store(self, unit: Unit) -> Report:
+        """Write the links beside the spans."""
+        fragments.write(self.root, "links", self.dataset, self._spans_part, self._links)
+        return Report(unit, 0)
 
 
-def request(path: str | Path, dataset: str, with_: str, as_published: bool = False) -> Request:
+def request(
+    path: str | Path, dataset: str, with_: str, as_published: bool = False
+) -> AnnotationJob:
     """Find the dataset and what to annotate it with; see `annotate`. Annotates nothing yet."""
     root = location.find(path)
     record, texts = _dataset(root, dataset)
     annotator = registry.make(with_, _context(root, record, as_published))
-    kind = _LinksRequest if registry.check(with_, as_published).links_only else Request
+    kind = _LinksJob if registry.check(with_, as_published).links_only else AnnotationJob
     return kind(root, dataset, annotator, texts, _identity(annotator, record, texts))
 
 
@@ -146,7 +155,9 @@ def annotate(
     dataset: str,
     with_: str,
     as_published: bool = False,
-    progress: Progress = lambda *_: None,
+    *,
+    runner: Runner = in_process,
+    progress: Progress = silent,
 ) -> Summary:
     """Annotate the examples of a dataset that runs of the store hold.
 
@@ -155,13 +166,15 @@ def annotate(
         dataset: its name in the store.
         with_: an annotator, as `registry.forms` lists them, such as spacy:MODEL.
         as_published: FrameNet's links by the rule of the authors' notebook.
-        progress: called with the number of texts that are done, and of all.
+        runner: where it is stored.
+        progress: called as texts go.
 
     Raises:
         UnknownNameError: the store has no such dataset.
         UsageError, DatasetError, ModelError: it cannot be annotated with that.
+        BusyError: another process annotates the same.
     """
-    return request(path, dataset, with_, as_published).store(progress)
+    return job.run(request(path, dataset, with_, as_published), runner, progress)
 
 
 def _dataset(root: Path, dataset: str) -> tuple[dict[str, str | None], pl.DataFrame]:
@@ -223,12 +236,12 @@ def _identity(annotator: Annotator, record: dict[str, str | None], texts: pl.Dat
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _held(root: Path, dataset: str, part: str) -> tuple[pl.DataFrame, pl.DataFrame] | None:
-    """The rows of an annotation if the store has it whole."""
-    found = []
+def _whole(root: Path, dataset: str, part: str) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """Return the rows of spans and links of an annotation if the store has both whole."""
+    tables = []
     for table in ("spans", "links"):
-        fragment = [f for f in fragments.listing(root, table, dataset) if f.part == part]
-        if not fragment or not fragments.whole(root, fragment[0]):
+        parts = [f for f in fragments.listing(root, table, dataset) if f.part == part]
+        if not parts or not fragments.whole(root, parts[0]):
             return None
-        found.append(fragments.read(root, fragment[0]))
-    return found[0], found[1]
+        tables.append(fragments.read(root, parts[0]))
+    return tables[0], tables[1]

@@ -181,12 +181,10 @@ class _Refresh:
             if item.state == "held":
                 continue
             with self._told(item.name):
-                self._step(
-                    item.name,
-                    lambda item=item: annotate.annotate(  # type: ignore[misc]
-                        self.root, item.dataset, item.with_, item.as_published
-                    ),
-                )
+                annotate.annotate(
+                    self.root, item.dataset, item.with_, item.as_published,
+                    runner=self._runner, progress=self._progress,
+                )  # fmt: skip
                 self.outcome.annotated.append(item.name)
                 self._say(f"{item.name}: annotated")
 

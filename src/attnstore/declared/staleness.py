@@ -136,7 +136,7 @@ def _annotation(root: Path, dataset: str, with_: str, as_published: bool) -> Ann
     try:
         asked = annotate.request(root, dataset, with_, as_published)
         source = slug(asked.annotator.source)
-        stored = asked.stored() is not None
+        stored = not asked.lacking()
     except AttnstoreError as error:
         return Annotating(dataset, with_, as_published, "missing", str(error))
     if stored:

@@ -22,13 +22,12 @@ EVERY = 10.0
 
 def describe(advance: Advance, noun: str, now: float) -> str:
     """Write out items, items/s, bytes if they are counted, and the time left."""
-    items = advance.computed[0]
+    items, left = advance.computed[0], advance.left(now)
     done = f"{items:,} of {advance.total:,} {noun}"
-    left = advance.left(now)
     if left is None:
         return done
     rate = f"{items / max(advance.last - advance.began, 1e-9):,.0f}/s"
-    end = f"{duration(left)} left" if advance.items < advance.total else "done"
+    end = f"{duration(left)} left" if advance.done < advance.size else "done"
     return ", ".join([done, rate, *([size(advance.bytes)] if advance.bytes else []), end])
 
 

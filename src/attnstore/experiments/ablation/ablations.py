@@ -1,21 +1,16 @@
 """Disable heads and layers of a model and keep what it scores: tables `ablations`, `head_importance`.
 
-    with planned(root, "out/rte/checkpoint-234", "rte.parquet") as ablation:
-        for layer in ablation.missing:
-            ablation.store(layer)
-        summary = ablation.finish()
+    summary = ablate(root, "out/rte/checkpoint-234", "rte.parquet")
 
-`ablate()` does that in this process; `flows.ablate` does it with one Prefect task per layer. A layer
-is the unit of work and commit: its heads, itself, and sets of heads that begin in it. What the store
-holds is not computed again. Kovaleva et al. 2019, section 4.6; Michel et al. 2019.
+A layer is the unit of work and commit: its heads, itself, and sets of heads that begin in it; the
+gradient scores of all heads are another. What the store holds is not computed again.
+Kovaleva et al. 2019, section 4.6; Michel et al. 2019.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,20 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from attnstore.capture import catalog
-from attnstore.errors import BusyError, UsageError
+from attnstore import job
+from attnstore.errors import UsageError
 from attnstore.experiments.ablation import disabled_scores, scored_classifier
 from attnstore.experiments.ablation.disabled_scores import Setting
 from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
-from attnstore.head_sets import HEADS, LAYERS, UNIFORM, VALUES
-from attnstore.storage import fragments, index, location, locks
+from attnstore.experiments.ablation.scored_job import Passing, ScoredJob
+from attnstore.head_sets import HEADS, LAYERS
+from attnstore.job import Progress, Report, Runner, Share, Unit, in_process, silent
+from attnstore.storage import location, s3
 
 if TYPE_CHECKING:
     from attnstore.experiments.ablation.disabled_passes import Passes
     from attnstore.experiments.metrics import Floats
-
-Progress = Callable[[int, int], None]
-"""Called with the number of inputs that have run, counted once per setting, and of those to run."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class Summary:
     seconds: float
 
     def lines(self) -> list[str]:
-        """Return the baseline and the largest changes of each metric."""
+        """Return a line about all, and one with the baseline and largest changes of each metric."""
         how = {None: "all stored before", True: "", False: ", one full pass each"}[self.in_pieces]
         now = f"{self.stored:,} of them run now in {self.seconds:.1f} s{how}"
         settings = self.results["setting"].n_unique()
@@ -69,16 +63,13 @@ class Summary:
             ordered = rows.sort("difference", descending=True, nulls_last=True)
             better, worse = rows.filter(pl.col("low") > 0), rows.filter(pl.col("high") < 0)
             best, worst = ordered.row(0, named=True), ordered.row(-1, named=True)
+            baseline = best["baseline"]
             lines.append(
-                f"  {metric}: baseline {_score(best['baseline'])}; best without {_change(best)}, "
-                f"worst without {_change(worst)}; {len(better)} better and {len(worse)} worse beyond "
-                "their interval"
+                f"  {metric}: baseline {'undefined' if baseline is None else f'{baseline:.4f}'}; best "
+                f"without {_change(best)}, worst without {_change(worst)}; {len(better)} better and "
+                f"{len(worse)} worse beyond their interval"
             )
         return lines
-
-
-def _score(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _change(row: dict[str, Any]) -> str:
@@ -92,17 +83,21 @@ def _change(row: dict[str, Any]) -> str:
 class Request:
     """What is asked for, all of it found and read; nothing is loaded or written yet.
 
-    tokens: in one pass, all settings counted (None: as suits the device); memory: MiB of hidden
-    states that may be kept; importance: whether the gradient score of each head is wanted too.
+    importance: whether the gradient score of each head is wanted too.
     """
 
     subject: Subject
     settings: tuple[Setting, ...]
-    value: str
-    device: str
-    tokens: int | None
-    memory: int
+    passing: Passing
     importance: bool
+
+
+@dataclass(frozen=True)
+class Scored(Report):
+    """A layer that was run. settings: how many; in_pieces: True if the model ran in pieces."""
+
+    settings: int
+    in_pieces: bool
 
 
 def request(
@@ -110,24 +105,16 @@ def request(
     dataset: str,
     *,
     what: Sequence[str] = (HEADS, LAYERS),
-    value: str = UNIFORM,
-    device: str = "auto",
-    tokens: int | None = None,
-    memory: int = 1024,
     importance: bool = True,
     **options: Any,
 ) -> Request:
     """Find a checkpoint and its examples, and read which heads are meant; nothing is written.
 
-    options: limit, seed, max_length, split, text, pair, label, as `subjects.find` takes them.
+    options: limit, seed, max_length, split, text, pair, label, as `scored_classifier.find` takes
+    them, and the fields of `Passing`: value, device, tokens, memory.
     Raises ModelError, DatasetError, UsageError.
     """
-    if value not in VALUES:
-        raise UsageError(f"The value is {value!r}; give one of {', '.join(VALUES)}.")
-    if (tokens is not None and tokens < 1) or memory < 0:
-        raise UsageError(
-            f"The tokens in one pass are {tokens} and the memory {memory} MiB; give 1 and 0 or more."
-        )
+    passing = Passing.taken_from(options)
     subject = scored_classifier.find(model, dataset, **options)
     checkpoint = subject.checkpoint
     chosen = disabled_scores.settings(what, checkpoint.n_layers, checkpoint.n_heads)
@@ -135,182 +122,134 @@ def request(
         raise UsageError(
             "Nothing is to be disabled; say what: heads, layers, or a set as 0.3,2.11."
         )
-    return Request(subject, tuple(chosen), value, device, tokens, memory, importance)
+    return Request(subject, tuple(chosen), passing, importance)
 
 
-class Ablation:
-    """One ablation at work; made by `planned`, which holds its lock."""
+IMPORTANCE = "importance"
+"""Name of the unit of gradient scores; the others are layers."""
+
+
+class Ablation(ScoredJob[Report, Summary]):
+    """One ablation; its units are layers and the importance of all heads."""
+
+    kind, noun = "ablate", "inputs"
 
     def __init__(self, root: Path, asked: Request) -> None:
-        self.root, self.asked, self.subject = root, asked, asked.subject
-        self._began = time.perf_counter()
-        self._stored = 0
-        self._tell: Callable[[int], None] = lambda _: None
-        self.look()
+        subject = asked.subject
+        super().__init__(root, subject, "ablation", "Disabling heads of", subject.identity[:16])
+        self.asked = asked
+        self._chosen: dict[int, list[Setting]] = {}
 
-    def look(self) -> None:
-        """See what the store lacks."""
-        held, value = self._held("ablations"), self.asked.value
-        names = set(held.filter(value=value)["setting"]) if held is not None else set()
-        self._missing = [s for s in self.asked.settings if s.name not in names]
-        self.wants_importance = self.asked.importance and self._held("head_importance") is None
-
-    @property
-    def key(self) -> str:
-        """Its identity as it stands in names of fragments."""
-        return self.subject.identity[:16]
-
-    def _held(self, table: str) -> pl.DataFrame | None:
-        """The rows that the store has of this model over these examples."""
-        found = [
-            fragments.read(self.root, f)
-            for f in fragments.listing(self.root, table)
-            if f.part.startswith(self.key) and fragments.whole(self.root, f)
-        ]
-        return pl.concat(found) if found else None
-
-    @property
-    def missing(self) -> dict[int, list[Setting]]:
-        """By the lowest layer that they change, the settings to run."""
-        return {
-            layer: [s for s in self._missing if s.layer == layer]
-            for layer in sorted({s.layer for s in self._missing})
+    def lacking(self) -> list[Unit]:
+        """Return the importance, and the layers with settings that the store lacks."""
+        rows, n = self.rows("ablations"), len(self.subject.chosen)
+        stored = set() if rows is None else set(rows.filter(value=self._value)["setting"])
+        missing = [s for s in self.asked.settings if s.name not in stored]
+        self._chosen = {
+            layer: [s for s in missing if s.layer == layer]
+            for layer in sorted({s.layer for s in missing})
         }
+        units = []
+        if self.asked.importance and self.rows("head_importance") is None:
+            units.append(Unit(IMPORTANCE, -1, n, n))
+        for at, (layer, settings) in enumerate(self._chosen.items()):
+            inputs = n * (len(settings) + (at == 0))  # the baseline runs with the first
+            units.append(Unit(f"layer {layer}", layer, inputs, inputs))
+        return units
 
-    def show(self, progress: Progress) -> None:
-        """Let `progress` hear how far it is from now on."""
-        n = len(self.subject.chosen)
-        total = n * (len(self._missing) + bool(self._missing) + self.wants_importance)
-        done = 0
-
-        def tell(ran: int) -> None:
-            nonlocal done
-            done += ran
-            progress(done, total)
-
-        self._tell = tell
+    @property
+    def _value(self) -> str:
+        return self.asked.passing.value
 
     @cached_property
     def loaded(self) -> Loaded:
         """The model and its inputs, loaded when they are first asked for."""
-        return scored_classifier.load(self.subject, self.asked.device)
+        return scored_classifier.load(self.subject, self.asked.passing.device)
 
     @cached_property
     def _passes(self) -> Passes:
-        # What is there already needs no torch, whose import takes longer than everything else then.
-        from attnstore.experiments.ablation.disabled_passes import Passes
+        return self.asked.passing.over(self.loaded)
 
-        loaded, asked = self.loaded, self.asked
-        keep = asked.memory << 20
-        return Passes(loaded.model, loaded.inputs, asked.value, asked.tokens, keep)
+    def _ran(self, inputs: int) -> None:
+        self.move(inputs, inputs)
 
     @cached_property
     def _baseline(self) -> Floats:
         """Outputs (n, labels) of the model as it is."""
-        found: Floats = self._passes.outputs([frozenset()], self._tell)[0].double().numpy()
-        return found
+        outputs: Floats = self._passes.outputs([frozenset()], self._ran)[0].double().numpy()
+        return outputs
 
-    @cached_property
-    def _names(self) -> tuple[str, str]:
-        """Model and dataset, described in the store when first asked for."""
-        with locks.registry(self.root):
-            model = catalog.keep_model(self.root, self.subject.checkpoint)
-            return model, catalog.keep_dataset(self.root, self.subject.dataset)
-
-    def store(self, layer: int) -> int:
-        """Run and commit the missing settings of one layer; returns how many."""
-        chosen, baseline = self.missing[layer], self._baseline
-        outputs = self._passes.outputs([s.heads for s in chosen], self._tell).double().numpy()
+    def store(self, unit: Unit) -> Report:
+        """Run and commit the missing settings of one layer, or the gradient score of every head."""
+        if unit.name == IMPORTANCE:
+            return self._store_importance(unit)
+        chosen, baseline = self._chosen[unit.number], self._baseline
+        outputs = self._passes.outputs([s.heads for s in chosen], self._ran).double().numpy()
         rows = disabled_scores.rows(
-            self.subject, self.asked.value, chosen, self.loaded.targets, baseline, outputs
+            self.subject, self._value, chosen, self.loaded.targets, baseline, outputs
         )
         digest = hashlib.sha256("\n".join(s.name for s in chosen).encode()).hexdigest()[:8]
-        self._write("ablations", f"{self.asked.value}.{layer:03d}.{digest}", rows)
-        self._stored += len(chosen)
-        self._missing = [s for s in self._missing if s not in chosen]
-        return len(chosen)
+        self.write("ablations", f"{self._value}.{unit.number:03d}.{digest}", rows)
+        return Scored(unit, 0, len(chosen), self._passes.in_pieces)
 
-    def store_importance(self) -> None:
-        """Compute and commit the gradient score of every head."""
+    def _store_importance(self, unit: Unit) -> Report:
         from attnstore.experiments.ablation.importance import head_importance
 
         loaded, subject = self.loaded, self.subject
-        found = head_importance(loaded.model, loaded.inputs, loaded.targets, self._tell)
+        scores = head_importance(loaded.model, loaded.inputs, loaded.targets, self._ran)
         rows = [
             {"layer": layer, "head": head, "importance": float(value), "n": len(subject.chosen),
              "sample": subject.sample, "seed": subject.seed, "max_length": subject.max_length,
              "identity": subject.identity}
-            for layer, heads in enumerate(found)
+            for layer, heads in enumerate(scores)
             for head, value in enumerate(heads)
         ]  # fmt: skip
         types = {"layer": pl.Int16, "head": pl.Int16, "sample": pl.Int64, "seed": pl.Int64}
-        self._write("head_importance", "", pl.DataFrame(rows, schema_overrides=types))
-        self.wants_importance = False
+        self.write("head_importance", "", pl.DataFrame(rows, schema_overrides=types))
+        return Report(unit, 0)
 
-    def _write(self, table: str, part: str, rows: pl.DataFrame) -> None:
-        model, dataset = self._names
-        named = rows.with_columns(model=pl.lit(model), dataset=pl.lit(dataset))
-        name = f"{self.key}.{part}" if part else self.key
-        fragments.write(self.root, table, f"{model}/{dataset}", name, named)
+    def stored(self, unit: Unit) -> Report | None:
+        """Return the report of a unit of which the store lacks nothing."""
+        return None if unit.name in {u.name for u in self.lacking()} else Report(unit, 0)
 
-    def finish(self) -> Summary:
-        """What the store holds of it; the index catches up unless a reader holds it."""
-        with contextlib.suppress(BusyError):  # it catches up when a store is next opened
-            index.catch_up(self.root)
+    def share(self) -> Share:
+        """Return what another process needs to run layers; it loads the model once."""
+        asked, name = self.asked, s3.of(self.root).name
+        key = f"{self.key}.{self._value}.{[s.name for s in asked.settings]}.{asked.importance}"
+        return Share(key, planned, (name, asked))
+
+    def summary(self, seconds: float) -> Summary:
+        """Collect what the store holds of it."""
         asked = pl.DataFrame({"setting": [s.name for s in self.asked.settings]})
-        held = self._held("ablations")
-        assert held is not None
-        results = asked.join(
-            held.filter(value=self.asked.value), on="setting", maintain_order="left"
-        )
+        rows = self.rows("ablations")
+        assert rows is not None
+        results = asked.join(rows.filter(value=self._value), on="setting", maintain_order="left")
         model, dataset = results.select("model", "dataset").row(0)
-        ran = self._passes.in_pieces if self._stored else None
+        scored = [report for report in self.reports if isinstance(report, Scored)]
+        in_pieces = all(report.in_pieces for report in scored) if scored else None
         return Summary(
-            model, dataset, self.asked.value, len(self.subject.chosen), results, self._stored, ran,
-            time.perf_counter() - self._began,
+            model, dataset, self._value, len(self.subject.chosen), results,
+            sum(report.settings for report in scored), in_pieces, seconds,
         )  # fmt: skip
 
 
-@contextlib.contextmanager
-def planned(path: str | Path, asked: Request) -> Iterator[Ablation]:
-    """Hold what is asked for against a second process that computes it. Raises BusyError."""
-    root = location.locate(path)
-    ablation = Ablation(root, asked)
-    if not (ablation.missing or ablation.wants_importance):
-        yield ablation
-        return
-    with scored_classifier.held(
-        ablation, asked.subject, f"ablation-{ablation.key}", "Disabling heads of"
-    ):
-        yield ablation
-
-
-Run = Callable[[Ablation], None]
-"""Runs what is missing of an ablation."""
-
-
-def run_layers(ablation: Ablation) -> None:
-    """In this process, one layer after the other."""
-    if ablation.wants_importance:
-        ablation.store_importance()
-    for layer in ablation.missing:
-        ablation.store(layer)
+def planned(path: str | Path, asked: Request) -> Ablation:
+    """Make the job of a request; nothing is looked at yet."""
+    return Ablation(location.locate(path), asked)
 
 
 def ablate(
     path: str | Path,
     model: str,
     dataset: str,
-    progress: Progress = lambda *_: None,
     *,
-    run: Run = run_layers,
+    runner: Runner = in_process,
+    progress: Progress = silent,
     **options: Any,
 ) -> Summary:
-    """Score a classifier with heads disabled into a store; by default in this process.
+    """Score a classifier with heads disabled into a store.
 
-    options: those of `request`. Raises what `request` and `planned` raise.
+    options: those of `request`. Raises what `request` raises, and BusyError where another process
+    computes the same.
     """
-    with planned(path, request(model, dataset, **options)) as ablation:
-        ablation.show(progress)
-        run(ablation)
-        return ablation.finish()
+    return job.run(planned(path, request(model, dataset, **options)), runner, progress)

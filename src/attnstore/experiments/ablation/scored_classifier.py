@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +19,7 @@ from attnstore.experiments.metrics import Targets
 from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import SINGLE
-from attnstore.storage import layout, location, locks
+from attnstore.storage import layout
 
 if TYPE_CHECKING:
     from attnstore.experiments.ablation.disabled_passes import Inputs
@@ -205,31 +202,3 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
         ids = rows["token_ids"][batch].to_list()
         batches.append((batch, capturer.batch(ids, None if types[0] is None else types)))
     return Loaded(model, Inputs(len(rows), tuple(batches)), subject.targets[order])
-
-
-class Work(Protocol):
-    """What is computed of a subject and kept in a store."""
-
-    root: Path
-
-    @property
-    def loaded(self) -> Any:
-        """The model, loaded. Raises ModelError for one that cannot be used."""
-
-    def look(self) -> None:
-        """Find out what the store holds of it."""
-
-
-@contextlib.contextmanager
-def held(work: Work, subject: Subject, name: str, what: str) -> Iterator[None]:
-    """Hold a work against a second process, then look again what is left. Raises BusyError.
-
-    name: of the lock; what: is done to the subject. The model is loaded before the first thing is
-    written, so that one that cannot be used leaves nothing behind.
-    """
-    work.loaded  # noqa: B018 - refuses a model that cannot be used
-    location.create(work.root)
-    names = f"{subject.checkpoint.name} over {subject.dataset.name}"
-    with locks.hold(locks.path_of(work.root, name), what=f"{what} {names}"):
-        work.look()
-        yield

@@ -1,8 +1,6 @@
 """Fine-tune a model for a task with several seeds, and keep what each checkpoint scores.
 
-    asked = recipes.request("bert-base-uncased", "rte", seeds=(0, 1, 2))
-    for training in trainings(root, asked, out):
-        training.run()
+    summaries = finetune(root, "bert-base-uncased", "rte", out, seeds=(0, 1, 2))
 
 A training is a folder of ordinary Trainer checkpoints, `OUT/<model>-<task>-<init>-<seed>`. What is
 there is not computed again; what was interrupted goes on from its last whole checkpoint.
@@ -15,8 +13,6 @@ import contextlib
 import hashlib
 import json
 import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,14 +21,16 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from attnstore.errors import BusyError, ModelError, StoreError, UsageError
+from attnstore import job
+from attnstore.errors import ModelError, StoreError, UsageError
 from attnstore.experiments import metrics
 from attnstore.experiments.finetuning import evaluations, recipes
 from attnstore.experiments.finetuning.recipes import Request, request
 from attnstore.experiments.finetuning.tasks import Examples
+from attnstore.job import Job, Progress, Report, Runner, Unit, in_process, silent
 from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
-from attnstore.storage import files, index, location, locks
+from attnstore.storage import files, location
 
 _RECORD = "training.json"
 _VERSION = 1
@@ -46,10 +44,6 @@ _WRITER = "inline_container"
 def _reason(error: Exception) -> str:
     """What the system said."""
     return getattr(error, "strerror", None) or str(error).splitlines()[0]
-
-
-Progress = Callable[[int, int], None]
-"""Called with the steps that are done, and those of the training."""
 
 
 @dataclass(frozen=True)
@@ -67,25 +61,37 @@ class Summary:
     seconds: float
 
     def lines(self) -> list[str]:
-        """Return one line with every score."""
+        """Return one line."""
         scores = ", ".join(
             f"{metric} {'undefined' if value is None else f'{value:.3f}'} on {dataset}"
             for dataset, metric, value in self.scores
         )
-        folder = "" if self.folder is None else f"; {self.folder}"
+        where = "" if self.folder is None else f"; {self.folder}"
         return [
             f"{self.training}: {scores} ({self.steps} steps and {self.evaluated} evaluations now, "
-            f"{self.seconds:.1f} s){folder}"
+            f"{self.seconds:.1f} s){where}"
         ]
 
 
-class Training:
-    """One seed of a request: its folder, its checkpoints, what is missing of it."""
+@dataclass(frozen=True)
+class Trained(Report):
+    """A training that was done. steps: those done now."""
+
+    steps: int
+
+
+class Training(Job[Report, Summary]):
+    """One seed of a request. Its units are the training, which continues from its last whole
+    checkpoint, and then the evaluation of each checkpoint on each dataset."""
+
+    kind, noun, in_turn = "finetune", "steps", True
 
     def __init__(self, root: Path, asked: Request, seed: int, out: Path) -> None:
-        self.root, self.asked, self.seed = root, asked, seed
-        self.name = f"{asked.checkpoint.name}-{asked.task.name}-{asked.init}-{seed}"
-        self.folder = out.expanduser().resolve() / self.name
+        name = f"{asked.checkpoint.name}-{asked.task.name}-{asked.init}-{seed}"
+        super().__init__(root, name, lock=f"training-{name}", subject=f"Training {name}")
+        self.asked, self.seed = asked, seed
+        self.folder = out.expanduser().resolve() / name
+        self._evaluations: dict[str, tuple[int, Examples]] = {}
 
     @property
     def trains(self) -> bool:
@@ -149,15 +155,22 @@ class Training:
             checkpoints.readiness(self.folder / f"checkpoint-{s}") is None for s in self.keep
         )
 
-    @property
-    def missing(self) -> list[tuple[int, Examples]]:
-        """Steps and examples that are not evaluated."""
-        held = evaluations.stored(self.root)
-        return [
-            (step, examples)
+    def lacking(self) -> list[Unit]:
+        """Return the training, or once it is done the evaluations that the store lacks."""
+        if not self.trained:
+            return [Unit("training", self.steps, self.steps, self.steps)]
+        stored = evaluations.stored(self.root)
+        self._evaluations = {
+            f"evaluation of step {step} on {examples.dataset.name}": (step, examples)
             for step in self.keep
             for examples in self.asked.task.validation
-            if self._part(step, examples) not in held
+            if self._part(step, examples) not in stored
+        }
+        # A step is a pass forward and a pass backward, which takes twice as long.
+        batch = 3 * self.asked.settings.batch_size
+        return [
+            Unit(name, step, 0, math.ceil(len(examples.chosen) / batch))
+            for name, (step, examples) in self._evaluations.items()
         ]
 
     def check(self) -> None:
@@ -185,29 +198,19 @@ class Training:
             if checkpoints.readiness(folder) is None:
                 _refuse_other_architecture(folder, self.asked.checkpoint)
 
-    def run(self, progress: Progress = lambda *_: None) -> Summary:
-        """Train what is not trained, evaluate what is not evaluated, and tell the last scores.
+    def hold(self, entered: contextlib.ExitStack) -> None:
+        """Take the lock, look, and refuse a folder that holds something else."""
+        super().hold(entered)
+        self.check()
 
-        progress: called with the steps done and those in all. Raises StoreError, ModelError,
-        BusyError where another process runs the same training.
-        """
-        began, steps, evaluated = time.perf_counter(), 0, 0
-        lock = locks.path_of(self.root, f"training-{self.name}")
-        with locks.hold(lock, what=f"Training {self.name}"):
-            self.check()
-            if not self.trained:
-                steps = self._train(progress)
-            for step, examples in self.missing:
-                self._evaluate(step, examples)
-                evaluated += 1
-        with contextlib.suppress(BusyError):  # it catches up when a store is next opened
-            index.catch_up(self.root)
-        folder = self.folder if self.trains else None
-        return Summary(
-            self.name, folder, steps, evaluated, self._last(), time.perf_counter() - began
-        )
+    def store(self, unit: Unit) -> Report:
+        """Train, or evaluate one checkpoint. Raises StoreError, ModelError."""
+        if unit.name == "training":
+            return Trained(unit, 0, self._train(unit))
+        self._evaluate(*self._evaluations[unit.name])
+        return Report(unit, 0)
 
-    def _train(self, progress: Progress) -> int:
+    def _train(self, unit: Unit) -> int:
         """Train; returns the steps that were done now."""
         # What is trained already needs no torch, whose import takes longer than everything else.
         from attnstore.experiments.finetuning import classifiers, trainer
@@ -224,7 +227,8 @@ class Training:
                 model, rows, tokenizer, self.folder,
                 save_at=self._save_at, keep=self.keep, seed=self.seed, epochs=settings.epochs,
                 batch_size=settings.batch_size, learning_rate=settings.learning_rate,
-                bf16=settings.bf16, device=device, progress=progress,
+                bf16=settings.bf16, device=device,
+                progress=lambda done, total: self.reach(unit, done / total),
             )  # fmt: skip
         except (OSError, RuntimeError, SafetensorError) as error:
             if isinstance(error, RuntimeError) and _WRITER not in str(error):
@@ -261,18 +265,21 @@ class Training:
             self.root, self._part(step, examples), evaluated, asked.checkpoint, examples.dataset,
             metrics.scores(asked.task.metrics, found, examples.targets),
             split=examples.split, task=asked.task.name, init=asked.init, seed=self.seed, step=step,
-            n=len(rows), training=self.name, max_length=settings.max_length,
+            n=len(rows), training=self.title, max_length=settings.max_length,
             n_train=len(asked.task.train.chosen) if self.trains else 0,
             epochs=settings.epochs if self.trains else 0,
             batch_size=settings.batch_size if self.trains else None,
             learning_rate=settings.learning_rate if self.trains else None,
         )  # fmt: skip
 
-    def _last(self) -> tuple[tuple[str, str, float | None], ...]:
-        """The scores of the last step."""
+    def summary(self, seconds: float) -> Summary:
+        """Read the scores of the last step."""
         parts = [self._part(self.steps, examples) for examples in self.asked.task.validation]
-        found = evaluations.read(self.root, parts)
-        return tuple(found.select("dataset", "metric", "value").iter_rows())
+        rows = evaluations.read(self.root, parts).select("dataset", "metric", "value")
+        steps = [report.steps for report in self.reports if isinstance(report, Trained)]
+        evaluated = len(self.reports) - len(steps)
+        folder = self.folder if self.trains else None
+        return Summary(self.title, folder, sum(steps), evaluated, tuple(rows.iter_rows()), seconds)
 
 
 def trainings(path: str | Path, asked: Request, out: str | Path) -> list[Training]:
@@ -289,14 +296,21 @@ def check(asked: Request, out: str | Path) -> None:
 
 
 def finetune(
-    path: str | Path, model: str, task: str, out: str | Path, **options: Any
+    path: str | Path,
+    model: str,
+    task: str,
+    out: str | Path,
+    *,
+    runner: Runner = in_process,
+    progress: Progress = silent,
+    **options: Any,
 ) -> list[Summary]:
-    """Fine-tune a model for a task, one training per seed, in this process without Prefect.
+    """Fine-tune a model for a task, one training per seed.
 
     options: those of `recipes.request`. What the store and `out` hold is not computed again.
     """
     asked = request(model, task, **options)
-    return [training.run() for training in trainings(path, asked, out)]
+    return [job.run(training, runner, progress) for training in trainings(path, asked, out)]
 
 
 def _refuse_other_architecture(folder: Path, base: Checkpoint) -> None:

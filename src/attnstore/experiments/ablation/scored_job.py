@@ -1,0 +1,107 @@
+"""What ablation and pruning share: the way passes run, and a job about one classifier over one dataset."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import abstractmethod
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import polars as pl
+
+from attnstore.capture import catalog
+from attnstore.errors import UsageError
+from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
+from attnstore.head_sets import UNIFORM, VALUES
+from attnstore.job import Job, R, S
+from attnstore.storage import fragments, location, locks
+
+if TYPE_CHECKING:
+    from attnstore.experiments.ablation.disabled_passes import Passes
+
+
+@dataclass(frozen=True)
+class Passing:
+    """How inputs run through a classifier with heads disabled.
+
+    value: of a disabled head's map, one of VALUES; tokens: in one pass, all settings counted (None:
+    as suits the device); memory: MiB of hidden states that may be kept. Raises UsageError.
+    """
+
+    value: str = UNIFORM
+    device: str = "auto"
+    tokens: int | None = None
+    memory: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.value not in VALUES:
+            raise UsageError(f"The value is {self.value!r}; give one of {', '.join(VALUES)}.")
+        if (self.tokens is not None and self.tokens < 1) or self.memory < 0:
+            raise UsageError(
+                f"The tokens in one pass are {self.tokens} and the memory {self.memory} MiB; give 1 "
+                "and 0 or more."
+            )
+
+    @classmethod
+    def taken_from(cls, options: dict[str, Any]) -> Self:
+        """Take its fields out of the options of a job."""
+        return cls(**{f.name: options.pop(f.name) for f in fields(cls) if f.name in options})
+
+    def over(self, loaded: Loaded) -> Passes:
+        """Return the passes of a loaded classifier over its inputs."""
+        # What is there already needs no torch, whose import takes longer than everything else then.
+        from attnstore.experiments.ablation.disabled_passes import Passes
+
+        return Passes(loaded.model, loaded.inputs, self.value, self.tokens, self.memory << 20)
+
+
+class ScoredJob(Job[R, S]):
+    """A job about one classifier over one dataset.
+
+    The model is loaded before anything is written, so that one that cannot be used leaves nothing
+    behind; where the store has everything, nothing is loaded or locked.
+    """
+
+    def __init__(self, root: Path, subject: Subject, lock: str, doing: str, key: str) -> None:
+        """Name it; key: its identity as it stands in names of locks and fragments."""
+        names = f"{subject.checkpoint.name} over {subject.dataset.name}"
+        super().__init__(root, names, lock=f"{lock}-{key}", subject=f"{doing} {names}")
+        self.subject, self.key = subject, key
+
+    @property
+    @abstractmethod
+    def loaded(self) -> Any:
+        """The model, loaded. Raises ModelError for one that cannot be used."""
+
+    def hold(self, entered: contextlib.ExitStack) -> None:
+        """Take the lock if anything is missing, then look again. Raises BusyError, ModelError."""
+        self.look()
+        if self.missing():
+            self.loaded  # noqa: B018 - refuses a model that cannot be used
+            location.create(self.root)
+            super().hold(entered)
+
+    @cached_property
+    def names(self) -> tuple[str, str]:
+        """Model and dataset as the store calls them, described there when first asked for."""
+        with locks.registry(self.root):
+            model = catalog.keep_model(self.root, self.subject.checkpoint)
+            return model, catalog.keep_dataset(self.root, self.subject.dataset)
+
+    def rows(self, table: str) -> pl.DataFrame | None:
+        """Return the rows that the store has of this job in a table."""
+        frames = [
+            fragments.read(self.root, f)
+            for f in fragments.listing(self.root, table)
+            if f.part.startswith(self.key) and fragments.whole(self.root, f)
+        ]
+        return pl.concat(frames) if frames else None
+
+    def write(self, table: str, part: str, rows: pl.DataFrame) -> None:
+        """Commit rows, with the names of model and dataset; part: '' for the only one."""
+        model, dataset = self.names
+        named = rows.with_columns(model=pl.lit(model), dataset=pl.lit(dataset))
+        name = f"{self.key}.{part}" if part else self.key
+        fragments.write(self.root, table, f"{model}/{dataset}", name, named)
