@@ -193,9 +193,9 @@ def finetune(
 ) -> list[Finetuned]:
     """Fine-tune a model for a task, one training per seed; see `finetuning.finetune`."""
     extras.require("torch", "transformers")
-    from attnstore.experiments.finetuning import finetuning
+    from attnstore.experiments.finetuning import finetuning, recipes
 
-    trainings = finetuning.trainings(path, finetuning.request(model, task, **options), out)
+    trainings = finetuning.trainings(path, recipes.request(model, task, **options), out)
     return _complete(trainings, runner, progress, finished)
 
 

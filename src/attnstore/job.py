@@ -135,8 +135,7 @@ class Job(ABC, Generic[R, S]):
         self.root, self.title = root, title
         self._lock, self._subject = lock, subject
         self._entered = contextlib.ExitStack()
-        self._started = datetime.now(UTC).replace(tzinfo=None)
-        self._began = time.perf_counter()
+        self._started, self._began = datetime.now(UTC).replace(tzinfo=None), time.perf_counter()
         self._missing: dict[str, Unit] = {}
         self.reports: list[R] = []
         self._progress: Progress = silent
@@ -184,6 +183,7 @@ class Job(ABC, Generic[R, S]):
 
     def __enter__(self) -> Self:
         """Hold it against a second process. Raises BusyError."""
+        self._started, self._began = datetime.now(UTC).replace(tzinfo=None), time.perf_counter()
         with contextlib.ExitStack() as entered:
             self.hold(entered)
             self._entered = entered.pop_all()
