@@ -23,9 +23,12 @@ from attnstore.storage import location
 
 if TYPE_CHECKING:
     from attnstore.annotation.annotate import Summary as Annotated
+    from attnstore.capture.doctor import Check
     from attnstore.capture.forecast import Forecast
     from attnstore.capture.ingestion import Summary as Ingested
     from attnstore.capture.recompute import Summary as Recomputed
+    from attnstore.declared.outcome import Outcome
+    from attnstore.declared.plan_parts import Plan
     from attnstore.display.standalone import View
     from attnstore.experiments.ablation.ablations import Summary as Ablated
     from attnstore.experiments.ablation.pruning import Summary as Pruned
@@ -69,6 +72,14 @@ def look(model: str, text: str, pair: str | None = None, **options: Any) -> View
     from attnstore.capture import look as looking
 
     return looking.look(model, text, pair, **options)
+
+
+def doctor(model: str, device: str = "auto") -> list[Check]:
+    """Examine if a model's attention can be captured and trusted; see `capture.doctor.examine`."""
+    extras.require("torch", "transformers")
+    from attnstore.capture.doctor import examine
+
+    return examine(model, device)
 
 
 def annotate(
@@ -257,6 +268,22 @@ def report(
         written = reports.write(opened, out, step)
     finished(written)
     return written
+
+
+def plan(file: str | Path = "attnstore.toml") -> Plan:
+    """Compare what a file declares with its store; see `declared.planning.plan`."""
+    extras.require("torch", "transformers")
+    from attnstore.declared import config, planning
+
+    return planning.plan(config.read(file))
+
+
+def refresh(file: str | Path = "attnstore.toml", **options: Any) -> Outcome:
+    """Make a store what a file declares, nothing twice; see `declared.refresh.refresh`."""
+    extras.require("torch", "transformers")
+    from attnstore.declared import refresh as refreshing
+
+    return refreshing.refresh(file, **options)
 
 
 def _check_ingest(_path: str | Path, models: Several, datasets: Several, **options: Any) -> None:

@@ -46,6 +46,7 @@ NEED_NO_STORE = (
     "finetune",
     "ablate",
     "prune",
+    "look",
 )
 STATS = f"SELECT * EXCLUDE run FROM map_stats WHERE run = '{RUN}' ORDER BY example, layer, head"
 
