@@ -21,7 +21,7 @@ from attnstore.errors import DatasetError, ModelError
 from attnstore.experiments.ablation import ablations, scored_classifier
 from attnstore.experiments.finetuning import classifiers, finetuning, recipes, tasks
 from attnstore.models import checkpoints
-from attnstore.models.loading import load_tokenizer
+from attnstore.models.loading import load_classifier, load_tokenizer
 
 NLI = ("entailment", "neutral", "contradiction")
 PUBLIC = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
@@ -215,7 +215,7 @@ def test_training_goes_on_with_a_head_in_the_order_of_the_task(
     tokenizer = load_tokenizer(checkpoint)
     rows = classifiers.inputs(asked.task.validation[0], tokenizer, 64)
     made = classifiers.make(checkpoint, asked.task, "pretrained", 0)
-    before = classifiers.logits(classifiers.load(checkpoint), rows, tokenizer)
+    before = classifiers.logits(load_classifier(checkpoint), rows, tokenizer)
     after = classifiers.logits(made, rows, tokenizer)
     np.testing.assert_allclose(after, before[:, ::-1], atol=1e-6)
     assert made.config.id2label == dict(enumerate(label_names.GLUE["rte"]))
@@ -250,7 +250,7 @@ def test_a_head_that_the_configuration_promises_and_the_weights_lack_is_refused(
         texts(tmp_path / "rte" / f"{split}.jsonl", [0, 1] * 6)
     checkpoint, task = checkpoints.resolve(str(model)), tasks.load(str(tmp_path / "rte"))
     with pytest.raises(ModelError, match=r"lack 2 tensors of its task head.*classifier\.bias"):
-        classifiers.load(checkpoint)
+        load_classifier(checkpoint)
     with pytest.raises(ModelError, match="lack 2 tensors of its task head"):
         classifiers.make(checkpoint, task, "pretrained", 0)
     assert classifiers.make(checkpoint, task, "none", 0) is not None

@@ -16,11 +16,13 @@ import torch
 
 from attnstore import store
 from attnstore.apps.pattern_training.synthetic import Map
+from attnstore.capture import examination
+from attnstore.capture.runs import Settings
 from attnstore.datasets import corpora, tokenize
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DatasetError, UsageError
 from attnstore.experiments.patterns.labels import annotators
-from attnstore.models import checkpoints, loading, probe, sample_inputs
+from attnstore.models import checkpoints, loading
 from attnstore.models.attention_hook import Capturer
 from attnstore.naming import CLASSES
 
@@ -67,19 +69,18 @@ class _Runner:
     """A model that gives every map of texts."""
 
     def __init__(self, model: str) -> None:
-        checkpoint = checkpoints.resolve(model)
-        self.n_heads = checkpoint.n_heads
-        self._tokenizer = loading.load_tokenizer(checkpoint)
-        self._loaded, self._n_layers = loading.load_model(checkpoint), checkpoint.n_layers
+        self._checkpoint = checkpoints.resolve(model)
+        self.n_heads = self._checkpoint.n_heads
+        self._tokenizer = loading.load_tokenizer(self._checkpoint)
         self._capturer: Capturer | None = None
 
     def maps(self, rows: pl.DataFrame) -> Iterator[torch.Tensor]:
         """(layers x heads, L, L) float32 of each row of a dataset's frame."""
         inputs = tokenize.tokenise(rows, self._tokenizer, MAX_LENGTH)
         if self._capturer is None:
-            self._capturer = probe.examine(
-                self._loaded, sample_inputs.items(inputs), self._n_layers
-            )
+            settings = Settings(max_length=MAX_LENGTH)
+            examined = examination.examine(self._checkpoint, inputs, settings, "cpu")
+            self._capturer = examined.capturer
         for ids, types in inputs.select("token_ids", "type_ids").iter_rows():
             layers: list[torch.Tensor] = []
 

@@ -14,7 +14,7 @@ import polars as pl
 from attnstore.datasets import corpora, label_names
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DatasetError, ModelError, UsageError
-from attnstore.experiments.finetuning.tasks import GLUE
+from attnstore.experiments import targets
 from attnstore.experiments.metrics import Targets
 from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
@@ -115,56 +115,29 @@ def find(
             f"The max-length is {max_length}; {checkpoint.name} takes 2 to "
             f"{checkpoint.max_positions or 'any number of'} tokens."
         )
-    targets = _targets(read, chosen, checkpoint, outputs)
+    wanted = _targets(read, chosen, checkpoint, outputs)
     sampled = len(chosen) < len(read.frame) - read.empty
     sample, given_seed = (len(chosen), seed) if sampled else (None, None)
-    order = label_names.order(_class_names(read) or (), outputs) or tuple(range(len(outputs)))
-    metrics = _metrics(read, len(outputs))
-    return Subject(
-        checkpoint, read, chosen, targets, metrics, max_length, sample, given_seed, order
+    order = label_names.order(targets.class_names(read) or (), outputs) or tuple(
+        range(len(outputs))
     )
-
-
-def _metrics(dataset: Dataset, n_labels: int) -> tuple[str, ...]:
-    """The metrics of GLUE for a task of that name; otherwise what suits the head."""
-    if n_labels == 1:
-        return GLUE["stsb"][1]
-    return GLUE[dataset.name][1] if dataset.name in GLUE else ("accuracy",)
+    metrics = targets.metrics(read.name, is_score=len(outputs) == 1)
+    return Subject(checkpoint, read, chosen, wanted, metrics, max_length, sample, given_seed, order)
 
 
 def _targets(
     dataset: Dataset, chosen: npt.NDArray[np.int64], checkpoint: Checkpoint, outputs: list[str]
 ) -> Targets:
     """The number of each label, as the head counts them, or its score."""
-    column = dataset.frame["label"]
-    labels = column[chosen]
-    if dataset.label_column is None or labels.null_count():
-        what = "no column of labels" if dataset.label_column is None else (
-            f"no label in {labels.null_count()} of {len(labels)} rows"
-        )  # fmt: skip
-        raise DatasetError(
-            f"{dataset.source} has {what}, so there is nothing to score; give a labelled dataset, or "
-            "name the column with --label."
-        )
+    labels = targets.labels(dataset, chosen, dataset.source)
     if len(outputs) == 1:
-        scores = labels.cast(pl.Float64, strict=False)
-        if scores.null_count():
-            wrong = labels.filter(scores.is_null())[0]
-            raise DatasetError(
-                f"{dataset.source} has label {wrong!r}, and the head gives a score; give a dataset "
-                "whose labels are numbers, or a checkpoint of its task."
-            )
-        return scores.to_numpy()
+        remedy = "and the head gives a score: give a checkpoint of this task."
+        return targets.scores(labels, dataset.source, remedy)
     numbers = label_names.match(
-        column.drop_nulls().unique().to_list(), _class_names(dataset), outputs, dataset.source,
-        checkpoint.name,
+        dataset.frame["label"].drop_nulls().unique().to_list(), targets.class_names(dataset),
+        outputs, dataset.source, checkpoint.name,
     )  # fmt: skip
     return labels.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
-
-
-def _class_names(dataset: Dataset) -> tuple[str, ...] | None:
-    """Names of the classes: those that the source keeps, or those of the task of GLUE."""
-    return dataset.label_names or label_names.GLUE.get(dataset.name)
 
 
 def load(subject: Subject, device: str = "auto") -> Loaded:

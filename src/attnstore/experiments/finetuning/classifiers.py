@@ -1,4 +1,4 @@
-"""A model with a task's head: made for a training, loaded from a checkpoint, asked for its logits.
+"""A model with a task's head: made for a training, and asked for its logits.
 
 Texts become tokens exactly as in an ingestion, so what is trained is what is analysed.
 """
@@ -89,11 +89,6 @@ def _in_order(checkpoint: Checkpoint, trained: Any, task: Task) -> dict[str, tor
             f"{', '.join(task.labels)}; train from --init none or normal."
         )
     return tensors | {name: tensors[name][list(order)] for name in rows}
-
-
-def load(checkpoint: Checkpoint) -> Any:
-    """The model of a checkpoint of a training, in eval mode; ModelError where its head is missing."""
-    return models.load_classifier(checkpoint)
 
 
 def inputs(examples: Examples, tokenizer: Any, max_length: int) -> Inputs:

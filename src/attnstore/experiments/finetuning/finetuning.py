@@ -249,7 +249,7 @@ class Training(Job[Report, Summary]):
         if self.trains:
             folder = self.folder / f"checkpoint-{step}"
             evaluated = checkpoints.resolve(str(folder))
-            model = classifiers.load(evaluated)
+            model = loading.load_classifier(evaluated)
         else:
             evaluated = asked.checkpoint
             model = classifiers.make(evaluated, asked.task, asked.init, self.seed)

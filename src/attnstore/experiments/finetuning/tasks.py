@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,22 +20,16 @@ import polars as pl
 from attnstore.datasets import corpora, label_names
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DatasetError, SplitError, UsageError
+from attnstore.experiments import targets
 from attnstore.specs import split_spec
 
-GLUE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "mrpc": (label_names.GLUE["mrpc"], ("accuracy", "f1")),
-    "stsb": ((), ("pearson", "spearman")),
-    "sst2": (label_names.GLUE["sst2"], ("accuracy",)),
-    "qqp": (label_names.GLUE["qqp"], ("accuracy", "f1")),
-    "rte": (label_names.GLUE["rte"], ("accuracy",)),
-    "qnli": (label_names.GLUE["qnli"], ("accuracy",)),
-    "mnli": (label_names.GLUE["mnli"], ("accuracy",)),
+GLUE = {
+    task: (label_names.GLUE.get(task, ()), metrics) for task, metrics in targets.METRICS.items()
 }
 """By task, the labels in the order of GLUE's numbers (none: a score) and the metrics."""
 
 HELD_OUT = "held-out"
 """What the evaluated tenth of a single file is called where others have a split."""
-_SCORE = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -127,8 +120,8 @@ def _datasets(place: str, columns: dict[str, str | None]) -> list[Dataset]:
 def _own(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Labels and metrics of a task that is none of GLUE's, from the labels themselves."""
     values = dataset.frame["label"].drop_nulls().unique().to_list()
-    if values and all(map(_SCORE.fullmatch, values)) and any("." in v for v in values):
-        return (), GLUE["stsb"][1]
+    if targets.are_scores(values):
+        return (), targets.METRICS["stsb"]
     if len(values) == 1:
         raise DatasetError(
             f"{dataset.source} has one label ({values[0]!r}); a task needs two or more"
@@ -148,19 +141,10 @@ def _examples(
     found = f"{dataset.source} ({split})"
     if not len(chosen):
         raise DatasetError(f"{found} has no row with text; give a source with at least one")
-    values = dataset.frame["label"][chosen]
-    if dataset.label_column is None or values.null_count():
-        missing = "no column of labels" if dataset.label_column is None else (
-            f"no label in {values.null_count()} of {len(values)} rows"
-        )  # fmt: skip
-        raise DatasetError(f"{found} has {missing}; add them, or name their column with --label")
+    values = targets.labels(dataset, chosen, found)
     if not labels:
-        wrong = [v for v in values.unique(maintain_order=True) if not _SCORE.fullmatch(v)]
-        if wrong:
-            raise DatasetError(
-                f"{found} has label {wrong[0]!r}, which is no score; mend the labels"
-            )
-        return Examples(dataset, split, chosen, values.cast(pl.Float32).to_numpy())
+        scores = targets.scores(values, found, "fix the labels.").astype(np.float32)
+        return Examples(dataset, split, chosen, scores)
     own = dataset.label_names or (labels if labels in _KNOWN else None)
     numbers = label_names.numbers(own, labels)
     wrong = [v for v in values.unique(maintain_order=True) if v not in numbers]
