@@ -68,15 +68,15 @@ def race(folder: str, memory: str, inputs: int, repeats: int, device: str) -> di
     seconds: dict[str, Any] = {"bare": [], "disk": [], "memory": [], "disk_rate": []}
     for _ in range(repeats):
         for name, place in (("disk", folder), ("memory", memory)):
-            root = location.create(f"{place}/gpu-store")
+            backend = location.create(f"{place}/gpu-store")
             with planned(
-                root, checkpoint, dataset, Settings(max_length=LENGTH), device
+                backend, checkpoint, dataset, Settings(max_length=LENGTH), device
             ) as ingestion:
                 prepared = batches(ingestion.run, BATCH_TOKENS)
                 ingestion.worker  # noqa: B018 - loads the model
                 seconds[name].append(timed(partial(everything, ingestion)))
             seconds["bytes_per_input"] = ingestion.finish().bytes / inputs
-            shutil.rmtree(root)
+            shutil.rmtree(backend.root)
         forward(bare, prepared[:2])
         seconds["bare"].append(timed(partial(forward, bare, prepared)))
         seconds["disk_rate"].append(_disk_rate(Path(folder) / "rate", inputs * BYTES_PER_INPUT))

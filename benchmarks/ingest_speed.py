@@ -45,15 +45,15 @@ def race(folder: str, inputs: int, repeats: int) -> dict[str, list[float]]:
     model = loading.load_model(checkpoint, "eager")
     seconds: dict[str, list[float]] = {"ingest": [], "bare": []}
     for number in range(repeats):
-        root = location.create(f"{folder}/speed-{number}")
-        with planned(root, checkpoint, dataset, Settings(limit=inputs), "cpu") as ingestion:
+        backend = location.create(f"{folder}/speed-{number}")
+        with planned(backend, checkpoint, dataset, Settings(limit=inputs), "cpu") as ingestion:
             prepared = batches(ingestion.run)
             if not number:
                 forward(model, prepared[::8])  # warms up
             ingestion.worker  # noqa: B018 - loads the model, which neither side is to pay for
             seconds["ingest"].append(timed(partial(everything, ingestion)))
         seconds["bare"].append(timed(partial(forward, model, prepared)))
-        shutil.rmtree(root)
+        shutil.rmtree(backend.root)
     return seconds
 
 

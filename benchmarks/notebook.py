@@ -18,6 +18,7 @@ import numpy as np
 
 import attnstore
 from attnstore.storage import location
+from attnstore.storage.backend import Backend
 from benchmarks import common
 from benchmarks.common import GLUE, MIB, MODEL, Group, Place, Row, fresh, source, timed
 from benchmarks.procedure import PADDED, PASSES, Procedure
@@ -140,28 +141,28 @@ def ours(path: Path, specs: list[str], task: str, inputs: int, nlp: Any) -> dict
     """Seconds from the model's name to the last answer; of asking again and anew."""
     from attnstore.annotation.annotate import annotate
 
-    root = location.create(path)
+    backend = location.create(path)
     spent = {"planning": 0.0, "BERT": 0.0, "storing": 0.0}
     for spec in specs:
-        _ingest(root, spec, task, inputs, spent)
+        _ingest(backend, spec, task, inputs, spent)
     with mock.patch("spacy.load", return_value=nlp):
-        spent["spaCy"] = timed(partial(annotate, root, task, f"spacy:{PIPELINE}"))
-    spent["negation"] = timed(partial(annotate, root, task, "negation"))
+        spent["spaCy"] = timed(partial(annotate, backend, task, f"spacy:{PIPELINE}"))
+    spent["negation"] = timed(partial(annotate, backend, task, "negation"))
     began = perf_counter()
-    opened = attnstore.open(root)
+    opened = attnstore.open(backend)
     _ask_all(opened, task)
     spent["asking"] = perf_counter() - began
     kept = _ask_all(opened, task)
     began = perf_counter()
-    other = attnstore.open(root)
+    other = attnstore.open(backend)
     again = {"opening": perf_counter() - began} | _ask_all(other, task)
     other.answers.forget()
     began = perf_counter()
-    anew = {"opening": perf_counter() - began} | _ask_all(attnstore.open(root), task)
+    anew = {"opening": perf_counter() - began} | _ask_all(attnstore.open(backend), task)
     return {"ours": spent, "again": again, "kept": kept, "anew": anew}
 
 
-def _ingest(root: Path, spec: str, task: str, inputs: int, spent: Seconds) -> None:
+def _ingest(backend: Backend, spec: str, task: str, inputs: int, spent: Seconds) -> None:
     """One run; what it took is added to the parts, but for loading the model."""
     from attnstore.capture import ingestion
     from attnstore.capture.runs import Settings
@@ -172,7 +173,7 @@ def _ingest(root: Path, spec: str, task: str, inputs: int, spent: Seconds) -> No
     began = perf_counter()
     checkpoint, dataset = checkpoints.resolve(spec), corpora.load(source(task, SPLIT))
     settings = Settings(max_length=PADDED, limit=inputs)
-    with ingestion.planned(root, checkpoint, dataset, settings, "cpu") as held:
+    with ingestion.planned(backend, checkpoint, dataset, settings, "cpu") as held:
         spent["planning"] += perf_counter() - began
         held.worker  # noqa: B018 - loads the model, which neither side is to pay for
         began = perf_counter()

@@ -41,8 +41,8 @@ def measure(place: Place) -> Group:
 def race(store: str, inputs: int, repeats: int) -> dict[str, list[float]]:
     """Seconds of the mean weight to [SEP] of every head, from the index and by running BERT."""
     checkpoint, dataset = checkpoints.resolve(MODEL), corpora.load(source("rte"))
-    root, settings = attnstore.open(store).root, runs.Settings(limit=inputs)
-    run = registration.draft(root, checkpoint, dataset, settings).run
+    backend, settings = attnstore.open(store).backend, runs.Settings(limit=inputs)
+    run = registration.draft(backend, checkpoint, dataset, settings).run
     assert run is not None  # the store holds it
     model = loading.load_model(checkpoint, "eager")
     prepared, marks = batches(run), separators(run)

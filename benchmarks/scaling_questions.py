@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attnstore
-from attnstore.storage import index
+from attnstore.storage import index, location
 from benchmarks import synthetic_store
 from benchmarks.common import timed
 
@@ -33,9 +33,9 @@ _RANK = 300
 
 def build(path: str) -> dict[str, float]:
     """Make the index anew; seconds, and bytes of its file."""
-    root = Path(path)
-    seconds = timed(partial(index.rebuild, root, 60.0))
-    return {"seconds": seconds, "bytes": (root / index.FILE).stat().st_size}
+    backend = location.locate(path)
+    seconds = timed(partial(index.rebuild, backend, 60.0))
+    return {"seconds": seconds, "bytes": (backend.root / index.FILE).stat().st_size}
 
 
 def first(path: str, cold: bool) -> dict[str, float]:
@@ -72,8 +72,8 @@ def ask(path: str, examples: int) -> dict[str, list[float]]:
 
 def catch_up(path: str) -> dict[str, float]:
     """Seconds to load what is new, the fragments loaded, and seconds to load a single label."""
-    root, changes = Path(path), []
-    seconds = timed(lambda: changes.append(index.catch_up(root)))
+    backend, changes = location.locate(path), []
+    seconds = timed(lambda: changes.append(index.catch_up(backend)))
     synthetic_store.add_label(path)
-    alone = timed(lambda: changes.append(index.catch_up(root)))
+    alone = timed(lambda: changes.append(index.catch_up(backend)))
     return {"seconds": seconds, "fragments": changes[0].loaded, "alone": alone}

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -26,6 +25,7 @@ from attnstore import resources
 from attnstore.naming import KINDS
 from attnstore.statistics import NAMES
 from attnstore.storage import array_shape, fragments, index_rows, layout, location
+from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
 LAYERS = HEADS = 12
@@ -56,19 +56,19 @@ class Content:
 
 def make(path: str, examples: int, seed: int = 0) -> dict[str, int]:
     """Write a store with one run of `random` over `examples` pairs; returns its Content."""
-    root, draw = location.create(path), np.random.default_rng(seed)
+    backend, draw = location.create(path), np.random.default_rng(seed)
     identity = _identity(f"{examples} {seed}")
     lengths = np.round(draw.gamma(SHAPE, MEAN / SHAPE, examples)).astype(np.int64)
-    plan, texts = _run(root, "random", identity, lengths.clip(SHORTEST, LONGEST), draw)
+    plan, texts = _run(backend, "random", identity, lengths.clip(SHORTEST, LONGEST), draw)
     rows = texts.with_columns(
         dataset=pl.lit(DATASET), example=pl.Series(plan.order), empty=pl.lit(False),
         label=pl.Series(plan.order % 2).cast(pl.String),
     ).sort("example")  # fmt: skip
-    _write(root, "examples", DATASET, identity, rows)
+    _write(backend, "examples", DATASET, identity, rows)
     described = {"dataset": DATASET, "source": "drawn", "fingerprint": identity, "n_rows": examples, "n_empty": 0,
                  "text_column": "text", "pair_column": "text_pair", "label_column": "label"}  # fmt: skip
-    _write(root, "datasets", DATASET, identity, pl.DataFrame([described]))
-    found = fragments.listing(root)
+    _write(backend, "datasets", DATASET, identity, pl.DataFrame([described]))
+    found = fragments.listing(backend)
     content = Content(
         examples, len(found), sum(f.bytes for f in found), plan.n_blocks,
         int(plan.length.sum()), int((plan.length**2).sum()),
@@ -79,11 +79,11 @@ def make(path: str, examples: int, seed: int = 0) -> dict[str, int]:
 def add_runs(path: str, runs: int, first: int = 0, inputs: int = 20) -> int:
     """Add runs of one block over the first examples of the same dataset; returns the fragments
     that were added, five a run."""
-    root = location.find(path)
+    backend = location.find(path)
     for number in range(first, first + runs):
         draw = np.random.default_rng(number + 1)
         lengths = draw.integers(SHORTEST, LONGEST, inputs)
-        _run(root, f"random-{number}", _identity(f"run {number}"), lengths, draw)
+        _run(backend, f"random-{number}", _identity(f"run {number}"), lengths, draw)
     return 5 * runs
 
 
@@ -99,7 +99,7 @@ def _identity(content: str) -> str:
 
 
 def _run(
-    root: Path, model: str, identity: str, lengths: Ints, draw: Draw
+    backend: Backend, model: str, identity: str, lengths: Ints, draw: Draw
 ) -> tuple[layout.Plan, pl.DataFrame]:
     """Write a run of every input; returns its plan and the texts in storage order."""
     run, plan = f"{model}/{DATASET}", layout.plan(lengths)
@@ -123,17 +123,17 @@ def _run(
         example=pl.Series(plan.order), length=pl.Series(plan.length),
         cell=pl.Series(plan.cell), token_cell=pl.Series(plan.token), truncated=pl.Series(truncated),
     )  # fmt: skip
-    _write(root, "models", model, identity, pl.DataFrame([described]))
-    _write(root, "inputs", run, identity, inputs)
-    _write(root, "runs", run, identity, record.to_frame())
+    _write(backend, "models", model, identity, pl.DataFrame([described]))
+    _write(backend, "inputs", run, identity, inputs)
+    _write(backend, "runs", run, identity, record.to_frame())
     edges = [*np.searchsorted(plan.block, range(plan.n_blocks)).tolist(), len(plan.block)]
     for number, (a, b) in enumerate(pairwise(edges)):
-        _block(root, run, record.run_key, number, plan, slice(a, b), draw)
+        _block(backend, run, record.run_key, number, plan, slice(a, b), draw)
     return plan, texts
 
 
 def _block(
-    root: Path, run: str, key: int, number: int, plan: layout.Plan, inside: slice, draw: Draw
+    backend: Backend, run: str, key: int, number: int, plan: layout.Plan, inside: slice, draw: Draw
 ) -> None:
     """Write the statistics of a block, then its mark."""
     length, part = plan.length[inside], f"{number:06d}"
@@ -145,7 +145,7 @@ def _block(
         "example": np.tile(plan.order[inside], MAPS),
     }
     rows = pl.DataFrame({**keys, **_statistics(np.tile(length, MAPS), draw)})
-    _write(root, "map_stats", run, part, rows)
+    _write(backend, "map_stats", run, part, rows)
     cells = int((length**2).sum())
     row = {
         "run_key": key, "block": number, "first_shard": int(plan.first_shard[number]),
@@ -156,7 +156,9 @@ def _block(
         "maps_bytes": int(cells * MAPS * FLOAT16_BITS / 8),
         "received_bytes": int(length.sum() * MAPS * RECEIVED_BYTES),
     }  # fmt: skip
-    _write(root, "blocks", run, part, pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64}))
+    _write(
+        backend, "blocks", run, part, pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
+    )
 
 
 def _statistics(length: Ints, draw: Draw) -> dict[str, npt.NDArray[np.float32]]:
@@ -249,10 +251,10 @@ def _schema(table: str) -> dict[str, Any]:
         return dict(con.sql(f"SELECT * EXCLUDE fragment FROM core.{table}").pl().schema)
 
 
-def _write(root: Path, table: str, owner: str, part: str, rows: pl.DataFrame) -> None:
+def _write(backend: Backend, table: str, owner: str, part: str, rows: pl.DataFrame) -> None:
     """Write rows as a fragment, with every column of its table in that column's type."""
     typed = [
         (pl.col(name) if name in rows.columns else pl.lit(None)).cast(kind).alias(name)
         for name, kind in _schema(table).items()
     ]
-    fragments.write(root, table, owner, part[:16], rows.select(typed))
+    fragments.write(backend, table, owner, part[:16], rows.select(typed))

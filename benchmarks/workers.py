@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import attnstore
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 from benchmarks.common import MODEL, Group, Place, Row, fresh, source
 from benchmarks.report import cores
 
@@ -62,7 +62,9 @@ def measure(place: Place) -> Group:
 
 def _pace(store: Path, workers: int) -> Pace:
     """How fast the blocks of a store's run were committed; the store is deleted."""
-    commits = sorted(f.modified / 1e9 for f in fragments.listing(store, "blocks"))[workers - 1 :]
+    commits = sorted(f.modified / 1e9 for f in fragments.listing(location.locate(store), "blocks"))[
+        workers - 1 :
+    ]
     with attnstore.open(store) as opened:
         seconds = float(opened.sql("SELECT sum(seconds) FROM ingests").item())
     shutil.rmtree(store)

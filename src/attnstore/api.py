@@ -20,6 +20,7 @@ from attnstore import extras, store
 from attnstore.job import Job, Progress, Runner, Summary, in_process, silent
 from attnstore.job import run as complete
 from attnstore.storage import location
+from attnstore.storage.location import Location
 
 if TYPE_CHECKING:
     from attnstore.annotation.annotate import Summary as Annotated
@@ -50,7 +51,7 @@ def _ignore(_summary: Summary) -> None:
     """Do nothing with a summary."""
 
 
-def ingest(path: str | Path, models: Several, datasets: Several, **options: Any) -> list[Ingested]:
+def ingest(path: Location, models: Several, datasets: Several, **options: Any) -> list[Ingested]:
     """Run models over datasets and keep every attention map; see `capture.ingestion.ingest`."""
     extras.require("torch", "transformers")
     from attnstore.capture import ingestion
@@ -58,7 +59,7 @@ def ingest(path: str | Path, models: Several, datasets: Several, **options: Any)
     return ingestion.ingest(path, models, datasets, **options)
 
 
-def foresee(path: str | Path, models: Several, datasets: Several, **options: Any) -> list[Forecast]:
+def foresee(path: Location, models: Several, datasets: Several, **options: Any) -> list[Forecast]:
     """Describe what `ingest` would take, for the same arguments, and write nothing."""
     extras.require("torch", "transformers")
     from attnstore.capture import ingestion
@@ -83,7 +84,7 @@ def doctor(model: str, device: str = "auto") -> list[Check]:
 
 
 def annotate(
-    path: str | Path,
+    path: Location,
     datasets: Several,
     annotators: Several,
     *,
@@ -112,7 +113,7 @@ def annotate(
 
 
 def _annotations(
-    path: str | Path, datasets: Several, annotators: Several, as_published: bool = False
+    path: Location, datasets: Several, annotators: Several, as_published: bool = False
 ) -> list[Job[Any, Annotated]]:
     from attnstore.annotation import annotate as annotation
 
@@ -121,7 +122,7 @@ def _annotations(
 
 
 def classify(
-    path: str | Path,
+    path: Location,
     runs: Several,
     *,
     network: str | Path | None = None,
@@ -146,7 +147,7 @@ def classify(
 
 
 def _classifications(
-    path: str | Path, runs: Several, network: str | Path | None = None
+    path: Location, runs: Several, network: str | Path | None = None
 ) -> list[Job[Any, Classified]]:
     extras.require("torch")
     from attnstore.experiments.patterns import classification
@@ -155,7 +156,7 @@ def _classifications(
 
 
 def recompute(
-    path: str | Path,
+    path: Location,
     statistic: str,
     run: str | None = None,
     *,
@@ -183,7 +184,7 @@ def recompute(
 
 
 def _recomputations(
-    path: str | Path, statistic: str, run: str | None = None
+    path: Location, statistic: str, run: str | None = None
 ) -> Sequence[Job[Any, Recomputed]]:
     extras.require("torch")
     from attnstore.capture import recompute as recomputing
@@ -192,7 +193,7 @@ def _recomputations(
 
 
 def finetune(
-    path: str | Path,
+    path: Location,
     model: str,
     task: str,
     out: str | Path,
@@ -211,7 +212,7 @@ def finetune(
 
 
 def ablate(
-    path: str | Path,
+    path: Location,
     model: str,
     dataset: str,
     *,
@@ -229,7 +230,7 @@ def ablate(
 
 
 def prune(
-    path: str | Path,
+    path: Location,
     model: str,
     dataset: str,
     *,
@@ -247,7 +248,7 @@ def prune(
 
 
 def report(
-    path: str | Path,
+    path: Location,
     out: str | Path = "output/report",
     *,
     step: Step = lambda _name, work: work(),
@@ -286,7 +287,7 @@ def refresh(file: str | Path = "attnstore.toml", **options: Any) -> Outcome:
     return refreshing.refresh(file, **options)
 
 
-def _check_ingest(_path: str | Path, models: Several, datasets: Several, **options: Any) -> None:
+def _check_ingest(_path: Location, models: Several, datasets: Several, **options: Any) -> None:
     extras.require("torch", "transformers")
     from attnstore.capture import requests
 
@@ -294,7 +295,7 @@ def _check_ingest(_path: str | Path, models: Several, datasets: Several, **optio
 
 
 def _check_finetune(
-    _path: str | Path, model: str, task: str, out: str | Path, **options: Any
+    _path: Location, model: str, task: str, out: str | Path, **options: Any
 ) -> None:
     extras.require("torch", "transformers")
     from attnstore.experiments.finetuning import finetuning, recipes
@@ -302,21 +303,21 @@ def _check_finetune(
     finetuning.check(recipes.request(model, task, **options), out)
 
 
-def _check_ablate(_path: str | Path, model: str, dataset: str, **options: Any) -> None:
+def _check_ablate(_path: Location, model: str, dataset: str, **options: Any) -> None:
     extras.require("torch", "transformers")
     from attnstore.experiments.ablation import ablations
 
     ablations.request(model, dataset, **options)
 
 
-def _check_prune(_path: str | Path, model: str, dataset: str, **options: Any) -> None:
+def _check_prune(_path: Location, model: str, dataset: str, **options: Any) -> None:
     extras.require("torch", "transformers")
     from attnstore.experiments.ablation import pruning
 
     pruning.request(model, dataset, **options)
 
 
-def _check_report(path: str | Path, out: str | Path = "") -> None:
+def _check_report(path: Location, out: str | Path = "") -> None:
     extras.require("matplotlib")
     location.find(path)
 
@@ -335,7 +336,7 @@ JOBS: dict[str, Callable[..., object]] = {
 """The functions of the jobs by their verbs."""
 
 
-def check(verb: str, path: str | Path, **options: Any) -> None:
+def check(verb: str, path: Location, **options: Any) -> None:
     """Raise what a job refuses before it begins; nothing is written, no weights are loaded."""
     _CHECKS[verb](path, **options)
 
@@ -419,7 +420,7 @@ class Store(store.Store):
 
         return orphans.collect(self.name, dry_run)
 
-    def copy(self, target: str | Path, runs: Sequence[str] | None = None) -> Copied:
+    def copy(self, target: Location, runs: Sequence[str] | None = None) -> Copied:
         """Copy runs to another store, every byte compared, as `attnstore copy`."""
         from attnstore.maintenance import copying
 
@@ -438,7 +439,7 @@ class Store(store.Store):
         return exports.export(self, run, to, out, examples)
 
 
-def open(path: str | Path = "storage", analyses: str | Path | None = None) -> Store:
+def open(path: Location = "storage", analyses: str | Path | None = None) -> Store:
     """Open a store.
 
     Args:

@@ -19,13 +19,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import polars as pl
 
 from attnstore.errors import BusyError
 from attnstore.storage import fragments, index, locks
+from attnstore.storage.backend import Backend
 
 
 @dataclass(frozen=True)
@@ -123,16 +123,16 @@ class Job(ABC, Generic[R, S]):
     history: ClassVar[str | None] = None
     """The table that keeps a row about each time that it stored something, owned by its title."""
 
-    def __init__(self, root: Path, title: str, lock: str, subject: str) -> None:
+    def __init__(self, backend: Backend, title: str, lock: str, subject: str) -> None:
         """Name a job; nothing is looked at yet.
 
         Args:
-            root: Its store.
+            backend: Its store.
             title: What people call it, as `minilm/sample`.
             lock: Name of its lock.
             subject: Beginning of the sentence that refuses a second process, as `Run minilm/sample`.
         """
-        self.root, self.title = root, title
+        self.backend, self.title = backend, title
         self._lock, self._subject = lock, subject
         self._entered = contextlib.ExitStack()
         self._started, self._began = datetime.now(UTC).replace(tzinfo=None), time.perf_counter()
@@ -175,10 +175,10 @@ class Job(ABC, Generic[R, S]):
 
     def hold(self, entered: contextlib.ExitStack) -> None:
         """Take the lock, then look what the store lacks. Raises BusyError."""
-        lock = locks.path_of(self.root, self._lock)
+        lock = locks.path_of(self.backend, self._lock)
         entered.enter_context(locks.hold(lock, what=self._subject))
         if self.history is not None:
-            fragments.remove_damaged(self.root, self.history, self.title)
+            fragments.remove_damaged(self.backend, self.history, self.title)
         self.look()
 
     def __enter__(self) -> Self:
@@ -246,9 +246,9 @@ class Job(ABC, Generic[R, S]):
             }  # fmt: skip
             frame = pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
             part = f"{self._started:%Y%m%dT%H%M%S%f}"
-            fragments.write(self.root, self.history, self.title, part, frame)
+            fragments.write(self.backend, self.history, self.title, part, frame)
         with contextlib.suppress(BusyError):  # it catches up when the store is next opened
-            index.catch_up(self.root)
+            index.catch_up(self.backend)
         return self.summary(seconds)
 
 

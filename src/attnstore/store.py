@@ -30,27 +30,30 @@ from attnstore.query.scans import Frames
 from attnstore.query.session import Connection
 from attnstore.query.session_pool import SessionPool
 from attnstore.query.stored_maps import StoredMaps
-from attnstore.storage import arrays, fragments, index, location, locks, s3
+from attnstore.storage import arrays, fragments, index, location, locks
+from attnstore.storage.location import Location
 from attnstore.storage.tables import OF_RUNS
 
 
 class Store:
     """A folder (or a bucket) with attention of one or more runs, ready to be asked.
 
-    root: its folder, of a bucket the local side; answers: the cache of answers;
+    backend: its files (a path or an address is taken, too); answers: the cache of answers;
     settings: of DuckDB, such as memory_limit, for questions; set before the first one;
     sessions: questions answered at once, where several threads ask.
     Opening brings the index up to date; `behind` tells why, where that was not possible.
     """
 
-    def __init__(self, root: Path, sessions: int = 4, analyses: str | Path | None = None) -> None:
-        self.root = root
-        self.named_analyses = Analyses(root, analyses)
+    def __init__(
+        self, backend: Location, sessions: int = 4, analyses: str | Path | None = None
+    ) -> None:
+        self.backend = location.locate(backend)
+        self.named_analyses = Analyses(self.backend, analyses)
         self.behind: str | None = None
         self.settings: dict[str, str] = {}
-        self.answers = AnswerCache(root)
-        self._sessions = SessionPool(root, sessions, self.settings, self.named_analyses)
-        self._maps = StoredMaps(root, self.cached)
+        self.answers = AnswerCache(self.backend)
+        self._sessions = SessionPool(self.backend, sessions, self.settings, self.named_analyses)
+        self._maps = StoredMaps(self.backend, self.cached)
         weakref.finalize(self, self._sessions.close)
         self.catch_up()
 
@@ -61,18 +64,23 @@ class Store:
             StoreError: The index is neither up to date nor usable as it is.
         """
         try:
-            self.behind = incomplete(self.name, index.catch_up(self.root))
+            self.behind = incomplete(self.name, index.catch_up(self.backend))
         except BusyError as error:
             self.behind = str(error)
         except StoreError as error:
-            if not index.accept(self.root):
+            if not index.accept(self.backend):
                 raise
             self.behind = f"The index of {self.name} could not be brought up to date: {error}"
 
     @property
     def name(self) -> str:
         """Where it lies: a path, or the address of a bucket."""
-        return s3.of(self.root).name
+        return self.backend.name
+
+    @property
+    def root(self) -> Path:
+        """Its folder on this machine; of a bucket, the local side."""
+        return self.backend.root
 
     def sql(self, text: str, /, **params: Any) -> pl.DataFrame:
         """Ask one SQL question; `$name` in the text takes its value from `params`.
@@ -126,7 +134,7 @@ class Store:
         self._known_view(view)
         schema = self.sql(f'FROM "{view}" LIMIT 0').schema
 
-        return register_io_source(partial(Frames, self.root, view), schema=schema)
+        return register_io_source(partial(Frames, self.backend, view), schema=schema)
 
     def maps(self, run: str, example: int) -> npt.NDArray[np.float32]:
         """Every map of one input: (layer, head, L, L) float32, rows attend to columns.
@@ -241,11 +249,11 @@ class Store:
 
         The index cannot catch up while it is open: close it, or use it in a `with` block.
         """
-        return Connection(self.root, self.named_analyses)
+        return Connection(self.backend, self.named_analyses)
 
     def reindex(self) -> index.Change:
         """Make the index anew from the fragments."""
-        return index.rebuild(self.root)
+        return index.rebuild(self.backend)
 
     def drop(self, run: str) -> None:
         """Delete a run: its record first, so that it is gone at once, then its data.
@@ -254,22 +262,22 @@ class Store:
         Raises UnknownNameError (no such run), BusyError (it is being ingested), StoreError (the
         system refuses to delete a file, or the index cannot be written).
         """
-        known = {f.owner for f in fragments.listing(self.root, "runs")}
+        known = {f.owner for f in fragments.listing(self.backend, "runs")}
         if run not in known:
             raise UnknownNameError(
                 f"The store holds no run {run!r}{near(run, known) or '; `attnstore runs` lists them'}"
             )
-        with locks.hold(location.run_lock(self.root, run), what=f"Run {run}"):
+        with locks.hold(location.run_lock(self.backend, run), what=f"Run {run}"):
             try:
                 for table in ("runs", *OF_RUNS):
-                    fragments.remove(self.root, table, run)
-                arrays.remove(self.root, run)
+                    fragments.remove(self.backend, table, run)
+                arrays.remove(self.backend, run)
             except StoreError as error:
                 raise StoreError(self._not_deleted(run, error)) from error
             with contextlib.suppress(OSError):  # while it is held: nobody waits for another file
-                location.run_lock(self.root, run).unlink(missing_ok=True)
+                location.run_lock(self.backend, run).file.unlink(missing_ok=True)
         try:
-            index.catch_up(self.root)
+            index.catch_up(self.backend)
         except BusyError:  # it catches up when the store is next opened
             return
         except StoreError as error:
@@ -279,7 +287,7 @@ class Store:
 
     def _not_deleted(self, run: str, error: StoreError) -> str:
         """Say how far a deletion came that the system refused."""
-        if fragments.listing(self.root, "runs", run):
+        if fragments.listing(self.backend, "runs", run):
             return f"Nothing of run {run} was deleted: {error}"
         return (
             f"Run {run} is no longer in the store, but some of its files are left: {error} "
@@ -322,7 +330,7 @@ def incomplete(name: str, change: index.Change) -> str | None:
     return "; ".join(told) + ": `attnstore verify` names each, and what brings it back."
 
 
-def open(path: str | Path = "storage", analyses: str | Path | None = None) -> Store:
+def open(path: Location = "storage", analyses: str | Path | None = None) -> Store:
     """Open a store to read.
 
     Args:

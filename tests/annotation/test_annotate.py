@@ -27,7 +27,7 @@ from attnstore.annotation.annotators import spacy_pipeline as spacy_annotator
 from attnstore.datasets import conllu, readers
 from attnstore.datasets.annotations import Annotation, Word
 from attnstore.errors import AttnstoreError, DatasetError
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -78,7 +78,11 @@ def ask(store: Path, sql: str) -> list[tuple[Any, ...]]:
 def test_an_annotation_is_one_fragment_of_spans_and_one_of_links(store: Path) -> None:
     found = annotate(store, "pairs", "negation")
     assert (found.examples, found.spans, found.links, found.stored) == (2, 6, 0, True)
-    held = {f.table: f.part for f in fragments.listing(store) if f.table in ("spans", "links")}
+    held = {
+        f.table: f.part
+        for f in fragments.listing(location.locate(store))
+        if f.table in ("spans", "links")
+    }
     assert held["spans"] == held["links"]
     assert held["spans"].startswith("negation.")
     assert ask(store, "SELECT count(*) FROM spans") == [(6,)]
@@ -86,9 +90,9 @@ def test_an_annotation_is_one_fragment_of_spans_and_one_of_links(store: Path) ->
 
 def test_the_same_annotation_again_writes_nothing(store: Path) -> None:
     annotate(store, "pairs", "negation")
-    before = [(f.path, f.modified) for f in fragments.listing(store)]
+    before = [(f.path, f.modified) for f in fragments.listing(location.locate(store))]
     assert not annotate(store, "pairs", "negation").stored
-    assert [(f.path, f.modified) for f in fragments.listing(store)] == before
+    assert [(f.path, f.modified) for f in fragments.listing(location.locate(store))] == before
 
 
 def test_another_annotation_of_a_source_takes_the_place_of_the_first(
@@ -97,7 +101,11 @@ def test_another_annotation_of_a_source_takes_the_place_of_the_first(
     annotate(store, "pairs", "negation")
     monkeypatch.setattr(annotation, "VERSION", 2)
     assert annotate(store, "pairs", "negation").stored
-    assert len(fragments.listing(store, "spans")) == len(fragments.listing(store, "links")) == 1
+    assert (
+        len(fragments.listing(location.locate(store), "spans"))
+        == len(fragments.listing(location.locate(store), "links"))
+        == 1
+    )
     assert ask(store, "SELECT count(*) FROM spans") == [(6,)]
 
 
@@ -142,7 +150,7 @@ def test_an_annotation_that_is_cut_short_is_not_seen_and_can_be_done_again(
 
 def test_a_damaged_annotation_is_written_again(store: Path) -> None:
     annotate(store, "pairs", "negation")
-    (spans,) = fragments.listing(store, "spans")
+    (spans,) = fragments.listing(location.locate(store), "spans")
     (store / spans.path).write_bytes(b"PAR1")
     assert annotate(store, "pairs", "negation").stored
     assert ask(store, "SELECT count(*) FROM spans") == [(6,)]

@@ -14,7 +14,7 @@ from helpers import write_rows
 import attnstore
 from attnstore.annotation.annotate import annotate
 from attnstore.errors import AttnstoreError
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 TREEBANK = """# text = The dog saw Ann.
 1\tThe\tthe\tDET\tDT\t_\t2\tdet\t_\t_
@@ -182,10 +182,10 @@ def test_the_same_rows_again_write_nothing_and_links_stay(store: Path, tmp_path:
     links = written(tmp_path, "links.csv", "example,from_span,to_span,kind,label\n0,0,1,next,\n")
     annotate(store, "pairs", f"spans:{spans}")
     annotate(store, "pairs", f"links:{links}=mine")
-    before = [(f.path, f.modified) for f in fragments.listing(store)]
+    before = [(f.path, f.modified) for f in fragments.listing(location.locate(store))]
     assert not annotate(store, "pairs", f"spans:{spans}").stored
     assert not annotate(store, "pairs", f"links:{links}=mine").stored
-    assert [(f.path, f.modified) for f in fragments.listing(store)] == before
+    assert [(f.path, f.modified) for f in fragments.listing(location.locate(store))] == before
     assert len(ask(store, "FROM links")) == 1
 
 
@@ -244,7 +244,7 @@ def test_a_mistake_in_spans_is_one_sentence_with_file_and_row(
         annotate(store, "pairs", f"spans:{path}")
     assert "\n" not in str(caught.value)
     assert "mine.csv" in str(caught.value) or "x/y" in str(caught.value)
-    assert not fragments.listing(store, "spans")
+    assert not fragments.listing(location.locate(store), "spans")
 
 
 @pytest.mark.parametrize(

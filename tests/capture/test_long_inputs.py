@@ -28,7 +28,7 @@ from attnstore.models import head_turns
 from attnstore.models.attention_hook import Capturer, Way
 from attnstore.naming import INTERFACE, MIXED, PRECISIONS
 from attnstore.statistics import NAMES
-from attnstore.storage import array_shape, arrays, codecs, shard_writer, zarr_metadata
+from attnstore.storage import array_shape, arrays, codecs, location, shard_writer, zarr_metadata
 from attnstore.storage.shard_writer import ShardWriter
 
 WORDS = "the quick brown fox jumps over the lazy dog and nobody believed her at home "
@@ -168,8 +168,10 @@ def test_measures_of_stripes_join_to_those_of_the_map(rows: int) -> None:
 
 
 def writer(root: Path) -> ShardWriter:
-    zarr_metadata.describe(root, "m/d", array_shape.planned("float16", [0], [0, 1], 2, 64))
-    return ShardWriter(root, "m/d", 0, 2, (1, 2), "float16")
+    zarr_metadata.describe(
+        location.locate(root), "m/d", array_shape.planned("float16", [0], [0, 1], 2, 64)
+    )
+    return ShardWriter(location.locate(root), "m/d", 0, 2, (1, 2), "float16")
 
 
 def test_a_shard_is_there_whole_or_not_at_all(
@@ -182,13 +184,13 @@ def test_a_shard_is_there_whole_or_not_at_all(
         writing.add(0, 0, map_)
         with pytest.raises(ValueError, match="never added"):
             writing.finish()
-        assert not arrays.shards(tmp_path, "m/d")
+        assert not arrays.shards(location.locate(tmp_path), "m/d")
     assert [p for p in (tmp_path / arrays.FOLDER).rglob("*") if ".tmp" in p.name] == []
     with writer(tmp_path) as writing:
         for head in (0, 1):
             writing.add(0, head, map_)
         checksums, n_bytes = writing.finish()
-    shards = arrays.shards(tmp_path, "m/d")
+    shards = arrays.shards(location.locate(tmp_path), "m/d")
     assert len(shards) == len(checksums) == 2
     assert sum(file.bytes for file in shards.values()) == n_bytes
 
@@ -210,7 +212,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(shard_writer.os, "fsync", full)
     with writing, pytest.raises(StoreError, match="No space left on device"):
         write_zeros(writing)
-    assert not arrays.shards(tmp_path, "m/d")
+    assert not arrays.shards(location.locate(tmp_path), "m/d")
 
 
 @pytest.mark.usefixtures("small")

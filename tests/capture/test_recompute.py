@@ -22,7 +22,7 @@ from attnstore.errors import UnknownNameError
 from attnstore.maintenance.verify import verify
 from attnstore.naming import PRECISIONS
 from attnstore.statistics import NAMES, Statistic
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 RUN = "m/t"
 TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "compact": 2e-2}
@@ -44,9 +44,15 @@ def ingest(root: Path, tmp_path: Path, precision: str = "float32") -> Path:
 
 def without(root: Path, *columns: str) -> int:
     """Make a store as an earlier version left it, which did not know some statistics; its blocks."""
-    listed = fragments.listing(root, "map_stats", RUN)
+    listed = fragments.listing(location.locate(root), "map_stats", RUN)
     for f in listed:
-        fragments.write(root, "map_stats", RUN, f.part, fragments.read(root, f).drop(columns))
+        fragments.write(
+            location.locate(root),
+            "map_stats",
+            RUN,
+            f.part,
+            fragments.read(location.locate(root), f).drop(columns),
+        )
     return len(listed)
 
 
@@ -79,10 +85,10 @@ def test_what_is_recomputed_is_what_capture_stored(tmp_path: Path, precision: st
 def test_what_capture_stored_is_not_replaced(tmp_path: Path) -> None:
     """Capture measures the exact weights; recomputing has rounded ones."""
     root = ingest(tmp_path / "store", tmp_path, "compact")
-    paths = [f.path for f in fragments.listing(root, "map_stats")]
+    paths = [f.path for f in fragments.listing(location.locate(root), "map_stats")]
     (summary,) = attnstore.recompute(root, "entropy", RUN)
     assert summary.stored == 0
-    assert [f.path for f in fragments.listing(root, "map_stats")] == paths
+    assert [f.path for f in fragments.listing(location.locate(root), "map_stats")] == paths
 
 
 def test_a_stopped_recomputation_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +126,11 @@ def test_a_kill_before_the_old_rows_are_deleted_leaves_the_new_ones(
     """The newest fragment of a part counts, and the other is no damage."""
     root = ingest(tmp_path / "store", tmp_path)
     without(root, "first")
-    before = {f.part: (root / f.path).read_bytes() for f in fragments.listing(root, "map_stats")}
-    paths = {f.part: root / f.path for f in fragments.listing(root, "map_stats")}
+    before = {
+        f.part: (root / f.path).read_bytes()
+        for f in fragments.listing(location.locate(root), "map_stats")
+    }
+    paths = {f.part: root / f.path for f in fragments.listing(location.locate(root), "map_stats")}
     attnstore.recompute(root, "first")
     part = min(before)
     paths[part].write_bytes(before[part])  # as if it had not been deleted

@@ -64,7 +64,7 @@ def ingesting(
 
 def look(root: Path, commits: dict[str, int]) -> int:
     """How many blocks are committed; none may be committed twice."""
-    found = fragments.listing(root, "blocks")
+    found = fragments.listing(location.locate(root), "blocks")
     for f in found:
         inode = (root / f.path).stat().st_ino
         assert commits.setdefault(f.path, inode) == inode, f"{f.path} is written twice"
@@ -151,7 +151,7 @@ def test_a_refresh_spreads_its_ingestions_over_dask_workers(
 
         def last(run: str) -> bool:
             """Whether the run that a worker stored last is this one."""
-            record = fragments.read_one(root, "runs", run)
+            record = fragments.read_one(location.locate(root), "runs", run)
             assert record is not None
             return any(
                 record["identity"].item() in held
@@ -165,7 +165,7 @@ def test_a_refresh_spreads_its_ingestions_over_dask_workers(
         (checkpoint / "trainer_state.json").write_text('{"global_step": 1}')
         process = server.start(*refreshing, "--every", "3s")
         try:
-            wait_for(lambda: fragments.listing(root, "ingests", "ft-1/t"), 240)
+            wait_for(lambda: fragments.listing(location.locate(root), "ingests", "ft-1/t"), 240)
         finally:
             kill_all(process)
         assert last("ft-1/t")

@@ -22,6 +22,7 @@ from attnstore.experiments.ablation import ablations, scored_classifier
 from attnstore.experiments.finetuning import classifiers, finetuning, recipes, tasks
 from attnstore.models import checkpoints
 from attnstore.models.loading import load_classifier, load_tokenizer
+from attnstore.storage import location
 
 NLI = ("entailment", "neutral", "contradiction")
 PUBLIC = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
@@ -219,7 +220,7 @@ def test_training_goes_on_with_a_head_in_the_order_of_the_task(
     after = classifiers.logits(made, rows, tokenizer)
     np.testing.assert_allclose(after, before[:, ::-1], atol=1e-6)
     assert made.config.id2label == dict(enumerate(label_names.GLUE["rte"]))
-    record = finetuning.Training(tmp_path, asked, 0, tmp_path / "out").record
+    record = finetuning.Training(location.locate(tmp_path), asked, 0, tmp_path / "out").record
     assert record["head"] == (1, 0)
 
 

@@ -13,6 +13,7 @@ import attnstore
 from attnstore.apps.labeling.sittings import Place, Sittings
 from attnstore.experiments.patterns.labels import import_labels
 from attnstore.maintenance.copying import copy
+from attnstore.storage import location
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def imported(root: Path, folder: Path, run: str) -> None:
 
 
 def sat(root: Path, _: Path, run: str) -> None:
-    Sittings(root).of("anna").label(Place(run, 0, 1, 0), "block")
+    Sittings(location.locate(root)).of("anna").label(Place(run, 0, 1, 0), "block")
 
 
 @pytest.mark.parametrize("label", [imported, sat])

@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaModel
 
 import attnstore
 from attnstore.datasets.tokenize import tokenise
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 WORDS = (
     "the",
@@ -260,9 +260,11 @@ def test_a_store_of_an_earlier_version_opens(root: Path, tmp_path: Path) -> None
     old = tmp_path / "old"
     shutil.copytree(root, old)
     for table, column in (("inputs", "texts"), ("map_stats", "first")):
-        for fragment in fragments.listing(old, table):
-            rows = fragments.read(old, fragment)
-            fragments.write(old, table, fragment.owner, fragment.part, rows.drop(column))
+        for fragment in fragments.listing(location.locate(old), table):
+            rows = fragments.read(location.locate(old), fragment)
+            fragments.write(
+                location.locate(old), table, fragment.owner, fragment.part, rows.drop(column)
+            )
     with attnstore.open(old) as store:
         assert store.sql("SELECT count(*) FROM map_stats WHERE first IS NULL").item() == 24
         assert store.sql("SELECT bool_and(text = token) FROM tokens").item()

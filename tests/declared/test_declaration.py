@@ -47,7 +47,7 @@ def written(path: Path, text: str) -> Path:
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     """Wherever it is read from."""
     declared = read(written(tmp_path, SOUND))
-    assert declared.root == tmp_path / "storage"
+    assert declared.backend.root == tmp_path / "storage"
     assert declared.path("checkpoints") == tmp_path / "checkpoints"
     assert declared.ingest[0].settings().max_length == 64
     assert declared.annotate[0].with_ == ("negation",)

@@ -31,7 +31,7 @@ from attnstore.declared.refresh import Outcome
 from attnstore.errors import BusyError
 from attnstore.experiments.patterns import network, stored_classes
 from attnstore.models import checkpoints, loading
-from attnstore.storage import fragments, locks
+from attnstore.storage import fragments, location, locks
 
 FILE = """\
 store = "storage"
@@ -140,7 +140,7 @@ def test_what_is_missing_is_made_and_nothing_twice(work: Work) -> None:
 def test_a_run_that_was_cut_short_is_partial_and_goes_on(work: Work) -> None:
     """Its stored blocks are kept."""
     work.refresh()
-    (block,) = fragments.listing(work.root, "blocks", "base/d")
+    (block,) = fragments.listing(location.locate(work.root), "blocks", "base/d")
     (work.root / block.path).unlink()
     row = work.plan().row(0, named=True)
     assert (row["state"], row["why"]) == ("partial", "0 of 1 blocks are stored")
@@ -203,7 +203,7 @@ def test_annotations_and_analyses_are_kept_current(work: Work) -> None:
     with attnstore.open(work.root) as store:
         assert pl.read_parquet(kept).equals(store.query("head_entropy", run="base/d"))
     assert not work.refresh().changed
-    (spans,) = fragments.listing(work.root, "spans", "d")
+    (spans,) = fragments.listing(location.locate(work.root), "spans", "d")
     (work.root / spans.path).unlink()
     assert states(work.plan()) == {"d by negation": "missing", "head_entropy of base/d": "stale"}
     work.declare("[[analyses]]\nname = 'head_entropy'\nruns = 'base/*'")
@@ -240,7 +240,10 @@ def test_classes_are_kept_current_and_made_anew_only_for_another_network(work: W
     work.declare("[classify]\nnetwork = 'other.safetensors'")
     assert states(work.plan()) == {"patterns of base/d": "stale", "patterns of ft-1/d": "missing"}
     assert len(work.refresh().classified) == 2
-    held = {stored_classes.network_of(f) for f in fragments.listing(work.root, "patterns")}
+    held = {
+        stored_classes.network_of(f)
+        for f in fragments.listing(location.locate(work.root), "patterns")
+    }
     assert held == {stored_classes.fingerprint(work.folder / "other.safetensors")}
     assert not work.refresh().changed
 
@@ -257,7 +260,7 @@ def test_cost_of_classes_is_estimated_from_the_last_ones(work: Work) -> None:
     cost = work.plan().filter(what="classification").row(0, named=True)
     with attnstore.open(work.root) as store:
         seconds, n_bytes = store.sql("SELECT seconds, bytes FROM classifications").row(0)
-    (held,) = fragments.listing(work.root, "patterns")
+    (held,) = fragments.listing(location.locate(work.root), "patterns")
     assert cost["examples"] == 8
     assert cost["seconds"] == pytest.approx(seconds)
     assert cost["bytes"] == pytest.approx(n_bytes) == held.bytes
@@ -457,7 +460,7 @@ def test_one_refresh_at_a_time(work: Work) -> None:
     work.refresh()
     work.checkpoint(1)
     outcomes: list[Outcome] = []
-    with locks.hold(work.root / "locks" / "refresh.lock"):
+    with locks.hold(locks.path_of(location.locate(work.root), "refresh")):
         with pytest.raises(BusyError, match=r"The refresh of .* is in use"):
             work.refresh()
         waiting = threading.Thread(target=lambda: outcomes.append(work.refresh(wait=True)))

@@ -18,7 +18,7 @@ from server import ROOT, Server, children, kill_all, running, wait_for
 
 import attnstore
 from attnstore.maintenance.verify import verify
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 TEXTS = 3000
 """Enough for blocks between whose commits a process can be killed."""
@@ -70,7 +70,7 @@ class Work:
     def look(self) -> dict[str, int]:
         """Committed blocks of each run; no block may be committed a second time."""
         count: dict[str, int] = {}
-        for f in fragments.listing(self.root, "blocks"):
+        for f in fragments.listing(location.locate(self.root), "blocks"):
             inode = (self.root / f.path).stat().st_ino
             assert self.commits.setdefault(f.path, inode) == inode, f"{f.path} is written twice"
             count[f.owner] = count.get(f.owner, 0) + 1
@@ -78,7 +78,11 @@ class Work:
 
     def planned(self, run: str) -> int:
         """Blocks that a run is to have; -1 as long as it is not planned."""
-        found = fragments.read_one(self.root, "runs", run) if self.root.exists() else None
+        found = (
+            fragments.read_one(location.locate(self.root), "runs", run)
+            if self.root.exists()
+            else None
+        )
         return -1 if found is None or not len(found) else int(found["n_blocks"][0])
 
     def complete(self, run: str) -> bool:

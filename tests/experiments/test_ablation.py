@@ -33,7 +33,7 @@ from attnstore.experiments.ablation import (
 from attnstore.head_sets import parse_heads
 from attnstore.maintenance.verify import verify
 from attnstore.paper import gallery, report
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 ROOT = Path(__file__).parents[2]
 LAYERS, HEADS, INPUTS = 3, 4, 40
@@ -427,11 +427,11 @@ def test_published_figures_stand_beside_bert_base(store: attnstore.Store, tmp_pa
     assert published.beside(store, "disabled_heads") == {}
     root = tmp_path / "s"
     shutil.copytree(store.root, root)
-    for f in fragments.listing(root, "models", "bert"):
-        row = fragments.read(root, f).with_columns(
+    for f in fragments.listing(location.locate(root), "models", "bert"):
+        row = fragments.read(location.locate(root), f).with_columns(
             base=pl.lit("bert-base-uncased"), n_layers=12, n_heads=12
         )
-        fragments.write(root, "models", "bert", f.part, row)
+        fragments.write(location.locate(root), "models", "bert", f.part, row)
     with attnstore.open(root) as opened:
         found = published.beside(opened, "disabled_heads")
         assert "+1.2" in found["bert/mrpc"].value
@@ -499,7 +499,7 @@ def test_pruning_keeps_the_score_and_confirms_it(place: Path, tmp_path: Path) ->
     heads = parse_heads(row["disabled"], LAYERS, HEADS)
     assert len(heads) == row["n_disabled"] < LAYERS * HEADS
     search, held = pruning.Pruning(
-        tmp_path / "s", pruning.request(*asked[1:], max_length=64, loss=0.05)
+        location.locate(tmp_path / "s"), pruning.request(*asked[1:], max_length=64, loss=0.05)
     )._halves
     assert set(search.chosen) | set(held.chosen) == set(range(INPUTS))
     after, labels = outputs(place, "bert", "mrpc.jsonl", row["disabled"], "uniform")

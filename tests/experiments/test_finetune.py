@@ -461,7 +461,7 @@ def test_a_training_runs_once_at_a_time(tiny_bert: Path, rte: Path, tmp_path: Pa
 
 def _training(place: Path, model: Path, task: Path, **options: Any) -> Training:
     asked = recipes.request(str(model), str(task), **{**FAST, **options})
-    return Training(place / "store", asked, 0, place / "out")
+    return Training(location.locate(place / "store"), asked, 0, place / "out")
 
 
 def test_a_folder_of_another_training_is_refused(tiny_bert: Path, rte: Path, trained: Path) -> None:
@@ -621,7 +621,7 @@ def test_verify_names_an_evaluation_of_something_unknown(trained: Path, tmp_path
     """Its model's description is gone."""
     shutil.copytree(trained / "store", tmp_path / "s")
     assert not verify(tmp_path / "s").findings
-    fragments.remove(tmp_path / "s", "models", "tiny-rte-pretrained-0-9")
+    fragments.remove(location.locate(tmp_path / "s"), "models", "tiny-rte-pretrained-0-9")
     assert any("tiny-rte-pretrained-0-9" in str(f) for f in verify(tmp_path / "s").findings)
 
 
@@ -637,13 +637,13 @@ def scored(root: Path, rows: list[dict[str, Any]]) -> attnstore.Store:
     for i, row in enumerate(rows):
         whole = {**usual, "model": f"m{i}", **row}
         frame = pl.DataFrame([whole], schema=evaluations._SCHEMA)
-        fragments.write(root, "evaluations", f"m{i}", "x", frame)
+        fragments.write(location.locate(root), "evaluations", f"m{i}", "x", frame)
     for name, source, layers in (
         ("bert", "google/bert-base-uncased", 12), ("mini", "my-bert-base-uncased-small", 6),
     ):  # fmt: skip
         row = {"model": name, "source": source, "n_layers": layers, "n_heads": 12}
         row |= dict.fromkeys(("fingerprint", "tokenizer_fingerprint"), "0" * 64)
-        fragments.write(root, "models", name, "x", pl.DataFrame([row]))
+        fragments.write(location.locate(root), "models", name, "x", pl.DataFrame([row]))
     return attnstore.open(root)
 
 

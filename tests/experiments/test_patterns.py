@@ -31,7 +31,7 @@ from attnstore.experiments.patterns.network import Network, load, write
 from attnstore.experiments.patterns.stored_classes import FILE, SHIPPED
 from attnstore.maintenance.verify import verify
 from attnstore.naming import CLASSES
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -281,7 +281,7 @@ def test_labels_survive_import_and_export(store: Path, tmp_path: Path) -> None:
     keys = ["example", "layer", "head", "annotator"]
     before, after = (pl.read_csv(p).sort(keys) for p in (given, tmp_path / "out.csv"))
     assert before.equals(after.select(before.columns))
-    held = fragments.listing(store, "labels")
+    held = fragments.listing(location.locate(store), "labels")
     labels.import_labels(store, tmp_path / "out.csv")
     assert labels.export_labels(store, tmp_path / "again.csv") == 128
     assert len(held) == 2
@@ -337,7 +337,7 @@ def test_a_bad_label_file_is_refused(store: Path, tmp_path: Path, text: str, sen
     path.write_text(text)
     with pytest.raises(AttnstoreError, match=sentence):
         labels.import_labels(store, path, annotator="eve")
-    assert not fragments.listing(store, "labels")
+    assert not fragments.listing(location.locate(store), "labels")
 
 
 def test_labels_without_a_name_need_one(store: Path, tmp_path: Path) -> None:
@@ -435,20 +435,22 @@ def test_classification_goes_on_where_it_was_cut(blocks: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         classification.classify(blocks, "tiny/texts", runner=one_block)
-    (first,) = fragments.listing(blocks, "patterns")
+    (first,) = fragments.listing(location.locate(blocks), "patterns")
     summary = classification.classify(blocks, "tiny/texts")
     assert 0 < summary.stored < summary.maps == 160
-    assert first in fragments.listing(blocks, "patterns")
+    assert first in fragments.listing(location.locate(blocks), "patterns")
     assert classification.classify(blocks, "tiny/texts").stored == 0
 
 
 def test_a_damaged_fragment_is_made_again(blocks: Path) -> None:
     """And no other."""
     classification.classify(blocks, "tiny/texts")
-    before = fragments.listing(blocks, "patterns")
+    before = fragments.listing(location.locate(blocks), "patterns")
     flip(blocks / before[1].path)
     assert 0 < classification.classify(blocks, "tiny/texts").stored < 160
-    assert [f.path for f in fragments.listing(blocks, "patterns")] == [f.path for f in before]
+    assert [f.path for f in fragments.listing(location.locate(blocks), "patterns")] == [
+        f.path for f in before
+    ]
     with attnstore.open(blocks) as opened:
         assert opened.sql("SELECT count(*) AS n FROM patterns").item() == 160
 
@@ -456,7 +458,7 @@ def test_a_damaged_fragment_is_made_again(blocks: Path) -> None:
 def test_a_damaged_record_is_removed_by_classifying_again(blocks: Path) -> None:
     """As `verify` says; nothing is classified for it."""
     classification.classify(blocks, "tiny/texts")
-    (record,) = fragments.listing(blocks, "classifications")
+    (record,) = fragments.listing(location.locate(blocks), "classifications")
     flip(blocks / record.path)
     (finding,) = verify(blocks).findings
     assert "; classify again, which removes it" in finding.what
@@ -470,7 +472,9 @@ def test_another_network_takes_the_place_of_all(blocks: Path, tmp_path: Path) ->
     torch.manual_seed(1)
     write(Network().eval(), tmp_path / "other.safetensors")
     other = classification.classify(blocks, "tiny/texts", network=tmp_path / "other.safetensors")
-    parts = {f.part.rpartition(".")[2] for f in fragments.listing(blocks, "patterns")}
+    parts = {
+        f.part.rpartition(".")[2] for f in fragments.listing(location.locate(blocks), "patterns")
+    }
     assert parts == {other.network} != {load().fingerprint}
     assert other.stored == other.maps == 160
 
@@ -505,7 +509,7 @@ def test_dropping_a_run_drops_its_patterns(blocks: Path) -> None:
     classification.classify(blocks, "tiny/texts")
     with attnstore.open(blocks) as opened:
         opened.drop("tiny/texts")
-    assert not fragments.listing(blocks, "patterns")
+    assert not fragments.listing(location.locate(blocks), "patterns")
 
 
 def test_compact_and_float16_give_the_same_classes(tmp_path: Path) -> None:

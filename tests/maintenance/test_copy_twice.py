@@ -24,7 +24,7 @@ from attnstore.experiments.patterns.network import Network, write
 from attnstore.maintenance import copying, orphans
 from attnstore.maintenance.verify import verify
 from attnstore.storage import fragments, location, locks
-from attnstore.storage.files import Folder
+from attnstore.storage.folder import Folder
 
 RUN = "tiny/texts"
 MAPS = 12 * 8
@@ -62,9 +62,9 @@ class _Halves:
 
 def annotate(root: Path, n: int) -> None:
     annotator = _Halves(n)
-    record, texts = annotating._dataset(root, "texts")
+    record, texts = annotating._dataset(location.locate(root), "texts")
     identity = annotating._identity(annotator, record, texts)
-    job.run(annotating.AnnotationJob(root, "texts", annotator, texts, identity))
+    job.run(annotating.AnnotationJob(location.locate(root), "texts", annotator, texts, identity))
 
 
 def network(folder: Path, seed: int) -> Path:
@@ -107,8 +107,8 @@ def test_classes_come_to_a_run_that_has_none_or_a_part_of_them(
     classification.classify(pair[0], RUN, network=used)
     assert list(copying.copy(*pair).notes) == []
     assert counts(pair[1])["patterns"] == MAPS
-    lost = fragments.listing(pair[1], "patterns")[0]
-    fragments.discard(pair[1], lost)
+    lost = fragments.listing(location.locate(pair[1]), "patterns")[0]
+    fragments.discard(location.locate(pair[1]), lost)
     assert list(copying.copy(*pair).notes) == []
     assert counts(pair[1])["patterns"] == MAPS
     assert_sound(pair[1])
@@ -131,8 +131,8 @@ def test_half_an_annotation_of_the_target_goes(pair: tuple[Path, Path]) -> None:
     """Links whose spans were never written do not come to life beside other spans."""
     for root, n in zip(pair, (1, 2), strict=True):
         annotate(root, n)
-    for spans in fragments.listing(pair[1], "spans"):
-        fragments.discard(pair[1], spans)
+    for spans in fragments.listing(location.locate(pair[1]), "spans"):
+        fragments.discard(location.locate(pair[1]), spans)
     assert list(copying.copy(*pair).notes) == []
     assert counts(pair[1]) == counts(pair[0])
     assert_sound(pair[1])
@@ -171,7 +171,7 @@ def test_runs_ingested_on_both_sides_keep_one_record(
 def _scores(part: str, rows: list[dict[str, Any]], table: str) -> Callable[[Path], None]:
     def add(root: Path) -> None:
         frame = pl.DataFrame([{"model": "tiny", "dataset": "texts", **row} for row in rows])
-        fragments.write(root, table, "tiny/texts", part, frame)
+        fragments.write(location.locate(root), table, "tiny/texts", part, frame)
 
     return add
 
@@ -213,7 +213,7 @@ def test_labels_that_went_on_come_along(pair: tuple[Path, Path]) -> None:
     ]  # fmt: skip
     frame = pl.DataFrame(rows).with_columns(pl.col("labelled").str.to_datetime())
     for root, n in zip(pair, (3, 1), strict=True):
-        fragments.write(root, "labels", "anna", "sitting", frame[:n])
+        fragments.write(location.locate(root), "labels", "anna", "sitting", frame[:n])
     copying.copy(pair[1], pair[0])
     copying.copy(*pair)
     for root in pair:
@@ -225,11 +225,13 @@ def test_what_evaluations_name_comes_before_them(pair: tuple[Path, Path], tmp_pa
     """A stopped copy holds no score of a model or dataset that it does not describe."""
     source = pair[0]
     for table, column in (("models", "model"), ("datasets", "dataset"), ("examples", "dataset")):
-        (old,) = fragments.listing(source, table)
-        rows = fragments.read(source, old).with_columns(pl.lit("more").alias(column))
-        fragments.write(source, table, "more", old.part, rows)
+        (old,) = fragments.listing(location.locate(source), table)
+        rows = fragments.read(location.locate(source), old).with_columns(
+            pl.lit("more").alias(column)
+        )
+        fragments.write(location.locate(source), table, "more", old.part, rows)
     row = {"model": "tiny", "base": "more", "dataset": "more", "metric": "m", "value": 0.5}
-    fragments.write(source, "evaluations", "tiny", "e", pl.DataFrame([row]))
+    fragments.write(location.locate(source), "evaluations", "tiny", "e", pl.DataFrame([row]))
     target = tmp_path / "c"
     for n in range(1, 9):
         _stopping_after(n, source, target, None)
@@ -307,15 +309,17 @@ def test_a_name_that_is_taken_meanwhile_ends_the_copy(
 ) -> None:
     """A record is written only while the name, and the content, are nobody else's in the target."""
     location.create(tmp_path / "b")
-    (record,) = fragments.listing(made, "runs")
-    row = fragments.read(made, record).with_columns(run=pl.lit("other/texts"))
+    (record,) = fragments.listing(location.locate(made), "runs")
+    row = fragments.read(location.locate(made), record).with_columns(run=pl.lit("other/texts"))
 
     def meanwhile(done: int, total: int) -> None:
-        fragments.write(tmp_path / "b", "runs", "other/texts", record.part, row)
+        fragments.write(location.locate(tmp_path / "b"), "runs", "other/texts", record.part, row)
 
     with pytest.raises(BusyError, match="run the same command again"):
         copying.copy(made, tmp_path / "b", progress=meanwhile)
-    assert [f.owner for f in fragments.listing(tmp_path / "b", "runs")] == ["other/texts"]
+    assert [f.owner for f in fragments.listing(location.locate(tmp_path / "b"), "runs")] == [
+        "other/texts"
+    ]
 
 
 def test_leftovers_of_another_run_do_not_count_for_the_copied_one(
@@ -326,8 +330,8 @@ def test_leftovers_of_another_run_do_not_count_for_the_copied_one(
     target = tmp_path / "b"
     attnstore.ingest(target, str(tiny_bert), str(texts), max_length=48)
     for table in ("runs", "datasets", "examples"):  # as a drop that was killed, and a lost dataset
-        for fragment in fragments.listing(target, table):
-            fragments.discard(target, fragment)
+        for fragment in fragments.listing(location.locate(target), table):
+            fragments.discard(location.locate(target), fragment)
     copying.copy(made, target)
     with attnstore.open(target) as store:
         assert store.runs()["state"].to_list() == ["complete"]
@@ -338,6 +342,6 @@ def test_leftovers_of_another_run_do_not_count_for_the_copied_one(
 def test_a_copy_holds_what_it_adds_annotations_to(pair: tuple[Path, Path]) -> None:
     """Annotating in the target and copying the same kind to it do not cross."""
     annotate(pair[0], 1)
-    lock = pair[1] / locks.FOLDER / "annotate--texts--halves.lock"
+    lock = locks.path_of(location.locate(pair[1]), "annotate--texts--halves")
     with locks.hold(lock), pytest.raises(BusyError, match="annotate--texts--halves"):
         copying.copy(*pair)

@@ -16,7 +16,7 @@ from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameErro
 from attnstore.maintenance import copying
 from attnstore.maintenance.verify import verify
 from attnstore.storage import arrays, files, fragments, location, locks
-from attnstore.storage.files import Folder
+from attnstore.storage.folder import Folder
 
 RUNS = ["tiny/more", "tiny/texts"]
 
@@ -69,7 +69,11 @@ def test_a_copy_has_the_same_bytes_and_answers(root: Path, tmp_path: Path) -> No
 def test_orphans_are_not_copied(root: Path, tmp_path: Path) -> None:
     """What nothing refers to stays behind."""
     source = Path(shutil.copytree(root, tmp_path / "source"))
-    (block,) = [f for f in fragments.listing(source, "blocks", RUNS[0]) if f.part == "000001"]
+    (block,) = [
+        f
+        for f in fragments.listing(location.locate(source), "blocks", RUNS[0])
+        if f.part == "000001"
+    ]
     (source / block.path).unlink()
     copying.copy(source, tmp_path / "copy")
     missing = contents(source).keys() - contents(tmp_path / "copy").keys()
@@ -116,13 +120,13 @@ def test_a_damaged_file_of_the_source_is_not_copied(root: Path, tmp_path: Path) 
     flip(source / arrays.shard_path(RUNS[0], "maps", 1))
     with pytest.raises(DamageError, match=r"tiny/more/maps/c/0/0/1 .* is not what was committed"):
         copying.copy(source, tmp_path / "copy")
-    assert not fragments.listing(tmp_path / "copy", "runs")
+    assert not fragments.listing(location.locate(tmp_path / "copy"), "runs")
 
 
 def test_what_the_source_lacks_is_told(root: Path, tmp_path: Path) -> None:
     """A copy of a store that has lost a fragment holds what is left, and says what is missing."""
     source = Path(shutil.copytree(root, tmp_path / "source"))
-    (source / fragments.listing(source, "map_stats")[0].path).unlink()
+    (source / fragments.listing(location.locate(source), "map_stats")[0].path).unlink()
     done = copying.copy(source, tmp_path / "copy")
     assert "lacks 1 fragments that others call for" in " ".join(done.notes)
     assert copying.copy(root, tmp_path / "whole").notes == []
@@ -131,7 +135,7 @@ def test_what_the_source_lacks_is_told(root: Path, tmp_path: Path) -> None:
 def test_a_damaged_record_of_the_source_is_what_is_named(root: Path, tmp_path: Path) -> None:
     """Not the description of its arrays, which is compared with it."""
     source = Path(shutil.copytree(root, tmp_path / "source"))
-    flip(source / fragments.listing(source, "runs")[0].path, 0.5)
+    flip(source / fragments.listing(location.locate(source), "runs")[0].path, 0.5)
     with pytest.raises(DamageError, match="damaged runs of tiny/more"):
         copying.copy(source, tmp_path / "copy")
 
@@ -165,13 +169,23 @@ def test_other_content_under_the_same_name_is_refused(
 def test_blocks_that_were_computed_elsewhere_stay(root: Path, tmp_path: Path) -> None:
     """The target's committed block keeps its shards, statistics and mark, whatever their bytes."""
     copying.copy(root, tmp_path)
-    (mark,) = [f for f in fragments.listing(tmp_path, "blocks", RUNS[0]) if f.part == "000000"]
-    row = fragments.read(tmp_path, mark)
-    fragments.write(tmp_path, "blocks", RUNS[0], "000000", row.with_columns(pl.col("n_cells") + 0))
+    (mark,) = [
+        f
+        for f in fragments.listing(location.locate(tmp_path), "blocks", RUNS[0])
+        if f.part == "000000"
+    ]
+    row = fragments.read(location.locate(tmp_path), mark)
+    fragments.write(
+        location.locate(tmp_path),
+        "blocks",
+        RUNS[0],
+        "000000",
+        row.with_columns(pl.col("n_cells") + 0),
+    )
     shard = tmp_path / arrays.shard_path(RUNS[0], "maps", 0)
     flip(shard)
     theirs = row.with_columns(maps_crc32c=pl.Series([[files.file_crc32c(shard)]], dtype=pl.List(pl.Int64)))  # fmt: skip
-    fragments.write(tmp_path, "blocks", RUNS[0], "000000", theirs)
+    fragments.write(location.locate(tmp_path), "blocks", RUNS[0], "000000", theirs)
     before = contents(tmp_path)
     copying.copy(root, tmp_path)
     assert contents(tmp_path) == before
@@ -187,7 +201,7 @@ def test_mistakes_are_one_sentence(root: Path, tmp_path: Path) -> None:
         copying.copy(root, tmp_path / "copy", ["tiny/mroe"])
     location.create(tmp_path / "copy")
     with (
-        locks.hold(tmp_path / "copy" / "locks" / "copy.lock"),
+        locks.hold(location.copy_lock(location.locate(tmp_path / "copy"))),
         pytest.raises(BusyError, match="in use by this process"),
     ):
         copying.copy(root, tmp_path / "copy")

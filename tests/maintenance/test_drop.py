@@ -22,7 +22,7 @@ from attnstore.errors import BusyError, StoreError
 from attnstore.maintenance import orphans
 from attnstore.maintenance.verify import verify
 from attnstore.storage import fragments, location, locks
-from attnstore.storage.files import Folder
+from attnstore.storage.folder import Folder
 
 RUN = "tiny/texts"
 
@@ -90,11 +90,11 @@ def test_what_a_killed_drop_leaves_never_counts(
         with monkeypatch.context() as patch:
             _kill_after(patch, stop)
             with pytest.raises(KeyboardInterrupt):
-                stores.Store(root).drop(RUN)
+                stores.Store(location.locate(root)).drop(RUN)
         if other:  # the dataset of the name is the new one's
             for table in ("datasets", "examples"):
-                for fragment in fragments.listing(root, table):
-                    fragments.discard(root, fragment)
+                for fragment in fragments.listing(location.locate(root), table):
+                    fragments.discard(location.locate(root), fragment)
         (summary,) = attnstore.ingest(root, str(tiny_bert), str(texts), max_length=48)
         assert summary.run == RUN
         with attnstore.open(root) as store:
@@ -130,36 +130,36 @@ def test_a_run_that_is_dropped_between_planning_and_holding_is_not_ingested(
 
     def dropped(*arguments: Any) -> Run:
         run = register(*arguments)
-        stores.Store(root).drop(run.run)
+        stores.Store(location.locate(root)).drop(run.run)
         return run
 
     monkeypatch.setattr(registration, "register", dropped)
     with pytest.raises(BusyError, match="has just been dropped; run the same command again"):
         attnstore.ingest(root, str(tiny_bert), str(made.parent / "texts.jsonl"), max_length=48)
-    assert not fragments.listing(root, "blocks")
+    assert not fragments.listing(location.locate(root), "blocks")
 
 
 def test_a_lock_whose_file_its_holder_deletes_still_guards(tmp_path: Path) -> None:
     """Who waited for the deleted file holds the one that others find."""
-    path = tmp_path / "locks" / "x.lock"
+    lock = locks.path_of(location.locate(tmp_path), "x")
     waiting, taken, ended = threading.Event(), threading.Event(), threading.Event()
 
     def wait() -> None:
         waiting.set()
-        with locks.hold(path, wait=30):
+        with locks.hold(lock, wait=30):
             taken.set()
             ended.wait(30)
 
     thread = threading.Thread(target=wait)
-    with locks.hold(path):
+    with locks.hold(lock):
         thread.start()
         assert waiting.wait(30)
-        while not _waits_for(path):  # the other has opened the file that is deleted now
+        while not _waits_for(lock.file):  # the other has opened the file that is deleted now
             pass
-        path.unlink()
+        lock.file.unlink()
     assert taken.wait(30)
     try:
-        with pytest.raises(BusyError), locks.hold(path):
+        with pytest.raises(BusyError), locks.hold(lock):
             pass
     finally:
         ended.set()
@@ -179,10 +179,10 @@ def _waits_for(path: Path) -> bool:
 
 def test_a_dropped_run_leaves_no_lock_file(root: Path) -> None:
     """It is deleted while it is held."""
-    lock = location.run_lock(root, RUN)
-    assert lock.exists()
-    stores.Store(root).drop(RUN)
-    assert not lock.exists()
+    lock = location.run_lock(location.locate(root), RUN)
+    assert lock.file.exists()
+    stores.Store(location.locate(root)).drop(RUN)
+    assert not lock.file.exists()
 
 
 @pytest.mark.parametrize("kind", ["linked", "dangling", "unreadable"])

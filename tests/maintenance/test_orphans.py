@@ -19,7 +19,9 @@ RUN = "tiny/texts"
 
 def only(root: Path, table: str, part: str = "") -> Path:
     """The path of one fragment of the run."""
-    (found,) = [f for f in fragments.listing(root, table, RUN) if f.part.startswith(part)]
+    (found,) = [
+        f for f in fragments.listing(location.locate(root), table, RUN) if f.part.startswith(part)
+    ]
     return root / found.path
 
 
@@ -106,7 +108,7 @@ def test_a_run_in_use_and_fresh_temporary_files_are_left_alone(root: Path) -> No
     only(root, "blocks", "000001").unlink()
     fresh = root / "fragments" / ".something.tmp"
     fresh.write_bytes(b"half")
-    with locks.hold(location.run_lock(root, RUN)):
+    with locks.hold(location.run_lock(location.locate(root), RUN)):
         found = orphans.collect(root)
     assert found.files == []
     assert f"{RUN} is left alone" in found.notes[0]

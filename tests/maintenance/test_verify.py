@@ -29,6 +29,7 @@ from attnstore.storage import (
     index,
     index_seal,
     layout,
+    location,
     row_sums,
     zarr_metadata,
 )
@@ -60,15 +61,17 @@ def said(report: Report) -> str:
 
 def row(root: Path, table: str, part: str = "000001") -> pl.DataFrame:
     """The rows of one fragment of the run."""
-    (fragment,) = [f for f in fragments.listing(root, table, RUN) if part in (f.part, "")]
-    return fragments.read(root, fragment)
+    (fragment,) = [
+        f for f in fragments.listing(location.locate(root), table, RUN) if part in (f.part, "")
+    ]
+    return fragments.read(location.locate(root), fragment)
 
 
 def commit_again(root: Path, number: int, change: Callable[[Any, Any], None]) -> None:
     """Change a block's arrays and commit it with the new bytes' checksums, as a fault would."""
-    shape = zarr_metadata.recorded(root, RUN)
+    shape = zarr_metadata.recorded(location.locate(root), RUN)
     run, record = (
-        arrays.open_run(root, RUN, shape, write=True),
+        arrays.open_run(location.locate(root), RUN, shape, write=True),
         row(root, "blocks", f"{number:06d}"),
     )
     first, n = record["first_shard"][0], record["n_shards"][0]
@@ -84,7 +87,7 @@ def commit_again(root: Path, number: int, change: Callable[[Any, Any], None]) ->
         maps_bytes=written["maps"][1],
         received_bytes=written["received"][1],
     )
-    fragments.write(root, "blocks", RUN, f"{number:06d}", again)
+    fragments.write(location.locate(root), "blocks", RUN, f"{number:06d}", again)
 
 
 # A sound store
@@ -103,7 +106,7 @@ def test_progress_tells_every_block(made: tuple[Path, Path]) -> None:
     """After each, how many of how many."""
     told: list[tuple[str, int, int]] = []
     verify(made[0], lambda *step: told.append(step))
-    n = len(fragments.listing(made[0], "blocks"))
+    n = len(fragments.listing(location.locate(made[0]), "blocks"))
     assert told == [(RUN, i + 1, n) for i in range(n)]
 
 
@@ -178,7 +181,7 @@ def test_a_flipped_byte_is_found_and_named(
 
 def shards(root: Path) -> list[dict[str, Any]]:
     """The rows of `blocks`."""
-    frame = fragments.read_one(root, "blocks", RUN)
+    frame = fragments.read_one(location.locate(root), "blocks", RUN)
     assert frame is not None
     return frame.to_dicts()
 
@@ -207,7 +210,7 @@ def test_the_same_store_after_ingesting_again_is_sound(
             flip(path)
     assert len(verify(root).findings) > 5
     attnstore.ingest(root, str(tiny_bert), str(made[1]), max_length=48)
-    index.rebuild(root)
+    index.rebuild(location.locate(root))
     assert said(verify(root)) == ""
 
 
@@ -219,7 +222,7 @@ def test_a_damaged_fragment_of_any_table_is_mended_by_ingesting_again(
     """Its finding says so, and then the store is sound, whether the index has its rows or not."""
     if not indexed:
         (root / index.FILE).unlink()
-    flip(root / fragments.listing(root, table)[0].path)
+    flip(root / fragments.listing(location.locate(root), table)[0].path)
     assert "; ingest the run again" in said(verify(root))
     attnstore.ingest(root, str(tiny_bert), str(made[1]), max_length=48)
     assert verify(root).findings == []
@@ -237,15 +240,15 @@ def test_a_damaged_description_is_no_description(root: Path) -> None:
         data = path.read_bytes()
         for at in range(0, len(data), 97):
             path.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
-            assert not zarr_metadata.described(root, RUN), (path, at)
+            assert not zarr_metadata.described(location.locate(root), RUN), (path, at)
         path.write_bytes(data)
-    assert zarr_metadata.described(root, RUN)
+    assert zarr_metadata.described(location.locate(root), RUN)
 
 
 def test_a_damaged_fragment_is_left_out_of_the_index(root: Path) -> None:
     """The rest is there; the store says so, and verify names the block."""
-    flip(root / fragments.listing(root, "map_stats", RUN)[1].path)
-    change = index.rebuild(root)
+    flip(root / fragments.listing(location.locate(root), "map_stats", RUN)[1].path)
+    change = index.rebuild(location.locate(root))
     assert [Path(p).name[:6] for p in change.damaged] == ["000001"]
     with attnstore.open(root) as store:
         assert "1 damaged fragments" in str(store.behind)
@@ -255,8 +258,8 @@ def test_a_damaged_fragment_is_left_out_of_the_index(root: Path) -> None:
 
 def test_a_damaged_commit_takes_its_block_out_of_the_index(root: Path) -> None:
     """Queries give whole blocks only: without the commit its statistics do not count either."""
-    flip(root / fragments.listing(root, "blocks", RUN)[1].path)
-    index.rebuild(root)
+    flip(root / fragments.listing(location.locate(root), "blocks", RUN)[1].path)
+    index.rebuild(location.locate(root))
     with attnstore.open(root) as store:
         ones = store.sql("SELECT count(DISTINCT example) AS n FROM map_stats").item()
         assert ones == store.sql("SELECT count(*) FROM inputs").item() < 16
@@ -265,13 +268,13 @@ def test_a_damaged_commit_takes_its_block_out_of_the_index(root: Path) -> None:
 def test_of_one_part_the_newest_fragment_counts(root: Path) -> None:
     """As a kill leaves it between writing a fragment and deleting the one it replaces."""
     again = row(root, "map_stats").with_columns(pl.col("self") * 0.5)
-    old = fragments.listing(root, "map_stats", RUN)[1]
+    old = fragments.listing(location.locate(root), "map_stats", RUN)[1]
     data = (root / old.path).read_bytes()
-    fragments.write(root, "map_stats", RUN, "000001", again)
+    fragments.write(location.locate(root), "map_stats", RUN, "000001", again)
     (root / old.path).write_bytes(data)
     new = next(
         f
-        for f in fragments.listing(root, "map_stats", RUN)
+        for f in fragments.listing(location.locate(root), "map_stats", RUN)
         if f.part == "000001" and f.path != old.path
     )
     later = (root / old.path).stat().st_mtime_ns + 10**9
@@ -289,14 +292,14 @@ def test_a_missing_index_is_made_anew(root: Path) -> None:
     for name in (index.FILE, index.SEAL):
         (root / name).unlink()
     assert verify(root).findings == []
-    assert index.sealed(root)
+    assert index.sealed(location.locate(root))
 
 
 def test_a_damaged_index_is_mended_by_reindexing(root: Path) -> None:
     """As the finding says."""
     flip(root / index.FILE)
     assert "`attnstore reindex`" in said(verify(root))
-    index.rebuild(root)
+    index.rebuild(location.locate(root))
     assert verify(root).findings == []
 
 
@@ -348,15 +351,23 @@ def test_rounding_stays_within_the_tolerance(
 def test_inputs_elsewhere_than_planned_are_found(root: Path) -> None:
     """Their offsets are the plan's."""
     moved = row(root, "inputs", "").with_columns(pl.col("cell") + 1)
-    (old,) = fragments.listing(root, "inputs", RUN)
-    fragments.write(root, "inputs", RUN, old.part, moved)
+    (old,) = fragments.listing(location.locate(root), "inputs", RUN)
+    fragments.write(location.locate(root), "inputs", RUN, old.part, moved)
     assert "do not lie where the plan puts them" in said(verify(root))
 
 
 def _harm(table: str, change: Callable[[pl.DataFrame], pl.DataFrame], part: str = "000001") -> Any:
     def harm(root: Path) -> None:
-        (old,) = [f for f in fragments.listing(root, table) if part in (f.part, "")]
-        fragments.write(root, table, old.owner, old.part, change(fragments.read(root, old)))
+        (old,) = [
+            f for f in fragments.listing(location.locate(root), table) if part in (f.part, "")
+        ]
+        fragments.write(
+            location.locate(root),
+            table,
+            old.owner,
+            old.part,
+            change(fragments.read(location.locate(root), old)),
+        )
 
     return harm
 
@@ -369,13 +380,19 @@ def _evaluate_unknown(root: Path) -> None:
         "metric": "accuracy",
         "value": 0.5,
     }
-    fragments.write(root, "evaluations", "nobody", "x", pl.DataFrame([row]))
+    fragments.write(location.locate(root), "evaluations", "nobody", "x", pl.DataFrame([row]))
 
 
 def _double_examples(root: Path) -> None:
     """Give the dataset a second fragment with the same rows."""
-    (old,) = fragments.listing(root, "examples")
-    fragments.write(root, "examples", old.owner, "other", fragments.read(root, old))
+    (old,) = fragments.listing(location.locate(root), "examples")
+    fragments.write(
+        location.locate(root),
+        "examples",
+        old.owner,
+        "other",
+        fragments.read(location.locate(root), old),
+    )
 
 
 CHECKS = {
@@ -417,7 +434,7 @@ def test_each_check_has_a_title_and_three_columns(made: tuple[Path, Path], name:
 
 def test_leavings_are_notes(root: Path) -> None:
     """Of writes that were cut short, of runs whose record is gone, of blocks not committed."""
-    last = fragments.listing(root, "blocks", RUN)[-1]
+    last = fragments.listing(location.locate(root), "blocks", RUN)[-1]
     (root / last.path).unlink()
     (root / last.path).with_name(".000001.parquet.7.tmp").write_bytes(b"half")
     shutil.copytree(root / arrays.FOLDER / RUN, root / arrays.FOLDER / "gone" / "texts")

@@ -13,7 +13,7 @@ from helpers import flip, write_texts
 
 import attnstore
 from attnstore.maintenance.verify import verify
-from attnstore.storage import arrays, fragments, zarr_metadata
+from attnstore.storage import arrays, fragments, location, zarr_metadata
 
 RUNS = 8
 
@@ -47,14 +47,17 @@ def test_small_runs_are_read_together(root: Path, monkeypatch: pytest.MonkeyPatc
     assert report.findings == []
     assert report.checked.startswith(f"{RUNS} runs, {RUNS} blocks")
     assert calls["groups"] == 1
-    assert calls["files"] < 3 + len({f.table for f in fragments.listing(root)}) + RUNS / 2
+    assert (
+        calls["files"]
+        < 3 + len({f.table for f in fragments.listing(location.locate(root))}) + RUNS / 2
+    )
 
 
 def test_each_of_many_runs_is_named_when_it_is_damaged(root: Path) -> None:
     """Reading together hides nobody's fault."""
-    names = sorted({f.owner for f in fragments.listing(root, "runs")})
+    names = sorted({f.owner for f in fragments.listing(location.locate(root), "runs")})
     flip(root / arrays.shard_path(names[2], "maps", 0))
-    (other,) = fragments.listing(root, "inputs", names[5])
+    (other,) = fragments.listing(location.locate(root), "inputs", names[5])
     flip(root / other.path)
     found = verify(root).findings
     assert {f.run for f in found} == {names[2], names[5]}
@@ -62,7 +65,9 @@ def test_each_of_many_runs_is_named_when_it_is_damaged(root: Path) -> None:
 
 def test_rows_of_fragments_are_counted_together(root: Path) -> None:
     """Of every table, and 0 for a fragment without rows."""
-    empty = fragments.write(root, "links", "texts", "s.1", pl.DataFrame(schema={"a": pl.Int32}))
-    paths = [f.path for f in fragments.listing(root, "runs")]
-    found = fragments.counts(root, [*paths, empty])
+    empty = fragments.write(
+        location.locate(root), "links", "texts", "s.1", pl.DataFrame(schema={"a": pl.Int32})
+    )
+    paths = [f.path for f in fragments.listing(location.locate(root), "runs")]
+    found = fragments.counts(location.locate(root), [*paths, empty])
     assert found == {**dict.fromkeys(paths, 1), empty: 0}

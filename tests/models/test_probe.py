@@ -47,7 +47,7 @@ from attnstore.errors import (
 from attnstore.models import architectures, probe
 from attnstore.models.sample_inputs import Item
 from attnstore.naming import EAGER, EQUAL, INTERFACE, MIXED, PRECISIONS, SINGLE
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -286,7 +286,9 @@ def test_a_run_of_an_earlier_version_has_no_such_columns(tmp_path: Path) -> None
         for path in (tmp_path / "s" / "fragments" / table).rglob("*.parquet"):
             old = pl.read_parquet(path).drop(columns)
             path.unlink()
-            fragments.write(tmp_path / "s", table, "m/t", path.name.partition(".")[0], old)
+            fragments.write(
+                location.locate(tmp_path / "s"), table, "m/t", path.name.partition(".")[0], old
+            )
     with attnstore.open(tmp_path / "s") as store:
         assert store.sql("SELECT captured, batching, torch_version FROM runs").row(0) == (None,) * 3
         assert store.sql("SELECT count(*), count(sink), count(max) FROM map_stats").row(0) == (
@@ -405,4 +407,4 @@ def test_what_only_a_full_batch_changes_is_not_stored(
     monkeypatch.setattr(modeling_bert, "eager_attention_forward", crowded)
     with pytest.raises(CaptureError, match="in a batch of 20 inputs differ"):
         attnstore.ingest(tmp_path / "store", *asked, **settings)
-    assert not fragments.listing(tmp_path / "store", "blocks")
+    assert not fragments.listing(location.locate(tmp_path / "store"), "blocks")

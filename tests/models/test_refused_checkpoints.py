@@ -21,7 +21,7 @@ from attnstore.declared import refresh as making
 from attnstore.declared.config import read
 from attnstore.declared.outcome import Outcome
 from attnstore.models import checkpoints
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 FILE = """\
 store = "storage"
@@ -223,7 +223,7 @@ def test_a_base_may_be_given_and_given_again(work: Work) -> None:
             assert store.sql("SELECT count(*) FROM runs").item() == 2
     with work.store() as store:
         assert store.sql("FROM base_runs").rows() == [("tuned/d", "base/d")]
-    assert len(fragments.listing(work.folder / "storage", "models", "tuned")) == 1
+    assert len(fragments.listing(location.locate(work.folder / "storage"), "models", "tuned")) == 1
 
 
 def test_a_base_that_the_file_names_later_is_recorded(work: Work) -> None:

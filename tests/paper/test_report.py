@@ -32,7 +32,7 @@ from attnstore.naming import CLASSES
 from attnstore.paper import gallery, published, report
 from attnstore.plotting.drawings import Drawing, NothingToDraw
 from attnstore.plotting.figures import by_head
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 BASE, TUNED = "base/pairs", "tuned/pairs"
 HOSTILE = 'She said <script>alert("fox")</script> jumps & the <img src=x> dog'
@@ -80,7 +80,7 @@ def _classify(root: Path) -> None:
                 pl.Series("probability", shares.max(axis=1)), *columns,
             )  # fmt: skip
             rows.insert_column(0, pl.Series("run_key", [key] * len(rows), pl.UInt64))
-            fragments.write(root, "patterns", run, "by-hand", rows)
+            fragments.write(location.locate(root), "patterns", run, "by-hand", rows)
 
 
 def _evaluate(root: Path) -> None:
@@ -103,7 +103,9 @@ def _evaluate(root: Path) -> None:
     ]
     rows.append({**usual, "model": "base", "init": "none", "seed": 0, "step": 0, "value": 0.25})
     for i, row in enumerate(rows):
-        fragments.write(root, "evaluations", str(row["model"]), str(i), pl.DataFrame([row]))
+        fragments.write(
+            location.locate(root), "evaluations", str(row["model"]), str(i), pl.DataFrame([row])
+        )
 
 
 CHANGES = {
@@ -127,7 +129,9 @@ def _ablate(root: Path) -> None:
         }
         for (layer, head), change in CHANGES.items()
     ]  # fmt: skip
-    fragments.write(root, "ablations", "tuned/pairs", "by-hand", pl.DataFrame(rows))
+    fragments.write(
+        location.locate(root), "ablations", "tuned/pairs", "by-hand", pl.DataFrame(rows)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -534,8 +538,8 @@ def test_table1_shows_published_scores_as_diamonds(root: Path, tmp_path: Path) -
     shutil.copytree(root, tmp_path / "s")
     row = {"model": "base", "source": "bert-base-uncased", "n_layers": 12, "n_heads": 12}
     row |= dict.fromkeys(("fingerprint", "tokenizer_fingerprint"), "0" * 64)
-    fragments.remove(tmp_path / "s", "models", "base")
-    fragments.write(tmp_path / "s", "models", "base", "x", pl.DataFrame([row]))
+    fragments.remove(location.locate(tmp_path / "s"), "models", "base")
+    fragments.write(location.locate(tmp_path / "s"), "models", "base", "x", pl.DataFrame([row]))
     with attnstore.open(tmp_path / "s") as store:
         axes = gallery.draw(store, "table1").figure.axes[0]
     marked = [line.get_ydata().tolist() for line in axes.lines if line.get_marker() == "D"]

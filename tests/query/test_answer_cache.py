@@ -15,6 +15,7 @@ from attnstore.errors import DamageError, QueryError
 from attnstore.query import answer_cache
 from attnstore.query.answer_cache import AnswerCache
 from attnstore.query.session_pool import SessionPool
+from attnstore.storage import location
 from attnstore.store import Store
 
 COUNT = "SELECT count(*) AS n FROM map_stats"
@@ -28,7 +29,7 @@ def store(sample_store: Path) -> Iterator[Store]:
 
 def test_threads_that_ask_the_same_at_once_share_one_computation(store: Store) -> None:
     """The second waits for the first one's answer instead of computing it again."""
-    cache = AnswerCache(store.root)
+    cache = AnswerCache(location.locate(store.root))
     started, release, computed = threading.Event(), threading.Event(), []
 
     def compute() -> tuple[pl.DataFrame, set[str]]:
@@ -48,7 +49,7 @@ def test_threads_that_ask_the_same_at_once_share_one_computation(store: Store) -
 
 def test_an_error_is_not_kept(store: Store) -> None:
     """The same question is computed again after one that failed."""
-    cache = AnswerCache(store.root)
+    cache = AnswerCache(location.locate(store.root))
 
     def fail() -> tuple[pl.DataFrame, set[str]]:
         raise QueryError("No.")
@@ -65,7 +66,7 @@ def test_answers_in_memory_are_bounded_by_number_and_bytes(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The least recently used go first; one that is larger than all that may stay is not kept."""
-    cache = AnswerCache(store.root)
+    cache = AnswerCache(location.locate(store.root))
 
     def ask(text: str, rows: int = 1) -> None:
         cache.get(text, {}, lambda: (pl.DataFrame({"n": range(rows)}), set()), on_disk=False)
@@ -94,7 +95,7 @@ def test_threads_get_the_answers_that_one_gets(store: Store) -> None:
 
 def test_a_session_that_met_damage_is_opened_again(sample_store: Path) -> None:
     """Others are used again, one after the other the same one."""
-    pool = SessionPool(sample_store, 2, {})
+    pool = SessionPool(location.locate(sample_store), 2, {})
     with pool.session() as first:
         pass
     with pool.session() as again:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 import attnstore
 from attnstore.cli.main import main
 from attnstore.errors import DamageError, QueryError, UnknownNameError
-from attnstore.storage import arrays, fragments
+from attnstore.storage import arrays, fragments, location
 from attnstore.storage.arrays import RunArrays
 from attnstore.web.served_store import ServedStore
 
@@ -193,7 +193,7 @@ def test_a_map_of_a_run_that_is_dropped_meanwhile_is_named_so(
         monkeypatch.setattr(arrays, "open_run", unreadable)
         with pytest.raises(DamageError):
             store.maps("tiny/sample", example)
-        for fragment in fragments.listing(tmp_path / "s", "runs"):
+        for fragment in fragments.listing(location.locate(tmp_path / "s"), "runs"):
             (tmp_path / "s" / fragment.path).unlink()
         for ask in (store.maps, served.current.maps):
             with pytest.raises(UnknownNameError, match="tiny/sample was dropped while"):

@@ -13,7 +13,7 @@ from attnstore.declared import config, planning, refresh, seen
 from attnstore.declared.seen import Seen, signature
 from attnstore.errors import DamageError, UsageError
 from attnstore.models import checkpoints
-from attnstore.storage import local_side, location, s3, s3_lease
+from attnstore.storage import local_side, location, s3_lease
 
 NOT_OURS = [
     b"",
@@ -66,18 +66,18 @@ def test_no_flipped_byte_of_the_memory_of_refreshes_is_believed(declared: Path) 
     root, folder = declared.parent / "storage", declared.parent / "m"
     file = root / seen.FILE
     whole = file.read_bytes()
-    memory = Seen(root)
+    memory = Seen(location.locate(root))
     memory.refuse("an identity", "a reason")
     memory.save()
     true = checkpoints.resolve(str(folder), "m")
-    assert Seen(root).refusal("an identity") == "a reason"
-    assert Seen(root).resolve(folder, signature(folder)) == true
+    assert Seen(location.locate(root)).refusal("an identity") == "a reason"
+    assert Seen(location.locate(root)).resolve(folder, signature(folder)) == true
     for damaged in flipped(file.read_bytes()):
         file.write_bytes(damaged)
-        assert Seen(root).refusal("an identity") is None
+        assert Seen(location.locate(root)).refusal("an identity") is None
     for content in (*NOT_OURS, whole[:-20]):
         file.write_bytes(content)
-        assert Seen(root).resolve(folder, signature(folder)) == true
+        assert Seen(location.locate(root)).resolve(folder, signature(folder)) == true
         assert planning.plan(config.read(declared)).table().is_empty()
     assert not refresh.refresh(declared).changed
 
@@ -86,21 +86,21 @@ def test_what_another_version_remembered_is_read_again(
     declared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fingerprint that it made may not be the one that this version makes."""
-    memory = Seen(declared.parent / "storage")
+    memory = Seen(location.locate(declared.parent / "storage"))
     memory.refuse("an identity", "a reason")
     memory.save()
     monkeypatch.setattr(seen, "CAPTURE_VERSION", -1)
-    assert Seen(declared.parent / "storage").refusal("an identity") is None
+    assert Seen(location.locate(declared.parent / "storage")).refusal("an identity") is None
 
 
 def test_a_damaged_mark_of_a_bucket_is_refused_and_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By its address the local side is marked again; without it nobody can tell the bucket."""
-    monkeypatch.setenv(s3.CACHE, str(tmp_path))
+    monkeypatch.setenv(local_side.CACHE, str(tmp_path))
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
-    folder = s3.side("s3://maps/bert")
+    folder = local_side.of_address("s3://maps/bert")
     mark = local_side.read(folder)
     assert mark is not None
     assert mark["address"] == "s3://maps/bert"
@@ -110,8 +110,8 @@ def test_a_damaged_mark_of_a_bucket_is_refused_and_written_again(
         with pytest.raises(DamageError, match=r"open the store by its address"):
             local_side.read(folder)
     with pytest.raises(DamageError, match=r"bucket.json is damaged"):
-        location.exists(folder)
-    assert s3.side("s3://maps/bert") == folder
+        location.exists(location.locate(folder))
+    assert local_side.of_address("s3://maps/bert") == folder
     again = local_side.read(folder)
     assert again is not None
     assert again["address"] == "s3://maps/bert"

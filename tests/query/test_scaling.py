@@ -13,7 +13,7 @@ from helpers import write_texts
 
 import attnstore
 from attnstore.resources import sql_files
-from attnstore.storage import fragments, index
+from attnstore.storage import fragments, index, location
 from benchmarks import synthetic_store
 
 EXAMPLES = 1000
@@ -23,7 +23,7 @@ EXAMPLES = 1000
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scaling") / "store"
     synthetic_store.make(str(path), EXAMPLES)
-    index.catch_up(path)
+    index.catch_up(location.locate(path))
     return path
 
 
@@ -61,7 +61,9 @@ def test_statistics_compress_as_badly_as_real_ones(made: Path, tmp_path: Path) -
     model = tiny.make(tmp_path / "bert", "bert")
     texts = write_texts(tmp_path / "t.jsonl", 300, longest=40)
     attnstore.ingest(tmp_path / "real", str(model), str(texts), max_length=64)
-    real, drawn = (fragments.listing(p, "map_stats") for p in (tmp_path / "real", made))
+    real, drawn = (
+        fragments.listing(location.locate(p), "map_stats") for p in (tmp_path / "real", made)
+    )
     frames = [pl.read_parquet(p / f[0].path) for p, f in ((tmp_path / "real", real), (made, drawn))]
     assert frames[0].schema == frames[1].schema
     bytes_a_row = [f[0].bytes / len(frame) for f, frame in zip((real, drawn), frames, strict=True)]
@@ -70,10 +72,10 @@ def test_statistics_compress_as_badly_as_real_ones(made: Path, tmp_path: Path) -
 
 def test_catching_up_with_many_fragments_gives_what_rebuilding_gives(root: Path) -> None:
     """A hundred at once, in one transaction; the index stays sealed."""
-    index.catch_up(root)  # the store is a copy, so its index is rebuilt first
+    index.catch_up(location.locate(root))  # the store is a copy, so its index is rebuilt first
     synthetic_store.add_runs(str(root), 20)
-    assert index.catch_up(root) == index.Change(100, 0, [])
-    assert index.sealed(root)
+    assert index.catch_up(location.locate(root)) == index.Change(100, 0, [])
+    assert index.sealed(location.locate(root))
     views = ("runs", "models", "inputs", "tokens", "map_stats", "blocks")
     with attnstore.open(root) as store:
         added = {view: store.sql(f"FROM {view} ORDER BY ALL").rows() for view in views}
@@ -82,8 +84,8 @@ def test_catching_up_with_many_fragments_gives_what_rebuilding_gives(root: Path)
         assert {view: store.sql(f"FROM {view} ORDER BY ALL").rows() for view in views} == added
     for run in range(20):
         shutil.rmtree(root / "fragments" / "runs" / f"random-{run}")
-    assert index.catch_up(root) == index.Change(0, 80, [])
-    assert index.sealed(root)
+    assert index.catch_up(location.locate(root)) == index.Change(0, 80, [])
+    assert index.sealed(location.locate(root))
 
 
 def test_an_index_that_was_edited_or_copied_is_made_anew_before_anything_is_added(
@@ -97,14 +99,14 @@ def test_an_index_that_was_edited_or_copied_is_made_anew_before_anything_is_adde
     (root / index.FILE).write_bytes(data)
     os.utime(root / index.FILE, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert not _catches_up_in_place(root)
-    assert index.sealed(root)
+    assert index.sealed(location.locate(root))
 
 
 def _catches_up_in_place(root: Path) -> bool:
     """Add a run, catch up; whether the index is still the same file."""
     number = (root / index.FILE).stat().st_ino
-    first = len(fragments.listing(root, "runs"))
+    first = len(fragments.listing(location.locate(root), "runs"))
     synthetic_store.add_runs(str(root), 1, first)
-    index.catch_up(root)
-    assert index.catch_up(root) == index.Change(0, 0, [])
+    index.catch_up(location.locate(root))
+    assert index.catch_up(location.locate(root)) == index.Change(0, 0, [])
     return (root / index.FILE).stat().st_ino == number

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from attnstore.errors import DamageError, StoreError
 from attnstore.naming import PRECISIONS
-from attnstore.storage import array_shape, arrays, codecs, files, layout, zarr_metadata
+from attnstore.storage import array_shape, arrays, codecs, files, layout, location, zarr_metadata
 
 RUN, LAYERS, HEADS, SHARDS = "tiny/data", (0, 2), (1, 2, 5), 3
 SIZES = helpers.SMALL
@@ -35,12 +35,12 @@ class Written:
         self.stored = codecs.encode(weights, precision)
         self.received = draw.random((len(LAYERS), len(HEADS), TOKENS), np.float32)
         self.shape = array_shape.planned(precision, list(LAYERS), list(HEADS), SHARDS, 64)
-        zarr_metadata.describe(root, RUN, self.shape)
+        zarr_metadata.describe(location.locate(root), RUN, self.shape)
         self.reports = [self.write(shard) for shard in range(SHARDS)]
 
     def write(self, shard: int) -> dict[str, tuple[list[int], int]]:
         cells, tokens = SIZES["SHARD_CELLS"], SIZES["SHARD_TOKENS"]
-        return arrays.open_run(self.root, RUN, self.shape, write=True).write_block(
+        return arrays.open_run(location.locate(self.root), RUN, self.shape, write=True).write_block(
             shard,
             np.ascontiguousarray(self.stored[:, :, shard * cells : (shard + 1) * cells]),
             np.ascontiguousarray(self.received[:, :, shard * tokens : (shard + 1) * tokens]),
@@ -99,7 +99,9 @@ def test_any_requests_give_what_slicing_gives(
     run = written(precision)
     source = (run.maps if array == "maps" else run.received).reshape(len(LAYERS) * len(HEADS), -1)
     expected = np.concatenate([source[r, s : s + n] for r, s, n in slices])
-    found = arrays.open_run(run.root, RUN, run.shape).gather(array, *np.array(slices, np.int64).T)
+    found = arrays.open_run(location.locate(run.root), RUN, run.shape).gather(
+        array, *np.array(slices, np.int64).T
+    )
     assert found.dtype == np.float32
     assert np.array_equal(found, expected)
 
@@ -111,7 +113,7 @@ def test_an_example_is_a_square_of_every_head(
     """(layer, head, from, to): L² cells from its offset on, row by row."""
     run = written(precision)
     for cell, length in ((0, 1), (37, 9), (2000, 30), (CELLS - 900, 30)):
-        found = arrays.open_run(run.root, RUN, run.shape).example(cell, length)
+        found = arrays.open_run(location.locate(run.root), RUN, run.shape).example(cell, length)
         flat = run.maps[:, :, cell : cell + length * length]
         assert np.array_equal(found, flat.reshape(len(LAYERS), len(HEADS), length, length))
 
@@ -160,7 +162,7 @@ def test_shards_are_files_of_one_block_each(mine: Written) -> None:
 def test_a_missing_shard_is_an_error_not_zeros(mine: Written) -> None:
     """Its neighbours are read; asking for it names the run and the way out."""
     mine.path(1).unlink()
-    run = arrays.open_run(mine.root, RUN, mine.shape)
+    run = arrays.open_run(location.locate(mine.root), RUN, mine.shape)
     cells = SIZES["SHARD_CELLS"]
     assert np.array_equal(run.example(0, 40), mine.maps[:, :, :1600].reshape(2, 3, 40, 40))
     with pytest.raises(DamageError, match=r"Run tiny/data .* `attnstore verify`"):
@@ -172,7 +174,7 @@ def test_a_missing_shard_is_an_error_not_zeros(mine: Written) -> None:
 @pytest.mark.parametrize("array", ["maps", "received"])
 def test_a_flipped_byte_anywhere_in_a_shard_is_never_silent(mine: Written, array: str) -> None:
     """Data, checksums or the shard's index: reading is an error, also in a session that has read it."""
-    run, path = arrays.open_run(mine.root, RUN, mine.shape), mine.path(1, array)
+    run, path = arrays.open_run(location.locate(mine.root), RUN, mine.shape), mine.path(1, array)
     size = getattr(layout, "SHARD_CELLS" if array == "maps" else "SHARD_TOKENS")
     rows = len(LAYERS) * len(HEADS)
     whole = np.arange(rows), np.full(rows, size), np.full(rows, size)
@@ -193,16 +195,24 @@ def test_damage_names_the_files_that_are_not_what_was_committed(mine: Written) -
     for array, (sums, size) in mine.reports[1].items():
         block |= {f"{array}_crc32c": sums, f"{array}_bytes": size}
     committed = time.time_ns()
-    assert arrays.damage(mine.root, RUN, block) == []
-    assert not arrays.changed(RUN, block, arrays.shards(mine.root, RUN), committed)
+    assert arrays.damage(location.locate(mine.root), RUN, block) == []
+    assert not arrays.changed(RUN, block, arrays.shards(location.locate(mine.root), RUN), committed)
     time.sleep(0.02)
     helpers.flip(mine.path(1))
-    assert arrays.damage(mine.root, RUN, block) == [arrays.shard_path(RUN, "maps", 1)]
-    assert arrays.changed(RUN, block, arrays.shards(mine.root, RUN), committed)
-    assert not arrays.changed(RUN, block, arrays.shards(mine.root, RUN), time.time_ns())
+    assert arrays.damage(location.locate(mine.root), RUN, block) == [
+        arrays.shard_path(RUN, "maps", 1)
+    ]
+    assert arrays.changed(RUN, block, arrays.shards(location.locate(mine.root), RUN), committed)
+    assert not arrays.changed(
+        RUN, block, arrays.shards(location.locate(mine.root), RUN), time.time_ns()
+    )
     mine.path(1, "received").unlink()
-    assert arrays.shard_path(RUN, "received", 1) in arrays.damage(mine.root, RUN, block)
-    assert arrays.changed(RUN, block, arrays.shards(mine.root, RUN), time.time_ns())
+    assert arrays.shard_path(RUN, "received", 1) in arrays.damage(
+        location.locate(mine.root), RUN, block
+    )
+    assert arrays.changed(
+        RUN, block, arrays.shards(location.locate(mine.root), RUN), time.time_ns()
+    )
 
 
 def test_a_damaged_description_is_an_error_and_describing_again_mends_it(mine: Written) -> None:
@@ -212,6 +222,6 @@ def test_a_damaged_description_is_an_error_and_describing_again_mends_it(mine: W
         path = mine.root / arrays.FOLDER / RUN / name
         path.write_text(path.read_text()[:-20])
         with pytest.raises(StoreError, match="arrays of run tiny/data cannot be opened"):
-            arrays.open_run(mine.root, RUN, mine.shape)
-        zarr_metadata.describe(mine.root, RUN, mine.shape)
+            arrays.open_run(location.locate(mine.root), RUN, mine.shape)
+        zarr_metadata.describe(location.locate(mine.root), RUN, mine.shape)
         assert helpers.contents(mine.root) == before

@@ -33,13 +33,11 @@ from attnstore.storage import (
     fragments,
     index,
     layout,
+    local_side,
     location,
     locks,
     s3_lease,
     zarr_metadata,
-)
-from attnstore.storage import (
-    s3 as buckets,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +69,7 @@ def machine(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def another(patch: pytest.MonkeyPatch, cache: Path) -> None:
     """Go on as another machine: with a cache of its own."""
-    patch.setenv(buckets.CACHE, str(cache))
+    patch.setenv(local_side.CACHE, str(cache))
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +143,7 @@ def test_an_ingestion_into_a_bucket_leaves_the_store_that_a_folder_gets(
 def test_the_local_side_can_be_deleted_at_any_time(address: str, folder: Path) -> None:
     """Everything in it comes from the bucket."""
     before = answers(address)
-    shutil.rmtree(location.find(address))
+    shutil.rmtree(location.find(address).root)
     assert answers(address) == before == answers(folder)
 
 
@@ -176,9 +174,9 @@ def test_two_machines_do_not_ingest_one_run_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The second gets a sentence with the holder's name; a dead holder is followed."""
-    root = location.find(address)
-    with locks.hold(location.run_lock(root, RUN), what="Run r"):
-        assert locks.held(location.run_lock(root, RUN))
+    backend = location.find(address)
+    with locks.hold(location.run_lock(backend, RUN), what="Run r"):
+        assert locks.held(location.run_lock(backend, RUN))
         another(monkeypatch, tmp_path / "second")
         assert locks.held(location.run_lock(location.find(address), RUN))
         with pytest.raises(BusyError, match=f"Run {RUN} is in use by process {os.getpid()} on"):
@@ -186,21 +184,21 @@ def test_two_machines_do_not_ingest_one_run_at_once(
         monkeypatch.setattr(s3_lease, "SECONDS", -1.0)  # as if it had been silent for long
         with locks.hold(location.run_lock(location.find(address), RUN)):
             pass
-    assert not locks.held(location.run_lock(root, RUN))
+    assert not locks.held(location.run_lock(backend, RUN))
 
 
 def test_who_has_lost_a_lock_writes_no_more(
     address: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A holder notices at its next renewal that another one has followed it."""
-    root = location.find(address)
+    backend = location.find(address)
     monkeypatch.setattr(s3_lease, "SECONDS", 2.0)
-    with locks.hold(location.run_lock(root, RUN), what="Run r"):
-        held = f"locks/{location.run_lock(root, RUN).name}"
+    with locks.hold(location.run_lock(backend, RUN), what="Run r"):
+        held = f"locks/{location.run_lock(backend, RUN).file.name}"
         obstore.put(s3.store(address.removeprefix(f"s3://{NAME}/")), held, b"{}")
         rows = pl.DataFrame([{"run": RUN, "example": 0, "layer": 0, "head": 1, "label": "block"}])
         with pytest.raises(BusyError, match="has lost its lock"):
-            wait_for(lambda: fragments.write(root, "labels", RUN, "anna", rows) and None, 20)
+            wait_for(lambda: fragments.write(backend, "labels", RUN, "anna", rows) and None, 20)
 
 
 def test_kill_nine_in_the_middle_costs_a_block_and_the_next_one_goes_on(
@@ -327,7 +325,7 @@ def test_a_declared_store_may_lie_in_a_bucket(
 
 def test_the_explorer_reads_a_bucket(address: str, s3: S3) -> None:
     """Its pages show the same; no page but a map's asks the bucket for weights."""
-    browser = Browser(location.find(address))
+    browser = Browser(location.find(address).root)
     with browser.client, s3.requests() as asked:
         assert RUN in browser.client.get("/").text
     assert not asked["GET maps"]
@@ -390,23 +388,23 @@ def test_objects_of_others_are_not_overrun(s3: S3) -> None:
 
 def test_a_commit_is_a_conditional_put(address: str, s3: S3) -> None:
     """The second of two writers of one content puts nothing; what is damaged there is replaced."""
-    place = buckets.of(location.find(address))
+    backend = location.find(address)
     path = "fragments/labels/x/part.00000000.parquet"
     with s3.requests() as first:
-        place.commit(path, b"rows")
+        backend.commit(path, b"rows")
     with s3.requests() as second:
-        place.commit(path, b"rows")
+        backend.commit(path, b"rows")
     assert (first["PUT labels"], first["GET labels"]) == (1, 0)
     assert (second["PUT labels"], second["GET labels"]) == (1, 1)
-    place.write(path, b"r0ws")
-    place.commit(path, b"rows")
-    assert place.read(path) == b"rows"
+    backend.write(path, b"r0ws")
+    backend.commit(path, b"rows")
+    assert backend.read(path) == b"rows"
 
 
 def test_many_threads_may_open_a_store_that_is_not_cached_yet(address: str) -> None:
     """They fetch the same fragments at once."""
     for _ in range(3):
-        shutil.rmtree(location.find(address))
+        shutil.rmtree(location.find(address).root)
         location.find(address)
         with ThreadPoolExecutor(6) as pool:
             assert len(set(pool.map(lambda _: str(answers(address)), range(6)))) == 1
@@ -416,20 +414,20 @@ def test_a_process_goes_on_with_the_bucket_when_the_local_side_is_deleted(
     address: str, s3: S3
 ) -> None:
     """And does not take the folder for a store of its own."""
-    root = location.find(address)
-    shutil.rmtree(root)
+    backend = location.find(address)
+    shutil.rmtree(backend.root)
     rows = pl.DataFrame([{"run": RUN, "example": 0, "layer": 0, "head": 1, "label": "block"}])
-    path = fragments.write(root, "labels", RUN, "anna", rows)
+    path = fragments.write(backend, "labels", RUN, "anna", rows)
     assert path in s3.contents(address.removeprefix(f"s3://{NAME}/"))
 
 
 def test_a_damaged_copy_on_this_machine_is_fetched_again(address: str, folder: Path) -> None:
     """A bit that flips here is no damage of the bucket."""
-    root = location.find(address)
+    backend = location.find(address)
     before = answers(address)
-    (copy,) = (root / "fragments" / "runs").rglob("*.parquet")
+    (copy,) = (backend.root / "fragments" / "runs").rglob("*.parquet")
     flip(copy)
-    (root / index.FILE).unlink()
+    (backend.root / index.FILE).unlink()
     assert answers(address) == before
 
 
@@ -438,14 +436,14 @@ def test_a_renewal_whose_answer_was_lost_keeps_the_lock(
 ) -> None:
     """The object is still the holder's own, under another tag."""
     monkeypatch.setattr(s3_lease, "SECONDS", 2.0)
-    root = location.find(address)
-    lock = location.run_lock(root, RUN)
+    backend = location.find(address)
+    lock = location.run_lock(backend, RUN)
     with locks.hold(lock, what="Run r"):
-        store, name = s3.store(address.removeprefix(f"s3://{NAME}/")), f"locks/{lock.name}"
+        store, name = s3.store(address.removeprefix(f"s3://{NAME}/")), f"locks/{lock.file.name}"
         mine = json.loads(bytes(obstore.get(store, name).bytes()))
         obstore.put(store, name, json.dumps({**mine, "renewals": 99}).encode())
         time.sleep(3)
-        buckets.of(root).require_hold()
+        backend.require_hold()
         assert locks.held(lock)
 
 
@@ -453,9 +451,9 @@ def test_weights_are_not_written_without_the_lock(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shards go past obstore, and are held to the same rule."""
-    root = location.find(address)
-    run = arrays.open_run(root, RUN, zarr_metadata.recorded(root, RUN), write=True)
-    with locks.hold(location.run_lock(root, RUN), what="Run r"):
+    backend = location.find(address)
+    run = arrays.open_run(backend, RUN, zarr_metadata.recorded(backend, RUN), write=True)
+    with locks.hold(location.run_lock(backend, RUN), what="Run r"):
         monkeypatch.setattr(s3_lease, "SECONDS", -1.0)
         maps = np.zeros((len(run.layers), len(run.heads), layout.SHARD_CELLS), np.float16)
         with pytest.raises(BusyError, match="has lost its lock"):

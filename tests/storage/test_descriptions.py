@@ -16,7 +16,7 @@ import attnstore
 from attnstore.errors import AttnstoreError, DamageError, QueryError, UnknownNameError
 from attnstore.maintenance.verify import verify
 from attnstore.naming import PRECISIONS
-from attnstore.storage import array_shape, arrays, fragments, zarr_metadata
+from attnstore.storage import array_shape, arrays, fragments, location, zarr_metadata
 
 RUN = "tiny/sample"
 
@@ -45,8 +45,8 @@ def test_the_record_calls_for_what_zarr_writes(precision: str) -> None:
 @pytest.mark.parametrize("name", ["zarr.json", "maps/zarr.json", "received/zarr.json"])
 def test_no_flipped_bit_of_a_description_gives_other_weights(root: Path, name: str) -> None:
     """Whichever it is: the weights that were stored, or an error that says what to do."""
-    shape, file = zarr_metadata.recorded(root, RUN), path_of(root, name)
-    opened = arrays.open_run(root, RUN, shape)
+    shape, file = zarr_metadata.recorded(location.locate(root), RUN), path_of(root, name)
+    opened = arrays.open_run(location.locate(root), RUN, shape)
     places = np.arange(8), np.zeros(8, np.int64), np.full(8, 9)
     expected = {array: opened.gather(array, *places) for array in ("maps", "received")}
     data = file.read_bytes()
@@ -56,7 +56,7 @@ def test_no_flipped_bit_of_a_description_gives_other_weights(root: Path, name: s
         harmed[at // 8] ^= 1 << at % 8
         file.write_bytes(harmed)
         try:
-            run = arrays.open_run(root, RUN, shape)
+            run = arrays.open_run(location.locate(root), RUN, shape)
         except AttnstoreError as error:
             refused.append(str(error))
             continue
@@ -253,15 +253,17 @@ def test_a_run_that_is_not_there_has_no_key(store: attnstore.Store) -> None:
 
 def test_a_record_that_gives_no_arrays_is_damage(root: Path) -> None:
     """Layers that are none, a layout that does not fit: named, and the rest can be read."""
-    (fragment,) = fragments.listing(root, "runs")
-    record = fragments.read(root, fragment)
+    (fragment,) = fragments.listing(location.locate(root), "runs")
+    record = fragments.read(location.locate(root), fragment)
     for change in (
         {"layers": pl.lit([], pl.List(pl.Int64))},
         {"heads": pl.lit([0, 0, 1, 2], pl.List(pl.Int64))},
         {"layout": pl.lit([1, 100, 33, 100, 10], pl.List(pl.Int64))},
         {"precision": pl.lit("float8")},
     ):
-        fragments.write(root, "runs", RUN, fragment.part, record.with_columns(**change))
+        fragments.write(
+            location.locate(root), "runs", RUN, fragment.part, record.with_columns(**change)
+        )
         with attnstore.open(root) as opened:
             assert "damaged" in str(opened.behind)
             assert opened.sql("FROM examples").height > 0

@@ -22,6 +22,7 @@ from attnstore.storage import (
     index,
     index_schema,
     index_seal,
+    location,
 )
 
 RUN = "tiny/sample"
@@ -31,7 +32,7 @@ RUN = "tiny/sample"
 def root(sample_store: Path, tmp_path: Path) -> Path:
     """A copy of a store with one run, its index rebuilt: nothing foreign about it."""
     root = Path(shutil.copytree(sample_store, tmp_path / "store"))
-    index.catch_up(root)
+    index.catch_up(location.locate(root))
     return root
 
 
@@ -100,7 +101,7 @@ def test_nothing_that_an_index_holds_beside_rows_is_used(
         assert (store.sql("FROM runs").rows(), store.views()) == expected
     assert not (tmp_path / "written").exists()
     assert verify(root).findings == []
-    assert index.sealed(root)
+    assert index.sealed(location.locate(root))
 
 
 @pytest.mark.parametrize("what", sorted(CODE))
@@ -139,7 +140,7 @@ def test_an_index_that_another_program_changed_is_not_read(root: Path) -> None:
         edit(root, "UPDATE core.map_stats SET self = 2")
         os.utime(root / index.FILE, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert store.sql("SELECT max(self) < 2 FROM map_stats").item()
-    assert index.sealed(root)
+    assert index.sealed(location.locate(root))
 
 
 def test_verify_names_an_index_that_another_program_changed(root: Path) -> None:
@@ -148,7 +149,7 @@ def test_verify_names_an_index_that_another_program_changed(root: Path) -> None:
     edit(root, "UPDATE core.map_stats SET self = 0.1")
     os.utime(root / index.FILE, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert "index.duckdb does not match its checksum" in str(verify(root).findings[0])
-    index.catch_up(root)
+    index.catch_up(location.locate(root))
     with attnstore.open(root) as store:
         assert store.sql("SELECT count(DISTINCT self) > 1 FROM map_stats").item()
 
@@ -158,7 +159,7 @@ def test_a_damaged_seal_is_a_finding(root: Path, at: float) -> None:
     """An index without a seal to compare it with has not been checked."""
     flip(root / index.SEAL, at)
     assert "index.crc32c is damaged" in str(verify(root).findings[0])
-    index.rebuild(root)
+    index.rebuild(location.locate(root))
     assert verify(root).findings == []
 
 
@@ -175,9 +176,9 @@ def test_a_log_beside_the_index_is_not_replayed(root: Path) -> None:
 )
 def test_a_record_that_names_another_run_is_damage(root: Path, name: str) -> None:
     """A run's arrays lie in its own folder, whatever its record says; the rest can be read."""
-    (fragment,) = fragments.listing(root, "runs")
-    record = fragments.read(root, fragment).with_columns(pl.lit(name).alias("run"))
-    fragments.write(root, "runs", RUN, fragment.part, record)
+    (fragment,) = fragments.listing(location.locate(root), "runs")
+    record = fragments.read(location.locate(root), fragment).with_columns(pl.lit(name).alias("run"))
+    fragments.write(location.locate(root), "runs", RUN, fragment.part, record)
     with attnstore.open(root) as store:
         assert store.sql("FROM runs").is_empty()
         assert store.sql("FROM examples").height > 0
@@ -190,10 +191,14 @@ def test_a_record_of_no_precision_is_made_again(
     root: Path, tiny_bert: Path, precision: str | None
 ) -> None:
     """Ingesting the same again does not build arrays by it."""
-    (fragment,) = fragments.listing(root, "runs")
+    (fragment,) = fragments.listing(location.locate(root), "runs")
     forged = pl.lit(precision, pl.String).alias("precision")
     fragments.write(
-        root, "runs", RUN, fragment.part, fragments.read(root, fragment).with_columns(forged)
+        location.locate(root),
+        "runs",
+        RUN,
+        fragment.part,
+        fragments.read(location.locate(root), fragment).with_columns(forged),
     )
     attnstore.ingest(root, str(tiny_bert), "sample", limit=8, max_length=64, precision="float32")
     assert verify(root).findings == []
@@ -208,7 +213,7 @@ def test_arrays_outside_the_store_are_never_opened(root: Path, name: str) -> Non
     """Even where somebody asks for them by name."""
     shape = array_shape.planned("float32", [0], [0], 1, 64)
     with pytest.raises(DamageError, match="is no name of a run"):
-        arrays.open_run(root, name, shape)
+        arrays.open_run(location.locate(root), name, shape)
 
 
 def test_the_views_of_a_session_are_the_packages_own(root: Path) -> None:

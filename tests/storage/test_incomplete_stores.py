@@ -16,7 +16,7 @@ from attnstore.errors import StoreError
 from attnstore.maintenance import copying, orphans
 from attnstore.maintenance.verify import verify
 from attnstore.resources import sql_files
-from attnstore.storage import fragments, index
+from attnstore.storage import fragments, index, location
 from attnstore.storage.files import crc32c
 from attnstore.storage.tables import TABLES
 
@@ -55,8 +55,8 @@ def test_what_is_missing_is_told_and_ingesting_again_makes_it(
 ) -> None:
     """As after a partial copy: reading says so, verify fails, and then the store is whole."""
     if indexed:
-        index.catch_up(root)
-    missing = fragments.listing(root, table)[-1]
+        index.catch_up(location.locate(root))
+    missing = fragments.listing(location.locate(root), table)[-1]
     (root / missing.path).unlink()
     with attnstore.open(root) as store:
         assert "lacks 1 fragments that others call for" in str(store.behind)
@@ -73,7 +73,7 @@ def test_what_is_missing_is_told_and_ingesting_again_makes_it(
 def test_links_that_are_gone_are_told_and_annotating_again_makes_them(root: Path) -> None:
     """An annotation is committed with its links, even if it has none."""
     annotate(root, "texts", "negation")
-    (root / fragments.listing(root, "links")[0].path).unlink()
+    (root / fragments.listing(location.locate(root), "links")[0].path).unlink()
     with attnstore.open(root) as store:
         assert "lacks 1 fragments that others call for" in str(store.behind)
     assert "links of an annotation of texts are missing" in str(verify(root).findings[0])
@@ -85,17 +85,17 @@ def test_links_that_are_gone_are_told_and_annotating_again_makes_them(root: Path
 
 def test_what_is_missing_is_not_moved_away_with_what_needs_it(root: Path) -> None:
     """`gc` leaves the block whose statistics are gone: ingesting again computes what it lacks."""
-    before = {f.path for f in fragments.listing(root, "blocks")}
-    (root / fragments.listing(root, "map_stats")[0].path).unlink()
+    before = {f.path for f in fragments.listing(location.locate(root), "blocks")}
+    (root / fragments.listing(location.locate(root), "map_stats")[0].path).unlink()
     orphans.collect(root)
-    assert {f.path for f in fragments.listing(root, "blocks")} == before
+    assert {f.path for f in fragments.listing(location.locate(root), "blocks")} == before
 
 
 def test_a_block_being_written_is_not_missing_anything(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fragments are listed while an ingestion commits: what the list lacks is looked for again."""
-    real, hidden = fragments.listing, fragments.listing(root, "map_stats")[-1].path
+    real, hidden = fragments.listing, fragments.listing(location.locate(root), "map_stats")[-1].path
     monkeypatch.setattr(fragments, "listing", lambda *a: [f for f in real(*a) if f.path != hidden])
     with attnstore.open(root) as store:
         assert store.behind is None
@@ -108,9 +108,9 @@ def test_a_block_being_written_is_not_missing_anything(
 
 
 def rewrite(root: Path, table: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> str:
-    old = fragments.listing(root, table)[-1]
-    rows = change(fragments.read(root, old))
-    return fragments.write(root, table, old.owner, old.part, rows)
+    old = fragments.listing(location.locate(root), table)[-1]
+    rows = change(fragments.read(location.locate(root), old))
+    return fragments.write(location.locate(root), table, old.owner, old.part, rows)
 
 
 @pytest.mark.parametrize("table", [*TABLES[:8]])
@@ -156,13 +156,13 @@ def test_a_fragment_that_does_not_fit_is_damage(root: Path, table: str, what: st
             assert store.sql("SELECT count(*) FROM examples").item() == 24
     report = verify(root)
     assert any(path in str(f) for f in report.findings), report
-    assert index.catch_up(root).loaded == 0
+    assert index.catch_up(location.locate(root)).loaded == 0
 
 
 @pytest.mark.parametrize("table", [*TABLES[:8]])
 def test_a_fragment_that_is_no_parquet_is_damage(root: Path, table: str) -> None:
     """Whatever it is; moved away, it is missing and no longer damaged."""
-    old, data = fragments.listing(root, table)[-1], b"no Parquet at all"
+    old, data = fragments.listing(location.locate(root), table)[-1], b"no Parquet at all"
     (root / old.path).unlink()
     bad = f"fragments/{table}/{old.owner}/{old.part}.{crc32c(data):08x}.parquet"
     (root / bad).write_bytes(data)
@@ -170,7 +170,7 @@ def test_a_fragment_that_is_no_parquet_is_damage(root: Path, table: str) -> None
         assert bad in str(store.behind)
     assert any(bad in str(f) for f in verify(root).findings)
     (root / bad).unlink()
-    assert index.catch_up(root).damaged == []
+    assert index.catch_up(location.locate(root)).damaged == []
 
 
 # Verify
@@ -183,7 +183,7 @@ def test_ingesting_again_replaces_what_cannot_be_used(
 ) -> None:
     """It does not say that everything is stored, nor that the run was dropped, over a record that
     nobody can read."""
-    old = fragments.listing(root, table)[0]
+    old = fragments.listing(location.locate(root), table)[0]
     if what == "no Parquet":
         data = b"no Parquet inside"
         (root / old.path).unlink()

@@ -20,7 +20,7 @@ from helpers import Child, contents, flip, shrink, write_texts
 import attnstore
 from attnstore import resources
 from attnstore.errors import StoreError, UnknownNameError
-from attnstore.storage import fragments, index
+from attnstore.storage import fragments, index, location
 
 VIEWS = (
     "models",
@@ -99,7 +99,7 @@ def test_a_deleted_index_is_made_again(root: Path, lost: list[str]) -> None:
         assert answers(store) == expected
         assert store.behind is None
     assert contents(root) == before
-    assert index.sealed(root)
+    assert index.sealed(location.locate(root))
 
 
 def test_reindexing_gives_the_same_answers(root: Path, model: Path) -> None:
@@ -130,14 +130,16 @@ def test_an_index_of_another_schema_is_made_again(
 
 def test_catching_up_loads_only_what_is_new(root: Path, model: Path) -> None:
     """Nothing when nothing has changed; one fragment when one was written; dropped rows go."""
-    assert index.catch_up(root) == index.Change(0, 0, [])
+    assert index.catch_up(location.locate(root)) == index.Change(0, 0, [])
     rows = pl.DataFrame(
         [{"run": "bert/first", "example": 0, "layer": 0, "head": 1, "label": "block"}]
     )
-    path = fragments.write(root, "labels", "bert/first", "anna", rows)
-    assert index.catch_up(root) == index.Change(1, 0, [])
-    fragments.write(root, "labels", "bert/first", "anna", rows.with_columns(head=2))
-    assert index.catch_up(root) == index.Change(1, 1, [])
+    path = fragments.write(location.locate(root), "labels", "bert/first", "anna", rows)
+    assert index.catch_up(location.locate(root)) == index.Change(1, 0, [])
+    fragments.write(
+        location.locate(root), "labels", "bert/first", "anna", rows.with_columns(head=2)
+    )
+    assert index.catch_up(location.locate(root)) == index.Change(1, 1, [])
     with duckdb.connect(str(root / index.FILE), read_only=True) as con:
         assert con.execute("SELECT head FROM core.labels").fetchall() == [(2,)]
     assert not (root / path).exists()
@@ -147,11 +149,11 @@ def test_a_flipped_byte_in_the_index_is_seen_by_its_seal(root: Path) -> None:
     """And making it anew gives the same answers: no data was in it alone."""
     with attnstore.open(root) as store:
         expected = answers(store)
-    assert index.sealed(root) is True
+    assert index.sealed(location.locate(root)) is True
     flip(root / index.FILE, 0.6)
-    assert index.sealed(root) is False
-    index.rebuild(root)
-    assert index.sealed(root) is True
+    assert index.sealed(location.locate(root)) is False
+    index.rebuild(location.locate(root))
+    assert index.sealed(location.locate(root)) is True
     with attnstore.open(root) as store:
         assert answers(store) == expected
 
@@ -201,7 +203,7 @@ def test_a_connection_held_open_keeps_nobody_from_ingesting(root: Path, model: P
         child = Child(root, model, write_texts(root.parent / "later.jsonl", 10))
         assert child.error() is None
         assert con.sql("SELECT count(*) FROM maps").fetchall() == [(160,)]
-        late = attnstore.Store(root)
+        late = attnstore.Store(location.locate(root))
         assert "this process" in late.behind
         assert late.runs()["run"].to_list() == ["bert/first"]
     with attnstore.open(root) as store:
@@ -249,13 +251,13 @@ def test_catching_up_waits_for_a_query_to_end(root: Path) -> None:
     rows = pl.DataFrame(
         [{"run": "bert/first", "example": 0, "layer": 0, "head": 1, "label": "block"}]
     )
-    fragments.write(root, "labels", "bert/first", "anna", rows)
-    with index.reading(root):
+    fragments.write(location.locate(root), "labels", "bert/first", "anna", rows)
+    with index.reading(location.locate(root)):
         began = time.monotonic()
         with pytest.raises(StoreError, match="in use by this process"):
-            index.catch_up(root, wait=0.2)
+            index.catch_up(location.locate(root), wait=0.2)
         assert 0.2 <= time.monotonic() - began < 3
-    assert index.catch_up(root).loaded == 1
+    assert index.catch_up(location.locate(root)).loaded == 1
 
 
 def test_a_stray_file_among_fragments_is_left_out(root: Path) -> None:

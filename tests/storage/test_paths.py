@@ -101,9 +101,9 @@ def test_a_name_that_cannot_be_a_folders_is_refused() -> None:
 
 def test_two_long_names_have_two_locks(tmp_path: Path) -> None:
     """Also where they begin alike."""
-    first, second = (locks.path_of(tmp_path, "m" * 300 + end) for end in "ab")
+    first, second = (locks.path_of(location.locate(tmp_path), "m" * 300 + end) for end in "ab")
     assert first != second
-    assert max(len(first.name), len(second.name)) < 255
+    assert max(len(first.file.name), len(second.file.name)) < 255
 
 
 def test_a_reader_of_a_store_that_moved_says_so_and_makes_nothing(
@@ -114,7 +114,11 @@ def test_a_reader_of_a_store_that_moved_says_so_and_makes_nothing(
     with attnstore.open(old) as store:
         store.runs()
         old.rename(tmp_path / "new")
-        for ask in (store.runs, lambda: store.kept("FROM runs"), lambda: index.catch_up(old)):
+        for ask in (
+            store.runs,
+            lambda: store.kept("FROM runs"),
+            lambda: index.catch_up(location.locate(old)),
+        ):
             with pytest.raises(StoreError, match="is gone: it was moved or deleted"):
                 ask()
         assert not old.exists()

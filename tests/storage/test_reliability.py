@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import attnstore
 from attnstore.errors import BusyError, StoreError, UnknownNameError
-from attnstore.storage import arrays, files, fragments, index
+from attnstore.storage import arrays, files, fragments, index, location
 
 KILLS = int(os.environ.get("ATTNSTORE_KILLS", "20"))
 INPUTS = 200
@@ -82,13 +82,13 @@ def stored(root: Path) -> int:
     """Inputs that the store holds, after checking that whatever it shows is whole."""
     if not (root / "attnstore.json").exists():
         return 0  # killed before there was a store
-    for fragment in fragments.listing(root):
+    for fragment in fragments.listing(location.locate(root)):
         assert files.file_crc32c(root / fragment.path) == fragment.crc32c, fragment.path
     with attnstore.open(root) as store:
         assert store.behind is None
         blocks = store.sql("FROM blocks")
         for block in blocks.iter_rows(named=True):
-            assert arrays.damage(root, block["run"], block) == []
+            assert arrays.damage(location.locate(root), block["run"], block) == []
         shown = store.sql("SELECT block, count(*) AS n FROM inputs GROUP BY block ORDER BY block")
         assert shown.rows() == blocks.select("block", "examples").sort("block").rows()
         assert store.sql("SELECT count(*) FROM map_stats").item() == 8 * blocks["examples"].sum()
@@ -215,7 +215,7 @@ def test_an_ingestion_goes_on_with_exactly_what_is_missing(
 ) -> None:
     """Whichever blocks lack their mark, their statistics or a shard: those, and no other."""
     root = Path(shutil.copytree(work.root, tmp_path_factory.mktemp("resume") / "store"))
-    blocks = fragments.read_one(root, "blocks", "bert/t")
+    blocks = fragments.read_one(location.locate(root), "blocks", "bert/t")
     for table, block in lost:
         shard = root / arrays.shard_path("bert/t", "maps", blocks["first_shard"][block])
         fragment = root / "fragments" / table / "bert" / "t"
@@ -314,7 +314,7 @@ def test_a_run_is_ingested_by_one_process_at_a_time(work: Work, tmp_path: Path) 
     """The second is told which process has it, writes nothing, and the first ends undisturbed."""
     root = tmp_path / "store"
     child = work.child(root)
-    wait_for(lambda: fragments.listing(root, "blocks"))
+    wait_for(lambda: fragments.listing(location.locate(root), "blocks"))
     os.kill(child.process.pid, signal.SIGSTOP)  # it holds the run for as long as we look
     try:
         with pytest.raises(BusyError, match=f"Run bert/t is in use by process {child.process.pid}"):
@@ -340,7 +340,10 @@ def test_different_runs_are_ingested_at_the_same_time(work: Work, tmp_path: Path
         assert runs["stored"].to_list() == [INPUTS, INPUTS]
         assert store.sql("SELECT count(*) FROM models").item() == 1
         blocks = store.sql("FROM blocks")
-        assert all(arrays.damage(root, b["run"], b) == [] for b in blocks.iter_rows(named=True))
+        assert all(
+            arrays.damage(location.locate(root), b["run"], b) == []
+            for b in blocks.iter_rows(named=True)
+        )
 
 
 def test_a_dropped_run_is_gone_for_every_session(work: Work, root: Path) -> None:
@@ -352,7 +355,11 @@ def test_a_dropped_run_is_gone_for_every_session(work: Work, root: Path) -> None
             reader.maps("bert/t", 0)
         assert reader.sql("SELECT count(*) FROM maps").item() == 0
     assert not list((root / "attention.zarr").glob("bert/t/**/*"))
-    assert {f.table for f in fragments.listing(root)} == {"models", "datasets", "examples"}
+    assert {f.table for f in fragments.listing(location.locate(root))} == {
+        "models",
+        "datasets",
+        "examples",
+    }
     work.ingest(root)
     assert_as_undisturbed(root, work)
 
@@ -363,8 +370,8 @@ def test_a_run_can_be_dropped_under_a_connection(root: Path) -> None:
     with attnstore.open(root) as store:
         with store.connect() as con:
             assert con.sql("SELECT count(*) FROM map_stats").fetchall() == [(8 * INPUTS,)]
-            attnstore.Store(root).drop("bert/t")
+            attnstore.Store(location.locate(root)).drop("bert/t")
             assert con.sql("SELECT count(*) FROM map_stats").fetchall() == [(8 * INPUTS,)]
             with pytest.raises(Exception, match=r"Run bert/t was dropped while it was read"):
                 con.sql("SELECT sum(list_sum(weights)) FROM maps").fetchall()
-        assert attnstore.Store(root).runs().is_empty()
+        assert attnstore.Store(location.locate(root)).runs().is_empty()

@@ -13,7 +13,7 @@ from helpers import write_texts
 import attnstore
 from attnstore.capture import runs
 from attnstore.maintenance.verify import verify
-from attnstore.storage import fragments, index, index_rows
+from attnstore.storage import fragments, index, index_rows, location
 
 OF_A_RUN = ("runs", "inputs", "blocks", "map_stats", "ingests")
 
@@ -74,11 +74,13 @@ def test_the_index_gives_a_key_once(
 def as_of_version_1(root: Path) -> None:
     """Write the fragments of a store's runs as an earlier version did: one key of 32 bits for all."""
     for table in OF_A_RUN:
-        for fragment in fragments.listing(root, table):
-            rows = fragments.read(root, fragment).with_columns(run_key=pl.lit(7, pl.UInt32))
+        for fragment in fragments.listing(location.locate(root), table):
+            rows = fragments.read(location.locate(root), fragment).with_columns(
+                run_key=pl.lit(7, pl.UInt32)
+            )
             if table == "runs":
                 rows = rows.drop("layout")
-            fragments.write(root, table, fragment.owner, fragment.part, rows)
+            fragments.write(location.locate(root), table, fragment.owner, fragment.part, rows)
 
 
 def test_a_store_with_keys_of_32_bits_is_indexed_with_keys_of_its_own(
@@ -89,8 +91,8 @@ def test_a_store_with_keys_of_32_bits_is_indexed_with_keys_of_its_own(
     ingest(root, tiny_bert, 5, 9)
     as_of_version_1(root)
     require_apart(root, {"tiny/t5": 5, "tiny/t9": 9})
-    (statistics,) = fragments.listing(root, "map_stats", "tiny/t9")
-    fragments.discard(root, statistics)
+    (statistics,) = fragments.listing(location.locate(root), "map_stats", "tiny/t9")
+    fragments.discard(location.locate(root), statistics)
     ingest(root, tiny_bert, 9, 6)  # what is gone of an old run is computed again
     require_apart(root, {"tiny/t5": 5, "tiny/t9": 9, "tiny/t6": 6})
 
@@ -103,12 +105,12 @@ def test_a_key_is_the_same_after_a_rebuild(tiny_bert: Path, tmp_path: Path) -> N
         identity = store.runs()["identity"].item()
         key = int.from_bytes(hashlib.sha256(f"tiny/t5\n{identity}".encode()).digest()[:8], "big")
         assert store.runs()["run_key"].to_list() == [key]
-        index.rebuild(root)
+        index.rebuild(location.locate(root))
         assert store.runs()["run_key"].to_list() == [key]
         assert store.sql("SELECT DISTINCT typeof(run_key) FROM map_places").item() == "UBIGINT"
     for table in OF_A_RUN:
-        (fragment,) = fragments.listing(root, table)
-        keys = fragments.read(root, fragment)["run_key"]
+        (fragment,) = fragments.listing(location.locate(root), table)
+        keys = fragments.read(location.locate(root), fragment)["run_key"]
         assert (keys.dtype, keys.unique().to_list()) == (pl.UInt64, [key])
 
 
@@ -116,9 +118,9 @@ def test_a_second_record_of_a_run_is_damage(tiny_bert: Path, tmp_path: Path) -> 
     """It is named, and no row of the run stands twice."""
     root = tmp_path / "store"
     ingest(root, tiny_bert, 5)
-    (fragment,) = fragments.listing(root, "runs")
-    again = fragments.read(root, fragment).with_columns(identity=pl.lit("f" * 64))
-    fragments.write(root, "runs", fragment.owner, "f" * 16, again)
+    (fragment,) = fragments.listing(location.locate(root), "runs")
+    again = fragments.read(location.locate(root), fragment).with_columns(identity=pl.lit("f" * 64))
+    fragments.write(location.locate(root), "runs", fragment.owner, "f" * 16, again)
     with attnstore.open(root) as store:
         assert store.runs().height == 1
         assert store.sql("SELECT count(*) FROM inputs").item() == 5

@@ -44,7 +44,7 @@ from attnstore.experiments.patterns.network import Network, write
 from attnstore.maintenance import copying, orphans
 from attnstore.maintenance.verify import verify
 from attnstore.storage import fragments, location
-from attnstore.storage.files import Folder
+from attnstore.storage.folder import Folder
 
 CONTENTS = ("texts", "texts", "more")
 """Three datasets of five texts: the first two have one name and different content."""
@@ -128,9 +128,9 @@ class Halves:
 def annotate(root: Path, version: int) -> None:
     """Annotate the dataset `texts` of a store."""
     annotator = Halves(version)
-    record, texts = annotating._dataset(root, "texts")
+    record, texts = annotating._dataset(location.locate(root), "texts")
     identity = annotating._identity(annotator, record, texts)
-    job.run(annotating.AnnotationJob(root, "texts", annotator, texts, identity))
+    job.run(annotating.AnnotationJob(location.locate(root), "texts", annotator, texts, identity))
 
 
 class Material:
@@ -205,7 +205,9 @@ class TwoStores(RuleBasedStateMachine):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def runs(self, side: str) -> list[str]:
-        return sorted({f.owner for f in fragments.listing(self.roots[side], "runs")})
+        return sorted(
+            {f.owner for f in fragments.listing(location.locate(self.roots[side]), "runs")}
+        )
 
     def do(self, stop: int | None, change: Callable[[], Any], *sides: str) -> bool:
         """Do something to stores; whether it came to its end. It fails only where harm was done."""
@@ -237,7 +239,9 @@ class TwoStores(RuleBasedStateMachine):
         runs = self.runs(side)
         if runs:
             run = runs[which % len(runs)]
-            if self.do(stop, lambda: stores.Store(self.roots[side]).drop(run), side):
+            if self.do(
+                stop, lambda: stores.Store(location.locate(self.roots[side])).drop(run), side
+            ):
                 assert run not in self.runs(side)
 
     @rule(side=sides)
@@ -274,7 +278,9 @@ class TwoStores(RuleBasedStateMachine):
     @rule(side=sides, version=networks, stop=stops)
     def annotate(self, side: str, version: int, stop: int | None) -> None:
         root = self.roots[side]
-        if any(f.owner.endswith("/texts") for f in fragments.listing(root, "runs")):
+        if any(
+            f.owner.endswith("/texts") for f in fragments.listing(location.locate(root), "runs")
+        ):
             self.do(stop, lambda: annotate(root, version), side)
 
     @rule(side=sides, which=st.integers(0, 5), head=st.integers(0, 3))

@@ -22,7 +22,7 @@ from helpers import sentences, write_rows
 from transformers import AutoModel, AutoTokenizer
 
 import attnstore
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 
 Row = dict[str, str]
 Array = np.ndarray[Any, Any]
@@ -109,8 +109,20 @@ def annotate(root: Path, dataset: str, rows: list[Row]) -> None:
     named = {"kind": pl.String, "label": pl.String}
     ends = {"from_span": pl.Int32, "to_span": pl.Int32}
     link_types, span_types = schema | named | ends, schema | placed | named
-    fragments.write(root, "links", dataset, SOURCE, pl.DataFrame(links, link_types, orient="row"))
-    fragments.write(root, "spans", dataset, SOURCE, pl.DataFrame(spans, span_types, orient="row"))
+    fragments.write(
+        location.locate(root),
+        "links",
+        dataset,
+        SOURCE,
+        pl.DataFrame(links, link_types, orient="row"),
+    )
+    fragments.write(
+        location.locate(root),
+        "spans",
+        dataset,
+        SOURCE,
+        pl.DataFrame(spans, span_types, orient="row"),
+    )
 
 
 @dataclass(frozen=True)

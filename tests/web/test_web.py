@@ -23,7 +23,7 @@ from attnstore.cli.main import main
 from attnstore.display import inputs
 from attnstore.experiments.patterns.labels import read_csv
 from attnstore.statistics import NAMES
-from attnstore.storage import fragments, index, locks
+from attnstore.storage import fragments, index, location, locks
 from attnstore.storage.tables import TABLES
 from attnstore.store import Store
 from attnstore.web import charts, measures, pictures
@@ -269,7 +269,7 @@ def test_what_disabling_does_colours_the_grid(sample_store: Path, tmp_path: Path
         metric=pl.lit("accuracy"), baseline=pl.lit(0.8), low=pl.lit(-0.6), high=pl.lit(0.2),
         n=pl.lit(8), max_length=pl.lit(64, pl.Int32), identity=pl.lit("x"),
     )  # fmt: skip
-    fragments.write(root, "ablations", "tiny", "part", frame)
+    fragments.write(location.locate(root), "ablations", "tiny", "part", frame)
     browser = Browser(root)
     run = attnstore.open(root).run(RUN).record
     choice = measures.find(browser.site.store, "disabling")
@@ -397,13 +397,13 @@ def test_a_damaged_store_is_a_sentence(sample_store: Path, tmp_path: Path) -> No
 
 def test_a_run_that_is_written_is_seen_without_a_lock(tmp_path: Path) -> None:
     """Who holds a run's lock alone shows; looking takes no lock itself."""
-    path = tmp_path / "locks" / "x.lock"
-    assert not locks.held(path)
-    with locks.hold(path):
-        assert locks.held(path)
-    assert not locks.held(path)
-    with locks.hold(path, shared=True):
-        assert not locks.held(path)
+    lock = locks.path_of(location.locate(tmp_path), "x")
+    assert not locks.held(lock)
+    with locks.hold(lock):
+        assert locks.held(lock)
+    assert not locks.held(lock)
+    with locks.hold(lock, shared=True):
+        assert not locks.held(lock)
 
 
 def test_a_damaged_fragment_is_noted(sample_store: Path, tmp_path: Path) -> None:

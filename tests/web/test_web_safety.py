@@ -20,7 +20,7 @@ from attnstore.apps.labeling import drawing, sittings
 from attnstore.errors import UsageError
 from attnstore.experiments.patterns.labels import import_labels, read_csv
 from attnstore.naming import CLASSES
-from attnstore.storage import fragments
+from attnstore.storage import fragments, location
 from attnstore.web import query_worker
 from attnstore.web.server import application
 
@@ -338,7 +338,7 @@ def test_least_sure_maps_come_first(root: Path, tmp_path: Path) -> None:
         pl.lit(key, pl.UInt64).alias("run_key"), pl.lit("block").alias("class"),
         probability=pl.Series(sure, dtype=pl.Float32), heterogeneous=pl.lit(0.0), **columns,
     )  # fmt: skip
-    fragments.write(copied, "patterns", RUN, "000000.test", patterns)
+    fragments.write(location.locate(copied), "patterns", RUN, "000000.test", patterns)
     with attnstore.open(copied) as opened:
         drawn = drawing.draw(opened, RUN, "gil", "unsure", "gil", 10, [])
     expected = maps[np.argsort(sure)[:10].tolist()]
@@ -379,7 +379,7 @@ def test_a_label_that_cannot_be_is_not_written(
 
 def test_undo_without_a_label_is_nothing(root: Path) -> None:
     """There is nothing to take back."""
-    assert sittings.Sittings(root).of("ida").undo() is None
+    assert sittings.Sittings(location.locate(root)).of("ida").undo() is None
     with pytest.raises(UsageError, match="no way"):
         drawing.draw(attnstore.open(root), RUN, "ida", "best", "ida", 5, [])
 

@@ -1,7 +1,7 @@
 """Annotate a dataset that a store holds: parts of speech, dependencies, frames, negation,
 coreference.
 
-    annotate(root, "rte", "spacy:en_core_web_sm")
+    annotate(backend, "rte", "spacy:en_core_web_sm")
 
 What is annotated are the texts, by characters, so one annotation serves the runs of every model.
 One fragment of `spans` and one of `links` per dataset and source; a second annotation by the same
@@ -14,7 +14,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import polars as pl
 
@@ -24,7 +23,9 @@ from attnstore.annotation.annotators.interface import Annotator, Context
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.job import Job, Progress, Report, Runner, Unit, in_process, silent
 from attnstore.naming import near, slug
-from attnstore.storage import fragments, location, s3
+from attnstore.storage import fragments, location
+from attnstore.storage.backend import Backend
+from attnstore.storage.location import Location
 
 VERSION = 1
 """Raised when the same annotator would write other rows for the same texts."""
@@ -59,11 +60,16 @@ class AnnotationJob(Job[Report, Summary]):
     kind, noun = "annotate", "texts"
 
     def __init__(
-        self, root: Path, dataset: str, annotator: Annotator, texts: pl.DataFrame, identity: str
+        self,
+        backend: Backend,
+        dataset: str,
+        annotator: Annotator,
+        texts: pl.DataFrame,
+        identity: str,
     ) -> None:
         source = slug(annotator.source)
         super().__init__(
-            root, f"{dataset} by {annotator.source}", lock=f"annotate--{dataset}--{source}",
+            backend, f"{dataset} by {annotator.source}", lock=f"annotate--{dataset}--{source}",
             subject=f"The annotation of {dataset} by {annotator.source}",
         )  # fmt: skip
         self.dataset, self.annotator, self.texts, self.identity = (
@@ -89,16 +95,16 @@ class AnnotationJob(Job[Report, Summary]):
         whole = self.annotator.annotate(self.texts, progress).tables(self.dataset, source)
         spans, links = (table.join(used, on="example", how="semi") for table in whole)
         for table in ("spans", "links"):
-            for older in fragments.listing(self.root, table, self.dataset):
+            for older in fragments.listing(self.backend, table, self.dataset):
                 if older.part.rpartition(".")[0] == slug(source):
-                    fragments.discard(self.root, older)
-        fragments.write(self.root, "links", self.dataset, self._part, links)
-        fragments.write(self.root, "spans", self.dataset, self._part, spans)
+                    fragments.discard(self.backend, older)
+        fragments.write(self.backend, "links", self.dataset, self._part, links)
+        fragments.write(self.backend, "spans", self.dataset, self._part, spans)
         return Report(unit, 0)
 
     def _tables(self) -> tuple[pl.DataFrame, pl.DataFrame] | None:
         """Return spans and links if the store has both whole."""
-        return _whole(self.root, self.dataset, self._part)
+        return _whole(self.backend, self.dataset, self._part)
 
     def summary(self, seconds: float) -> Summary:
         """Count the rows of both tables."""
@@ -123,35 +129,33 @@ class _LinksJob(AnnotationJob):
 
     @property
     def _spans_part(self) -> str:
-        parts = [f.part for f in fragments.listing(self.root, "spans", self.dataset)]
+        parts = [f.part for f in fragments.listing(self.backend, "spans", self.dataset)]
         source = slug(self.annotator.source)
         return next(part for part in parts if part.rpartition(".")[0] == source)
 
     def _tables(self) -> tuple[pl.DataFrame, pl.DataFrame] | None:
         """Return no spans, and the links if the store has just these."""
         links = self._links
-        stored = _whole(self.root, self.dataset, self._spans_part)
+        stored = _whole(self.backend, self.dataset, self._spans_part)
         return (links.clear(), links) if stored is not None and stored[1].equals(links) else None
 
     def store(self, unit: Unit) -> Report:
         """Write the links beside the spans."""
-        fragments.write(self.root, "links", self.dataset, self._spans_part, self._links)
+        fragments.write(self.backend, "links", self.dataset, self._spans_part, self._links)
         return Report(unit, 0)
 
 
-def request(
-    path: str | Path, dataset: str, with_: str, as_published: bool = False
-) -> AnnotationJob:
+def request(path: Location, dataset: str, with_: str, as_published: bool = False) -> AnnotationJob:
     """Find the dataset and what to annotate it with; see `annotate`. Annotates nothing yet."""
-    root = location.find(path)
-    record, texts = _dataset(root, dataset)
-    annotator = registry.make(with_, _context(root, record, as_published))
+    backend = location.find(path)
+    record, texts = _dataset(backend, dataset)
+    annotator = registry.make(with_, _context(backend, record, as_published))
     kind = _LinksJob if registry.check(with_, as_published).links_only else AnnotationJob
-    return kind(root, dataset, annotator, texts, _identity(annotator, record, texts))
+    return kind(backend, dataset, annotator, texts, _identity(annotator, record, texts))
 
 
 def annotate(
-    path: str | Path,
+    path: Location,
     dataset: str,
     with_: str,
     as_published: bool = False,
@@ -177,47 +181,49 @@ def annotate(
     return job.run(request(path, dataset, with_, as_published), runner, progress)
 
 
-def _dataset(root: Path, dataset: str) -> tuple[dict[str, str | None], pl.DataFrame]:
+def _dataset(backend: Backend, dataset: str) -> tuple[dict[str, str | None], pl.DataFrame]:
     """The record of a dataset and its rows; `used` are those that a run of it holds."""
-    known = {f.owner for f in fragments.listing(root, "datasets")}
-    records = fragments.read_one(root, "datasets", dataset) if dataset in known else None
-    rows = fragments.read_one(root, "examples", dataset) if dataset in known else None
+    known = {f.owner for f in fragments.listing(backend, "datasets")}
+    records = fragments.read_one(backend, "datasets", dataset) if dataset in known else None
+    rows = fragments.read_one(backend, "examples", dataset) if dataset in known else None
     if records is None or rows is None:
         listed = f"; it holds {', '.join(sorted(known)) or 'none: ingest one first'}"
         raise UnknownNameError(
-            f"The store {s3.of(root).name} holds no dataset {dataset!r}{near(dataset, known) or listed}"
+            f"The store {backend.name} holds no dataset {dataset!r}{near(dataset, known) or listed}"
         )
     held = [
-        fragments.read(root, inputs)["example"]
-        for run in fragments.listing(root, "runs")
-        if fragments.read(root, run)["dataset"].item() == dataset
-        for inputs in fragments.listing(root, "inputs", run.owner)
+        fragments.read(backend, inputs)["example"]
+        for run in fragments.listing(backend, "runs")
+        if fragments.read(backend, run)["dataset"].item() == dataset
+        for inputs in fragments.listing(backend, "inputs", run.owner)
     ]
     if not held:
         raise UsageError(
-            f"No run of {s3.of(root).name} holds the dataset {dataset!r}; ingest it, then annotate it."
+            f"No run of {backend.name} holds the dataset {dataset!r}; ingest it, then annotate it."
         )
     used = pl.col("example").is_in(pl.concat(held).implode())
     return records.row(0, named=True), rows.with_columns(used.alias("used"))
 
 
-def _context(root: Path, record: dict[str, str | None], as_published: bool) -> Context:
+def _context(backend: Backend, record: dict[str, str | None], as_published: bool) -> Context:
     """What an annotator may ask about a dataset."""
     dataset = str(record["dataset"])
 
     def inputs(run: str) -> pl.DataFrame:
-        parts = fragments.listing(root, "inputs", run)
-        runs = fragments.read_one(root, "runs", run) if parts else None
+        parts = fragments.listing(backend, "inputs", run)
+        runs = fragments.read_one(backend, "runs", run) if parts else None
         if runs is None or runs["dataset"].item() != dataset:
             raise UnknownNameError(
-                f"The store {s3.of(root).name} holds no run {run!r} of the dataset {dataset!r}; "
+                f"The store {backend.name} holds no run {run!r} of the dataset {dataset!r}; "
                 "`attnstore runs` lists them."
             )
-        return pl.concat([fragments.read(root, part) for part in parts])
+        return pl.concat([fragments.read(backend, part) for part in parts])
 
     def spans(source: str) -> pl.DataFrame:
-        parts = fragments.listing(root, "spans", dataset)
-        rows = [fragments.read(root, p) for p in parts if p.part.rpartition(".")[0] == slug(source)]
+        parts = fragments.listing(backend, "spans", dataset)
+        rows = [
+            fragments.read(backend, p) for p in parts if p.part.rpartition(".")[0] == slug(source)
+        ]
         if not rows:
             listed = ", ".join(p.part.rpartition(".")[0] for p in parts) or "none"
             raise UnknownNameError(
@@ -236,12 +242,12 @@ def _identity(annotator: Annotator, record: dict[str, str | None], texts: pl.Dat
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _whole(root: Path, dataset: str, part: str) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+def _whole(backend: Backend, dataset: str, part: str) -> tuple[pl.DataFrame, pl.DataFrame] | None:
     """Return the rows of spans and links of an annotation if the store has both whole."""
     tables = []
     for table in ("spans", "links"):
-        parts = [f for f in fragments.listing(root, table, dataset) if f.part == part]
-        if not parts or not fragments.whole(root, parts[0]):
+        parts = [f for f in fragments.listing(backend, table, dataset) if f.part == part]
+        if not parts or not fragments.whole(backend, parts[0]):
             return None
-        tables.append(fragments.read(root, parts[0]))
+        tables.append(fragments.read(backend, parts[0]))
     return tables[0], tables[1]

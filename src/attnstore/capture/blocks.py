@@ -97,7 +97,7 @@ class BlockWorker:
         self._layers = {layer: i for i, layer in enumerate(run.record.layers)}
         self._heads = torch.tensor(run.record.heads, device=self.device)
         self._all_heads = len(run.record.heads) == self.capturer.n_heads
-        self._arrays = arrays.open_run(run.root, run.run, run.shape, write=True)
+        self._arrays = arrays.open_run(run.backend, run.run, run.shape, write=True)
         self._compared = False
         self._free: queue.Queue[Buffer | None] = queue.Queue()
         for _ in range(_BUFFERS):
@@ -143,7 +143,7 @@ class BlockWorker:
         with (
             self._computing,
             ShardWriter(
-                self.run.root, self.run.run, first, count, shape, record.precision
+                self.run.backend, self.run.run, first, count, shape, record.precision
             ) as writer,
         ):
             began = time.perf_counter()
@@ -249,7 +249,7 @@ class BlockWorker:
         """
         run, first = self.run, int(rows["cell"][0]) // layout.SHARD_CELLS
         frame = self._map_stats(number, statistics, rows)
-        fragments.write(run.root, "map_stats", run.run, f"{number:06d}", frame)
+        fragments.write(run.backend, "map_stats", run.run, f"{number:06d}", frame)
         row = {
             "run_key": run.key, "block": number, "first_shard": first,
             "n_shards": len(written["maps"][0]), "examples": len(rows),
@@ -259,7 +259,7 @@ class BlockWorker:
             "maps_bytes": written["maps"][1], "received_bytes": written["received"][1],
         }  # fmt: skip
         mark = pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
-        fragments.write(run.root, "blocks", run.run, f"{number:06d}", mark)
+        fragments.write(run.backend, "blocks", run.run, f"{number:06d}", mark)
         return written["maps"][1] + written["received"][1]
 
     def _map_stats(self, number: int, statistics: Statistics, rows: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from dataclasses import fields
-from pathlib import Path
 
 import polars as pl
 
@@ -19,95 +18,96 @@ from attnstore.errors import DamageError, UnknownNameError
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import near
 from attnstore.storage import array_shape, fragments, run_record
+from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 
 
-def find(root: Path, run_identity: str) -> Run | None:
+def find(backend: Backend, run_identity: str) -> Run | None:
     """The run of that content, if the store has it planned and its record is sound."""
-    for fragment in fragments.listing(root, "runs"):
+    for fragment in fragments.listing(backend, "runs"):
         if fragment.part == run_identity[:16]:
             try:
-                record = run_record.read(root, fragment)
+                record = run_record.read(backend, fragment)
                 if record.layout is not None:  # which earlier versions did not write
                     array_shape.of_record(fragment.owner, record)
             except DamageError:
                 continue
             if (record.identity, record.run) == (run_identity, fragment.owner):
-                return Run(root, fragment.owner, record)
+                return Run(backend, fragment.owner, record)
     return None
 
 
-def named(root: Path, name: str) -> Run:
+def named(backend: Backend, name: str) -> Run:
     """Return the run of a name. Raises UnknownNameError, DamageError."""
-    runs = {f.owner: f for f in fragments.listing(root, "runs")}
+    runs = {f.owner: f for f in fragments.listing(backend, "runs")}
     if name not in runs:
         suggestion = near(name, runs) or "; `attnstore runs` lists them"
         raise UnknownNameError(f"The store holds no run {name!r}{suggestion}")
-    return Run(root, name, run_record.read(root, runs[name]))
+    return Run(backend, name, run_record.read(backend, runs[name]))
 
 
-def keep_model(root: Path, checkpoint: Checkpoint) -> str:
+def keep_model(backend: Backend, checkpoint: Checkpoint) -> str:
     """Describe a model in the store, under the registry's lock; returns its name there."""
-    others = _of_other_tokenizers(root, checkpoint)
-    name = owner(root, "models", checkpoint.name, checkpoint.fingerprint, others)
-    write_once(root, "models", name, checkpoint.fingerprint, _model_row(name, checkpoint))
+    others = _of_other_tokenizers(backend, checkpoint)
+    name = owner(backend, "models", checkpoint.name, checkpoint.fingerprint, others)
+    write_once(backend, "models", name, checkpoint.fingerprint, _model_row(name, checkpoint))
     return name
 
 
-def keep_dataset(root: Path, dataset: Dataset) -> str:
+def keep_dataset(backend: Backend, dataset: Dataset) -> str:
     """Keep a dataset's rows in the store, under the registry's lock; returns its name there."""
-    name = owner(root, "datasets", dataset.name, dataset.fingerprint)
-    write_once(root, "datasets", name, dataset.fingerprint, _dataset_row(name, dataset))
-    write_once(root, "examples", name, dataset.fingerprint, _examples(name, dataset))
+    name = owner(backend, "datasets", dataset.name, dataset.fingerprint)
+    write_once(backend, "datasets", name, dataset.fingerprint, _dataset_row(name, dataset))
+    write_once(backend, "examples", name, dataset.fingerprint, _examples(name, dataset))
     return name
 
 
-def _of_other_tokenizers(root: Path, checkpoint: Checkpoint) -> set[str]:
+def _of_other_tokenizers(backend: Backend, checkpoint: Checkpoint) -> set[str]:
     """Models of the store with these weights and another tokenizer: they are other models."""
     found = set()
-    for fragment in fragments.listing(root, "models"):
+    for fragment in fragments.listing(backend, "models"):
         if fragment.part == checkpoint.fingerprint[:16]:
             with contextlib.suppress(DamageError):  # it is written anew
-                held = fragments.read(root, fragment)["tokenizer_fingerprint"][0]
+                held = fragments.read(backend, fragment)["tokenizer_fingerprint"][0]
                 if held != checkpoint.tokenizer_fingerprint:
                     found.add(fragment.owner)
     return found
 
 
 def owner(
-    root: Path, table: str, name: str, content: str, others: Collection[str] = frozenset()
+    backend: Backend, table: str, name: str, content: str, others: Collection[str] = frozenset()
 ) -> str:
     """The name under which some content is kept: `name`, or its next free revision `name@2`.
 
     others: names that are of other content though their fragments look the same.
     """
-    held = {f.owner: f for f in fragments.listing(root, table)}
+    held = {f.owner: f for f in fragments.listing(backend, table)}
     number = 1
     while True:
         candidate = name if number == 1 else f"{name}@{number}"
-        free = candidate not in held or is_of(root, held[candidate], content)
+        free = candidate not in held or is_of(backend, held[candidate], content)
         if candidate not in others and free:
             return candidate
         number += 1
 
 
-def is_of(root: Path, fragment: Fragment, content: str) -> bool:
+def is_of(backend: Backend, fragment: Fragment, content: str) -> bool:
     """Whether a record is of some content: its part is the beginning of the SHA-256, its row the whole."""
     if fragment.part != content[:16]:
         return False
     try:
-        row = fragments.read(root, fragment).row(0, named=True)
+        row = fragments.read(backend, fragment).row(0, named=True)
     except DamageError:
         return True  # written anew
     return bool(row.get("identity" if fragment.table == "runs" else "fingerprint") == content)
 
 
-def write_once(root: Path, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:
+def write_once(backend: Backend, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:
     """Write a fragment unless it is there and sound; of a run, unless the record is of that name."""
-    found = [f for f in fragments.listing(root, table, owner) if f.part == content[:16]]
-    there = any(fragments.sound(root, f) for f in found)
-    if not there or (table == "runs" and find(root, content) is None):
-        fragments.write(root, table, owner, content[:16], rows)
+    found = [f for f in fragments.listing(backend, table, owner) if f.part == content[:16]]
+    there = any(fragments.sound(backend, f) for f in found)
+    if not there or (table == "runs" and find(backend, content) is None):
+        fragments.write(backend, table, owner, content[:16], rows)
 
 
 def _model_row(name: str, checkpoint: Checkpoint) -> pl.DataFrame:

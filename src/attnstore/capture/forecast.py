@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from attnstore.formatting import size
-from attnstore.storage import s3
+from attnstore.storage.backend import Backend
 
 BITS = {"float32": 27.4, "float16": 13.8, "compact": 5.2}
 """Bits on disk of a stored weight: MiniLM on RTE (docs/benchmarks.md, "bits per stored weight")."""
@@ -55,18 +54,18 @@ class Forecast:
 
 
 def of(
-    root: Path, run: str, length: npt.NDArray[np.int32], n_maps: int, precision: str
+    backend: Backend, run: str, length: npt.NDArray[np.int32], n_maps: int, precision: str
 ) -> Forecast:
     """The forecast of inputs of some lengths (tokens) with n_maps maps each, in a store."""
     lengths = length.astype(np.int64)
     cells, tokens = int((lengths**2).sum()), int(lengths.sum())
     n_bytes = n_maps * (cells * BITS[precision] / 8 + tokens * np.dtype(np.float32).itemsize)
-    return Forecast(run, len(lengths), tokens, cells, round(n_bytes), free(root))
+    return Forecast(run, len(lengths), tokens, cells, round(n_bytes), free(backend))
 
 
-def free(root: Path) -> int | None:
+def free(backend: Backend) -> int | None:
     """Bytes that are free where a store lies or will lie; None for a bucket."""
-    if not s3.of(root).near:
+    if not backend.is_local:
         return None
-    there = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    there = next(folder for folder in (backend.root, *backend.root.parents) if folder.is_dir())
     return shutil.disk_usage(there).free

@@ -1,6 +1,6 @@
 """Run BERT once: the plan of an ingestion, its blocks, its end.
 
-    with ingestion.planned(root, checkpoint, dataset, settings) as work:
+    with ingestion.planned(backend, checkpoint, dataset, settings) as work:
         summary = work.complete(runner, progress)
 
 A block of inputs is the unit. `ingest()` runs every model over every dataset.
@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import polars as pl
@@ -40,7 +39,9 @@ from attnstore.errors import (
 from attnstore.formatting import many, size
 from attnstore.job import Job, Progress, Runner, Share, Unit, in_process, silent
 from attnstore.models.checkpoints import Checkpoint
-from attnstore.storage import location, s3
+from attnstore.storage import location
+from attnstore.storage.backend import Backend
+from attnstore.storage.location import Location
 from attnstore.storage.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Ingestion(Job["Stored", Summary]):
         self, run: Run, checkpoint: Checkpoint, device: str, capturer: Capturer | None = None
     ) -> None:
         """Make it of a registered run; capturer: the model, where planning has loaded it."""
-        super().__init__(run.root, run.run, lock=run.run, subject=f"Run {run.run}")
+        super().__init__(run.backend, run.run, lock=run.run, subject=f"Run {run.run}")
         self.run, self._capturer = run, capturer
         self._checkpoint, self._device = checkpoint, device
         self._making = threading.Lock()
@@ -107,7 +108,7 @@ class Ingestion(Job["Stored", Summary]):
 
     def look(self) -> None:
         """See which blocks are missing. Raises BusyError where the run has just been dropped."""
-        if catalog.find(self.root, self.run.record.identity) is None:
+        if catalog.find(self.backend, self.run.record.identity) is None:
             raise BusyError(f"Run {self.title} has just been dropped; run the same command again.")
         super().look()
 
@@ -127,7 +128,7 @@ class Ingestion(Job["Stored", Summary]):
         missing = pl.col("block").is_in([unit.number for unit in self.missing()])
         length = self.run.plan.filter(missing)["length"].to_numpy()
         record = self.run.record
-        return forecast.of(self.run.root, self.run.run, length, record.n_maps, record.precision)
+        return forecast.of(self.run.backend, self.run.run, length, record.n_maps, record.precision)
 
     def outlook(self) -> str:
         """Describe what the missing blocks will take."""
@@ -159,7 +160,7 @@ class Ingestion(Job["Stored", Summary]):
 
     def share(self) -> Share:
         """Return what another process needs to store blocks of it; the plan is read there."""
-        run, place = self.run, s3.of(self.run.root).name
+        run, place = self.run, self.run.backend.name
         arguments = (place, run.run, run.record, self._checkpoint, self._device)
         return Share(run.record.identity, elsewhere, arguments)
 
@@ -196,17 +197,21 @@ def elsewhere(
 
 
 def planned(
-    root: Path, checkpoint: Checkpoint, dataset: Dataset, settings: Settings, device: str = "auto"
+    backend: Backend,
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    settings: Settings,
+    device: str = "auto",
 ) -> Ingestion:
     """Plan a run and register it, or find it. Raises ModelError for a model that cannot be captured;
     then nothing is registered."""
-    draft = registration.draft(root, checkpoint, dataset, settings, device)
-    run = registration.register(root, dataset, draft)
+    draft = registration.draft(backend, checkpoint, dataset, settings, device)
+    run = registration.register(backend, dataset, draft)
     return Ingestion(run, checkpoint, device, draft.capturer)
 
 
 def ingest(
-    path: str | Path,
+    path: Location,
     models: Sequence[str] | str,
     datasets: Sequence[str] | str,
     *,
@@ -235,12 +240,12 @@ def ingest(
         One Summary per run.
     """
     asked = requests.find(models, datasets, **options)
-    root = location.create(path)
+    backend = location.create(path)
 
     def run(checkpoint: Checkpoint, dataset: Dataset) -> Summary:
-        with planned(root, checkpoint, dataset, asked.settings, asked.device) as work:
+        with planned(backend, checkpoint, dataset, asked.settings, asked.device) as work:
             if asked.base is not None and checkpoint.base == asked.base:
-                base_models.record(root, work.run.record.model, asked.base)
+                base_models.record(backend, work.run.record.model, asked.base)
             summary = work.complete(runner, progress)
         finished(summary)
         return summary
@@ -249,7 +254,7 @@ def ingest(
 
 
 def foresee(
-    path: str | Path, models: Sequence[str] | str, datasets: Sequence[str] | str, **options: Any
+    path: Location, models: Sequence[str] | str, datasets: Sequence[str] | str, **options: Any
 ) -> list[Forecast]:
     """Tell what `ingest` would do, for the same arguments, and write nothing.
 
@@ -257,18 +262,18 @@ def foresee(
     beginning is refused. Returns one Forecast per run: of one that the store has, what is left.
     """
     asked = requests.find(models, datasets, **options)
-    root = location.locate(path)
+    backend = location.locate(path)
 
     def look(checkpoint: Checkpoint, dataset: Dataset) -> Forecast:
-        draft = registration.draft(root, checkpoint, dataset, asked.settings, asked.device)
+        draft = registration.draft(backend, checkpoint, dataset, asked.settings, asked.device)
         if draft.run is not None:
             work = Ingestion(draft.run, checkpoint, asked.device)
             work.look()
             return work.left
         assert draft.inputs is not None  # of a new run
         lengths, name = draft.inputs["length"].to_numpy(), f"{checkpoint.name}/{dataset.name}"
-        run = catalog.owner(root, "runs", name, draft.identity)
-        return forecast.of(root, run, lengths, draft.record.n_maps, asked.settings.precision)
+        run = catalog.owner(backend, "runs", name, draft.identity)
+        return forecast.of(backend, run, lengths, draft.record.n_maps, asked.settings.precision)
 
     return _each(asked, look, "fine")
 

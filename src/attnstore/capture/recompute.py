@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -24,9 +23,10 @@ from attnstore.capture.sink import token_marks
 from attnstore.capture.statistics import compute
 from attnstore.job import Job, Report, Share, Unit
 from attnstore.statistics import Statistic
-from attnstore.storage import arrays, fragments, layout, location, s3
+from attnstore.storage import arrays, fragments, layout, location
 from attnstore.storage.arrays import Floats
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.location import Location
 
 _CELLS_AT_ONCE = 1 << 22
 """Weights that are read and measured together (16 MiB)."""
@@ -57,7 +57,7 @@ class Recomputation(Job[Report, Summary]):
 
     def __init__(self, run: Run, statistic: Statistic) -> None:
         """Name it; nothing is looked at yet."""
-        super().__init__(run.root, run.run, lock=run.run, subject=f"Run {run.run}")
+        super().__init__(run.backend, run.run, lock=run.run, subject=f"Run {run.run}")
         self.run, self.statistic = run, statistic
 
     def lacking(self) -> list[Unit]:
@@ -72,21 +72,21 @@ class Recomputation(Job[Report, Summary]):
 
     def _fragments(self) -> dict[str, Fragment]:
         """Return the newest fragment of `map_stats` of each committed block, by part."""
-        committed = {f.part for f in fragments.listing(self.root, "blocks", self.title)}
-        found = fragments.listing(self.root, "map_stats", self.title)
+        committed = {f.part for f in fragments.listing(self.backend, "blocks", self.title)}
+        found = fragments.listing(self.backend, "map_stats", self.title)
         return {f.part: f for f in sorted(found, key=lambda f: f.modified) if f.part in committed}
 
     def _has(self, fragment: Fragment) -> bool:
-        return self.statistic.name in fragments.read(self.root, fragment).columns
+        return self.statistic.name in fragments.read(self.backend, fragment).columns
 
     def store(self, unit: Unit) -> Report:
         """Compute one block and commit it. Raises DamageError, StoreError."""
         part = f"{unit.number:06d}"
-        rows = fragments.read(self.root, self._fragments()[part])
+        rows = fragments.read(self.backend, self._fragments()[part])
         filled = rows.join(
             self.values(unit.number), on=["layer", "head", "example"], how="left", maintain_order="left"
         )  # fmt: skip
-        fragments.write(self.root, "map_stats", self.title, part, filled)
+        fragments.write(self.backend, "map_stats", self.title, part, filled)
         return Report(unit, 0)
 
     def stored(self, unit: Unit) -> Report | None:
@@ -95,7 +95,7 @@ class Recomputation(Job[Report, Summary]):
 
     @cached_property
     def _arrays(self) -> arrays.RunArrays:
-        return arrays.open_run(self.root, self.title, self.run.shape)
+        return arrays.open_run(self.backend, self.title, self.run.shape)
 
     def values(self, block: int) -> pl.DataFrame:
         """Compute the statistic of a block's maps: layer, head, example and a column of its name."""
@@ -144,7 +144,7 @@ class Recomputation(Job[Report, Summary]):
 
     def share(self) -> Share:
         """Return what another process needs to store blocks of it."""
-        arguments = (s3.of(self.root).name, self.title, self.statistic.name)
+        arguments = (self.backend.name, self.title, self.statistic.name)
         return Share(f"{self.run.record.identity}.{self.statistic.name}", elsewhere, arguments)
 
     def summary(self, seconds: float) -> Summary:
@@ -153,11 +153,11 @@ class Recomputation(Job[Report, Summary]):
         return Summary(self.title, self.statistic.name, maps, self.n_stored, seconds)
 
 
-def planned(path: str | Path, statistic: str, run: str | None = None) -> list[Recomputation]:
+def planned(path: Location, statistic: str, run: str | None = None) -> list[Recomputation]:
     """Find a statistic and a run, or every run of a store. Raises UnknownNameError."""
-    root, declared = location.find(path), statistics.find(statistic)
-    names = [run] if run else sorted({f.owner for f in fragments.listing(root, "runs")})
-    return [Recomputation(catalog.named(root, name), declared) for name in names]
+    backend, declared = location.find(path), statistics.find(statistic)
+    names = [run] if run else sorted({f.owner for f in fragments.listing(backend, "runs")})
+    return [Recomputation(catalog.named(backend, name), declared) for name in names]
 
 
 def elsewhere(place: str, run: str, statistic: str) -> Recomputation:

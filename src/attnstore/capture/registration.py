@@ -11,7 +11,6 @@ import contextlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -33,6 +32,7 @@ from attnstore.storage import (
     locks,
     zarr_metadata,
 )
+from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -60,7 +60,11 @@ class Draft:
 
 
 def draft(
-    root: Path, checkpoint: Checkpoint, dataset: Dataset, settings: Settings, device: str = "auto"
+    backend: Backend,
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    settings: Settings,
+    device: str = "auto",
 ) -> Draft:
     """Find a run or plan it, without writing anything.
 
@@ -74,8 +78,8 @@ def draft(
     longest = settings.pad_to or settings.max_length
     checkpoints.require_length(checkpoint, longest, "pad-to" if settings.pad_to else "max-length")
     wanted = runs.identity(checkpoint, dataset, chosen, settings)
-    found = catalog.find(root, wanted)
-    if found is not None and _sound(root, found):
+    found = catalog.find(backend, wanted)
+    if found is not None and _sound(backend, found):
         return Draft(found, True, wanted, found.record, checkpoint)
     # A run that exists already needs neither torch nor transformers, which take seconds to import.
     from attnstore.capture import examination
@@ -88,34 +92,37 @@ def draft(
     return Draft(None, False, wanted, record, examined.checkpoint, inputs, examined.capturer)
 
 
-def register(root: Path, dataset: Dataset, planned: Draft) -> Run:
+def register(backend: Backend, dataset: Dataset, planned: Draft) -> Run:
     """Write what describes a run, its record last; what is there and whole stays as it is."""
     if planned.run is not None and planned.sound:
         return planned.run
     wanted, checkpoint = planned.identity, planned.checkpoint
-    with locks.registry(root), contextlib.ExitStack() as held:
-        found = catalog.find(root, wanted)  # another process may have planned it meanwhile
-        run = found.run if found else _name(root, f"{checkpoint.name}/{dataset.name}", wanted)
+    with locks.registry(backend), contextlib.ExitStack() as held:
+        found = catalog.find(backend, wanted)  # another process may have planned it meanwhile
+        run = found.run if found else _name(backend, f"{checkpoint.name}/{dataset.name}", wanted)
         if found is None:  # a drop or a copy may be at work under that name
-            held.enter_context(locks.hold(location.run_lock(root, run), what=f"Run {run}"))
+            held.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
         key = found.key if found else index_rows.run_key(run, wanted)
-        leftovers.discard(root, run, key)
-        model, stored = catalog.keep_model(root, checkpoint), catalog.keep_dataset(root, dataset)
+        leftovers.discard(backend, run, key)
+        model, stored = (
+            catalog.keep_model(backend, checkpoint),
+            catalog.keep_dataset(backend, dataset),
+        )
         new = replace(planned.record, run=run, run_key=key, model=model, dataset=stored)
         record = found.record if found else new
-        _write(root, run, record, planned.inputs)
-        return Run(root, run, record)
+        _write(backend, run, record, planned.inputs)
+        return Run(backend, run, record)
 
 
-def _sound(root: Path, run: Run) -> bool:
+def _sound(backend: Backend, run: Run) -> bool:
     """Whether everything that `register` writes for a run is there and sound."""
     model, dataset = run.record.model, run.record.dataset
     wanted = (("inputs", run.run), ("models", model), ("datasets", dataset), ("examples", dataset))
     for table, owner in wanted:
-        found = fragments.listing(root, table, owner)
-        if len(found) != 1 or not fragments.sound(root, found[0]):
+        found = fragments.listing(backend, table, owner)
+        if len(found) != 1 or not fragments.sound(backend, found[0]):
             return False
-    return zarr_metadata.described(root, run.run)
+    return zarr_metadata.described(backend, run.run)
 
 
 def plan_inputs(
@@ -203,7 +210,7 @@ def _record(
     )  # fmt: skip
 
 
-def _write(root: Path, run: str, record: RunRecord, inputs: pl.DataFrame | None) -> None:
+def _write(backend: Backend, run: str, record: RunRecord, inputs: pl.DataFrame | None) -> None:
     """Describe the arrays of a run, then write its plan, then its record."""
     assert inputs is not None  # a draft that is not sound has them
     inputs = inputs.with_columns(pl.lit(record.run_key, pl.UInt64).alias("run_key"))
@@ -212,12 +219,14 @@ def _write(root: Path, run: str, record: RunRecord, inputs: pl.DataFrame | None)
         record.precision, record.layers, record.heads, n_shards,
         record.longest,
     )  # fmt: skip
-    zarr_metadata.describe(root, run, shape)
-    catalog.write_once(root, "inputs", run, record.identity, inputs)
-    catalog.write_once(root, "runs", run, record.identity, record.to_frame())
+    zarr_metadata.describe(backend, run, shape)
+    catalog.write_once(backend, "inputs", run, record.identity, inputs)
+    catalog.write_once(backend, "runs", run, record.identity, record.to_frame())
 
 
-def _name(root: Path, name: str, wanted: str) -> str:
+def _name(backend: Backend, name: str, wanted: str) -> str:
     """The name of a run to register: that of a damaged record of the same content, else a free one."""
-    same = [f.owner for f in fragments.listing(root, "runs") if catalog.is_of(root, f, wanted)]
-    return same[0] if same else catalog.owner(root, "runs", name, wanted)
+    same = [
+        f.owner for f in fragments.listing(backend, "runs") if catalog.is_of(backend, f, wanted)
+    ]
+    return same[0] if same else catalog.owner(backend, "runs", name, wanted)

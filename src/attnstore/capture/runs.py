@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import CAPTURE_VERSION, PRECISIONS, whole_number
 from attnstore.storage import array_shape, fragments, layout, zarr_metadata
 from attnstore.storage.array_shape import Shape
+from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
 _PLAN_COLUMNS = (
@@ -78,7 +78,7 @@ class Settings:
 class Run:
     """A planned run in a store. precision, layers, heads: what it keeps; record: its row."""
 
-    root: Path
+    backend: Backend
     run: str
     record: RunRecord
 
@@ -98,10 +98,10 @@ class Run:
     @cached_property
     def plan(self) -> pl.DataFrame:
         """The planned inputs in storage order, as far as a forward pass needs them."""
-        found = fragments.listing(self.root, "inputs", self.run)
+        found = fragments.listing(self.backend, "inputs", self.run)
         fragment = max(found, key=lambda f: f.modified)  # a kill may leave an older one beside it
         return pl.read_parquet(
-            fragments.local(self.root, fragment),
+            fragments.local(self.backend, fragment),
             columns=list(_PLAN_COLUMNS),
             glob=False,
             hive_partitioning=False,

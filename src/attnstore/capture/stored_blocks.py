@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from attnstore.capture.runs import Run
-from attnstore.storage import arrays, fragments, s3
+from attnstore.storage import arrays, fragments
 
 CHECK_BYTES = 4 << 30
 """A run up to this size has its checksums compared when it is asked for again (about a second); of
@@ -17,39 +17,43 @@ def stored_blocks(run: Run) -> set[int]:
     """The committed blocks of a run whose files are whole; see CHECK_BYTES for how far that goes."""
     found = list(_committed(run))
     total = sum(row["maps_bytes"] + row["received_bytes"] for _, row in found)
-    every = total <= CHECK_BYTES and s3.of(run.root).near
-    lying = arrays.shards(run.root, run.run)
+    every = total <= CHECK_BYTES and run.backend.is_local
+    lying = arrays.shards(run.backend, run.run)
     return {
         row["block"]
         for at, row in found
         if not (every or arrays.changed(run.run, row, lying, at))
-        or not arrays.damage(run.root, run.run, row)
+        or not arrays.damage(run.backend, run.run, row)
     }
 
 
 def whole_block(run: Run, block: int) -> dict[str, Any] | None:
     """The row of one block, if it is committed and every byte of it is whole."""
     rows = (row for _, row in _committed(run, f"{block:06d}"))
-    return next((row for row in rows if not arrays.damage(run.root, run.run, row)), None)
+    return next((row for row in rows if not arrays.damage(run.backend, run.run, row)), None)
 
 
 def _committed(run: Run, only: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """When blocks (of the part `only`) were committed, and their rows; their fragments are whole."""
     found, stats = (
-        {f.part: f for f in fragments.listing(run.root, table, run.run) if only in (None, f.part)}
+        {
+            f.part: f
+            for f in fragments.listing(run.backend, table, run.run)
+            if only in (None, f.part)
+        }
         for table in ("blocks", "map_stats")
     )
-    fragments.fetch(run.root, (*found.values(), *stats.values()))
+    fragments.fetch(run.backend, (*found.values(), *stats.values()))
     for part, f in found.items():
-        if part in stats and all(fragments.whole(run.root, x) for x in (f, stats[part])):
-            row = fragments.read(run.root, f).row(0, named=True)
+        if part in stats and all(fragments.whole(run.backend, x) for x in (f, stats[part])):
+            row = fragments.read(run.backend, f).row(0, named=True)
             if row["run_key"] == run.key:  # a run that had the name before may have left it
                 yield f.modified, row
 
 
 def n_bytes(run: Run) -> tuple[int, int]:
     """Bytes of the committed shards: of `maps`, and of both arrays."""
-    rows = fragments.read_one(run.root, "blocks", run.run)
+    rows = fragments.read_one(run.backend, "blocks", run.run)
     if rows is None:
         return 0, 0
     maps = int(rows["maps_bytes"].sum())

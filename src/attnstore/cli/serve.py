@@ -9,7 +9,7 @@ import webbrowser
 import click
 
 from attnstore.errors import UsageError
-from attnstore.storage import location, s3
+from attnstore.storage import location
 
 
 @click.command()
@@ -31,7 +31,7 @@ def serve(store: str, host: str, port: int, token: str | None, show: bool) -> No
     from attnstore.web import server  # the web server, which other commands do without
     from attnstore.web.security import loopback
 
-    root = location.find(store)
+    backend = location.find(store)
     if not loopback(host) and token is None:
         token = secrets.token_urlsafe(18)
     port = _free(host, port)
@@ -39,11 +39,11 @@ def serve(store: str, host: str, port: int, token: str | None, show: bool) -> No
     address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
 
     def started() -> None:
-        click.echo(f"attnstore explorer of {s3.of(root).name}: {address}  (Ctrl-C ends it)")
+        click.echo(f"attnstore explorer of {backend.name}: {address}  (Ctrl-C ends it)")
         if show:
             webbrowser.open(address)
 
-    server.run(root, host, port, token, started, [labeling.app])
+    server.run(backend, host, port, token, started, [labeling.app])
 
 
 def _free(host: str, port: int) -> int:

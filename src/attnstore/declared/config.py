@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,7 @@ from attnstore.naming import near
 from attnstore.query import analyses
 from attnstore.specs import check_name
 from attnstore.storage import location
+from attnstore.storage.backend import Backend
 
 FILE = "attnstore.toml"
 
@@ -218,9 +220,9 @@ class Declaration(_Table):
         """The folder of the file, where its relative paths begin."""
         return self._folder
 
-    @property
-    def root(self) -> Path:
-        """The folder of the store; of a bucket, its local side."""
+    @cached_property
+    def backend(self) -> Backend:
+        """The files of the store."""
         return location.locate(self.store if "://" in self.store else self.path(self.store))
 
     @property

@@ -12,7 +12,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -30,6 +29,7 @@ from attnstore.declared.seen import Seen
 from attnstore.errors import AttnstoreError, DatasetError, ModelError, StoreError, UsageError
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.storage import fragments, location, run_record
+from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
 
@@ -40,26 +40,26 @@ def plan(declared: Declaration, retry: bool = False) -> Plan:
     Raises UsageError, DatasetError (a declared dataset cannot be read).
     """
     found = candidates(declared)
-    root = declared.root if location.exists(declared.root) else None
+    backend = declared.backend if location.exists(declared.backend) else None
     datasets = {d.name: _load(declared, d.name) for d in declared.datasets}
-    known, seen = _known(root), None if retry else Seen(declared.root)
+    known, seen = _known(backend), None if retry else Seen(declared.backend)
     pairs: list[Pair] = []
     rows = [_waiting(c) for c in found if c.checkpoint is None]
     for entry in declared.ingest:
         for candidate, dataset in _asked(entry, found, datasets):
             try:
-                pair = _pair(root, candidate, dataset, entry.settings(), known)
+                pair = _pair(backend, candidate, dataset, entry.settings(), known)
                 refused = None if seen is None else seen.refusal(pair.identity)
                 pairs.append(replace(pair, refused=refused))
             except (UsageError, ModelError) as error:  # a layer that this model has not
                 rows.append(
                     Row("run", f"{candidate.name}/{dataset.name}", "unreadable", str(error))
                 )
-    if root is not None:
-        rows += _others(root, declared, found, pairs)
+    if backend is not None:
+        rows += _others(backend, declared, found, pairs)
     rows += _classes(declared, _once(pairs), known)
-    if root is not None:
-        rows += _made(root, declared, datasets, pairs)
+    if backend is not None:
+        rows += _made(backend, declared, datasets, pairs)
     return Plan(found, datasets, _once(pairs), rows)
 
 
@@ -95,11 +95,11 @@ class _Known:
     cells: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
 
-def _known(root: Path | None) -> _Known:
-    if root is None:
+def _known(backend: Backend | None) -> _Known:
+    if backend is None:
         return _Known()
     try:
-        with stores.open(root) as store:
+        with stores.open(backend) as store:
             rates, classify = (
                 _here(store.query(name)) for name in ("ingest_rates", "classify_rates")
             )
@@ -119,19 +119,19 @@ def _here(rates: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pair(
-    root: Path | None, candidate: Candidate, dataset: Dataset, settings: Settings,
+    backend: Backend | None, candidate: Candidate, dataset: Dataset, settings: Settings,
     known: _Known,
 ) -> Pair:  # fmt: skip
     checkpoint = candidate.checkpoint
     assert checkpoint is not None
     chosen = dataset.select(settings.limit, settings.seed)
     wanted = runs.identity(checkpoint, dataset, chosen, settings)
-    run = catalog.find(root, wanted) if root else None
+    run = catalog.find(backend, wanted) if backend else None
     name, left = f"{candidate.name}/{dataset.name}", None
-    if root is not None:
-        name = run.run if run else catalog.owner(root, "runs", name, wanted)
+    if backend is not None:
+        name = run.run if run else catalog.owner(backend, "runs", name, wanted)
     if run is not None:
-        stored = fragments.listing(run.root, "blocks", run.run)
+        stored = fragments.listing(run.backend, "blocks", run.run)
         left = run.record.n_blocks - len({f.part for f in stored})
     n_maps = _n_heads(checkpoint, settings)
     share = 1.0 if run is None else (left or 0) / run.record.n_blocks
@@ -185,17 +185,17 @@ def _classes(declared: Declaration, pairs: list[Pair], known: _Known) -> Iterato
 
 
 def _made(
-    root: Path, declared: Declaration, datasets: dict[str, Dataset], pairs: list[Pair]
+    backend: Backend, declared: Declaration, datasets: dict[str, Dataset], pairs: list[Pair]
 ) -> Iterator[Row]:
     """Annotations and results that are missing or stale, of what the store holds already."""
-    for annotation in staleness.annotating(root, declared, datasets):
+    for annotation in staleness.annotating(backend, declared, datasets):
         if annotation.state != "held":
             yield Row("annotation", annotation.name, annotation.state, annotation.problem or "")
     if not declared.analyses:
         return
     held = [p.run.run for p in pairs if p.run and p.state == "held"]
     try:
-        with stores.open(root) as store:
+        with stores.open(backend) as store:
             for result in staleness.results(store, declared, held):
                 if result.state != "held":
                     yield Row("analysis", result.name, result.state, "")
@@ -210,17 +210,17 @@ def _waiting(candidate: Candidate) -> Row:
 
 
 def _others(
-    root: Path, declared: Declaration, found: list[Candidate], pairs: list[Pair]
+    backend: Backend, declared: Declaration, found: list[Candidate], pairs: list[Pair]
 ) -> Iterator[Row]:
     """Runs of the store that the file does not ask for. Of a checkpoint whose folder is gone, or
     cannot be read now, the maps are kept without a word: they are what it was run for."""
     wanted = {p.run.run for p in pairs if p.run}
-    for fragment in fragments.listing(root, "runs"):
+    for fragment in fragments.listing(backend, "runs"):
         if fragment.owner in wanted:
             continue
         try:
-            record = run_record.read(root, fragment)
-            model = fragments.read_one(root, "models", record.model)
+            record = run_record.read(backend, fragment)
+            model = fragments.read_one(backend, "models", record.model)
         except AttnstoreError:
             continue  # `verify` tells
         source = "" if model is None else str(model["source"][0])

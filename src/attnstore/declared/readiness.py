@@ -50,7 +50,7 @@ def candidates(declared: Declaration) -> list[Candidate]:
 
     A model on the Hub that is not in the cache is downloaded to be looked at.
     """
-    seen = Seen(declared.root)
+    seen = Seen(declared.backend)
     found = [c for entry in declared.models for c in _of_entry(declared, entry, seen)]
     seen.save()
     return found

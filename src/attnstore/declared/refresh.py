@@ -31,7 +31,8 @@ from attnstore.errors import AttnstoreError, BusyError, CaptureError, ModelError
 from attnstore.job import Progress, Runner, in_process, silent
 from attnstore.paper import report
 from attnstore.paper.report import Step
-from attnstore.storage import fragments, location, locks, s3
+from attnstore.storage import fragments, location, locks
+from attnstore.storage.backend import Backend
 from attnstore.store import Store
 
 _log = logging.getLogger(__name__)
@@ -56,11 +57,11 @@ def refresh(
     stored. say: called with a line about each thing that was made. Raises UsageError, DatasetError (the file asks for what cannot be).
     """
     declared = read(path)
-    root = location.create(declared.root)
-    with _alone(root, wait) as mine:
+    backend = location.create(declared.backend)
+    with _alone(backend, wait) as mine:
         if not mine:  # another process waits for its turn, and will see what this one would
             return Outcome()
-        work = _Refresh(declared, root, runner, progress, step, say)
+        work = _Refresh(declared, backend, runner, progress, step, say)
         plan = planning.plan(declared, retry)
         while wait and plan.settling:
             time.sleep(max(declared.settle / 4, 0.05))
@@ -69,10 +70,10 @@ def refresh(
 
 
 @contextlib.contextmanager
-def _alone(root: Path, wait: bool) -> Iterator[bool]:
+def _alone(backend: Backend, wait: bool) -> Iterator[bool]:
     """Hold the store against a second refresh; False where another one waits for it already."""
-    lock, turn = root / locks.FOLDER / "refresh.lock", root / locks.FOLDER / "refresh.next.lock"
-    what = f"The refresh of {s3.of(root).name}"
+    lock, turn = (locks.path_of(backend, name) for name in ("refresh", "refresh.next"))
+    what = f"The refresh of {backend.name}"
     with contextlib.ExitStack() as held:
         if wait:
             with contextlib.ExitStack() as waiting:
@@ -91,10 +92,10 @@ class _Refresh:
     """One refresh of a store; its methods are its steps, in order."""
 
     def __init__(
-        self, declared: Declaration, root: Path, runner: Runner, progress: Progress, step: Step,
+        self, declared: Declaration, backend: Backend, runner: Runner, progress: Progress, step: Step,
         say: Callable[[str], None],
     ) -> None:  # fmt: skip
-        self.declared, self.root = declared, root
+        self.declared, self.backend = declared, backend
         self._runner, self._progress, self._step, self._hears = runner, progress, step, say
         self.outcome = Outcome()
 
@@ -117,7 +118,7 @@ class _Refresh:
         self._record_bases(held)
         self._annotate(plan)
         self._classify(held)
-        with stores.open(self.root) as store:
+        with stores.open(self.backend) as store:
             self._move(store, held)
             self._analyse(store, held)
             with self._told("The report"):
@@ -141,17 +142,17 @@ class _Refresh:
         checkpoint = pair.candidate.checkpoint
         assert checkpoint is not None
         run = None
-        models = {f.path for f in fragments.listing(self.root, "models")}
+        models = {f.path for f in fragments.listing(self.backend, "models")}
         try:
             with ingestion.planned(
-                self.root, checkpoint, pair.dataset, pair.settings, self.declared.device
+                self.backend, checkpoint, pair.dataset, pair.settings, self.declared.device
             ) as work:
                 run = work.run
                 work.loaded = lambda: _refuse_changed(pair)
                 summary = work.complete(self._runner, self._progress)
         except (ModelError, CaptureError) as error:
-            if run is not None and not fragments.listing(self.root, "blocks", run.run):
-                _forget(self.root, run, models)
+            if run is not None and not fragments.listing(self.backend, "blocks", run.run):
+                _forget(self.backend, run, models)
             if _lasting(pair, error):
                 why = str(error)
                 self._remember(lambda seen: seen.refuse(pair.identity, why))
@@ -163,7 +164,7 @@ class _Refresh:
 
     def _remember(self, change: Callable[[Seen], None]) -> None:
         """Change what later refreshes know."""
-        seen = Seen(self.root)
+        seen = Seen(self.backend)
         change(seen)
         seen.save()
 
@@ -173,16 +174,16 @@ class _Refresh:
             base = pair.candidate.entry.base
             if base is not None and pair.run is not None:
                 with self._told(pair.name):
-                    base_models.record(self.root, pair.run.record.model, base)
+                    base_models.record(self.backend, pair.run.record.model, base)
 
     def _annotate(self, plan: Plan) -> None:
         datasets = plan.datasets
-        for item in staleness.annotating(self.root, self.declared, datasets):
+        for item in staleness.annotating(self.backend, self.declared, datasets):
             if item.state == "held":
                 continue
             with self._told(item.name):
                 annotate.annotate(
-                    self.root, item.dataset, item.with_, item.as_published,
+                    self.backend, item.dataset, item.with_, item.as_published,
                     runner=self._runner, progress=self._progress,
                 )  # fmt: skip
                 self.outcome.annotated.append(item.name)
@@ -200,7 +201,7 @@ class _Refresh:
                 from attnstore.experiments.patterns import classification
 
                 summary = classification.classify(
-                    self.root, run.run, network=self.declared.network,
+                    self.backend, run.run, network=self.declared.network,
                     runner=self._runner, progress=self._progress,
                 )  # fmt: skip
                 self.outcome.classified.append(item.name)
@@ -246,7 +247,7 @@ class _Refresh:
             return
         folder = self.declared.path(self.declared.report)
         page = folder / report.PAGE
-        newest = max((f.modified for f in fragments.listing(self.root)), default=0)
+        newest = max((f.modified for f in fragments.listing(self.backend)), default=0)
         if not page.exists() or page.stat().st_mtime_ns < newest:
             self._step("report", lambda: report.write(store, folder))
             self._say(f"The report: {page}")
@@ -275,11 +276,11 @@ def _refuse_changed(pair: Pair) -> None:
         )
 
 
-def _forget(root: Path, run: Run, models: set[str]) -> None:
+def _forget(backend: Backend, run: Run, models: set[str]) -> None:
     """Drop a run that was planned for weights that nobody will see again, and their record, unless
     it is one of the `models` that were there before."""
-    Store(root).drop(run.run)
-    with locks.registry(root):
-        for fragment in fragments.listing(root, "models", run.record.model):
+    Store(backend).drop(run.run)
+    with locks.registry(backend):
+        for fragment in fragments.listing(backend, "models", run.record.model):
             if fragment.path not in models:
-                fragments.discard(root, fragment)
+                fragments.discard(backend, fragment)

@@ -20,6 +20,7 @@ from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import CAPTURE_VERSION, slug
 from attnstore.storage import location
+from attnstore.storage.backend import Backend
 from attnstore.storage.files import write_file
 
 FILE = "seen.json"
@@ -44,8 +45,8 @@ def signature(folder: Path) -> Signature:
 class Seen:
     """The checkpoints that were read before, by folder, and what was refused, by identity."""
 
-    def __init__(self, root: Path) -> None:
-        self._file = root / FILE
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self._file = backend, backend.root / FILE
         self._checkpoints, self._refused = _read(self._file)
         self._kept = self._content()
 
@@ -80,7 +81,7 @@ class Seen:
         self._checkpoints = {k: v for k, v in self._checkpoints.items() if os.path.isdir(k)}
         content = self._content()
         with contextlib.suppress(StoreError):
-            if content != self._kept and location.exists(self._file.parent):
+            if content != self._kept and location.exists(self._backend):
                 digest = hashlib.sha256(content.encode()).hexdigest()
                 write_file(self._file, f"{digest}\n{content}\n".encode())
                 self._kept = content

@@ -26,6 +26,7 @@ from attnstore.experiments.patterns import stored_classes
 from attnstore.naming import slug
 from attnstore.query import analyses
 from attnstore.storage import fragments
+from attnstore.storage.backend import Backend
 from attnstore.store import Store
 
 MADE_FROM = "attnstore.made_from"
@@ -117,10 +118,10 @@ class Result:
 
 
 def annotating(
-    root: Path, declared: Declaration, datasets: dict[str, Dataset]
+    backend: Backend, declared: Declaration, datasets: dict[str, Dataset]
 ) -> Iterator[Annotating]:
     """Every declared annotation, of datasets as far as the store has them."""
-    owners = {f.part: f.owner for f in fragments.listing(root, "datasets")}
+    owners = {f.part: f.owner for f in fragments.listing(backend, "datasets")}
     for entry in declared.annotate:
         for name in entry.datasets or datasets:
             dataset = owners.get(datasets[name].fingerprint[:16])
@@ -129,19 +130,19 @@ def annotating(
                 if dataset is None:
                     yield Annotating(name, with_, entry.as_published, "missing")
                 else:
-                    yield _annotation(root, dataset, with_, entry.as_published)
+                    yield _annotation(backend, dataset, with_, entry.as_published)
 
 
-def _annotation(root: Path, dataset: str, with_: str, as_published: bool) -> Annotating:
+def _annotation(backend: Backend, dataset: str, with_: str, as_published: bool) -> Annotating:
     try:
-        asked = annotate.request(root, dataset, with_, as_published)
+        asked = annotate.request(backend, dataset, with_, as_published)
         source = slug(asked.annotator.source)
         stored = not asked.lacking()
     except AttnstoreError as error:
         return Annotating(dataset, with_, as_published, "missing", str(error))
     if stored:
         return Annotating(dataset, with_, as_published, "held")
-    parts = [f.part for f in fragments.listing(root, "spans", dataset)]
+    parts = [f.part for f in fragments.listing(backend, "spans", dataset)]
     older = any(part.rpartition(".")[0] == source for part in parts)
     return Annotating(dataset, with_, as_published, "stale" if older else "missing")
 
@@ -194,7 +195,7 @@ def _made_from(store: Store, of: list[str], params: dict[str, Any], sql: str) ->
     named = store.sql("SELECT run, model, dataset FROM runs").rows()
     owners = {name for row in named if row[0] in of for name in row}
     owners |= {value for value in params.values() if isinstance(value, str)}
-    held = [f.path for f in fragments.listing(store.root) if f.owner in owners]
+    held = [f.path for f in fragments.listing(store.backend) if f.owner in owners]
     held = [path for path in held if path.split("/")[1] not in _RECORDS]
     content = json.dumps([sql, sorted(params.items()), held])
     return hashlib.sha256(content.encode()).hexdigest()

@@ -1,6 +1,6 @@
 """What a copy may add to a store that holds something already, so that no row stands there twice.
 
-    merged = merging.plan(root, target, fragments)
+    merged = merging.plan(backend, target, fragments)
 
 Of one owner and one kind (the classes of a run, the annotation of a dataset by one source, the scores
 of one ablation) a store holds one result. Where both stores made one on their own, the target's stays
@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from attnstore.storage import fragments, locks
+from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.locks import Lock
 from attnstore.storage.tables import RULES, tables
 
 OF_A_NAME = tuple(t.name for t in tables().values() if t.copy == "by name")
@@ -64,7 +65,7 @@ def _sentences(kinds: list[Kind], sentence: str) -> Iterator[str]:
         yield sentence.format(f"{_WORDS[word]} {', '.join(whose[:3])}{more}")
 
 
-def plan(source: Path, target: Path, wanted: list[Fragment]) -> Merged:
+def plan(source: Backend, target: Backend, wanted: list[Fragment]) -> Merged:
     """Decide, kind by kind, what of `wanted` goes to the target; writes nothing."""
     own, coming = (_by_kind(found) for found in (fragments.listing(target), wanted))
     merged = Merged()
@@ -101,15 +102,15 @@ def kind(fragment: Fragment) -> Kind:
     return _WITH.get(table, table), owner
 
 
-def lock(root: Path, of: Kind) -> Path | None:
+def lock(backend: Backend, of: Kind) -> Lock | None:
     """The lock that whoever makes such a result holds, beside the lock of a run."""
     what, whose = of
     if what == "annotation":
         dataset, _, by = whose.rpartition(" by ")
-        return root / locks.FOLDER / f"annotate--{dataset}--{by}.lock"
+        return locks.path_of(backend, f"annotate--{dataset}--{by}")
     if what in ("ablations", "head_importance"):
-        return root / locks.FOLDER / f"ablation-{whose.partition('.')[0]}.lock"
-    return root / locks.FOLDER / f"pruning-{whose}.lock" if what == "prunings" else None
+        return locks.path_of(backend, f"ablation-{whose.partition('.')[0]}")
+    return locks.path_of(backend, f"pruning-{whose}") if what == "prunings" else None
 
 
 def _key(fragment: Fragment) -> tuple[str, str, str]:
@@ -117,8 +118,8 @@ def _key(fragment: Fragment) -> tuple[str, str, str]:
 
 
 def _one(
-    source: Path,
-    target: Path,
+    source: Backend,
+    target: Backend,
     what: str,
     coming: list[Fragment],
     held: list[Fragment],
@@ -159,7 +160,7 @@ def _classes(coming: list[Fragment], held: list[Fragment]) -> list[Fragment]:
 
 
 def _labels(
-    source: Path, target: Path, coming: list[Fragment], held: list[Fragment], merged: Merged
+    source: Backend, target: Backend, coming: list[Fragment], held: list[Fragment], merged: Merged
 ) -> None:
     """Add every part; of one that grew on one side, the one with the latest label."""
     own = {_key(f): f for f in held}
@@ -167,8 +168,8 @@ def _labels(
         there = own.get(_key(fragment), fragment)
         if there.path != fragment.path:
             latest = [
-                fragments.read(root, f)["labelled"].max()
-                for root, f in ((source, fragment), (target, there))
+                fragments.read(backend, f)["labelled"].max()
+                for backend, f in ((source, fragment), (target, there))
             ]
             if latest[0] <= latest[1]:  # type: ignore[operator]
                 continue

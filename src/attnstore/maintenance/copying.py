@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from attnstore import store as stores
 from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameError, UsageError
@@ -27,11 +26,11 @@ from attnstore.storage import (
     leftovers,
     location,
     locks,
-    s3,
     zarr_metadata,
 )
-from attnstore.storage.files import Place
+from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.location import Location
 from attnstore.storage.tables import OF_RUNS
 
 _FIRST = ("models", "datasets", "examples")
@@ -68,8 +67,8 @@ class Copied:
 
 
 def copy(
-    source: str | Path,
-    target: str | Path,
+    source: Location,
+    target: Location,
     runs: Sequence[str] | None = None,
     progress: Progress = lambda *_: None,
 ) -> Copied:
@@ -79,46 +78,49 @@ def copy(
     is not what was committed: it is not copied), UsageError (the target holds other content under
     the same name), UnknownNameError, BusyError.
     """
-    root, to = location.find(source), location.locate(target)
-    if to == root:
-        raise UsageError(f"{s3.of(root).name} cannot be copied onto itself; give another place.")
-    found = index.committed(root, {f.path for f in fragments.listing(root)})[0]
+    backend, to = location.find(source), location.locate(target)
+    if to.root == backend.root:
+        raise UsageError(f"{backend.name} cannot be copied onto itself; give another place.")
+    found = index.committed(backend, {f.path for f in fragments.listing(backend)})[0]
     wanted = _runs(found, runs)
-    mine = found if runs is None else _about(root, found, wanted)
+    mine = found if runs is None else _about(backend, found, wanted)
     with _receiving(to, wanted, mine) as told:
         mine, notes = _without_twins(to, mine)
         wanted = sorted({f.owner for f in mine if f.table == "runs"})
         with locks.registry(to):
             _refuse_same_names(to, mine)
-        _clear_leftovers(root, to, mine)
-        merged = copy_rules.plan(root, to, mine)
-        items = list(_items(root, wanted, merged.add))
+        _clear_leftovers(backend, to, mine)
+        merged = copy_rules.plan(backend, to, mine)
+        items = list(_items(backend, wanted, merged.add))
         for fragment in merged.unfinished:
             fragments.discard(to, fragment)
-        done = _write(s3.of(root), to, items, progress)
+        done = _write(backend, to, items, progress)
         for fragment in merged.replaced:
             fragments.discard(to, fragment)
     return replace(done, runs=wanted, notes=[*notes, *merged.notes(), *told])
 
 
 @contextlib.contextmanager
-def _receiving(root: Path, runs: list[str], coming: list[Fragment]) -> Iterator[list[str]]:
+def _receiving(backend: Backend, runs: list[str], coming: list[Fragment]) -> Iterator[list[str]]:
     """Make the target a store, and hold what comes against whoever makes it there or cleans up.
 
     Gives a list, which in the end holds what the target is found to lack.
     """
-    location.create(root)
-    place = s3.of(root).name
+    location.create(backend)
+    place = backend.name
     with contextlib.ExitStack() as held:
-        held.enter_context(locks.hold(location.copy_lock(root), what=f"The store {place}"))
+        held.enter_context(locks.hold(location.copy_lock(backend), what=f"The store {place}"))
         for run in runs:
-            held.enter_context(locks.hold(location.run_lock(root, run), what=f"Run {run}"))
-        for path in sorted({x for f in coming if (x := copy_rules.lock(root, copy_rules.kind(f)))}):
-            held.enter_context(locks.hold(path, what=f"What {path.stem} guards in {place}"))
+            held.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
+        results = {copy_rules.kind(f) for f in coming}
+        guards = {lock for kind in results if (lock := copy_rules.lock(backend, kind))}
+        for lock in sorted(guards, key=lambda lock: lock.path):
+            what = f"What {lock.file.stem} guards in {place}"
+            held.enter_context(locks.hold(lock, what=what))
         told: list[str] = []
         yield told
         with contextlib.suppress(BusyError):  # it catches up when it is next opened
-            if lacking := stores.incomplete(place, index.catch_up(root)):
+            if lacking := stores.incomplete(place, index.catch_up(backend)):
                 told.append(lacking)
 
 
@@ -131,12 +133,12 @@ def _runs(found: list[Fragment], runs: Sequence[str] | None) -> list[str]:
     return known if runs is None else sorted(set(runs))
 
 
-def _about(root: Path, found: list[Fragment], wanted: list[str]) -> list[Fragment]:
+def _about(backend: Backend, found: list[Fragment], wanted: list[str]) -> list[Fragment]:
     """The fragments of some runs, of their models and datasets, and of what their scores name."""
-    records = [fragments.read(root, f) for f in found if f.table == "runs" and f.owner in wanted]
+    records = [fragments.read(backend, f) for f in found if f.table == "runs" and f.owner in wanted]
     owners = {*wanted, *(r[name].item() for r in records for name in ("model", "dataset"))}
     mine = [f for f in found if f.owner in owners]
-    scores = [fragments.read(root, f) for f in mine if f.table == "evaluations"]
+    scores = [fragments.read(backend, f) for f in mine if f.table == "evaluations"]
     named = {
         (table, name)
         for rows in scores
@@ -146,7 +148,7 @@ def _about(root: Path, found: list[Fragment], wanted: list[str]) -> list[Fragmen
     return [f for f in found if f.owner in owners or (f.table, f.owner) in named]
 
 
-def _without_twins(to: Path, mine: list[Fragment]) -> tuple[list[Fragment], list[str]]:
+def _without_twins(to: Backend, mine: list[Fragment]) -> tuple[list[Fragment], list[str]]:
     """Leave out runs whose content the target has, or what is copied has, under another name."""
     names = {f.part: f.owner for f in fragments.listing(to, "runs")}
     twins: dict[str, str] = {}
@@ -154,36 +156,36 @@ def _without_twins(to: Path, mine: list[Fragment]) -> tuple[list[Fragment], list
         if f.table == "runs" and names.setdefault(f.part, f.owner) != f.owner:
             twins[f.owner] = names[f.part]
     notes = [
-        f"Run {run} was not copied: {s3.of(to).name} holds the same run as {other}."
+        f"Run {run} was not copied: {to.name} holds the same run as {other}."
         for run, other in twins.items()
     ]
     of_runs = ("runs", *OF_RUNS)
     return [f for f in mine if f.table not in of_runs or f.owner not in twins], notes
 
 
-def _refuse_same_names(to: Path, mine: list[Fragment]) -> None:
+def _refuse_same_names(to: Backend, mine: list[Fragment]) -> None:
     """UsageError where a name of what is copied stands for something else in the target."""
     held = {(f.table, f.owner): f.part for f in fragments.listing(to)}
     for f in mine:
         if f.table in copy_rules.OF_A_NAME and held.get((f.table, f.owner), f.part) != f.part:
             raise UsageError(
-                f"{s3.of(to).name} holds other content under the name {f.owner} (in {f.table}); "
+                f"{to.name} holds other content under the name {f.owner} (in {f.table}); "
                 "copy to another place, or name the runs to copy with --run."
             )
 
 
-def _clear_leftovers(root: Path, to: Path, mine: list[Fragment]) -> None:
+def _clear_leftovers(backend: Backend, to: Backend, mine: list[Fragment]) -> None:
     """Delete what a stopped drop or copy left in the target under names of runs that come now."""
     known = {f.owner for f in fragments.listing(to, "runs")}
     coming = {f.path for f in mine}
     for f in mine:
         if f.table == "runs" and f.owner in known:
-            leftovers.discard(to, f.owner, fragments.read(root, f)["run_key"].item())
+            leftovers.discard(to, f.owner, fragments.read(backend, f)["run_key"].item())
         elif f.table == "runs":
             leftovers.discard_but(to, f.owner, coming)
 
 
-def _items(root: Path, wanted: list[str], added: list[Fragment]) -> Iterator[Item]:
+def _items(backend: Backend, wanted: list[str], added: list[Fragment]) -> Iterator[Item]:
     """What to copy, in the order in which it is committed: what others refer to comes before them.
 
     The shards and statistics of a block that the target has of its own stay as they are.
@@ -195,21 +197,23 @@ def _items(root: Path, wanted: list[str], added: list[Fragment]) -> Iterator[Ite
     yield from (Item(f.path, f.bytes, f.crc32c) for f in names)
     described: dict[str, bytes] = {}
     for run in wanted:
-        if not zarr_metadata.described(root, run):
-            fragments.read_one(root, "runs", run)  # raises where it is the record that is damaged
+        if not zarr_metadata.described(backend, run):
+            fragments.read_one(
+                backend, "runs", run
+            )  # raises where it is the record that is damaged
             raise DamageError(f"What describes the arrays of {run} is damaged; ingest it again.")
-        described |= zarr_metadata.files(root, run)  # groups above several runs only once
+        described |= zarr_metadata.files(backend, run)  # groups above several runs only once
     yield from (Item(path, len(x), files.crc32c(x)) for path, x in described.items())
-    lying = {path: f.bytes for run in wanted for path, f in arrays.shards(root, run).items()}
+    lying = {path: f.bytes for run in wanted for path, f in arrays.shards(backend, run).items()}
     for f in order:
         if f.table == "blocks":
-            block = fragments.read(root, f).row(0, named=True)
+            block = fragments.read(backend, f).row(0, named=True)
             for path, value in arrays.sealed(f.owner, block).items():
                 yield Item(path, lying.get(path, 0), value)
     yield from (Item(f.path, f.bytes, f.crc32c) for f in order[len(names) :])
 
 
-def _read(source: Place, path: str) -> bytes:
+def _read(source: Backend, path: str) -> bytes:
     try:
         return source.read(path)
     except FileNotFoundError as error:
@@ -219,10 +223,10 @@ def _read(source: Place, path: str) -> bytes:
         ) from error
 
 
-def _write(source: Place, to: Path, items: list[Item], progress: Progress) -> Copied:
+def _write(source: Backend, to: Backend, items: list[Item], progress: Progress) -> Copied:
     """Copy what is not there yet, and read back what was written; names and records under a lock."""
     total = sum(item.bytes for item in items)
-    target = s3.of(to)
+    target = to
     done = count = written = 0
     for item in items:
         if target.crc32c(item.path) != item.crc32c:
@@ -241,7 +245,7 @@ def _write(source: Place, to: Path, items: list[Item], progress: Progress) -> Co
 
 
 @contextlib.contextmanager
-def _named(to: Path, path: str) -> Iterator[None]:
+def _named(to: Backend, path: str) -> Iterator[None]:
     """Hold the registry while a model, dataset or run gets its name, if nobody else has taken it."""
     _, table, *owner = path.split("/")
     if table not in copy_rules.OF_A_NAME or not path.startswith(f"{fragments.FOLDER}/"):
@@ -254,13 +258,13 @@ def _named(to: Path, path: str) -> Iterator[None]:
             table == "runs" and any(f.part == part and f.owner != "/".join(owner) for f in held)
         ):
             raise BusyError(
-                f"{s3.of(to).name} has been given other content, or the same run under another "
+                f"{to.name} has been given other content, or the same run under another "
                 f"name, than {'/'.join(owner)} meanwhile; run the same command again."
             )
         yield
 
 
-def _put(target: Place, item: Item, data: bytes) -> None:
+def _put(target: Backend, item: Item, data: bytes) -> None:
     write = target.commit if item.path.startswith(f"{fragments.FOLDER}/") else target.write
     write(item.path, data)
     if target.crc32c(item.path) != item.crc32c:

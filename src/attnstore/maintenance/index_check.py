@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from attnstore.errors import DamageError, StoreError
 from attnstore.maintenance.findings import DROP, Findings
 from attnstore.resources import sql_files
 from attnstore.storage import fragments, index, index_seal
+from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.tables import TABLES, expanded
 from attnstore.store import Store
@@ -24,9 +24,9 @@ class IndexChecks:
     """
 
     def __init__(
-        self, root: Path, findings: Findings, whole: dict[str, Fragment], whose: Whose
+        self, backend: Backend, findings: Findings, whole: dict[str, Fragment], whose: Whose
     ) -> None:
-        self.root, self.findings = root, findings
+        self.backend, self.findings = backend, findings
         self._whole, self._whose = whole, whose
         self.done = 0
 
@@ -34,14 +34,14 @@ class IndexChecks:
         """The index is as it was left, and holds the rows of the fragments."""
         if not self._sealed():
             return
-        found = index.committed(self.root, self._whole)[0]
+        found = index.committed(self.backend, self._whole)[0]
         loose = self._whole.keys() - {f.path for f in found}
         if n := sum(not self.findings.about(self._whole[path].owner) for path in loose):
             self.findings.note(
                 f"{n} fragments belong to no committed block or run; they do no harm."
             )
         try:
-            store = Store(self.root)
+            store = Store(self.backend)
         except DamageError:
             raise
         except StoreError as error:
@@ -59,12 +59,12 @@ class IndexChecks:
 
     def _sealed(self) -> bool:
         """Whether the index matches its seal, byte by byte, or there is none to compare."""
-        if not (self.root / index.FILE).exists():
+        if not (self.backend.root / index.FILE).exists():
             return True
-        with index.reading(self.root):
-            sealed = index.sealed(self.root)
+        with index.reading(self.backend):
+            sealed = index.sealed(self.backend)
         if sealed is False:
-            whole = index_seal.read(self.root / index.SEAL) is not None
+            whole = index_seal.read(self.backend.root / index.SEAL) is not None
             what = (
                 f"{index.FILE} does not match its checksum" if whole else f"{index.SEAL} is damaged"
             )
@@ -90,7 +90,7 @@ class IndexChecks:
             "USING (fragment) GROUP BY path"
         )
         held = dict(found.iter_rows())
-        counted = fragments.counts(self.root, [f.path for f in wanted])
+        counted = fragments.counts(self.backend, [f.path for f in wanted])
         for path, rows in counted.items():
             if held.get(path) != rows:
                 self.findings.add(

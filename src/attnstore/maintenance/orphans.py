@@ -1,6 +1,6 @@
 """Files that nothing in a store refers to: found, told with the reason, and moved aside.
 
-    found = collect(root)           # what `attnstore gc` does; found.folder can be deleted later
+    found = collect(backend)           # what `attnstore gc` does; found.folder can be deleted later
 
 Nothing is deleted: a file keeps its place below `orphans/<time>/`, so that copying that folder over
 the store brings everything back. What another process may be writing is left alone: a run that is
@@ -20,7 +20,9 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from attnstore.errors import AttnstoreError, BusyError, StoreError
-from attnstore.storage import arrays, fragments, index, location, locks, s3
+from attnstore.storage import arrays, fragments, index, location, locks
+from attnstore.storage.backend import Backend
+from attnstore.storage.location import Location
 from attnstore.storage.tables import TABLES
 
 FOLDER = "orphans"
@@ -58,33 +60,36 @@ class Orphans:
         return grouped.sort("bytes", "why", descending=[True, False])
 
 
-def collect(path: str | Path, dry: bool = False, progress: Progress = lambda *_: None) -> Orphans:
+def collect(path: Location, dry: bool = False, progress: Progress = lambda *_: None) -> Orphans:
     """Find what nothing refers to, and move it aside unless `dry`.
 
     Raises StoreError (there is no store, it cannot be written, or a part of its fragments cannot be
     seen), BusyError (a run is being planned, or something is copied to the store).
     """
-    root = location.find(path)
+    backend = location.find(path)
     with (
         contextlib.ExitStack() as held,
-        locks.hold(location.copy_lock(root), what=f"The store {s3.of(root).name}"),
-        locks.registry(root),
+        locks.hold(location.copy_lock(backend), what=f"The store {backend.name}"),
+        locks.registry(backend),
     ):
-        _refuse_unseen(root)
-        found, notes = _find(root, held)
-        folder = _move(root, found, progress) if found and not dry else None
+        _refuse_unseen(backend)
+        found, notes = _find(backend, held)
+        folder = _move(backend, found, progress) if found and not dry else None
         return Orphans(found, notes, folder)
 
 
-def _refuse_unseen(root: Path) -> None:
+def _refuse_unseen(backend: Backend) -> None:
     """StoreError where a folder of fragments is not looked into: whose data is of use is unknown then."""
-    place = s3.of(root)
-    listed = {str(Path(f.path).parent) for f in fragments.listing(root)} if place.near else set()
-    for folder in _unseen(root / fragments.FOLDER) if place.near else ():
-        inside = folder.relative_to(root).as_posix()
+    listed = (
+        {str(Path(f.path).parent) for f in fragments.listing(backend)}
+        if backend.is_local
+        else set()
+    )
+    for folder in _unseen(backend.root / fragments.FOLDER) if backend.is_local else ():
+        inside = folder.relative_to(backend.root).as_posix()
         if not any(f"{path}/".startswith(f"{inside}/") for path in listed):
             raise StoreError(
-                f"{inside} of {place.name} is a link or a folder that cannot be looked into, and may "
+                f"{inside} of {backend.name} is a link or a folder that cannot be looked into, and may "
                 "hold records of runs; nothing was moved: put the folder itself there, readable, and "
                 "run the same command again."
             )
@@ -109,16 +114,16 @@ def _unseen(folder: Path) -> Iterator[Path]:
             yield from _unseen(Path(entry.path))
 
 
-def _find(root: Path, held: contextlib.ExitStack) -> tuple[list[Orphan], list[str]]:
+def _find(backend: Backend, held: contextlib.ExitStack) -> tuple[list[Orphan], list[str]]:
     """The orphans and what was left alone; the locks of the runs stay held in `held`."""
-    listed = fragments.listing(root)
+    listed = fragments.listing(backend)
     notes: list[str] = []
     runs: dict[str, set[str]] = {}
     left: set[str] = set()
     for run in sorted({f.owner for f in listed if f.table == "runs"}):
         try:
-            held.enter_context(locks.hold(location.run_lock(root, run), what=f"Run {run}"))
-            runs[run] = _referred(root, run)
+            held.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
+            runs[run] = _referred(backend, run)
         except BusyError as error:
             notes.append(f"{run} is left alone: {error}")
             left.add(run)
@@ -126,9 +131,9 @@ def _find(root: Path, held: contextlib.ExitStack) -> tuple[list[Orphan], list[st
             notes.append(f"{run} is left alone; `attnstore verify` tells what is wrong: {error}")
             left.add(run)
     files = [
-        *_in_fragments(root, listed, left),
-        *_in_arrays(root, runs, left),
-        *_temporary(root),
+        *_in_fragments(backend, listed, left),
+        *_in_arrays(backend, runs, left),
+        *_temporary(backend),
     ]
     foreign = sum(f.table not in TABLES or f.crc32c < 0 for f in listed)
     if foreign:
@@ -136,9 +141,9 @@ def _find(root: Path, held: contextlib.ExitStack) -> tuple[list[Orphan], list[st
     return sorted(files, key=lambda f: f.path), notes
 
 
-def _referred(root: Path, run: str) -> set[str]:
+def _referred(backend: Backend, run: str) -> set[str]:
     """The shard files of a run's committed blocks, relative to the store. Raises DamageError."""
-    rows = fragments.read_one(root, "blocks", run)
+    rows = fragments.read_one(backend, "blocks", run)
     return {
         path
         for row in ([] if rows is None else rows.to_dicts())
@@ -146,9 +151,11 @@ def _referred(root: Path, run: str) -> set[str]:
     }
 
 
-def _in_fragments(root: Path, listed: list[fragments.Fragment], left: set[str]) -> Iterator[Orphan]:
+def _in_fragments(
+    backend: Backend, listed: list[fragments.Fragment], left: set[str]
+) -> Iterator[Orphan]:
     """Fragments that do not count, except those that another version of attnstore may know."""
-    count = {f.path for f in index.committed(root, {f.path for f in listed})[0]}
+    count = {f.path for f in index.committed(backend, {f.path for f in listed})[0]}
     runs = {f.owner for f in listed if f.table == "runs"}
     parts = {(f.table, f.owner, f.part) for f in listed if f.path in count}
     for f in listed:
@@ -164,12 +171,12 @@ def _in_fragments(root: Path, listed: list[fragments.Fragment], left: set[str]) 
         yield Orphan(f.path, f.bytes, why)
 
 
-def _in_arrays(root: Path, runs: dict[str, set[str]], left: set[str]) -> Iterator[Orphan]:
+def _in_arrays(backend: Backend, runs: dict[str, set[str]], left: set[str]) -> Iterator[Orphan]:
     """Shards of no committed block, and arrays of no run; what describes a run's arrays stays."""
     known = {PurePosixPath(arrays.FOLDER, run) for run in (*runs, *left)}
     groups = {parent / "zarr.json" for run in known for parent in run.parents}
     groups.add(PurePosixPath(arrays.FOLDER, "zarr.json"))
-    for file in s3.of(root).files(arrays.FOLDER):
+    for file in backend.files(arrays.FOLDER):
         inside = PurePosixPath(file.path)
         if inside in groups:
             continue
@@ -183,26 +190,30 @@ def _in_arrays(root: Path, runs: dict[str, set[str]], left: set[str]) -> Iterato
             yield Orphan(file.path, file.bytes, "it belongs to no committed block")
 
 
-def _temporary(root: Path) -> Iterator[Orphan]:
+def _temporary(backend: Backend) -> Iterator[Orphan]:
     """Files that a killed process was writing in a folder; a bucket has none."""
-    if not s3.of(root).near:
+    if not backend.is_local:
         return
-    rebuilt = root.glob(f"{index.FILE}.new*")
+    rebuilt = backend.root.glob(f"{index.FILE}.new*")
     hidden = (
-        p for name in (fragments.FOLDER, arrays.FOLDER) for p in (root / name).rglob(".*.tmp")
+        p
+        for name in (fragments.FOLDER, arrays.FOLDER)
+        for p in (backend.root / name).rglob(".*.tmp")
     )
-    for path in (*root.glob(".*.tmp"), *hidden, *rebuilt):
+    for path in (*backend.root.glob(".*.tmp"), *hidden, *rebuilt):
         stat = path.stat()
         if time.time() - stat.st_mtime > _FRESH:
-            inside = path.relative_to(root).as_posix()
+            inside = path.relative_to(backend.root).as_posix()
             yield Orphan(inside, stat.st_size, "a process was stopped while it wrote it")
 
 
-def _move(root: Path, found: list[Orphan], progress: Progress) -> str:
+def _move(backend: Backend, found: list[Orphan], progress: Progress) -> str:
     """Move files below a new folder of the store, the reasons first."""
-    place, folder = s3.of(root), f"{FOLDER}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    place.write(f"{folder}/{REASONS}", pl.DataFrame([vars(f) for f in found]).write_csv().encode())
+    folder = f"{FOLDER}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    backend.write(
+        f"{folder}/{REASONS}", pl.DataFrame([vars(f) for f in found]).write_csv().encode()
+    )
     for done, orphan in enumerate(found, 1):
-        place.move(orphan.path, f"{folder}/{orphan.path}")
+        backend.move(orphan.path, f"{folder}/{orphan.path}")
         progress(done, len(found))
     return folder

@@ -27,13 +27,12 @@ from attnstore.storage import (
     index,
     layout,
     row_sums,
-    s3,
     zarr_metadata,
 )
 from attnstore.storage.array_shape import Shape
-from attnstore.storage.files import Place
+from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
-from attnstore.storage.location import MARK, VERSION, exists, locate
+from attnstore.storage.location import MARK, VERSION, Location, exists, locate
 from attnstore.storage.run_record import RunRecord
 from attnstore.storage.tables import AGAIN, NEEDS, TABLES, tables
 
@@ -44,31 +43,30 @@ _RUNS_AT_ONCE = 256
 """Runs whose plans and blocks are read together."""
 
 
-def verify(root: str | Path, progress: Progress | None = None) -> Report:
+def verify(path: Location, progress: Progress | None = None) -> Report:
     """Check a whole store; about a second for 300 MB.
 
     Writes nothing but the index, which catches up. Raises StoreError where there is no store, or one
     of a later layout.
     """
-    folder = locate(root)
-    place = s3.of(folder)
+    backend = locate(path)
     with contextlib.suppress(DamageError):  # of the mark, which is named below
-        exists(folder)  # refuses a store of a later layout, as readers do
-    if not _in_part(place):
-        raise StoreError(f"There is no attention store at {place.name}; give the folder of one.")
-    work = _Verification(folder, progress or (lambda *_: None))
+        exists(backend)  # refuses a store of a later layout, as readers do
+    if not _in_part(backend):
+        raise StoreError(f"There is no attention store at {backend.name}; give the folder of one.")
+    work = _Verification(backend, progress or (lambda *_: None))
     for check in (work.mark, work.fragments, work.runs, work.leftovers, work.index):
-        with work.findings.step(f"{place.name} ({check.__name__})"):
+        with work.findings.step(f"{backend.name} ({check.__name__})"):
             check()
     return work.findings.report(work.checked())
 
 
-def _in_part(place: Place) -> bool:
+def _in_part(backend: Backend) -> bool:
     """Whether anything of a store is there."""
     try:
-        place.read(MARK)
+        backend.read(MARK)
     except FileNotFoundError:
-        return bool(place.files(fragments.FOLDER) or place.files(arrays.FOLDER))
+        return bool(backend.files(fragments.FOLDER) or backend.files(arrays.FOLDER))
     return True
 
 
@@ -79,8 +77,8 @@ class _Verification:
     _owners: the (table, owner) that have any; _expected: files of the arrays that something refers to.
     """
 
-    def __init__(self, root: Path, progress: Progress) -> None:
-        self.root, self._place, self._progress = root, s3.of(root), progress
+    def __init__(self, backend: Backend, progress: Progress) -> None:
+        self.backend, self._progress = backend, progress
         self.findings = Findings()
         self._runs: list[str] = []
         self._whole: dict[tuple[str, str, str], Fragment] = {}
@@ -109,13 +107,13 @@ class _Verification:
     def _read(self, path: str) -> bytes | None:
         """A file of the store; None where there is none."""
         try:
-            return self._place.read(path)
+            return self.backend.read(path)
         except FileNotFoundError:
             return None
 
     def fragments(self) -> None:
         """Every fragment matches the checksum in its name."""
-        found = sorted(fragments.listing(self.root), key=lambda f: f.modified)
+        found = sorted(fragments.listing(self.backend), key=lambda f: f.modified)
         self._runs = sorted({f.owner for f in found if f.table == "runs"})
         self._count.update(fragments=len(found), runs=len(self._runs))
         self._owners = {(f.table, f.owner) for f in found}
@@ -131,10 +129,10 @@ class _Verification:
                     self.findings.add(
                         (tables()[fragment.table].without or "").format(fragment.owner), run, block
                     )
-        if not found and not self._place.files(arrays.FOLDER):
+        if not found and not self.backend.files(arrays.FOLDER):
             self._empty()
-        hidden = (self.root / fragments.FOLDER).rglob(".*")  # what killed writers left
-        others = sum(not f.path.endswith(".parquet") for f in self._place.files(fragments.FOLDER))
+        hidden = (self.backend.root / fragments.FOLDER).rglob(".*")  # what killed writers left
+        others = sum(not f.path.endswith(".parquet") for f in self.backend.files(fragments.FOLDER))
         if n := others + sum(path.is_file() for path in hidden):
             self.findings.note(
                 f"{n} files in {fragments.FOLDER} are no fragments and can be deleted."
@@ -150,7 +148,7 @@ class _Verification:
         """What is wrong with a fragment, if anything."""
         if fragment.table not in TABLES or fragment.crc32c < 0:
             return "is no fragment of attnstore; move it away"
-        if self._place.crc32c(fragment.path) != fragment.crc32c:
+        if self.backend.crc32c(fragment.path) != fragment.crc32c:
             return f"does not match its checksum; {tables()[fragment.table].repair}"
         key = fragment.table, fragment.owner, fragment.part
         if older := self._whole.get(key):
@@ -174,7 +172,7 @@ class _Verification:
         for table in ("runs", "inputs", "blocks"):
             mine = [f for run in runs for f in self._of.get((table, run), {}).values()]
             with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # then one by one
-                found |= fragments.read_together(self.root, mine)
+                found |= fragments.read_together(self.backend, mine)
         return found
 
     def _run(self, run: str) -> None:
@@ -186,7 +184,7 @@ class _Verification:
             with self.findings.step("The arrays", run):
                 shape = array_shape.of_record(run, record, zarr_metadata.end_of(inputs))
                 if self._plan(run, shape, inputs):
-                    opened = arrays.open_run(self.root, run, shape)
+                    opened = arrays.open_run(self.backend, run, shape)
         elif record and not self.findings.known(run, None):
             self.findings.add(f"the plan of its inputs is missing; {AGAIN}.", run)
         rows = [] if blocks is None else blocks.sort("block").to_dicts()
@@ -222,7 +220,7 @@ class _Verification:
         """A store without data is sound if it never had any."""
         loaded = 0
         with contextlib.suppress(StoreError):  # `IndexChecks` names what is wrong with it
-            loaded = index.n_loaded(self.root)
+            loaded = index.n_loaded(self.backend)
         if loaded:
             self.findings.add(
                 f"{index.FILE} has rows of {loaded} fragments, and {fragments.FOLDER}/ and "
@@ -236,7 +234,7 @@ class _Verification:
         """All whole rows of a run in a table."""
         mine = self._of.get((table, run), {}).values()
         frames = [
-            self._ahead[f.path] if f.path in self._ahead else fragments.read(self.root, f)
+            self._ahead[f.path] if f.path in self._ahead else fragments.read(self.backend, f)
             for f in mine
         ]
         return pl.concat(frames, how="diagonal_relaxed") if frames else None
@@ -258,9 +256,9 @@ class _Verification:
     def _shards(self, run: str, row: dict[str, Any]) -> bool:
         """Whether the shards of a committed block are whole."""
         self._expected.update(arrays.sealed(run, row))
-        damaged = arrays.damage(self.root, run, row)
+        damaged = arrays.damage(self.backend, run, row)
         for path in damaged:
-            lies = self._place.crc32c(path) is not None
+            lies = self.backend.crc32c(path) is not None
             what = "does not match its checksum" if lies else "is missing"
             self.findings.add(
                 f"{path} {what}; ingest the run again, which computes the block anew.",
@@ -274,7 +272,7 @@ class _Verification:
         """Files of the arrays that nothing refers to are told, and are no damage."""
         found: Counter[str] = Counter()
         groups = {p / "zarr.json" for run in self._runs for p in Path(arrays.FOLDER, run).parents}
-        for file in self._place.files(arrays.FOLDER):
+        for file in self.backend.files(arrays.FOLDER):
             inside = Path(file.path)
             if inside not in groups and file.path not in self._expected:
                 parents = {p.as_posix() for p in inside.relative_to(arrays.FOLDER).parents}
@@ -292,6 +290,6 @@ class _Verification:
     def index(self) -> None:
         """The index is as it was left, and holds the rows of the fragments."""
         whole = {f.path: f for f in self._whole.values()}
-        checks = IndexChecks(self.root, self.findings, whole, self._whose)
+        checks = IndexChecks(self.backend, self.findings, whole, self._whose)
         checks.run()
         self._count.update(checks=checks.done)

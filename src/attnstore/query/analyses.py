@@ -25,7 +25,7 @@ from attnstore import resources
 from attnstore.errors import AttnstoreError, UnknownNameError, UsageError
 from attnstore.naming import near
 from attnstore.query.analysis_file import Analysis, Parameter, arguments, parse
-from attnstore.storage import s3
+from attnstore.storage.backend import Backend
 
 __all__ = ["Analyses", "Analysis", "Parameter", "arguments", "find", "listing", "parse"]
 
@@ -84,15 +84,15 @@ class Analyses:
     """The named analyses that can be asked of a store.
 
     Args:
-        root: The store's folder, of a bucket the local side; None for no store.
+        backend: The store's files; None for no store.
         folder: A folder of one's own; None takes ATTNSTORE_ANALYSES, if it is set.
 
     Files are read when they are asked for, so a file that is added or edited counts at once; in a
     bucket they are listed once.
     """
 
-    def __init__(self, root: Path | None = None, folder: str | Path | None = None) -> None:
-        self._root = root
+    def __init__(self, backend: Backend | None = None, folder: str | Path | None = None) -> None:
+        self._backend = backend
         chosen = folder or os.environ.get(VARIABLE)
         self.folder = Path(chosen).expanduser() if chosen else None
 
@@ -165,14 +165,14 @@ class Analyses:
         return [_OwnFile(str(p), p.read_bytes) for p in sorted(self.folder.glob("*.sql"))]
 
     def _of_store(self) -> list[_OwnFile]:
-        if self._root is None:
+        if self._backend is None:
             return []
-        return _in_folder(self._root) if s3.of(self._root).near else self._in_bucket
+        return _in_folder(self._backend) if self._backend.is_local else self._in_bucket
 
     @cached_property
     def _in_bucket(self) -> list[_OwnFile]:
-        assert self._root is not None
-        bucket = s3.of(self._root)
+        assert self._backend is not None
+        bucket = self._backend
         return [
             _OwnFile(path, partial(bucket.read, path))
             for path in sorted(bucket.starting(f"{FOLDER}/"))
@@ -206,10 +206,10 @@ class _OwnFile:
             raise UsageError(f"{self.file} is not UTF-8; save it as UTF-8.") from error
 
 
-def _in_folder(root: Path) -> list[_OwnFile]:
+def _in_folder(backend: Backend) -> list[_OwnFile]:
     """The files of a store in a folder; links are left out: what they lead to is not the store's."""
     return [
         _OwnFile(f"{FOLDER}/{path.name}", path.read_bytes)
-        for path in sorted((root / FOLDER).glob("*.sql"))
+        for path in sorted((backend.root / FOLDER).glob("*.sql"))
         if not (path.is_symlink() or path.parent.is_symlink())
     ]

@@ -31,7 +31,8 @@ import polars as pl
 
 from attnstore import resources
 from attnstore.errors import StoreError
-from attnstore.storage import arrays, files, index, s3
+from attnstore.storage import arrays, files, index
+from attnstore.storage.backend import Backend
 
 FOLDER = "answers"
 MAX_FILES, MAX_FILE_BYTES = 64, 4 << 20
@@ -63,8 +64,8 @@ class AnswerCache:
     Threads that ask the same question at the same time share one computation.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._mutex = threading.Lock()
         self._answers: OrderedDict[Key, Answer] = OrderedDict()
         self._bytes = 0
@@ -85,7 +86,7 @@ class AnswerCache:
             compute: Returns the answer and the runs whose arrays it read.
             on_disk: Keep the answer as a file too, if it is small and was slow.
         """
-        seal = index.seal_of(self._root)
+        seal = index.seal_of(self._backend)
         if seal is None:  # the index is being written, or was changed by another program
             return compute()[0]
         key = seal, _question(text, params)
@@ -110,7 +111,7 @@ class AnswerCache:
 
     def has(self, text: str, params: Mapping[str, Any]) -> bool:
         """Return True if the answer to a question needs no computation."""
-        seal = index.seal_of(self._root)
+        seal = index.seal_of(self._backend)
         return seal is not None and self._valid((seal, _question(text, params)), True) is not None
 
     def forget(self) -> None:
@@ -118,7 +119,7 @@ class AnswerCache:
         with self._mutex:
             self._answers.clear()
             self._bytes = 0
-        shutil.rmtree(self._root / FOLDER, ignore_errors=True)
+        shutil.rmtree(self._backend.root / FOLDER, ignore_errors=True)
 
     def _valid(self, key: Key, on_disk: bool) -> pl.DataFrame | None:
         """Return the cached answer, unless the arrays behind it changed."""
@@ -138,7 +139,7 @@ class AnswerCache:
         began = perf_counter()
         rows, runs = compute()
         seconds = perf_counter() - began
-        if index.seal_of(self._root) != key[0]:
+        if index.seal_of(self._backend) != key[0]:
             return rows
         answer = Answer(rows, self._states(runs))
         self._keep(key, answer)
@@ -163,10 +164,10 @@ class AnswerCache:
             self._bytes -= int(answer.rows.estimated_size())
 
     def _states(self, runs: Iterable[str]) -> States:
-        return {run: _state(self._root, run) for run in sorted(runs)}
+        return {run: _state(self._backend, run) for run in sorted(runs)}
 
     def _folder(self, seal: str) -> Path:
-        return self._root / FOLDER / seal
+        return self._backend.root / FOLDER / seal
 
     def _read(self, seal: str, question: str) -> Answer | None:
         for file in self._folder(seal).glob(f"{question}.*.parquet"):
@@ -178,7 +179,7 @@ class AnswerCache:
         return None
 
     def _write(self, seal: str, question: str, answer: Answer) -> None:
-        if not self._root.is_dir():  # the store was moved
+        if not self._backend.root.is_dir():  # the store was moved
             return
         buffer = io.BytesIO()
         metadata = {_STATES: json.dumps(answer.states)}
@@ -198,15 +199,14 @@ class AnswerCache:
                 oldest.unlink()
 
 
-def _state(root: Path, run: str) -> str:
+def _state(backend: Backend, run: str) -> str:
     """A checksum over the files of a run's arrays by path, size and time; no byte of them is read.
 
     In a bucket, where listing them costs requests, it is the same always.
     """
-    place = s3.of(root)
-    if not place.near:
+    if not backend.is_local:
         return ""
-    found = sorted((f.path, f.bytes, f.modified) for f in place.files(f"{arrays.FOLDER}/{run}"))
+    found = sorted((f.path, f.bytes, f.modified) for f in backend.files(f"{arrays.FOLDER}/{run}"))
     return f"{files.crc32c(json.dumps(found).encode()):08x}"
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -28,6 +27,7 @@ from attnstore.query.open_run import OpenRun
 from attnstore.storage import arrays, fragments
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.arrays import Floats, Ints
+from attnstore.storage.backend import Backend
 
 MAX_CELLS = 1 << 28
 """Most weights that one batch of rows (up to 2048) may ask for: 1 GiB of float32."""
@@ -47,9 +47,9 @@ class Functions:
     """
 
     def __init__(
-        self, root: Path, run_of: Callable[[int], tuple[str, Shape | None] | None]
+        self, backend: Backend, run_of: Callable[[int], tuple[str, Shape | None] | None]
     ) -> None:
-        self._root = root
+        self._backend = backend
         self._run_of = run_of
         self._open: dict[int, OpenRun] = {}
         self.failure: AttnstoreError | None = None
@@ -204,7 +204,7 @@ class Functions:
     def _gather(
         self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> Floats:
-        with unless_dropped(self._root, (self._run_of(run_key) or (None,))[0]):
+        with unless_dropped(self._backend, (self._run_of(run_key) or (None,))[0]):
             run = self._run(run_key)
             rows = run.rows(layer, head)
             run.require_inside(array, start, count)
@@ -224,7 +224,7 @@ class Functions:
                     f"The inputs of run {name} are missing, so its maps have no places; ingest the run "
                     "again, which writes them anew."
                 )
-            self._open[run_key] = OpenRun(arrays.open_run(self._root, name, shape), shape)
+            self._open[run_key] = OpenRun(arrays.open_run(self._backend, name, shape), shape)
         return self._open[run_key]
 
 
@@ -234,7 +234,7 @@ def _refuse_less(count: Ints, least: int, what: str) -> None:
 
 
 @contextlib.contextmanager
-def unless_dropped(root: Path, run: str | None) -> Iterator[None]:
+def unless_dropped(backend: Backend, run: str | None) -> Iterator[None]:
     """Where a run cannot be read because it was dropped in the meantime, say that instead.
 
     Raises UnknownNameError then.
@@ -242,7 +242,7 @@ def unless_dropped(root: Path, run: str | None) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        if run is None or fragments.listing(root, "runs", run):
+        if run is None or fragments.listing(backend, "runs", run):
             raise
         raise UnknownNameError(
             f"Run {run} was dropped while it was read; `attnstore runs` lists those that are left."

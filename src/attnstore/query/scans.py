@@ -14,7 +14,6 @@ import queue
 import threading
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,6 +21,7 @@ import polars as pl
 
 from attnstore.query import pushdown
 from attnstore.query.session import Session
+from attnstore.storage.backend import Backend
 
 _ROWS = 100_000  # of a frame, where nobody says how many
 _LOOK = 0.1  # seconds between two looks for frames that Polars has given up
@@ -35,14 +35,14 @@ class Frames(Iterator[pl.DataFrame]):
 
     def __init__(
         self,
-        root: Path,
+        backend: Backend,
         view: str,
         columns: list[str] | None,
         predicate: pl.Expr | None,
         n_rows: int | None,
         size: int | None,
     ) -> None:
-        self._reading = _Reading(root, view, columns, predicate, n_rows, size or _ROWS)
+        self._reading = _Reading(backend, view, columns, predicate, n_rows, size or _ROWS)
         _keep(self, self._reading)
 
     def __next__(self) -> pl.DataFrame:
@@ -57,14 +57,14 @@ class _Reading:
 
     def __init__(
         self,
-        root: Path,
+        backend: Backend,
         view: str,
         columns: list[str] | None,
         predicate: pl.Expr | None,
         n_rows: int | None,
         size: int,
     ) -> None:
-        self._root, self._view, self._columns = root, view, columns
+        self._backend, self._view, self._columns = backend, view, columns
         self._pushed = None if predicate is None else pushdown.pushed(predicate)
         self._filter = None if predicate is None else pushdown.applied(predicate)
         self._n_rows, self._size = n_rows, size
@@ -101,7 +101,7 @@ class _Reading:
         return frame if self._filter is None else frame.filter(self._filter)
 
     def _begin(self) -> Session:
-        self._session = session = Session(self._root)
+        self._session = session = Session(self._backend)
         self._held.callback(session.close)
         self._held.enter_context(session.attached())
         return session

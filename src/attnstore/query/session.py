@@ -12,7 +12,6 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -28,6 +27,7 @@ from attnstore.query.functions import Functions
 from attnstore.query.macros import Macros
 from attnstore.storage import array_shape, index, index_schema
 from attnstore.storage.array_shape import Shape
+from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
 _EXPLAIN = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
@@ -58,12 +58,12 @@ class Session:
 
     def __init__(
         self,
-        root: Path,
+        backend: Backend,
         confined: bool = True,
         settings: Mapping[str, str] | None = None,
         analyses: Analyses | None = None,
     ) -> None:
-        self.root = root
+        self.backend = backend
         self.con = duckdb.connect(":memory:")
         for name, value in (settings or {}).items():
             self.con.execute(f"SET {name} = '{value}'")
@@ -71,12 +71,12 @@ class Session:
         self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
         self._runs: dict[int, tuple[str, Shape | None]] = {}
         self._seal: str | None = None
-        self._functions = Functions(root, self._runs.get)
+        self._functions = Functions(backend, self._runs.get)
         self._functions.register(self.con)
-        self._macros = Macros(self.con, analyses or Analyses(root))
+        self._macros = Macros(self.con, analyses or Analyses(backend))
         if confined:
             self._confine()
-        with self.attached(), index.opening(root):
+        with self.attached(), index.opening(backend):
             self._make_views()
 
     def _make_views(self) -> None:
@@ -88,7 +88,7 @@ class Session:
 
     def _confine(self) -> None:
         """Shut the connection off from every file but the index, and from the network."""
-        file = str(self.root / index.FILE)
+        file = str(self.backend.root / index.FILE)
         self.con.execute("SET allowed_paths = $paths", {"paths": [file, f"{file}.wal"]})
         for name, value in index_schema.CONFINED.items():
             self.con.execute(f"SET {name} = {value}")
@@ -101,12 +101,12 @@ class Session:
         An index that is not as attnstore left it is rebuilt first. Raises DamageError where it
         cannot be.
         """
-        with self._lock, index.current(self.root):
-            with index.opening(self.root):
-                path = str(self.root / index.FILE).replace("'", "''")
+        with self._lock, index.current(self.backend):
+            with index.opening(self.backend):
+                path = str(self.backend.root / index.FILE).replace("'", "''")
                 self.con.execute(f"ATTACH '{path}' AS idx (READ_ONLY)")
             try:
-                with index.opening(self.root):
+                with index.opening(self.backend):
                     self._look_at_runs()
                 yield self.con
             finally:
@@ -114,7 +114,7 @@ class Session:
 
     def _look_at_runs(self) -> None:
         """Learn which runs there are, unless the index is the one that was read last."""
-        seal = index.seal_of(self.root)
+        seal = index.seal_of(self.backend)
         if seal is not None and seal == self._seal:
             return
         self._functions.forget()
@@ -232,7 +232,7 @@ class Session:
         except duckdb.Error as error:
             failure: AttnstoreError | None = self._functions.failure
             if index.CORRUPT in str(error):
-                failure = index.explained(self.root, error)
+                failure = index.explained(self.backend, error)
             raise (failure or QueryError(sql_text.sentence(str(error)))) from error
 
     def close(self) -> None:
@@ -250,8 +250,8 @@ class Connection:
     While it is open, the index cannot catch up with new data; ingestion is not kept from writing.
     """
 
-    def __init__(self, root: Path, analyses: Analyses | None = None) -> None:
-        self._session = Session(root, confined=False, analyses=analyses)
+    def __init__(self, backend: Backend, analyses: Analyses | None = None) -> None:
+        self._session = Session(backend, confined=False, analyses=analyses)
         self._held = contextlib.ExitStack()
         self._held.enter_context(self._session.attached())
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from attnstore.errors import DamageError
 from attnstore.query.analyses import Analyses
 from attnstore.query.session import Session
+from attnstore.storage.backend import Backend
 
 
 class SessionPool:
     """Up to `size` sessions, each opened when first needed; one thread needs one.
 
     Args:
-        root: The folder of the store.
+        backend: The folder of the store.
         size: Questions answered at once; further ones wait.
         settings: Settings of DuckDB for sessions opened from now on.
         analyses: The named analyses that texts can call.
     """
 
     def __init__(
-        self, root: Path, size: int, settings: Mapping[str, str], analyses: Analyses
+        self, backend: Backend, size: int, settings: Mapping[str, str], analyses: Analyses
     ) -> None:
-        self._root, self._settings, self._analyses = root, settings, analyses
+        self._backend, self._settings, self._analyses = backend, settings, analyses
         self._closed = 0  # how often the pool was closed
         self._free: queue.LifoQueue[Session | None] = queue.LifoQueue()
         for _ in range(size):
@@ -40,7 +40,7 @@ class SessionPool:
         session, closed, damaged = self._free.get(), self._closed, False
         try:
             session = session or Session(
-                self._root, settings=self._settings, analyses=self._analyses
+                self._backend, settings=self._settings, analyses=self._analyses
             )
             yield session
         except DamageError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from attnstore.naming import require_held, whole_number
 from attnstore.query.functions import unless_dropped
 from attnstore.storage import array_shape, arrays, index
 from attnstore.storage.arrays import RunArrays
+from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
 _INPUT = """
@@ -32,12 +32,12 @@ class StoredMaps:
     """The maps of a store by run and example.
 
     Args:
-        root: The folder of the store.
+        backend: The folder of the store.
         ask: Answers an SQL text with parameters, from memory where it can.
     """
 
-    def __init__(self, root: Path, ask: Callable[..., pl.DataFrame]) -> None:
-        self._root, self._ask = root, ask
+    def __init__(self, backend: Backend, ask: Callable[..., pl.DataFrame]) -> None:
+        self._backend, self._ask = backend, ask
         self._open: dict[tuple[str | None, str], RunArrays] = {}
 
     def input(self, run: str, example: int) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class StoredMaps:
     def every(self, run: str, example: int) -> Floats:
         """Return all maps of an input, (layers, heads, L, L) float32."""
         record = self.input(run, example)
-        with unless_dropped(self._root, run):
+        with unless_dropped(self._backend, run):
             return self._arrays(run, record).example(record["cell"], record["length"])
 
     def one(self, run: str, example: int, layer: int, head: int) -> Floats:
@@ -72,18 +72,18 @@ class StoredMaps:
         row = layers.index(layer) * len(heads) + heads.index(head)
         record = self.input(run, example)
         cell, length = record["cell"], record["length"]
-        with unless_dropped(self._root, run):
+        with unless_dropped(self._backend, run):
             opened = self._arrays(run, record)
             flat = opened.gather("maps", *(np.array([n]) for n in (row, cell, length * length)))
         return flat.reshape(length, length)
 
     def _arrays(self, run: str, record: dict[str, Any]) -> RunArrays:
         """Open the arrays of a run, or return them if open since the index last changed."""
-        seal = index.seal_of(self._root)
+        seal = index.seal_of(self._backend)
         opened = self._open.get((seal, run))
         if opened is None:
             opened = arrays.open_run(
-                self._root, run, array_shape.of_record(run, RunRecord.of_row(record))
+                self._backend, run, array_shape.of_record(run, RunRecord.of_row(record))
             )
             if len(self._open) >= _MAX_OPEN:
                 self._open.clear()

@@ -16,7 +16,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,9 @@ import numpy.typing as npt
 import tensorstore as ts
 
 from attnstore.errors import DamageError, StoreError
-from attnstore.storage import codecs, files, layout, s3
+from attnstore.storage import codecs, files, layout
 from attnstore.storage.array_shape import Shape
-from attnstore.storage.files import File
+from attnstore.storage.backend import Backend, File
 
 FOLDER = "attention.zarr"
 CACHE_BYTES = 64 << 20
@@ -37,13 +36,12 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
-def remove(root: Path, run: str) -> None:
+def remove(backend: Backend, run: str) -> None:
     """Delete the arrays of a run."""
-    place = s3.of(root)
-    place.remove_below(f"{FOLDER}/{run}")
+    backend.remove_below(f"{FOLDER}/{run}")
     above = run.rpartition("/")[0]  # the group above, once no run is left in it
-    if above and {f.path for f in place.files(f"{FOLDER}/{above}")} <= {_group(above)}:
-        place.remove_below(f"{FOLDER}/{above}")
+    if above and {f.path for f in backend.files(f"{FOLDER}/{above}")} <= {_group(above)}:
+        backend.remove_below(f"{FOLDER}/{above}")
 
 
 def _group(name: str) -> str:
@@ -64,20 +62,18 @@ def sealed(run: str, block: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def damage(root: Path, run: str, block: dict[str, Any]) -> list[str]:
+def damage(backend: Backend, run: str, block: dict[str, Any]) -> list[str]:
     """The shards of a committed block that are not what was committed, by path.
 
     block: its row of `blocks`. Every byte is read.
     """
-    place = s3.of(root)
-    return [path for path, value in sealed(run, block).items() if place.crc32c(path) != value]
+    return [path for path, value in sealed(run, block).items() if backend.crc32c(path) != value]
 
 
-def shards(root: Path, run: str) -> dict[str, File]:
+def shards(backend: Backend, run: str) -> dict[str, File]:
     """Every shard of a run, by path, committed or not; no byte is read."""
-    place = s3.of(root)
     folders = [f"{FOLDER}/{run}/{array}/c" for array in ("maps", "received")]
-    return {file.path: file for folder in folders for file in place.files(folder)}
+    return {file.path: file for folder in folders for file in backend.files(folder)}
 
 
 def changed(run: str, block: dict[str, Any], lying: dict[str, File], committed: int) -> bool:
@@ -100,7 +96,7 @@ class RunArrays:
     layers, heads: the 0-based numbers along the first two axes.
     """
 
-    root: Path
+    backend: Backend
     run: str
     layers: tuple[int, ...]
     heads: tuple[int, ...]
@@ -115,7 +111,7 @@ class RunArrays:
         maps: (layers, heads, shards x SHARD_CELLS) as stored, None where `shard_writer` writes
         them; received: (layers, heads, SHARD_TOKENS) float32. Returns, per array, the shards' CRC-32C and their bytes on disk.
         """
-        s3.of(self.root).require_hold()
+        self.backend.require_hold()
         cells, tokens = first_shard * layout.SHARD_CELLS, first_shard * layout.SHARD_TOKENS
         with self._writing(first_shard):
             pending = [
@@ -139,7 +135,7 @@ class RunArrays:
             yield
         except Exception as error:  # tensorstore raises its own kinds by status, not by class
             raise StoreError(
-                f"Cannot write shard {first_shard} of {self.run} in {s3.of(self.root).name}: "
+                f"Cannot write shard {first_shard} of {self.run} in {self.backend.name}: "
                 f"{_reason(error)}; {files.remedy_of(str(error))}, then run the same command again: "
                 "finished blocks are kept."
             ) from error
@@ -147,7 +143,7 @@ class RunArrays:
     def _seal(self, array: str, shards: range) -> tuple[list[int], int]:
         """Checksums and total bytes of shards, as read back from where they lie."""
         paths = [shard_path(self.run, array, shard) for shard in shards]
-        return s3.of(self.root).settled(paths)
+        return self.backend.settled(paths)
 
     def example(self, cell: int, length: int) -> Floats:
         """Every map of one input: (layer, head, from, to) float32."""
@@ -195,7 +191,7 @@ class RunArrays:
             return np.asarray(future.result())
         except Exception as error:  # tensorstore raises its own kinds by status, not by class
             raise DamageError(
-                f"Run {self.run} in {s3.of(self.root).name} cannot be read: {_reason(error)}; "
+                f"Run {self.run} in {self.backend.name} cannot be read: {_reason(error)}; "
                 "`attnstore verify` names the damaged blocks, and ingesting again mends them."
             ) from error
 
@@ -252,7 +248,7 @@ def _context() -> Any:
     return ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
 
 
-def open_run(root: Path, run: str, shape: Shape, write: bool = False) -> RunArrays:
+def open_run(backend: Backend, run: str, shape: Shape, write: bool = False) -> RunArrays:
     """Open the arrays of a run by its record.
 
     Raises DamageError where what describes them on disk differs, StoreError where they are not there
@@ -261,31 +257,33 @@ def open_run(root: Path, run: str, shape: Shape, write: bool = False) -> RunArra
     if {"", ".", ".."} & set(run.split("/")) or "\0" in run:
         raise DamageError(f"{run!r} is no name of a run; `attnstore reindex` rebuilds the index.")
     try:
-        _require_attributes(root, run, shape)
-        handles = [_open(root, run, name, shape, write) for name in ("maps", "received")]
+        _require_attributes(backend, run, shape)
+        handles = [_open(backend, run, name, shape, write) for name in ("maps", "received")]
     except DamageError:
         raise
     except Exception as error:  # tensorstore raises its own kinds by status, not by class
         raise StoreError(
-            f"The arrays of run {run} cannot be opened in {s3.of(root).name}: {_reason(error)}; "
+            f"The arrays of run {run} cannot be opened in {backend.name}: {_reason(error)}; "
             "`attnstore verify` tells what is damaged."
         ) from error
-    return RunArrays(root, run, shape.layers, shape.heads, *handles)
+    return RunArrays(backend, run, shape.layers, shape.heads, *handles)
 
 
-def _open(root: Path, run: str, array: str, shape: Shape, write: bool) -> Any:
-    place, path = s3.of(root), f"{FOLDER}/{run}/{array}"
+def _open(backend: Backend, run: str, array: str, shape: Shape, write: bool) -> Any:
+    path = f"{FOLDER}/{run}/{array}"
     wanted = shape.metadata(array)
-    _require_same(place.name, run, f"{path}/zarr.json", _parsed(root, f"{path}/zarr.json"), wanted)
+    _require_same(
+        backend.name, run, f"{path}/zarr.json", _parsed(backend, f"{path}/zarr.json"), wanted
+    )
     spec = {
         "driver": "zarr3",
-        "kvstore": place.arrays(path),
+        "kvstore": backend.arrays(path),
         "metadata": wanted,
         # Every chunk of a committed block is on disk: one that is missing is an error, not zeros.
         "store_data_equal_to_fill_value": True,
         "fill_missing_data_reads": False,
         # A look whether a file has changed since it was read costs a request in a bucket.
-        "recheck_cached_data": True if place.near else "open",
+        "recheck_cached_data": True if backend.is_local else "open",
     }
     context = ts.Context() if write else _context()
     opening = ts.open(
@@ -296,18 +294,18 @@ def _open(root: Path, run: str, array: str, shape: Shape, write: bool) -> Any:
     return ts.cast(handle, ts.float32) if not write and handle.dtype == ts.float16 else handle
 
 
-def _require_attributes(root: Path, run: str, shape: Shape) -> None:
+def _require_attributes(backend: Backend, run: str, shape: Shape) -> None:
     """Refuse a run's group whose attributes are not its record's."""
-    found = _parsed(root, _group(run)).get("attributes")
+    found = _parsed(backend, _group(run)).get("attributes")
     wanted = {
         "precision": shape.precision, "layers": list(shape.layers), "heads": list(shape.heads),
     }  # fmt: skip
     given = found if isinstance(found, dict) else {}
-    _require_same(s3.of(root).name, run, _group(run), given, wanted)
+    _require_same(backend.name, run, _group(run), given, wanted)
 
 
-def _parsed(root: Path, path: str) -> dict[str, Any]:
-    found = json.loads(s3.of(root).read(path))
+def _parsed(backend: Backend, path: str) -> dict[str, Any]:
+    found = json.loads(backend.read(path))
     return found if isinstance(found, dict) else {}
 
 

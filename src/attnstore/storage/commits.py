@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
 import duckdb
 
-from attnstore.storage import fragments, s3
+from attnstore.storage import fragments
+from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.tables import NEEDS, OF_RUNS, TABLES
 
 
-def committed(root: Path, known: Collection[str] = ()) -> tuple[list[Fragment], list[str]]:
+def committed(backend: Backend, known: Collection[str] = ()) -> tuple[list[Fragment], list[str]]:
     """The fragments that count, and the paths of damaged ones, which do not.
 
     Of one part the newest counts; `map_stats` of a block only once the block is committed; what
     belongs to a run only with the run's record. known: paths that have been looked at already;
     the name carries the checksum, so what was loaded under it is what was committed.
     """
-    by_age = sorted(fragments.listing(root), key=lambda f: f.modified)
+    by_age = sorted(fragments.listing(backend), key=lambda f: f.modified)
     newest = {(f.table, f.owner, f.part): f for f in by_age if f.table in TABLES}
     new = [f for f in newest.values() if f.path not in known]
-    fragments.fetch(root, (f for f in new if f.crc32c >= 0))
-    damaged = {f.path for f in new if f.crc32c < 0 or not fragments.whole(root, f)}
+    fragments.fetch(backend, (f for f in new if f.crc32c >= 0))
+    damaged = {f.path for f in new if f.crc32c < 0 or not fragments.whole(backend, f)}
     found = [f for f in newest.values() if f.path not in damaged]
     blocks = {(f.owner, f.part) for f in found if f.table == "blocks"}
     runs = {f.owner for f in found if f.table == "runs"}
@@ -55,7 +55,7 @@ def counting(found: list[Fragment], unreadable: Collection[str] = ()) -> list[Fr
     return [f for f in found if f.path in unreadable or counts(f)]
 
 
-def missing(con: duckdb.DuckDBPyConnection, root: Path, found: list[Fragment]) -> list[str]:
+def missing(con: duckdb.DuckDBPyConnection, backend: Backend, found: list[Fragment]) -> list[str]:
     """What committed fragments call for and nobody has written, as `table/owner/part`."""
     there = {(f.table, f.owner) for f in found}
     parts = {(f.table, f.owner, f.part) for f in found}
@@ -69,5 +69,4 @@ def missing(con: duckdb.DuckDBPyConnection, root: Path, found: list[Fragment]) -
         if f.table in NEEDS and (NEEDS[f.table], f.owner, f.part) not in parts
     ]  # fmt: skip
     # Looked for once more: it may be damaged, or have been written while the fragments were listed.
-    place = s3.of(root)
-    return [p.rstrip("/.") for p in paths if not place.starting(f"{fragments.FOLDER}/{p}")]
+    return [p.rstrip("/.") for p in paths if not backend.starting(f"{fragments.FOLDER}/{p}")]

@@ -20,8 +20,8 @@ from pathlib import Path
 import polars as pl
 
 from attnstore.errors import DamageError
-from attnstore.storage import s3
-from attnstore.storage.files import File, crc32c, file_crc32c
+from attnstore.storage.backend import Backend, File
+from attnstore.storage.files import crc32c, file_crc32c
 from attnstore.storage.tables import tables
 
 FOLDER = "fragments"
@@ -44,37 +44,37 @@ class Fragment:
     modified: int
 
 
-def whole(root: Path, fragment: Fragment) -> bool:
+def whole(backend: Backend, fragment: Fragment) -> bool:
     """Whether a fragment's content is what its name says; a file that is gone is not."""
     try:
-        return file_crc32c(local(root, fragment)) == fragment.crc32c
+        return file_crc32c(local(backend, fragment)) == fragment.crc32c
     except OSError:
         return False
 
 
-def write(root: Path, table: str, owner: str, part: str, rows: pl.DataFrame) -> str:
+def write(backend: Backend, table: str, owner: str, part: str, rows: pl.DataFrame) -> str:
     """Commit rows as the fragment (table, owner, part); returns its path in the store."""
     buffer = io.BytesIO()
     rows.write_parquet(buffer, compression="zstd", statistics=False)
     data = buffer.getvalue()
-    place, folder = s3.of(root), f"{FOLDER}/{table}/{owner}"
+    folder = f"{FOLDER}/{table}/{owner}"
     path = f"{folder}/{part}.{crc32c(data):08x}.parquet"
-    held = place.starting(f"{folder}/{part}.")  # before: of two writers at once, both must not go
-    place.commit(path, data)
+    held = backend.starting(f"{folder}/{part}.")  # before: of two writers at once, both must not go
+    backend.commit(path, data)
     for older in held:
         if (
             older.endswith(".parquet")
             and older.rsplit(".", 2)[0] == f"{folder}/{part}"
             and older != path
         ):
-            place.remove(older)
+            backend.remove(older)
     return path
 
 
-def listing(root: Path, table: str | None = None, owner: str | None = None) -> list[Fragment]:
+def listing(backend: Backend, table: str | None = None, owner: str | None = None) -> list[Fragment]:
     """The fragments of a store, ordered by path; of one table, and of one owner, if named."""
     folder = "/".join((FOLDER, *(part for part in (table, owner) if part)))
-    files = s3.of(root).files(folder)
+    files = backend.files(folder)
     found = [_describe(file) for file in files if file.path.endswith(".parquet")]
     return sorted((f for f in found if owner is None or f.owner == owner), key=lambda f: f.path)
 
@@ -89,38 +89,36 @@ def _describe(file: File) -> Fragment:
     return Fragment(file.path, table, "/".join(owner), part, value, file.bytes, file.modified)
 
 
-def local(root: Path, fragment: Fragment) -> Path:
+def local(backend: Backend, fragment: Fragment) -> Path:
     """The file of a fragment on this machine; of one in a bucket a copy, fetched anew if damaged."""
-    place = s3.of(root)
-    file = place.local(fragment.path)
-    if not place.near and file_crc32c(file) != fragment.crc32c:
+    file = backend.local(fragment.path)
+    if not backend.is_local and file_crc32c(file) != fragment.crc32c:
         file.unlink(missing_ok=True)
-        file = place.local(fragment.path)
+        file = backend.local(fragment.path)
     return file
 
 
-def fetch(root: Path, wanted: Iterable[Fragment]) -> None:
+def fetch(backend: Backend, wanted: Iterable[Fragment]) -> None:
     """Bring fragments of a bucket to this machine, several at once; one that is gone is left out."""
-    place = s3.of(root)
-    if place.near:
+    if backend.is_local:
         return
 
     def one(fragment: Fragment) -> None:
         with contextlib.suppress(FileNotFoundError):
-            place.local(fragment.path)
+            backend.local(fragment.path)
 
     with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
         for _ in pool.map(one, wanted):
             pass
 
 
-def read(root: Path, fragment: Fragment) -> pl.DataFrame:
+def read(backend: Backend, fragment: Fragment) -> pl.DataFrame:
     """The rows of a fragment, its checksum compared first (DamageError)."""
     try:
-        data = local(root, fragment).read_bytes()
+        data = local(backend, fragment).read_bytes()
     except FileNotFoundError as error:
         raise DamageError(
-            f"{fragment.path} is gone from {s3.of(root).name}; it was just listed."
+            f"{fragment.path} is gone from {backend.name}; it was just listed."
         ) from error
     if crc32c(data) != fragment.crc32c:
         raise DamageError(
@@ -146,16 +144,16 @@ def read(root: Path, fragment: Fragment) -> pl.DataFrame:
     return rows
 
 
-def sound(root: Path, fragment: Fragment) -> bool:
+def sound(backend: Backend, fragment: Fragment) -> bool:
     """Whether a fragment can be read, and holds what its table needs."""
     try:
-        read(root, fragment)
+        read(backend, fragment)
     except DamageError:
         return False
     return True
 
 
-def read_together(root: Path, wanted: Sequence[Fragment]) -> dict[str, pl.DataFrame]:
+def read_together(backend: Backend, wanted: Sequence[Fragment]) -> dict[str, pl.DataFrame]:
     """The rows of fragments of one table by path; what a single one costs is paid once for all.
 
     Of a file with rows; their checksums are the caller's business. Raises PolarsError where one
@@ -163,7 +161,7 @@ def read_together(root: Path, wanted: Sequence[Fragment]) -> dict[str, pl.DataFr
     """
     if not wanted:
         return {}
-    local = {str(s3.of(root).local(f.path)): f.path for f in wanted}
+    local = {str(backend.local(f.path)): f.path for f in wanted}
     read = pl.read_parquet(
         list(local), glob=False, hive_partitioning=False, include_file_paths=_FILE
     )
@@ -171,14 +169,14 @@ def read_together(root: Path, wanted: Sequence[Fragment]) -> dict[str, pl.DataFr
     return {local[str(file)]: rows for (file,), rows in parts.items()}
 
 
-def counts(root: Path, paths: Sequence[str]) -> dict[str, int]:
+def counts(backend: Backend, paths: Sequence[str]) -> dict[str, int]:
     """How many rows each of some fragments has, by path; only the ends of the files are read."""
-    place, found = s3.of(root), dict.fromkeys(paths, 0)
+    found = dict.fromkeys(paths, 0)
     for _, group in itertools.groupby(sorted(paths), key=lambda path: path.split("/")[1]):
         of_table = list(group)
         for at in range(0, len(of_table), _COUNTED_AT_ONCE):
             batch = of_table[at : at + _COUNTED_AT_ONCE]
-            local = {str(place.local(path)): path for path in batch}
+            local = {str(backend.local(path)): path for path in batch}
             scan = pl.scan_parquet(
                 list(local), glob=False, hive_partitioning=False, include_file_paths=_FILE,
                 missing_columns="insert", extra_columns="ignore",
@@ -188,32 +186,32 @@ def counts(root: Path, paths: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def read_one(root: Path, table: str, owner: str) -> pl.DataFrame | None:
+def read_one(backend: Backend, table: str, owner: str) -> pl.DataFrame | None:
     """All rows that an owner has in a table, or None if it has no fragment there."""
-    frames = [read(root, fragment) for fragment in listing(root, table, owner)]
+    frames = [read(backend, fragment) for fragment in listing(backend, table, owner)]
     return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
 
-def discard(root: Path, fragment: Fragment) -> None:
+def discard(backend: Backend, fragment: Fragment) -> None:
     """Delete one fragment."""
-    s3.of(root).remove(fragment.path)
+    backend.remove(fragment.path)
 
 
-def remove(root: Path, table: str, owner: str) -> None:
+def remove(backend: Backend, table: str, owner: str) -> None:
     """Delete an owner's fragments of one table (not those of owners below it)."""
-    place, mine = s3.of(root), listing(root, table, owner)
-    if len(mine) == len(place.files(f"{FOLDER}/{table}/{owner}")):
-        place.remove_below(f"{FOLDER}/{table}/{owner}")  # what a killed writer left there, too
+    mine = listing(backend, table, owner)
+    if len(mine) == len(backend.files(f"{FOLDER}/{table}/{owner}")):
+        backend.remove_below(f"{FOLDER}/{table}/{owner}")  # what a killed writer left there, too
         return
     for fragment in mine:
-        place.remove(fragment.path)
+        backend.remove(fragment.path)
 
 
-def remove_damaged(root: Path, table: str, owner: str) -> None:
+def remove_damaged(backend: Backend, table: str, owner: str) -> None:
     """Delete an owner's fragments of one table that do not match their checksum.
 
     For records of which nothing can be made again, and which nothing else needs.
     """
-    for fragment in listing(root, table, owner):
-        if not whole(root, fragment):
-            discard(root, fragment)
+    for fragment in listing(backend, table, owner):
+        if not whole(backend, fragment):
+            discard(backend, fragment)

@@ -24,9 +24,11 @@ import duckdb
 
 from attnstore.errors import BusyError, DamageError, StoreError
 from attnstore.storage import files, index_rows, index_schema, index_seal, locks
+from attnstore.storage.backend import Backend
 from attnstore.storage.commits import committed, counting, missing
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.index_schema import CONFINED
+from attnstore.storage.locks import Lock
 from attnstore.storage.tables import TABLES
 
 __all__ = ["committed", "counting"]  # beside what stands here
@@ -53,96 +55,107 @@ class Change:
 
 
 @contextlib.contextmanager
-def reading(root: Path, wait: float = 10.0) -> Iterator[None]:
+def reading(backend: Backend, wait: float = 10.0) -> Iterator[None]:
     """Hold the index against being written while it is attached."""
-    with locks.hold(root / LOCK, shared=True, wait=wait, what=f"The index of {root}"):
+    with locks.hold(
+        Lock(backend, LOCK), shared=True, wait=wait, what=f"The index of {backend.root}"
+    ):
         yield
 
 
 @contextlib.contextmanager
-def current(root: Path) -> Iterator[None]:
+def current(backend: Backend) -> Iterator[None]:
     """The same, once the index is one that may be read: any other is rebuilt first.
 
     Raises DamageError where that is not possible.
     """
     with contextlib.ExitStack() as held:
-        held.enter_context(reading(root))
-        if not usable(root):
+        held.enter_context(reading(backend))
+        if not usable(backend):
             held.close()
-            catch_up(root)
-            held.enter_context(reading(root))
-            if not usable(root):
+            catch_up(backend)
+            held.enter_context(reading(backend))
+            if not usable(backend):
                 raise DamageError(
-                    f"The index {root / FILE} was changed by another program while it was read; "
+                    f"The index {backend.root / FILE} was changed by another program while it was read; "
                     "close it there, and run the same command again."
                 )
         yield
 
 
-def usable(root: Path) -> bool:
+def usable(backend: Backend) -> bool:
     """Whether the index is as attnstore left it on this machine, or was accepted where it lies."""
-    return seal_of(root) is not None or _state(root) in _accepted
+    return seal_of(backend) is not None or _state(backend) in _accepted
 
 
 _accepted: set[tuple[Path, int, int, int]] = set()
 """Files that came from elsewhere, cannot be rebuilt where they lie, and were looked at."""
 
 
-def _state(root: Path) -> tuple[Path, int, int, int] | None:
+def _state(backend: Backend) -> tuple[Path, int, int, int] | None:
     try:
-        stat = (root / FILE).stat()
+        stat = (backend.root / FILE).stat()
     except OSError:
         return None
-    return root, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    return backend.root, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def catch_up(root: Path, wait: float = 5.0) -> Change:
+def catch_up(backend: Backend, wait: float = 5.0) -> Change:
     """Bring the index of a store up to date.
 
     It is rebuilt if it is missing, of another schema, not sealed (its writing was cut short), or not
     the file that this machine sealed. wait: seconds to wait for readers of the index to end (then
     BusyError).
     """
-    with reading(root):
-        pending = _pending(root) if seal_of(root) is not None else None
+    with reading(backend):
+        pending = _pending(backend) if seal_of(backend) is not None else None
     if pending is not None and not (pending.new or pending.gone):
         return Change(0, 0, pending.damaged, pending.missing)
     if pending is not None:
-        with _writing(root, wait):
+        with _writing(backend, wait):
             # Looked at again: another process may have caught up meanwhile.
-            before = index_seal.read(root / SEAL)
-            if before and seal_of(root) is not None and (pending := _pending(root)) is not None:
+            before = index_seal.read(backend.root / SEAL)
+            if (
+                before
+                and seal_of(backend) is not None
+                and (pending := _pending(backend)) is not None
+            ):
                 try:
-                    with _opened(root, read_only=False) as con:
-                        change = _apply(con, root, pending)
+                    with _opened(backend, read_only=False) as con:
+                        change = _apply(con, backend, pending)
                 except duckdb.Error:  # such as a full disk
-                    if before.untouched(root / FILE):  # it is what it was, without this log
-                        _wal(root).unlink(missing_ok=True)
+                    if before.untouched(backend.root / FILE):  # it is what it was, without this log
+                        _wal(backend).unlink(missing_ok=True)
                     raise
-                index_seal.write(root / SEAL, root / FILE, before)
+                index_seal.write(backend.root / SEAL, backend.root / FILE, before)
                 return change
-    return rebuild(root, wait)
+    return rebuild(backend, wait)
 
 
-def accept(root: Path) -> bool:
+def accept(backend: Backend) -> bool:
     """Look at an index that cannot be rebuilt where it lies; whether it may be used as it is.
 
     It has to be whole by its own seal, and to hold this version's tables and views and nothing else.
     """
-    with reading(root):
-        seal, state = index_seal.read(root / SEAL), _state(root)
-        if usable(root):
+    with reading(backend):
+        seal, state = index_seal.read(backend.root / SEAL), _state(backend)
+        if usable(backend):
             return True
-        if state is None or seal is None or _wal(root).exists() or not seal.fits(root / FILE):
+        if (
+            state is None
+            or seal is None
+            or _wal(backend).exists()
+            or not seal.fits(backend.root / FILE)
+        ):
             return False
-        with _opened(root, read_only=True) as con:
+        with _opened(backend, read_only=True) as con:
             if index_schema.nothing_else(con) and index_schema.made_by_this_version(con):
                 _accepted.add(state)
-    return usable(root)
+    return usable(backend)
 
 
-def _wal(root: Path) -> Path:
-    return Path(f"{root / FILE}.wal")
+def _wal(backend: Backend) -> Path:
+    return Path(f"{backend.root / FILE}.wal")
 
 
 @dataclass(frozen=True)
@@ -159,108 +172,108 @@ class _Pending:
     found: list[Fragment]
 
 
-def _pending(root: Path) -> _Pending | None:
+def _pending(backend: Backend) -> _Pending | None:
     """How the index differs from the fragments on disk; None if it has another schema."""
-    with _opened(root, read_only=True) as con:
+    with _opened(backend, read_only=True) as con:
         if not index_schema.made_by_this_version(con):
             return None
         known = {path for (path,) in con.execute("SELECT path FROM core.fragments").fetchall()}
         unreadable = dict(con.execute("FROM core.unreadable").fetchall())
-        found, damaged = committed(root, known | unreadable.keys())
+        found, damaged = committed(backend, known | unreadable.keys())
         count = counting(found, unreadable)
         new = [f for f in count if f.path not in known and f.path not in unreadable]
         gone = sorted((known | unreadable.keys()) - {f.path for f in count})
         listed = {f.path for f in found}
         damaged = sorted({*damaged, *(path for path in unreadable if path in listed)})
-        return _Pending(new, gone, damaged, missing(con, root, found), found)
+        return _Pending(new, gone, damaged, missing(con, backend, found), found)
 
 
-def n_loaded(root: Path) -> int:
+def n_loaded(backend: Backend) -> int:
     """How many fragments the index has rows of, whether they are still there; 0 without an index."""
-    if not (root / FILE).exists():
+    if not (backend.root / FILE).exists():
         return 0
-    with reading(root), _opened(root, read_only=True) as con:
+    with reading(backend), _opened(backend, read_only=True) as con:
         if not index_schema.made_by_this_version(con):
             return 0
         return int(con.execute("SELECT count(*) FROM core.fragments").fetchall()[0][0])
 
 
-def rebuild(root: Path, wait: float = 5.0) -> Change:
+def rebuild(backend: Backend, wait: float = 5.0) -> Change:
     """Make the index anew from the fragments and put it in the old one's place.
 
     Readers that have the old file open keep it.
     """
-    found, damaged = committed(root)
+    found, damaged = committed(backend)
     pending = _Pending(counting(found), [], damaged, [], found)
-    temporary = root / f"{FILE}.new"
-    with _writing(root, wait):
+    temporary = backend.root / f"{FILE}.new"
+    with _writing(backend, wait):
         for leaving in (temporary, Path(f"{temporary}.wal")):
             leaving.unlink(missing_ok=True)
-        for spilled in (temporary, root / FILE):  # by a writer that was killed
+        for spilled in (temporary, backend.root / FILE):  # by a writer that was killed
             shutil.rmtree(f"{spilled}.tmp", ignore_errors=True)
         with contextlib.closing(duckdb.connect(str(temporary), config=CONFINED)) as con:
             index_schema.create(con)
-            change = _apply(con, root, pending)
-        for old in (root / SEAL, _wal(root)):
+            change = _apply(con, backend, pending)
+        for old in (backend.root / SEAL, _wal(backend)):
             old.unlink(missing_ok=True)
-        temporary.rename(root / FILE)
-        index_seal.write(root / SEAL, root / FILE)
+        temporary.rename(backend.root / FILE)
+        index_seal.write(backend.root / SEAL, backend.root / FILE)
     return change
 
 
 @contextlib.contextmanager
-def _writing(root: Path, wait: float) -> Iterator[None]:
+def _writing(backend: Backend, wait: float) -> Iterator[None]:
     """Hold the index alone; what keeps it from being written becomes one sentence."""
     try:
-        with locks.hold(root / LOCK, wait=wait, what=f"The index of {root}"):
+        with locks.hold(Lock(backend, LOCK), wait=wait, what=f"The index of {backend.root}"):
             yield
     except StoreError:
         raise
     except (OSError, duckdb.Error) as error:
         system = refused(error)
         raise StoreError(
-            f"The index of {root} cannot be written: {str(error).splitlines()[0]}; "
+            f"The index of {backend.root} cannot be written: {str(error).splitlines()[0]}; "
             f"{files.remedy(system) if system else 'run the same command again'}."
         ) from error
 
 
-def sealed(root: Path) -> bool | None:
+def sealed(backend: Backend) -> bool | None:
     """Whether every byte is what the last catching-up left; None where there is no seal.
 
     A seal that is damaged fits nothing. Reads the whole file.
     """
-    seal = index_seal.read(root / SEAL)
+    seal = index_seal.read(backend.root / SEAL)
     if seal is None:
-        return False if (root / SEAL).exists() else None
-    return seal.fits(root / FILE)
+        return False if (backend.root / SEAL).exists() else None
+    return seal.fits(backend.root / FILE)
 
 
-def seal_of(root: Path) -> str | None:
+def seal_of(backend: Backend) -> str | None:
     """A text that stands for the index's content as it lies here; None unless attnstore left it so.
 
     The file's size and times are compared with its seal, no byte is read.
     """
-    seal = index_seal.first_line(root / SEAL)
-    whole = seal is not None and seal.untouched(root / FILE) and not _wal(root).exists()
+    seal = index_seal.first_line(backend.root / SEAL)
+    whole = seal is not None and seal.untouched(backend.root / FILE) and not _wal(backend).exists()
     return seal.stamp if seal and whole else None
 
 
 @contextlib.contextmanager
-def _opened(root: Path, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-    with opening(root):
-        con = duckdb.connect(str(root / FILE), read_only=read_only, config=CONFINED)
-    explained = opening(root) if read_only else contextlib.nullcontext()  # `_writing` does it
+def _opened(backend: Backend, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    with opening(backend):
+        con = duckdb.connect(str(backend.root / FILE), read_only=read_only, config=CONFINED)
+    explained = opening(backend) if read_only else contextlib.nullcontext()  # `_writing` does it
     with contextlib.closing(con), explained:
         yield con
 
 
 @contextlib.contextmanager
-def opening(root: Path) -> Iterator[None]:
+def opening(backend: Backend) -> Iterator[None]:
     """Turn DuckDB's errors about the index file into one sentence."""
     try:
         yield
     except duckdb.Error as error:
-        raise explained(root, error) from error
+        raise explained(backend, error) from error
 
 
 _SYSTEM = {
@@ -290,7 +303,7 @@ def refused(error: Exception) -> OSError | None:
     return next(known, None)
 
 
-def explained(root: Path, error: duckdb.Error) -> StoreError:
+def explained(backend: Backend, error: duckdb.Error) -> StoreError:
     """Make one sentence of an error of DuckDB's about the index file.
 
     BusyError where another program has it, StoreError where the system refuses, else DamageError.
@@ -300,21 +313,21 @@ def explained(root: Path, error: duckdb.Error) -> StoreError:
         pid = re.search(r"PID (\d+)", text)
         holder = f"process {pid[1]}" if pid else "another program"
         return BusyError(
-            f"The index {root / FILE} is open in {holder}; close it there, and run the same "
+            f"The index {backend.root / FILE} is open in {holder}; close it there, and run the same "
             "command again."
         )
     if system := refused(error):
         return StoreError(
-            f"The index {root / FILE} cannot be used: {system.strerror}; {files.remedy(system)}, "
+            f"The index {backend.root / FILE} cannot be used: {system.strerror}; {files.remedy(system)}, "
             "then run the same command again."
         )
     return DamageError(
-        f"The index {root / FILE} cannot be read ({text[:200]}); no data is lost: "
-        f"`attnstore --store {root} reindex` makes it anew."
+        f"The index {backend.root / FILE} cannot be read ({text[:200]}); no data is lost: "
+        f"`attnstore --store {backend.root} reindex` makes it anew."
     )
 
 
-def _apply(con: duckdb.DuckDBPyConnection, root: Path, pending: _Pending) -> Change:
+def _apply(con: duckdb.DuckDBPyConnection, backend: Backend, pending: _Pending) -> Change:
     """Load and drop fragments in one transaction, then write it out so that no WAL stays."""
     new = pending.new
     con.execute(f"SET memory_limit = '{_MEMORY}'")
@@ -323,7 +336,7 @@ def _apply(con: duckdb.DuckDBPyConnection, root: Path, pending: _Pending) -> Cha
     highest = con.execute("SELECT coalesce(max(fragment), -1) FROM core.fragments").fetchall()
     number = int(highest[0][0]) + 1
     for table in TABLES:
-        index_rows.load(con, root, table, [f for f in new if f.table == table], number)
+        index_rows.load(con, backend, table, [f for f in new if f.table == table], number)
         number += sum(f.table == table for f in new)
     unreadable = {path for (path,) in con.execute("SELECT path FROM core.unreadable").fetchall()}
     count = {f.path for f in counting(pending.found, unreadable)}
@@ -333,7 +346,7 @@ def _apply(con: duckdb.DuckDBPyConnection, root: Path, pending: _Pending) -> Cha
         index_rows.complete(con)
     if pending.gone or any(f.table in ("runs", "inputs", "spans") for f in new):
         align(con)
-    lacking = missing(con, root, pending.found)
+    lacking = missing(con, backend, pending.found)
     con.execute("COMMIT")
     con.execute("CHECKPOINT")
     loaded = sum(f.path in count - unreadable for f in new)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import duckdb
 import polars as pl
 
 from attnstore.errors import DamageError
 from attnstore.storage import array_shape, fragments, layout
+from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.run_record import RunRecord
 from attnstore.storage.tables import OF_RUNS, tables
@@ -34,7 +34,7 @@ class _Table:
 
 
 def load(
-    con: duckdb.DuckDBPyConnection, root: Path, name: str, new: list[Fragment], first: int
+    con: duckdb.DuckDBPyConnection, backend: Backend, name: str, new: list[Fragment], first: int
 ) -> None:
     """Insert the rows of one table's new fragments, numbered from `first`, within a transaction."""
     if not new:
@@ -47,9 +47,9 @@ def load(
             if name in OF_RUNS and fragment.owner not in keys.of:
                 continue  # its run's record is unreadable
             try:
-                frame = _rows(root, fragment, table, keys)
+                frame = _rows(backend, fragment, table, keys)
             except DamageError as error:
-                if fragments.whole(root, fragment):  # else it was replaced or damaged meanwhile
+                if fragments.whole(backend, fragment):  # else it was replaced or damaged meanwhile
                     problem = [fragment.path, str(error)]
                     con.execute("INSERT INTO core.unreadable VALUES (?, ?)", problem)
                 continue
@@ -99,9 +99,9 @@ class _Keys:
         return key
 
 
-def _rows(root: Path, fragment: Fragment, table: _Table, keys: _Keys) -> pl.DataFrame:
+def _rows(backend: Backend, fragment: Fragment, table: _Table, keys: _Keys) -> pl.DataFrame:
     """The rows of a fragment as its table takes them. Raises DamageError."""
-    frame = fitting(fragment, fragments.read(root, fragment), table.schema, table.needed)
+    frame = fitting(fragment, fragments.read(backend, fragment), table.schema, table.needed)
     if table.name == "runs":
         key = _recorded(fragment, frame, keys)
     elif table.name in OF_RUNS:

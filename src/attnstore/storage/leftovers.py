@@ -1,6 +1,6 @@
 """Fragments that an earlier run left under a name, after a stopped drop or copy.
 
-    leftovers.discard(root, "minilm/rte", run_key)      # before another run takes that name
+    leftovers.discard(backend, "minilm/rte", run_key)      # before another run takes that name
 
 A run's rows carry its key. Rows of another key belong to a run that is gone; they must not count as
 parts of the run that has the name now.
@@ -10,46 +10,46 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection
-from pathlib import Path
 
 import polars as pl
 
-from attnstore.storage import arrays, fragments, s3
+from attnstore.storage import arrays, fragments
+from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.tables import OF_RUNS
 
 
-def discard(root: Path, run: str, key: int) -> int:
+def discard(backend: Backend, run: str, key: int) -> int:
     """Delete the fragments under a run's name whose rows are of another run; returns how many.
 
     key: run_key of the run that takes the name. Shards go too where nothing of that run is left.
     The caller holds the run's lock. Raises StoreError where something cannot be deleted.
     """
-    lying = [f for table in OF_RUNS for f in fragments.listing(root, table, run)]
-    stale = [f for f in lying if _key(root, f) not in (key, None)]
+    lying = [f for table in OF_RUNS for f in fragments.listing(backend, table, run)]
+    stale = [f for f in lying if _key(backend, f) not in (key, None)]
     for fragment in stale:
-        fragments.discard(root, fragment)
+        fragments.discard(backend, fragment)
     if stale and len(stale) == len(lying):
-        arrays.remove(root, run)
+        arrays.remove(backend, run)
     return len(stale)
 
 
-def discard_but(root: Path, run: str, kept: Collection[str]) -> None:
+def discard_but(backend: Backend, run: str, kept: Collection[str]) -> None:
     """Delete the fragments under the name of a run that has no record, except those at `kept` paths."""
     for table in OF_RUNS:
-        for fragment in fragments.listing(root, table, run):
+        for fragment in fragments.listing(backend, table, run):
             if fragment.path not in kept:
-                fragments.discard(root, fragment)
+                fragments.discard(backend, fragment)
 
 
-def _key(root: Path, fragment: Fragment) -> int | None:
+def _key(backend: Backend, fragment: Fragment) -> int | None:
     """The key that a fragment's rows carry; None where it is damaged and counts for nothing.
 
     One that no Parquet reader takes, though it is whole, is of nobody: -1.
     """
-    if not fragments.whole(root, fragment):
+    if not fragments.whole(backend, fragment):
         return None
-    data = io.BytesIO(s3.of(root).local(fragment.path).read_bytes())
+    data = io.BytesIO(backend.local(fragment.path).read_bytes())
     try:
         rows = pl.read_parquet(data, n_rows=1)
     except pl.exceptions.PolarsError:

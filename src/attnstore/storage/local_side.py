@@ -1,21 +1,61 @@
-"""`bucket.json`: what makes a folder of this machine the local side of a bucket.
+"""The local side of a bucket: a folder of this machine, marked by `bucket.json`.
 
-It carries a checksum: an address with one changed letter would be another bucket's.
+The mark carries a checksum: an address with one changed letter would be another bucket's.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import uuid
 from pathlib import Path
 
-from attnstore.errors import DamageError
+from attnstore.errors import DamageError, UsageError
 from attnstore.storage.files import crc32c, write_file
 
+SCHEME = "s3://"
+CACHE = "ATTNSTORE_CACHE"
+"""Environment variable: the folder of the local sides; the user's cache folder otherwise."""
 FILE = "bucket.json"
 
 Mark = dict[str, str | None]
 """address; endpoint: of the server, None for Amazon's; side: what no other local side has."""
 _KEYS = {"address": str, "endpoint": (str, type(None)), "side": str}
+
+
+def of_address(address: str) -> Path:
+    """The local side of a bucket, made if it is not there. Raises UsageError, StoreError."""
+    place, _, path = address.removeprefix(SCHEME).strip("/").partition("/")
+    if not address.startswith(SCHEME) or not place:
+        raise UsageError(f"{address} names no bucket; write s3://BUCKET/PATH.")
+    clean = f"{SCHEME}{place}" + (f"/{path}" if path else "")
+    if set(path.split("/")) & {".", ".."} or "//" in path:
+        raise UsageError(f"{address} has an empty part, `.` or `..` in its path; write it without.")
+    about = {"address": clean, "endpoint": _endpoint()}
+    caches = os.environ.get(CACHE) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    # Two servers may have buckets of one name, so the folder is named after the endpoint too.
+    key = f"{crc32c(json.dumps(about).encode()):08x}"
+    name = re.sub(r"[^\w.]+", "-", f"{place}-{path}-{key}")
+    folder = (Path(caches).expanduser() / "attnstore" / name).resolve()
+    try:
+        marked = read(folder) is not None
+    except DamageError:
+        marked = False
+    if not marked:
+        write(folder, {**about, "side": uuid.uuid4().hex})
+    return folder
+
+
+def _endpoint() -> str | None:
+    """The server's address as the environment has it, None for Amazon's. Raises UsageError."""
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        value = os.environ.get(name)
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise UsageError(f"{name} is {value!r}; give a URL such as http://127.0.0.1:9000.")
+        if value:
+            return value
+    return None
 
 
 def write(folder: Path, mark: Mark) -> None:

@@ -1,7 +1,7 @@
 """Where a store is: its folder or the local side of its bucket, and whether one is there.
 
-root = location.create("storage")       # makes it a store
-root = location.find("storage")         # one that is there
+backend = location.create("storage")       # makes it a store
+backend = location.find("storage")         # one that is there
 """
 
 from __future__ import annotations
@@ -12,32 +12,52 @@ import re
 from pathlib import Path
 
 from attnstore.errors import DamageError, StoreError, UsageError
-from attnstore.storage import locks, s3
+from attnstore.storage import local_side, locks
+from attnstore.storage.backend import Backend
 from attnstore.storage.files import remedy
+from attnstore.storage.folder import Folder
+from attnstore.storage.locks import Lock
+from attnstore.storage.s3 import Bucket
 
 MARK = "attnstore.json"
 VERSION = 1
 """Version of the layout on disk."""
+Location = str | Path | Backend
+"""Of a store: a folder, an address (s3://BUCKET/PATH), or its backend."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-def run_lock(root: Path, run: str) -> Path:
-    """The lock file that whoever ingests or drops a run holds."""
-    return locks.path_of(root, run)
+def run_lock(backend: Backend, run: str) -> Lock:
+    """The lock that whoever ingests or drops a run holds."""
+    return locks.path_of(backend, run)
 
 
-def copy_lock(root: Path) -> Path:
-    """The lock file of whoever copies into a store, or moves files in it aside."""
-    return root / locks.FOLDER / "copy.lock"
+def copy_lock(backend: Backend) -> Lock:
+    """The lock of whoever copies into a store, or moves files in it aside."""
+    return locks.path_of(backend, "copy")
 
 
-def locate(path: str | Path) -> Path:
-    """The absolute path of a store that may not be there yet; of a bucket, its local side.
+def locate(path: Location) -> Backend:
+    """Return the backend of a store that may not be there yet.
 
-    Raises UsageError for a path that DuckDB or tensorstore would take for another.
+    Args:
+        path: the location of the store; a backend is returned as it is, and a folder that is the
+            local side of a bucket gives the bucket.
+
+    Raises:
+        UsageError: the path is one that DuckDB or tensorstore would take for another.
+        DamageError: the folder is marked as the local side of a bucket, and the mark is damaged.
     """
+    if not isinstance(path, str | Path):
+        return path
+    folder = _folder(path)
+    mark = local_side.read(folder)
+    return Bucket(folder, mark) if mark else Folder(folder)
+
+
+def _folder(path: str | Path) -> Path:
     if isinstance(path, str) and _ADDRESS.match(path):
-        return _usable(s3.side(path))
+        return _usable(local_side.of_address(path))
     try:
         folder = Path(path).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:  # ~nobody, a NUL, a loop of links
@@ -60,60 +80,58 @@ def _usable(folder: Path) -> Path:
     )
 
 
-def create(path: str | Path) -> Path:
-    """Make a folder or a bucket's path a store, if it is not one yet; returns where `locate` puts it.
+def create(path: Location) -> Backend:
+    """Make a folder or a bucket's path a store, if it is not one yet.
 
     Raises StoreError where it holds something else or cannot be written.
     """
-    root = locate(path)
-    place = s3.of(root)
-    if exists(root):
-        return root
+    backend = locate(path)
+    if exists(backend):
+        return backend
     try:
-        others = place.others()
+        others = backend.entries()
     except OSError as error:
         raise StoreError(
-            f"{place.name} cannot be looked into: {error.strerror or error}; {remedy(error)}, then run "
+            f"{backend.name} cannot be looked into: {error.strerror or error}; {remedy(error)}, then run "
             "the same command again."
         ) from error
     if others:
         raise StoreError(
-            f"{place.name} holds other files ({', '.join(sorted(others)[:3])}) and is no attention "
+            f"{backend.name} holds other files ({', '.join(sorted(others)[:3])}) and is no attention "
             "store; give an empty or a new folder."
         )
-    place.write(MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
+    backend.write(MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
     with contextlib.suppress(OSError):  # else whoever takes a lock makes it, or says why not
-        (root / locks.FOLDER).mkdir(exist_ok=True)
-    return root
+        (backend.root / locks.FOLDER).mkdir(exist_ok=True)
+    return backend
 
 
-def find(path: str | Path) -> Path:
-    """The absolute path of a store, its index left alone. Raises StoreError where there is none."""
-    root = locate(path)
-    if not exists(root):
+def find(path: Location) -> Backend:
+    """Return the backend of a store, its index left alone. Raises StoreError where there is none."""
+    backend = locate(path)
+    if not exists(backend):
         raise StoreError(
-            f"There is no attention store at {s3.of(root).name}; make one with "
+            f"There is no attention store at {backend.name}; make one with "
             "`attnstore --store DIR ingest --model … --dataset …`."
         )
-    return root
+    return backend
 
 
-def exists(root: Path) -> bool:
-    """Whether a store is there; StoreError where its mark is damaged or of a later version."""
-    place = s3.of(root)
+def exists(backend: Backend) -> bool:
+    """Return True if a store is there. Raises StoreError (its mark is damaged or too new)."""
     try:
-        version = json.loads(place.read(MARK))["attnstore"]
+        version = json.loads(backend.read(MARK))["attnstore"]
         if type(version) is not int or version < 1:
             raise ValueError
     except FileNotFoundError:
         return False
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamageError(
-            f'{place.name}/{MARK} is damaged; write {{"attnstore": {VERSION}}} into it.'
+            f'{backend.name}/{MARK} is damaged; write {{"attnstore": {VERSION}}} into it.'
         ) from error
     if version > VERSION:
         raise StoreError(
-            f"The store {place.name} has layout {version}, and this attnstore knows up to {VERSION}; "
+            f"The store {backend.name} has layout {version}, and this attnstore knows up to {VERSION}; "
             "upgrade it."
         )
     return True

@@ -11,10 +11,11 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from attnstore.errors import BusyError, StoreError
-from attnstore.storage import s3
+from attnstore.storage.backend import Backend
 from attnstore.storage.files import remedy
 
 FOLDER = "locks"
@@ -25,34 +26,51 @@ _LONGEST = 200
 """Characters of a lock's name; a file's has at most 255 bytes."""
 
 
-def path_of(root: Path, name: str) -> Path:
-    """The file of a lock in a store; a long name is cut, with a checksum of the whole."""
+@dataclass(frozen=True)
+class Lock:
+    """A lock of a store. path: of its file in the store, and of its object in a bucket."""
+
+    backend: Backend
+    path: str
+
+    @property
+    def file(self) -> Path:
+        """The lock's file on this machine."""
+        return self.backend.root / self.path
+
+    @property
+    def shared_between_machines(self) -> bool:
+        """True if it is held in a bucket too, not on this machine alone."""
+        return self.path.startswith(f"{FOLDER}/")
+
+
+def path_of(backend: Backend, name: str) -> Lock:
+    """Return the lock of a name in a store; a long name is cut, with a checksum of the whole."""
     clean = name.replace("/", "--")
     if len(clean) > _LONGEST:
         clean = f"{clean[:_LONGEST]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    return root / FOLDER / f"{clean}.lock"
+    return Lock(backend, f"{FOLDER}/{clean}.lock")
 
 
 @contextlib.contextmanager
-def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") -> Iterator[None]:
-    """Hold the lock file `path` for the length of a block.
+def hold(lock: Lock, shared: bool = False, wait: float = 0.0, what: str = "") -> Iterator[None]:
+    """Hold a lock for the length of a block.
 
     shared: readers hold it together; wait: seconds to try before BusyError, which names `what`
     and the process that has it. Where the file cannot be made (a read-only folder) nobody can
     write either, and a shared lock is granted without it.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    inside = path.parent.name == FOLDER
+    path = lock.file
     try:
-        if inside:
+        if lock.shared_between_machines:
             path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
         handle = _locked(path, kind, wait, what)
     except BusyError:
         raise
     except FileNotFoundError as error:
-        place = path.parent.parent if inside else path.parent
         raise StoreError(
-            f"The store {place} is gone: it was moved or deleted; open it where it lies now."
+            f"The store {lock.backend.root} is gone: it was moved or deleted; open it where it lies now."
         ) from error
     except OSError as error:
         if shared:
@@ -64,8 +82,8 @@ def hold(path: Path, shared: bool = False, wait: float = 0.0, what: str = "") ->
         ) from error
     try:
         with contextlib.ExitStack() as held:
-            if bucket := _bucket(path):
-                held.enter_context(bucket.leased(f"{FOLDER}/{path.name}", wait, what))
+            if lock.shared_between_machines:
+                held.enter_context(lock.backend.leased(lock.path, wait, what))
             yield
     finally:
         os.close(handle)
@@ -87,11 +105,6 @@ def _locked(path: Path, kind: int, wait: float, what: str) -> int:
         os.close(handle)
 
 
-def _bucket(path: Path) -> s3.Bucket | None:
-    """The bucket in which a lock is held as well, if its store lies in one."""
-    return s3.bucket(path.parent.parent) if path.parent.name == FOLDER else None
-
-
 def _acquire(handle: int, kind: int, path: Path, wait: float, what: str) -> None:
     deadline = time.monotonic() + wait
     while True:
@@ -107,19 +120,18 @@ def _acquire(handle: int, kind: int, path: Path, wait: float, what: str) -> None
             time.sleep(0.02)
 
 
-def registry(root: Path) -> contextlib.AbstractContextManager[None]:
+def registry(backend: Backend) -> contextlib.AbstractContextManager[None]:
     """Hold the lock under which names are given to models, datasets and runs."""
-    what = f"The registry of {s3.of(root).name}"
-    return hold(root / FOLDER / "registry.lock", wait=60.0, what=what)
+    what = f"The registry of {backend.name}"
+    return hold(path_of(backend, "registry"), wait=60.0, what=what)
 
 
-def held(path: Path) -> bool:
-    """Whether somebody holds `path` alone, as far as can be told; takes no lock itself."""
+def held(lock: Lock) -> bool:
+    """Return True if somebody seems to hold a lock alone; takes no lock itself."""
     with contextlib.suppress(OSError):
-        if any(f[3] == "WRITE" for f in _locks(path.stat().st_ino)):
+        if any(f[3] == "WRITE" for f in _locks(lock.file.stat().st_ino)):
             return True
-    bucket = _bucket(path)
-    return bucket is not None and bucket.leased_elsewhere(f"{FOLDER}/{path.name}")
+    return lock.shared_between_machines and lock.backend.leased_elsewhere(lock.path)
 
 
 def _locks(inode: int) -> list[list[str]]:

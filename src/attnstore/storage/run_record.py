@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from attnstore.storage import fragments
+from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 
 _LISTS = ("layers", "heads", "layout")
@@ -83,6 +83,6 @@ class RunRecord:
         return pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
 
 
-def read(root: Path, fragment: Fragment) -> RunRecord:
+def read(backend: Backend, fragment: Fragment) -> RunRecord:
     """Read the record in a fragment of `runs`. Raises DamageError."""
-    return RunRecord.of_row(fragments.read(root, fragment).row(0, named=True))
+    return RunRecord.of_row(fragments.read(backend, fragment).row(0, named=True))

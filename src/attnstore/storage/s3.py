@@ -2,8 +2,7 @@
 
 The bucket holds what counts: arrays, which tensorstore reads and writes by itself, and fragments,
 through obstore. This machine keeps a folder beside it, the bucket's local side, with the index,
-copies of fragments, and locks between processes; everything in it can be made anew from the bucket.
-A path of a store is that folder everywhere in attnstore; `of` tells whether a bucket stands behind.
+copies of fragments, and locks between processes; all of it can be rebuilt from the bucket.
 
 Credentials, region and endpoint come from the environment, as for other programs that use S3
 (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL;
@@ -13,11 +12,8 @@ AWS_SKIP_SIGNATURE=true reads a public bucket).
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
 import time
-import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,84 +24,30 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from attnstore.errors import AttnstoreError, BusyError, DamageError, StoreError, UsageError
-from attnstore.storage import local_side, s3_lease
-from attnstore.storage.files import File, Folder, Place, crc32c, write_file
+from attnstore.errors import AttnstoreError, BusyError, StoreError, UsageError
+from attnstore.storage import s3_lease
+from attnstore.storage.backend import File
+from attnstore.storage.files import crc32c, write_file
+from attnstore.storage.folder import Folder
+from attnstore.storage.local_side import SCHEME, Mark
 from attnstore.storage.s3_lease import Lease
 
-SCHEME = "s3://"
-CACHE = "ATTNSTORE_CACHE"
-"""Environment variable: the folder of the local sides; the user's cache folder otherwise."""
-
 _RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
-
-
-def side(address: str) -> Path:
-    """The local side of a bucket, made if it is not there. Raises UsageError, StoreError."""
-    place, _, path = address.removeprefix(SCHEME).strip("/").partition("/")
-    if not address.startswith(SCHEME) or not place:
-        raise UsageError(f"{address} names no bucket; write s3://BUCKET/PATH.")
-    clean = f"{SCHEME}{place}" + (f"/{path}" if path else "")
-    if set(path.split("/")) & {".", ".."} or "//" in path:
-        raise UsageError(f"{address} has an empty part, `.` or `..` in its path; write it without.")
-    about = {"address": clean, "endpoint": _endpoint()}
-    caches = os.environ.get(CACHE) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    # Two servers may have buckets of one name, so the folder is named after the endpoint too.
-    key = f"{crc32c(json.dumps(about).encode()):08x}"
-    name = re.sub(r"[^\w.]+", "-", f"{place}-{path}-{key}")
-    folder = (Path(caches).expanduser() / "attnstore" / name).resolve()
-    try:
-        marked = local_side.read(folder) is not None
-    except DamageError:
-        marked = False
-    if not marked:
-        local_side.write(folder, {**about, "side": uuid.uuid4().hex})
-    return folder
-
-
-def of(root: Path) -> Place:
-    """Where the files of a store lie: in its folder, or in the bucket whose local side it is."""
-    return bucket(root) or Folder(root)
-
-
-def bucket(root: Path) -> Bucket | None:
-    """The bucket whose local side a folder is, if it is one.
-
-    Whoever has used it goes on with it, also when the local side is deleted meanwhile. Raises
-    DamageError.
-    """
-    if root not in _used and (mark := local_side.read(root)) is not None:
-        _used[root] = Bucket(str(mark["address"]), root, mark["endpoint"], str(mark["side"]))
-    return _used.get(root)
-
-
-_used: dict[Path, Bucket] = {}
-
-
-def _endpoint() -> str | None:
-    """The server's address as the environment has it, None for Amazon's. Raises UsageError."""
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
-        value = os.environ.get(name)
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise UsageError(f"{name} is {value!r}; give a URL such as http://127.0.0.1:9000.")
-        if value:
-            return value
-    return None
 
 
 class Bucket:
     """A store in a bucket.
 
-    side: its local side; endpoint: of the server, None for Amazon's; machine: what no other local
-    side has.
+    root: its local side, marked by `mark`.
     """
 
-    near = False
+    is_local = False
 
-    def __init__(self, address: str, side: Path, endpoint: str | None, machine: str) -> None:
-        self._address, self._side, self._endpoint = address, side, endpoint
-        self._machine = f"{machine} {_boot()}"
-        self._bucket, _, self._prefix = address.removeprefix(SCHEME).partition("/")
+    def __init__(self, root: Path, mark: Mark) -> None:
+        self.root, self._mark = root, mark
+        self._address, self._endpoint = str(mark["address"]), mark["endpoint"]
+        self._machine = f"{mark['side']} {_boot()}"
+        self._bucket, _, self._prefix = self._address.removeprefix(SCHEME).partition("/")
         self._store, self._quick = self._client("10m"), self._client("10s")
         self._leases: dict[str, Lease] = {}
 
@@ -125,12 +67,16 @@ class Bucket:
                 f"{self._address} cannot be used ({_reason(error)}); mend the environment's AWS_…."
             ) from error
 
+    def __reduce__(self) -> tuple[type[Bucket], tuple[Path, Mark]]:
+        """Rebuild it in another process from its local side, without the locks held here."""
+        return Bucket, (self.root, self._mark)
+
     @property
     def name(self) -> str:
         """Its address."""
         return self._address
 
-    def others(self) -> list[str]:
+    def entries(self) -> list[str]:
         """The first objects there."""
         with self._explained():
             page = next(iter(obstore.list(self._store)), [])
@@ -178,11 +124,11 @@ class Bucket:
                 tag = there.meta["e_tag"]
                 if crc32c(bytes(there.bytes())) != crc32c(data):
                     obstore.put(self._store, path, data, mode={"e_tag": tag}, use_multipart=False)
-        write_file(self._side / path, data)
+        write_file(self.root / path, data)
 
     def temporary(self, path: str) -> Path:
         """In the local side."""
-        return Folder(self._side).temporary(path)
+        return Folder(self.root).temporary(path)
 
     def adopt(self, file: Path, path: str) -> None:
         """Put as one object; the file here goes."""
@@ -197,8 +143,8 @@ class Bucket:
             value, _ = self._checked(path)
         except FileNotFoundError:
             return None
-        copy = self._side / path
-        if copy.exists() and Folder(self._side).crc32c(path) != value:
+        copy = self.root / path
+        if copy.exists() and Folder(self.root).crc32c(path) != value:
             copy.unlink(missing_ok=True)
         return value
 
@@ -221,14 +167,14 @@ class Bucket:
         with contextlib.suppress(FileNotFoundError), self._explained():
             obstore.copy(self._store, path, to)
             obstore.delete(self._store, path)
-        (self._side / path).unlink(missing_ok=True)
+        (self.root / path).unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
         """Delete an object and its copy here."""
         self.require_hold()
         with contextlib.suppress(FileNotFoundError), self._explained():
             obstore.delete(self._store, path)
-        (self._side / path).unlink(missing_ok=True)
+        (self.root / path).unlink(missing_ok=True)
 
     def remove_below(self, folder: str) -> None:
         """Delete every object below a folder."""
@@ -236,11 +182,11 @@ class Bucket:
         paths = [file.path for file in self.files(folder)]
         with self._explained():
             obstore.delete(self._store, paths)
-        Folder(self._side).remove_below(folder)
+        Folder(self.root).remove_below(folder)
 
     def local(self, path: str) -> Path:
         """A copy in the local side, fetched where there is none."""
-        copy = self._side / path
+        copy = self.root / path
         if not copy.exists():
             write_file(copy, self.read(path))
         return copy

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +20,8 @@ import numpy.typing as npt
 from numcodecs import Blosc
 
 from attnstore.errors import StoreError
-from attnstore.storage import arrays, codecs, layout, s3
+from attnstore.storage import arrays, codecs, layout
+from attnstore.storage.backend import Backend
 from attnstore.storage.files import crc32c
 
 _AT_ONCE = 2
@@ -37,13 +37,19 @@ class ShardWriter:
     """
 
     def __init__(
-        self, root: Path, run: str, first: int, count: int, shape: tuple[int, int], precision: str
+        self,
+        backend: Backend,
+        run: str,
+        first: int,
+        count: int,
+        shape: tuple[int, int],
+        precision: str,
     ) -> None:
-        self._place, self._run = s3.of(root), run
+        self._backend, self._run = backend, run
         self._dtype = codecs.DTYPES[precision]
         self._codec = Blosc(**codecs.BLOSC[precision])
         self._paths = [arrays.shard_path(run, "maps", first + i) for i in range(count)]
-        self._files = [self._place.temporary(path) for path in self._paths]
+        self._files = [self._backend.temporary(path) for path in self._paths]
         self._chunks = layout.SHARD_CELLS // layout.CHUNK_CELLS
         self._index = np.full((count, *shape, self._chunks, 2), _MISSING, "<u8")
         self._pool = ThreadPoolExecutor(_AT_ONCE)
@@ -93,7 +99,7 @@ class ShardWriter:
         """
         if (self._index == _MISSING).any():
             raise ValueError("a map of the input was never added")
-        self._place.require_hold()
+        self._backend.require_hold()
         with self._explained():
             for file, path, index in zip(self._files, self._paths, self._index, strict=True):
                 data = index.tobytes()
@@ -101,8 +107,8 @@ class ShardWriter:
                     opened.write(data + crc32c(data).to_bytes(4, "little"))
                     opened.flush()
                     os.fsync(opened.fileno())
-                self._place.adopt(file, path)
-            return self._place.settled(self._paths)
+                self._backend.adopt(file, path)
+            return self._backend.settled(self._paths)
 
     @contextlib.contextmanager
     def _explained(self) -> Any:
@@ -110,7 +116,7 @@ class ShardWriter:
             yield
         except OSError as error:
             raise StoreError(
-                f"Cannot write {self._paths[0]} of {self._place.name}: {error.strerror or error}; "
+                f"Cannot write {self._paths[0]} of {self._backend.name}: {error.strerror or error}; "
                 "free some space or fix the rights to write there, then run the same command "
                 "again: finished blocks are kept."
             ) from error

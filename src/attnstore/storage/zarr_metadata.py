@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,20 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from attnstore.errors import DamageError
-from attnstore.storage import array_shape, codecs, fragments, s3
+from attnstore.storage import array_shape, codecs, fragments
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.arrays import FOLDER
+from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
 
-def describe(root: Path, run: str, shape: Shape) -> None:
+def describe(backend: Backend, run: str, shape: Shape) -> None:
     """Write what describes the arrays of a run; no weight is written or touched.
 
     Each file is replaced as a whole, so it also mends a damaged description.
     """
     for path, data in description(run, shape).items():
-        s3.of(root).write(path, data)
+        backend.write(path, data)
 
 
 def description(run: str, shape: Shape) -> dict[str, bytes]:
@@ -92,14 +92,14 @@ def _compressor(precision: str) -> BloscCodec:
     return BloscCodec(**settings | {"shuffle": shuffle}, typesize=codecs.DTYPES[precision].itemsize)
 
 
-def recorded(root: Path, run: str) -> Shape:
+def recorded(backend: Backend, run: str) -> Shape:
     """The shape that the record of a run gives. Raises DamageError where there is none."""
-    records = fragments.read_one(root, "runs", run)
+    records = fragments.read_one(backend, "runs", run)
     if records is None or records.is_empty():
         raise DamageError(f"The record of run {run} is missing; ingest the run again.")
     record, end = RunRecord.of_row(records.row(0, named=True)), None
     if record.layout is None:  # of an earlier version
-        inputs = fragments.read_one(root, "inputs", run)
+        inputs = fragments.read_one(backend, "inputs", run)
         end = None if inputs is None else end_of(inputs)
     return array_shape.of_record(run, record, end)
 
@@ -110,15 +110,14 @@ def end_of(inputs: pl.DataFrame) -> int:
     return int(cells["cell"].max() or 0)  # type: ignore[arg-type]
 
 
-def files(root: Path, run: str) -> dict[str, bytes]:
+def files(backend: Backend, run: str) -> dict[str, bytes]:
     """The description that a run's record calls for: path in the store, content."""
-    return description(run, recorded(root, run))
+    return description(run, recorded(backend, run))
 
 
-def described(root: Path, run: str) -> bool:
+def described(backend: Backend, run: str) -> bool:
     """Whether what describes the arrays of a run is whole: the very bytes that its record calls for."""
-    place = s3.of(root)
     try:
-        return all(place.read(path) == data for path, data in files(root, run).items())
+        return all(backend.read(path) == data for path, data in files(backend, run).items())
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False

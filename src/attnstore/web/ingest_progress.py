@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from attnstore.storage import location, locks
+from attnstore.storage.backend import Backend
 
 
 class IngestProgress:
     """Remembers how many examples each run had, and when."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._counts: dict[str, list[tuple[float, int]]] = {}
 
     def seconds_left(self, run: str, stored: int, planned: int) -> tuple[bool, float | None]:
@@ -23,7 +23,7 @@ class IngestProgress:
             stored: Examples stored now.
             planned: Examples that the run will hold.
         """
-        if stored >= planned or not locks.held(location.run_lock(self._root, run)):
+        if stored >= planned or not locks.held(location.run_lock(self._backend, run)):
             self._counts.pop(run, None)
             return False, None
         counts = self._counts.setdefault(run, [])

@@ -22,6 +22,7 @@ from typing import Any
 
 from attnstore.errors import QueryError, UnknownNameError, UsageError
 from attnstore.query import process_memory
+from attnstore.storage.backend import Backend
 from attnstore.web.served_store import ServedStore
 
 _KEPT = 16
@@ -180,7 +181,7 @@ class Questions:
                 worker = self._idle.pop()
                 if worker.alive:
                     return worker
-        return _Worker(self._store.root, self.limits)
+        return _Worker(self._store.backend, self.limits)
 
     def _give(self, worker: _Worker) -> None:
         with self._mutex:
@@ -205,8 +206,8 @@ class Questions:
 class _Worker:
     """A worker process, asked through its pipes."""
 
-    def __init__(self, root: Path, limits: Limits) -> None:
-        about = [str(root), str(limits.memory), str(limits.file)]
+    def __init__(self, backend: Backend, limits: Limits) -> None:
+        about = [str(backend.root), str(limits.memory), str(limits.file)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "attnstore.web.query_worker", *about],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

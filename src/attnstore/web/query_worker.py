@@ -16,7 +16,6 @@ import resource
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -26,6 +25,7 @@ from attnstore.errors import AttnstoreError, QueryError
 from attnstore.formatting import cell
 from attnstore.query import analyses, parameters, process_memory
 from attnstore.query.session import Session
+from attnstore.storage import location
 
 SHOWN = 1000
 """Rows of a result that its page shows."""
@@ -45,7 +45,7 @@ def main(root: str, memory: int, file: int) -> None:
         "enable_progress_bar_print": "false",
     }
     try:
-        session = Session(Path(root), settings=settings)
+        session = Session(location.locate(root), settings=settings)
     except AttnstoreError as error:
         _tell(answers, {"failed": str(error)})
         return

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from attnstore.errors import StoreError
 from attnstore.query import analyses
-from attnstore.storage import fragments, index, location, s3
+from attnstore.storage import fragments, index, location
+from attnstore.storage.location import Location
 from attnstore.store import Store
 
 REFRESH_SECONDS = 2.0
@@ -23,8 +23,8 @@ _ANALYSES = 2  # of the sessions; analyses may read every map, and pages do not 
 class ServedStore:
     """The store of a server. current: the store that lies in the folder now, open."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.root = location.find(path)
+    def __init__(self, path: Location) -> None:
+        self.backend = location.find(path)
         self._mutex = threading.Lock()
         self._catching_up = threading.Lock()
         self._analyses = threading.Semaphore(_ANALYSES)
@@ -32,18 +32,18 @@ class ServedStore:
 
     def _open(self) -> None:
         identity = self._folder()
-        self.current = Store(self.root, _SESSIONS)
+        self.current = Store(self.backend, _SESSIONS)
         self._identity = identity
         self._indexed: tuple[Any, ...] = ()
         self._refreshed = time.monotonic()
 
     def _folder(self) -> tuple[int, int, int]:
         """Return what identifies the folder; always the same in a bucket, where a look costs requests."""
-        if not s3.of(self.root).near:
+        if not self.backend.is_local:
             return 0, 0, 0
-        location.find(self.root)
-        mark = (self.root / location.MARK).stat()
-        return self.root.stat().st_ino, mark.st_ino, mark.st_mtime_ns
+        location.find(self.backend)
+        mark = (self.backend.root / location.MARK).stat()
+        return self.backend.root.stat().st_ino, mark.st_ino, mark.st_mtime_ns
 
     def check(self) -> None:
         """Open the store again if its folder was replaced, and let the index catch up.
@@ -65,7 +65,7 @@ class ServedStore:
     def catch_up(self) -> None:
         """Bring the index up to date, unless nothing has changed since it last was."""
         with self._catching_up:
-            listing = [(f.path, f.modified) for f in fragments.listing(self.root)]
+            listing = [(f.path, f.modified) for f in fragments.listing(self.backend)]
             if (
                 self.behind is not None
                 or self.stamp is None
@@ -86,7 +86,7 @@ class ServedStore:
     @property
     def stamp(self) -> str | None:
         """The content of the index as its seal says; None while it is being written."""
-        return index.seal_of(self.root)
+        return index.seal_of(self.backend)
 
     def ask(self, sql: str, /, **params: Any) -> pl.DataFrame:
         """Answer a question of a page, once as long as the index is the same."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -15,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
+from attnstore.storage.location import Location
 from attnstore.web.query_jobs import Limits, Questions
 from attnstore.web.routes import ROUTES
 from attnstore.web.routing import App, Page, not_found
@@ -26,7 +26,7 @@ MakeApp = Callable[[ServedStore], App]
 
 
 def application(
-    path: str | Path,
+    path: Location,
     token: str | None = None,
     limits: Limits | None = None,
     apps: Sequence[MakeApp] = (),
@@ -63,7 +63,7 @@ def application(
 
 
 def run(
-    path: str | Path,
+    path: Location,
     host: str,
     port: int,
     token: str | None,

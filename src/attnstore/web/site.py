@@ -15,7 +15,6 @@ from starlette.responses import HTMLResponse, Response
 from attnstore import formatting
 from attnstore.display.colors import scales
 from attnstore.display.templating import environment
-from attnstore.storage import s3
 from attnstore.storage.files import file_crc32c
 from attnstore.web.addresses import link, query_with
 from attnstore.web.ingest_progress import IngestProgress
@@ -47,7 +46,7 @@ class Site:
         navigation: Sequence[tuple[str, str, str]],
     ) -> None:
         self.store, self.questions = store, questions
-        self.progress = IngestProgress(store.root)
+        self.progress = IngestProgress(store.backend)
         self.page_token = secrets.token_urlsafe(24)
         self._folders = folders
         self._templates = environment(*(folder / "templates" for folder in folders.values()))
@@ -60,7 +59,7 @@ class Site:
             "static": self.static,
             "query_with": query_with,
             "scales": scales(),
-            "root": s3.of(store.root).name,
+            "root": store.backend.name,
             "page_token": self.page_token,
             "navigation": navigation,
         }

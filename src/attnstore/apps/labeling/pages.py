@@ -14,6 +14,7 @@ from attnstore.apps.labeling.sittings import Place, Sittings
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.experiments.patterns.labels import SCHEMA
 from attnstore.naming import CLASSES
+from attnstore.storage.backend import Backend
 from attnstore.web import request_bodies
 from attnstore.web.addresses import link
 from attnstore.web.routing import Action, App, Page
@@ -26,7 +27,7 @@ AHEAD = 32
 
 def app(store: ServedStore) -> App:
     """Return the labeling pages of a server, to mount with `web.server.application`."""
-    labeling = Labeling(store.root)
+    labeling = Labeling(store.backend)
     routes = (
         Page("/annotate", labeling.annotate_page, "Annotate", "a"),
         Page("/annotate/next", labeling.following),
@@ -41,8 +42,8 @@ def app(store: ServedStore) -> App:
 class Labeling:
     """The labeling pages of one server, with the annotators at work."""
 
-    def __init__(self, root: Path) -> None:
-        self._sittings = Sittings(root)
+    def __init__(self, backend: Backend) -> None:
+        self._sittings = Sittings(backend)
 
     def annotate_page(self, site: Site, request: Request) -> Response:
         """Who annotates and what; then one map after the other."""

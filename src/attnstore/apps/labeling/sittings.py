@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 import threading
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -18,6 +17,7 @@ from attnstore.errors import UsageError
 from attnstore.experiments.patterns.labels import SCHEMA, identity_of
 from attnstore.naming import CLASSES, NAME, near
 from attnstore.storage import fragments
+from attnstore.storage.backend import Backend
 
 _MAX_NOTE = 500  # characters
 
@@ -38,12 +38,12 @@ class Sitting:
         UsageError: The name cannot be an annotator's.
     """
 
-    def __init__(self, root: Path, annotator: str, began: str) -> None:
+    def __init__(self, backend: Backend, annotator: str, began: str) -> None:
         if not NAME.fullmatch(annotator) or len(annotator) > 60:
             raise UsageError(
                 f"An annotator cannot be called {annotator!r}; take letters, digits and . _ + -."
             )
-        self._root, self.annotator = root, annotator
+        self._backend, self.annotator = backend, annotator
         self._part = f"sitting-{began}"
         self._mutex = threading.Lock()
         self._rows: list[dict[str, Any]] = []
@@ -74,7 +74,7 @@ class Sitting:
         now = datetime.now(UTC).replace(tzinfo=None)
         row = place._asdict() | {
             "label": label, "annotator": self.annotator, "confidence": confidence,
-            "note": note or None, "labelled": now, "identity": identity_of(self._root, place.run),
+            "note": note or None, "labelled": now, "identity": identity_of(self._backend, place.run),
         }  # fmt: skip
         with self._mutex:
             self._save([*(r for r in self._rows if _place(r) != place), row])
@@ -91,11 +91,11 @@ class Sitting:
     def _save(self, rows: list[dict[str, Any]]) -> None:
         if rows:
             frame = pl.DataFrame(rows, schema=SCHEMA | {"identity": pl.String})
-            fragments.write(self._root, "labels", self.annotator, self._part, frame)
+            fragments.write(self._backend, "labels", self.annotator, self._part, frame)
         else:
-            for fragment in fragments.listing(self._root, "labels", self.annotator):
+            for fragment in fragments.listing(self._backend, "labels", self.annotator):
                 if fragment.part == self._part:
-                    fragments.discard(self._root, fragment)
+                    fragments.discard(self._backend, fragment)
         self._rows = rows
 
     @property
@@ -108,8 +108,8 @@ class Sitting:
 class Sittings:
     """The annotators at work in this process."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
         self._began = secrets.token_hex(6)
         self._mutex = threading.Lock()
         self._sittings: dict[str, Sitting] = {}
@@ -122,7 +122,7 @@ class Sittings:
         """
         with self._mutex:
             if annotator not in self._sittings:
-                self._sittings[annotator] = Sitting(self._root, annotator, self._began)
+                self._sittings[annotator] = Sitting(self._backend, annotator, self._began)
             return self._sittings[annotator]
 
 

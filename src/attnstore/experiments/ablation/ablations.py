@@ -1,6 +1,6 @@
 """Disable heads and layers of a model and keep what it scores: tables `ablations`, `head_importance`.
 
-    summary = ablate(root, "out/rte/checkpoint-234", "rte.parquet")
+    summary = ablate(backend, "out/rte/checkpoint-234", "rte.parquet")
 
 A layer is the unit of work and commit: its heads, itself, and sets of heads that begin in it; the
 gradient scores of all heads are another. What the store holds is not computed again.
@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -26,7 +25,9 @@ from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
 from attnstore.experiments.ablation.scored_job import Passing, ScoredJob
 from attnstore.head_sets import HEADS, LAYERS
 from attnstore.job import Progress, Report, Runner, Share, Unit, in_process, silent
-from attnstore.storage import location, s3
+from attnstore.storage import location
+from attnstore.storage.backend import Backend
+from attnstore.storage.location import Location
 
 if TYPE_CHECKING:
     from attnstore.experiments.ablation.disabled_passes import Passes
@@ -134,9 +135,9 @@ class Ablation(ScoredJob[Report, Summary]):
 
     kind, noun = "ablate", "inputs"
 
-    def __init__(self, root: Path, asked: Request) -> None:
+    def __init__(self, backend: Backend, asked: Request) -> None:
         subject = asked.subject
-        super().__init__(root, subject, "ablation", "Disabling heads of", subject.identity[:16])
+        super().__init__(backend, subject, "ablation", "Disabling heads of", subject.identity[:16])
         self.asked = asked
         self._chosen: dict[int, list[Setting]] = {}
 
@@ -214,7 +215,7 @@ class Ablation(ScoredJob[Report, Summary]):
 
     def share(self) -> Share:
         """Return what another process needs to run layers; it loads the model once."""
-        asked, name = self.asked, s3.of(self.root).name
+        asked, name = self.asked, self.backend.name
         key = f"{self.key}.{self._value}.{[s.name for s in asked.settings]}.{asked.importance}"
         return Share(key, planned, (name, asked))
 
@@ -233,13 +234,13 @@ class Ablation(ScoredJob[Report, Summary]):
         )  # fmt: skip
 
 
-def planned(path: str | Path, asked: Request) -> Ablation:
+def planned(path: Location, asked: Request) -> Ablation:
     """Make the job of a request; nothing is looked at yet."""
     return Ablation(location.locate(path), asked)
 
 
 def ablate(
-    path: str | Path,
+    path: Location,
     model: str,
     dataset: str,
     *,

@@ -13,7 +13,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +27,8 @@ from attnstore.experiments.metrics import Floats, losses, predictions, score
 from attnstore.head_sets import Heads, heads_text, parse_heads
 from attnstore.job import Progress, Report, Runner, Unit, in_process, silent
 from attnstore.storage import location
+from attnstore.storage.backend import Backend
+from attnstore.storage.location import Location
 
 if TYPE_CHECKING:
     from attnstore.experiments.ablation.disabled_passes import Passes
@@ -113,8 +114,8 @@ class Pruning(ScoredJob[Report, Summary]):
 
     kind, noun, in_turn = "prune", "heads on trial", True
 
-    def __init__(self, root: Path, asked: Request) -> None:
-        super().__init__(root, asked.subject, "pruning", "Pruning", asked.identity[:16])
+    def __init__(self, backend: Backend, asked: Request) -> None:
+        super().__init__(backend, asked.subject, "pruning", "Pruning", asked.identity[:16])
         self.asked = asked
         order = np.random.default_rng(0).permutation(len(self.subject.chosen))
         half = len(order) // 2
@@ -227,13 +228,13 @@ class Pruning(ScoredJob[Report, Summary]):
         return Summary(self._rows.row(-1, named=True), self._size, len(self.reports), seconds)
 
 
-def planned(path: str | Path, asked: Request) -> Pruning:
+def planned(path: Location, asked: Request) -> Pruning:
     """Make the job of a request; nothing is looked at yet."""
     return Pruning(location.locate(path), asked)
 
 
 def prune(
-    path: str | Path,
+    path: Location,
     model: str,
     dataset: str,
     *,

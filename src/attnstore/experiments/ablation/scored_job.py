@@ -6,7 +6,6 @@ import contextlib
 from abc import abstractmethod
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
@@ -17,6 +16,7 @@ from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
 from attnstore.head_sets import UNIFORM, VALUES
 from attnstore.job import Job, R, S
 from attnstore.storage import fragments, location, locks
+from attnstore.storage.backend import Backend
 
 if TYPE_CHECKING:
     from attnstore.experiments.ablation.disabled_passes import Passes
@@ -64,10 +64,10 @@ class ScoredJob(Job[R, S]):
     behind; where the store has everything, nothing is loaded or locked.
     """
 
-    def __init__(self, root: Path, subject: Subject, lock: str, doing: str, key: str) -> None:
+    def __init__(self, backend: Backend, subject: Subject, lock: str, doing: str, key: str) -> None:
         """Name it; key: its identity as it stands in names of locks and fragments."""
         names = f"{subject.checkpoint.name} over {subject.dataset.name}"
-        super().__init__(root, names, lock=f"{lock}-{key}", subject=f"{doing} {names}")
+        super().__init__(backend, names, lock=f"{lock}-{key}", subject=f"{doing} {names}")
         self.subject, self.key = subject, key
 
     @property
@@ -80,22 +80,22 @@ class ScoredJob(Job[R, S]):
         self.look()
         if self.missing():
             self.loaded  # noqa: B018 - refuses a model that cannot be used
-            location.create(self.root)
+            location.create(self.backend)
             super().hold(entered)
 
     @cached_property
     def names(self) -> tuple[str, str]:
         """Model and dataset as the store calls them, described there when first asked for."""
-        with locks.registry(self.root):
-            model = catalog.keep_model(self.root, self.subject.checkpoint)
-            return model, catalog.keep_dataset(self.root, self.subject.dataset)
+        with locks.registry(self.backend):
+            model = catalog.keep_model(self.backend, self.subject.checkpoint)
+            return model, catalog.keep_dataset(self.backend, self.subject.dataset)
 
     def rows(self, table: str) -> pl.DataFrame | None:
         """Return the rows that the store has of this job in a table."""
         frames = [
-            fragments.read(self.root, f)
-            for f in fragments.listing(self.root, table)
-            if f.part.startswith(self.key) and fragments.whole(self.root, f)
+            fragments.read(self.backend, f)
+            for f in fragments.listing(self.backend, table)
+            if f.part.startswith(self.key) and fragments.whole(self.backend, f)
         ]
         return pl.concat(frames) if frames else None
 
@@ -104,4 +104,4 @@ class ScoredJob(Job[R, S]):
         model, dataset = self.names
         named = rows.with_columns(model=pl.lit(model), dataset=pl.lit(dataset))
         name = f"{self.key}.{part}" if part else self.key
-        fragments.write(self.root, table, f"{model}/{dataset}", name, named)
+        fragments.write(self.backend, table, f"{model}/{dataset}", name, named)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,6 +15,7 @@ from attnstore.capture import catalog
 from attnstore.datasets.corpora import Dataset
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.storage import fragments, locks
+from attnstore.storage.backend import Backend
 
 _SCHEMA = {
     "model": pl.String, "dataset": pl.String, "split": pl.String, "task": pl.String,
@@ -26,21 +26,21 @@ _SCHEMA = {
 }  # fmt: skip
 
 
-def stored(root: Path) -> set[str]:
+def stored(backend: Backend) -> set[str]:
     """The parts of all whole evaluations of a store."""
-    found = fragments.listing(root, "evaluations")
-    return {f.part for f in found if fragments.whole(root, f)}
+    found = fragments.listing(backend, "evaluations")
+    return {f.part for f in found if fragments.whole(backend, f)}
 
 
-def read(root: Path, parts: Sequence[str]) -> pl.DataFrame:
+def read(backend: Backend, parts: Sequence[str]) -> pl.DataFrame:
     """The rows of evaluations, in the order of their parts."""
-    found = {f.part: f for f in fragments.listing(root, "evaluations")}
-    frames = [fragments.read(root, found[part]) for part in parts if part in found]
+    found = {f.part: f for f in fragments.listing(backend, "evaluations")}
+    frames = [fragments.read(backend, found[part]) for part in parts if part in found]
     return pl.concat(frames) if frames else pl.DataFrame(schema=_SCHEMA)
 
 
 def store(
-    root: Path,
+    backend: Backend,
     part: str,
     model: Checkpoint,
     base: Checkpoint,
@@ -52,11 +52,11 @@ def store(
 
     said: the columns that are the same for every metric, as in view `evaluations`.
     """
-    with locks.registry(root):
+    with locks.registry(backend):
         names = {
-            "base": catalog.keep_model(root, base),
-            "model": catalog.keep_model(root, model),
-            "dataset": catalog.keep_dataset(root, dataset),
+            "base": catalog.keep_model(backend, base),
+            "model": catalog.keep_model(backend, model),
+            "dataset": catalog.keep_dataset(backend, dataset),
         }
     now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     rows = [
@@ -64,4 +64,4 @@ def store(
         for metric, value in scores.items()
     ]
     frame = pl.DataFrame(rows, schema=_SCHEMA)
-    fragments.write(root, "evaluations", names["model"], part, frame)
+    fragments.write(backend, "evaluations", names["model"], part, frame)

@@ -1,6 +1,6 @@
 """Fine-tune a model for a task with several seeds, and keep what each checkpoint scores.
 
-    summaries = finetune(root, "bert-base-uncased", "rte", out, seeds=(0, 1, 2))
+    summaries = finetune(backend, "bert-base-uncased", "rte", out, seeds=(0, 1, 2))
 
 A training is a folder of ordinary Trainer checkpoints, `OUT/<model>-<task>-<init>-<seed>`. What is
 there is not computed again; what was interrupted goes on from its last whole checkpoint.
@@ -31,6 +31,9 @@ from attnstore.job import Job, Progress, Report, Runner, Unit, in_process, silen
 from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.storage import files, location
+from attnstore.storage.backend import Backend
+from attnstore.storage.folder import Folder
+from attnstore.storage.location import Location
 
 _RECORD = "training.json"
 _VERSION = 1
@@ -86,9 +89,9 @@ class Training(Job[Report, Summary]):
 
     kind, noun, in_turn = "finetune", "steps", True
 
-    def __init__(self, root: Path, asked: Request, seed: int, out: Path) -> None:
+    def __init__(self, backend: Backend, asked: Request, seed: int, out: Path) -> None:
         name = f"{asked.checkpoint.name}-{asked.task.name}-{asked.init}-{seed}"
-        super().__init__(root, name, lock=f"training-{name}", subject=f"Training {name}")
+        super().__init__(backend, name, lock=f"training-{name}", subject=f"Training {name}")
         self.asked, self.seed = asked, seed
         self.folder = out.expanduser().resolve() / name
         self._evaluations: dict[str, tuple[int, Examples]] = {}
@@ -159,7 +162,7 @@ class Training(Job[Report, Summary]):
         """Return the training, or once it is done the evaluations that the store lacks."""
         if not self.trained:
             return [Unit("training", self.steps, self.steps, self.steps)]
-        stored = evaluations.stored(self.root)
+        stored = evaluations.stored(self.backend)
         self._evaluations = {
             f"evaluation of step {step} on {examples.dataset.name}": (step, examples)
             for step in self.keep
@@ -262,7 +265,7 @@ class Training(Job[Report, Summary]):
                 "a lower --learning-rate and another --out."
             )
         evaluations.store(
-            self.root, self._part(step, examples), evaluated, asked.checkpoint, examples.dataset,
+            self.backend, self._part(step, examples), evaluated, asked.checkpoint, examples.dataset,
             metrics.scores(asked.task.metrics, found, examples.targets),
             split=examples.split, task=asked.task.name, init=asked.init, seed=self.seed, step=step,
             n=len(rows), training=self.title, max_length=settings.max_length,
@@ -275,24 +278,24 @@ class Training(Job[Report, Summary]):
     def summary(self, seconds: float) -> Summary:
         """Read the scores of the last step."""
         parts = [self._part(self.steps, examples) for examples in self.asked.task.validation]
-        rows = evaluations.read(self.root, parts).select("dataset", "metric", "value")
+        rows = evaluations.read(self.backend, parts).select("dataset", "metric", "value")
         steps = [report.steps for report in self.reports if isinstance(report, Trained)]
         evaluated = len(self.reports) - len(steps)
         folder = self.folder if self.trains else None
         return Summary(self.title, folder, sum(steps), evaluated, tuple(rows.iter_rows()), seconds)
 
 
-def trainings(path: str | Path, asked: Request, out: str | Path) -> list[Training]:
+def trainings(path: Location, asked: Request, out: str | Path) -> list[Training]:
     """The trainings of a request, one per seed. Makes the store; raises what `check` raises."""
     check(asked, out)
-    root = location.create(path)
-    return [Training(root, asked, seed, Path(out)) for seed in asked.seeds]
+    backend = location.create(path)
+    return [Training(backend, asked, seed, Path(out)) for seed in asked.seeds]
 
 
 def check(asked: Request, out: str | Path) -> None:
     """Refuse folders that cannot be trained in, before anything is written: see `Training.check`."""
     for seed in asked.seeds:
-        Training(Path(), asked, seed, Path(out)).check()
+        Training(Folder(Path()), asked, seed, Path(out)).check()
 
 
 def finetune(

@@ -1,6 +1,6 @@
 """The pattern class of every map of a run: table `patterns`, one fragment per block.
 
-    summary = classify(root, "minilm/rte")
+    summary = classify(backend, "minilm/rte")
 
 What is stored is not classified again; another network's classes take the place of all that are
 there, so the patterns of a run are always of one network. Training is left to `training`,
@@ -28,8 +28,10 @@ from attnstore.experiments.patterns import stored_classes
 from attnstore.experiments.patterns.network import Network, load
 from attnstore.job import Job, Progress, Report, Runner, Share, Unit, in_process, silent
 from attnstore.naming import CLASSES
-from attnstore.storage import arrays, fragments, layout, location, s3
+from attnstore.storage import arrays, fragments, layout, location
 from attnstore.storage.arrays import Floats
+from attnstore.storage.backend import Backend
+from attnstore.storage.location import Location
 
 COLUMNS = tuple(name.replace("+", "_") for name in CLASSES)
 """The columns of `patterns` that hold the probability of each class."""
@@ -67,37 +69,37 @@ class Classification(Job[Report, Summary]):
     kind, noun, history = "classify", "maps", "classifications"
 
     def __init__(self, run: Run, network: Network) -> None:
-        super().__init__(run.root, run.run, lock=run.run, subject=f"Run {run.run}")
+        super().__init__(run.backend, run.run, lock=run.run, subject=f"Run {run.run}")
         self.run, self.network = run, network
         self.n_heads: int = run.record.n_maps
 
     def look(self) -> None:
         """See what is missing, and drop what another network said."""
         # It may have been dropped since it was planned, and another run have its name.
-        self.run = _find(self.root, self.title)
+        self.run = _find(self.backend, self.title)
         for fragment in stored_classes.stored(self.run):
             if stored_classes.network_of(fragment) != self.network.fingerprint:
-                fragments.discard(self.root, fragment)
+                fragments.discard(self.backend, fragment)
         super().look()
 
     def lacking(self) -> list[Unit]:
         """Return the committed blocks without whole patterns of this network."""
         classified = stored_classes.blocks(self.run, self.network.fingerprint)
-        committed = fragments.listing(self.root, "blocks", self.title)
+        committed = fragments.listing(self.backend, "blocks", self.title)
         missing = sorted({int(f.part) for f in committed} - classified)
         maps = {b: self.n_heads * (s.stop - s.start) for b, s in enumerate(self.run.blocks)}
         return [Unit(f"block {block}", block, maps[block], maps[block]) for block in missing]
 
     @cached_property
     def _arrays(self) -> arrays.RunArrays:
-        return arrays.open_run(self.root, self.title, self.run.shape)
+        return arrays.open_run(self.backend, self.title, self.run.shape)
 
     def store(self, unit: Unit) -> Report:
         """Classify and commit one block. Raises DamageError, StoreError."""
         rows = self.run.plan[self.run.blocks[unit.number]]
         classes = self._table(rows, self._probabilities(rows))
         part = stored_classes.part(unit.number, self.network.fingerprint)
-        fragments.write(self.root, "patterns", self.title, part, classes)
+        fragments.write(self.backend, "patterns", self.title, part, classes)
         return Report(unit, 0)
 
     def stored(self, unit: Unit) -> Report | None:
@@ -107,7 +109,7 @@ class Classification(Job[Report, Summary]):
 
     def share(self) -> Share:
         """Return what another process needs to classify blocks of it."""
-        name, network = s3.of(self.root).name, self.network.fingerprint
+        name, network = self.backend.name, self.network.fingerprint
         arguments = (name, self.title, self.network)
         return Share(f"{self.run.record.identity}.{network}", elsewhere, arguments)
 
@@ -156,7 +158,7 @@ class Classification(Job[Report, Summary]):
 
     def summary(self, seconds: float) -> Summary:
         """Count what the run holds."""
-        frames = [fragments.read(self.root, f)["class"] for f in stored_classes.stored(self.run)]
+        frames = [fragments.read(self.backend, f)["class"] for f in stored_classes.stored(self.run)]
         classes = pl.concat(frames) if frames else pl.Series([], dtype=pl.String)
         shares = {c: int((classes == c).sum()) / max(len(classes), 1) for c in CLASSES}
         network = self.network.fingerprint
@@ -178,7 +180,7 @@ def _batches(
         at += n * size**2
 
 
-def planned(path: str | Path, run: str, network: str | Path | None = None) -> Classification:
+def planned(path: Location, run: str, network: str | Path | None = None) -> Classification:
     """Find a run and a network.
 
     Raises UnknownNameError (no such run), UsageError (it holds no maps yet, or the file is no
@@ -192,15 +194,15 @@ def elsewhere(place: str, run: str, network: Network) -> Classification:
     return Classification(_find(location.locate(place), run), network)
 
 
-def _find(root: Path, run: str) -> Run:
-    found = catalog.named(root, run)
-    if not fragments.listing(root, "blocks", run):
+def _find(backend: Backend, run: str) -> Run:
+    found = catalog.named(backend, run)
+    if not fragments.listing(backend, "blocks", run):
         raise UsageError(f"Run {run} holds no maps yet; ingest it, then classify it.")
     return found
 
 
 def classify(
-    path: str | Path,
+    path: Location,
     run: str,
     *,
     network: str | Path | None = None,

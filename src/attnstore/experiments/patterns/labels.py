@@ -21,6 +21,8 @@ from attnstore import store
 from attnstore.errors import BusyError, DamageError, DatasetError, UnknownNameError, UsageError
 from attnstore.naming import CLASSES, near, slug
 from attnstore.storage import fragments, index, location, run_record
+from attnstore.storage.backend import Backend
+from attnstore.storage.location import Location
 
 BY_TEXT = ("task", "split", "row", "layer", "head")
 BY_RUN = ("run", "example", "layer", "head", "label")
@@ -97,7 +99,7 @@ def _numbers(path: str | Path, texts: pl.Series) -> pl.Series:
 
 
 def import_labels(
-    path: str | Path,
+    path: Location,
     csv: str | Path,
     annotator: str | None = None,
     runs: Mapping[str, str] | None = None,
@@ -110,35 +112,35 @@ def import_labels(
     earlier one's place in view `labels`. Returns the number of labels.
     Raises DatasetError, UsageError, UnknownNameError (a run, example, layer or head).
     """
-    root = location.find(path)
+    backend = location.find(path)
     rows = read_csv(csv)
     labels = _by_run(rows, annotator) if "run" in rows.columns else _by_text(rows, annotator, runs)
-    _refuse_unknown(root, labels)
-    labels = _identified(root, labels)
+    _refuse_unknown(backend, labels)
+    labels = _identified(backend, labels)
     for (name,), mine in labels.group_by("annotator", maintain_order=True):
         content = mine.drop("labelled").write_csv().encode()
         part = hashlib.sha256(content).hexdigest()[:16]
         owner = slug(str(name))
-        if not any(f.part == part for f in fragments.listing(root, "labels", owner)):
-            fragments.write(root, "labels", owner, part, mine)
+        if not any(f.part == part for f in fragments.listing(backend, "labels", owner)):
+            fragments.write(backend, "labels", owner, part, mine)
     with contextlib.suppress(BusyError):  # it catches up when the store is next opened
-        index.catch_up(root)
+        index.catch_up(backend)
     return len(labels)
 
 
-def identity_of(root: Path, run: str) -> str | None:
+def identity_of(backend: Backend, run: str) -> str | None:
     """What a label keeps of its run, beside the name; None where the record cannot be read.
 
     So that other content, which gets the name of a run that was dropped, does not inherit it.
     """
     with contextlib.suppress(DamageError):
-        record = fragments.read_one(root, "runs", run)
+        record = fragments.read_one(backend, "runs", run)
         return None if record is None else record["identity"][0]
     return None
 
 
-def _identified(root: Path, labels: pl.DataFrame) -> pl.DataFrame:
-    identities = {run: identity_of(root, run) for run in labels["run"].unique()}
+def _identified(backend: Backend, labels: pl.DataFrame) -> pl.DataFrame:
+    identities = {run: identity_of(backend, run) for run in labels["run"].unique()}
     run = pl.col("run").replace_strict(identities, return_dtype=pl.String)
     return labels.with_columns(identity=run)
 
@@ -203,16 +205,16 @@ def _complete(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _refuse_unknown(root: Path, labels: pl.DataFrame) -> None:
+def _refuse_unknown(backend: Backend, labels: pl.DataFrame) -> None:
     """UnknownNameError for labels of maps that the store does not plan to hold."""
-    records = {f.owner: f for f in fragments.listing(root, "runs")}
+    records = {f.owner: f for f in fragments.listing(backend, "runs")}
     for (run,), mine in labels.group_by("run", maintain_order=True):
         if run not in records:
             raise UnknownNameError(
                 f"The store holds no run {run!r}{near(str(run), records) or '; `attnstore runs` lists them'}"
             )
-        record = run_record.read(root, records[str(run)])
-        inputs = fragments.read_one(root, "inputs", str(run))
+        record = run_record.read(backend, records[str(run)])
+        inputs = fragments.read_one(backend, "inputs", str(run))
         held = {"layer": [*record.layers], "head": [*record.heads]}
         held["example"] = [] if inputs is None else inputs["example"].to_list()
         for what, numbers in held.items():
@@ -224,7 +226,7 @@ def _refuse_unknown(root: Path, labels: pl.DataFrame) -> None:
                 )
 
 
-def export_labels(path: str | Path, csv: str | Path) -> int:
+def export_labels(path: Location, csv: str | Path) -> int:
     """Write view `labels` as a CSV file by run; returns the number of labels."""
     with store.open(path) as opened:
         rows = opened.sql(

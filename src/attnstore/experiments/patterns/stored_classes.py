@@ -68,11 +68,11 @@ def block(fragment: fragments.Fragment) -> int:
 
 def stored(run: Run) -> list[fragments.Fragment]:
     """A run's fragments of `patterns`, by whatever network."""
-    return fragments.listing(run.root, "patterns", run.run)
+    return fragments.listing(run.backend, "patterns", run.run)
 
 
 def blocks(run: Run, network: str) -> set[int]:
     """The blocks of a run that have whole patterns of a network, given its fingerprint."""
     mine = [f for f in stored(run) if network_of(f) == network]
-    fragments.fetch(run.root, mine)
-    return {block(f) for f in mine if fragments.whole(run.root, f)}
+    fragments.fetch(run.backend, mine)
+    return {block(f) for f in mine if fragments.whole(run.backend, f)}
