@@ -8,9 +8,8 @@ what disabling a head does.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -21,6 +20,7 @@ from attnstore.naming import near
 from attnstore.query import analyses, parameters
 from attnstore.query.analyses import Analysis
 from attnstore.statistics import NAMES, STATISTICS
+from attnstore.web.head_grid import Cell, Grid
 from attnstore.web.served_store import ServedStore
 
 UNITS = {s.name: s.unit for s in STATISTICS}
@@ -36,62 +36,6 @@ class Choice:
     title: str
     group: str
     parameters: tuple[analyses.Parameter, ...] = ()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What one head has. value: None where it has none; name: its class, for a grid of classes."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int | None
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The values of a run's heads. parts: what else the result is divided by, one of them shown.
-
-    signed: the values are differences, and 0 is the middle of their scale.
-    """
-
-    title: str
-    unit: str
-    cells: dict[tuple[int, int], Cell]
-    layers: list[int]
-    heads: list[int]
-    signed: bool = False
-    parts: list[str] = field(default_factory=list)
-    part: str | None = None
-    note: str = ""
-
-    @property
-    def names(self) -> list[str]:
-        """The classes in the grid, in order; empty for a grid of numbers."""
-        return sorted({c.name for c in self.cells.values() if c.name is not None})
-
-    @property
-    def counts(self) -> list[tuple[str, int]]:
-        """How many heads each class has, the commonest first."""
-        found = Counter(c.name for c in self.cells.values() if c.name is not None)
-        return sorted(found.items(), key=lambda row: (-row[1], row[0]))
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The values at the two ends of its scale."""
-        values = [c.value for c in self.cells.values() if c.value is not None]
-        low, high = min(values, default=0.0), max(values, default=0.0)
-        if self.signed:
-            top = max(abs(low), abs(high))
-            return -top, top
-        return low, high
-
-    def extremes(self, n: int) -> dict[str, list[tuple[int, int, float]]]:
-        """The n heads with the highest values and the n with the lowest: (layer, head, value)."""
-        found = [(*at, c.value) for at, c in self.cells.items() if c.value is not None]
-        by_value = sorted(found, key=lambda row: row[2])
-        return {"highest": by_value[::-1][:n], "lowest": by_value[:n]}
 
 
 @cache

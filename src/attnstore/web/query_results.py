@@ -7,9 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from attnstore.web import charts
+from attnstore.web import charts, grid_chart
 from attnstore.web.charts import Bar, Point
-from attnstore.web.measures import Cell, Grid
+from attnstore.web.head_grid import Cell, Grid
 
 _BARS = 60
 _SERIES = 24
@@ -74,7 +74,7 @@ class Result:
         if len(cells) < 2 or not values:
             return None
         signed = min(values) < 0 < max(values)
-        return charts.heads(Grid(value, "", cells, layers, heads, signed=signed))
+        return grid_chart.heads(Grid(value, "", cells, layers, heads, signed=signed))
 
     def _lines(self) -> Markup | None:
         across = next((n for n in _ACROSS if n in self.numeric), None)

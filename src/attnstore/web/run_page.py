@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from attnstore.web import charts, measures
+from attnstore.web import grid_chart, measures
 from attnstore.web.addresses import link, whole
 from attnstore.web.run_records import Row, family, run_of
 from attnstore.web.site import Site
@@ -52,10 +52,10 @@ def _grid(site: Site, run: Row, choice: measures.Choice, given: Mapping[str, str
     return {
         "choice": choice,
         "grid": grid,
-        "drawn": charts.heads(grid, href),
-        "scale": None if grid.names else charts.scale(grid),
+        "drawn": grid_chart.heads(grid, href),
+        "scale": None if grid.names else grid_chart.scale(grid),
         "extremes": grid.extremes(5),
-        "legend": charts.class_colours(grid.names),
+        "legend": grid_chart.class_colors(grid.names),
         "given": given,
     }
 
