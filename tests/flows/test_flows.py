@@ -1,4 +1,4 @@
-"""The flows as a user starts them: real Prefect runs in a process of their own."""
+"""The flows as a user starts them: real Prefect runs, one of them in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from flow_runs import flow
 
 import attnstore
 
@@ -37,8 +38,8 @@ def test_ingest_flow_stores_every_example(model: str, tmp_path: Path) -> None:
     store = attnstore.open(tmp_path / "s")
     assert store.sql("SELECT state, planned, stored FROM runs").row(0) == ("complete", 30, 30)
     assert "tiny/sample-sentences" in run.stdout
-    again = _run("flows.ingest", *options, "--max-length", "64", "--limit", "30")
-    assert again.returncode == 0, again.stderr
+    again = flow("ingest", *options, "--max-length", "64", "--limit", "30")
+    assert again.exit_code == 0, again.stderr
     assert store.sql("SELECT count(*) FROM ingests").item() == 1
 
 
@@ -62,13 +63,13 @@ def test_refresh_flow_makes_what_is_declared_once(model: str, tmp_path: Path) ->
         '[[datasets]]\nname = "d"\nsource = "sample/sentences"\n'
         "[[ingest]]\nmax_length = 64\nlimit = 10\n[classify]\n"
     )
-    first = _run("flows.refresh", "--file", str(tmp_path / "a.toml"))
-    assert first.returncode == 0, first.stderr
+    first = flow("refresh", tmp_path / "a.toml")
+    assert first.exit_code == 0, first.stderr
     assert first.stdout == (
         "tiny/d: 10 of 10 examples stored\npatterns of tiny/d: 80 of 80 maps classified\n"
     )
-    again = _run("flows.refresh", "--file", str(tmp_path / "a.toml"))
-    assert (again.returncode, again.stdout) == (0, "Nothing was missing.\n")
-    served = _run("flows.refresh", "--file", str(tmp_path / "a.toml"), "--every", "5m")
-    assert served.returncode == 2
+    again = flow("refresh", tmp_path / "a.toml")
+    assert (again.exit_code, again.stdout) == (0, "Nothing was missing.\n")
+    served = flow("refresh", tmp_path / "a.toml", "--every", "5m")
+    assert served.exit_code == 2
     assert "prefect server start" in served.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import random
 import shutil
 import tempfile
@@ -400,7 +401,7 @@ def test_two_stores_hold_what_they_say_whatever_is_done_to_them(
     run_state_machine_as_test(
         TwoStores,
         settings=settings(
-            max_examples=14,
+            max_examples=int(os.environ.get("ATTNSTORE_EXAMPLES", "6")),
             stateful_step_count=10,
             derandomize=True,
             deadline=None,
