@@ -64,19 +64,6 @@ def twin(model: Any) -> Any:
     return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
 
 
-def settle(model: Any, length: int) -> None:
-    """Let BigBird turn to full attention before an input that is too short for its blocks.
-
-    It does so itself during the pass, but then gives no maps: the modules that it puts in place are
-    not asked for them.
-    """
-    if getattr(model, "attention_type", None) == "block_sparse":
-        config = model.config
-        if length <= (5 + 2 * config.num_random_blocks) * config.block_size:
-            with torch.inference_mode(False):
-                model.set_attention_type("original_full")
-
-
 def position_limit(model: Any) -> int | None:
     """The longest input (tokens) that the model's table of absolute positions serves, or None.
 
@@ -151,11 +138,6 @@ def has_sinks(model: Any) -> bool:
         re.search(r"(^|[._])sinks?(_|$)", name.removesuffix(".weight").removesuffix(".bias"))
         for name, _ in model.named_parameters()
     )
-
-
-def has_windows(model: Any) -> bool:
-    """Whether its maps come as windows of local attention, which `spread` makes whole."""
-    return any(hasattr(module, "one_sided_attn_window_size") for module in model.modules())
 
 
 def spread(windows: torch.Tensor) -> torch.Tensor:

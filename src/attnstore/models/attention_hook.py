@@ -24,7 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from attnstore.errors import ModelError
-from attnstore.models import architectures, head_turns, pretrained
+from attnstore.models import architectures, families, head_turns, pretrained
 from attnstore.models.forward_errors import explained
 from attnstore.models.head_turns import OnHeads
 from attnstore.naming import EAGER, INTERFACE, SINGLE
@@ -207,7 +207,7 @@ class Capturer:
 
     def run(self, model: Any, batch: dict[str, Any], on_layer: OnLayer) -> Any:
         """The same on a given copy of the model, with the batch as the model takes it."""
-        architectures.settle(model, batch["input_ids"].shape[1])
+        families.prepare(model, batch["input_ids"].shape[1])
         if not self.through_interface:
             return eager_pass(model, batch, on_layer)
         return self._passed(model, batch, on_layer=on_layer, change=self._change)
@@ -245,7 +245,7 @@ class Capturer:
         length = batch["input_ids"].shape[1]
         if not self.by_heads:
             return self.run(model, batch, lambda layer, weights: on_heads(layer, 0, weights))
-        architectures.settle(model, length)
+        families.prepare(model, length)
         at_once = head_turns.heads_at_once(length)
         return self._passed(model, batch, on_heads=on_heads, at_once=at_once)
 
@@ -299,7 +299,7 @@ def eager_pass(model: Any, batch: dict[str, Any], on_layer: OnLayer) -> Any:
     """One pass with eager attention; the maps that the model returns go to `on_layer` after it."""
     with explained(model, batch):
         output = model(**batch, output_attentions=True)
-    length, windows = batch["input_ids"].shape[1], architectures.has_windows(model)
+    length, windows = batch["input_ids"].shape[1], families.has_windows(model)
     for layer, weights in enumerate(getattr(output, "attentions", None) or ()):
         if weights is None:
             continue

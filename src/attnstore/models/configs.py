@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from attnstore.errors import ModelError
+from attnstore.models import families
 
 SIZES = ("n_layers", "n_heads", "hidden_size", "vocab_size")
 
@@ -22,10 +23,6 @@ _WORDS = {
 """Common words for each size; the first is what transformers' classes answer to."""
 _INNER = ("text_config", "text_encoder", "text_model", "encoder", "decoder", "thinker_config")
 """Keys of configurations that hold the configuration of a text model."""
-_AFTER_PAD = {"camembert", "data2vec-text", "longformer", "roberta"}
-_AFTER_PAD |= {"roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"}
-"""Architectures known to count positions from `pad_token_id` + 1: 514 rows serve 512 tokens. The
-loaded model's own table of positions has the last word."""
 
 
 def sizes(config: dict[str, Any]) -> dict[str, int]:
@@ -47,19 +44,19 @@ def sizes(config: dict[str, Any]) -> dict[str, int]:
 
 
 def max_positions(config: dict[str, Any]) -> int | None:
-    """The longest input in tokens, as far as config.json tells; None where it sets no limit."""
+    """The longest input in tokens, as far as config.json says; None where it sets no limit.
+
+    The loaded model's own table of positions has the last word.
+    """
     if _is_nested(config):
         rows = _number(text_config(config), "max_position_embeddings")
     else:
         rows = config.get("max_position_embeddings", config.get("n_positions"))
-    if not isinstance(rows, int) or config["model_type"] in _WITHOUT_LIMIT:
+    kinds = families.of_type(config["model_type"])
+    if not isinstance(rows, int) or not all(family.has_limit for family in kinds):
         return None
-    after_pad = config["model_type"] in _AFTER_PAD
-    return rows - int(config.get("pad_token_id") or 0) - 1 if after_pad else rows
-
-
-_WITHOUT_LIMIT = {"t5", "mt5", "umt5", "longt5", "switch_transformers"}
-"""Architectures of relative positions, whose old files name an `n_positions` that means nothing."""
+    after_padding = any(family.after_padding for family in kinds)
+    return rows - int(config.get("pad_token_id") or 0) - 1 if after_padding else rows
 
 
 def _is_nested(config: dict[str, Any]) -> bool:

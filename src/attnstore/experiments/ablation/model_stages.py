@@ -1,9 +1,8 @@
 """A classifier in pieces: embeddings, each layer's attention and what follows it, the task head.
 
 Cut so, layers below a disabled head run once for all heads, a layer's queries, keys and values run
-once for all its heads, and the last layer runs for the one token that the task head reads. Known
-are the layers of BERT (RoBERTa, XLM-R, CamemBERT and ELECTRA have them too) and of DistilBERT.
-Whoever uses this compares it with the model's own forward pass first.
+once for all its heads, and the last layer runs for the one token that the task head reads. Which
+layers can be cut, `models.families` says. Compare with the model's own forward pass before use.
 """
 
 from __future__ import annotations
@@ -16,18 +15,10 @@ from typing import Any
 import torch
 from torch.nn.functional import relu, scaled_dot_product_attention
 
+from attnstore.models import families
+from attnstore.models.families import Layer
+
 Tensor = torch.Tensor
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer. query, key, value: linear maps of hidden states; after: what makes the next hidden
-    states of the heads' joined output and the layer's own input, token by token."""
-
-    query: Callable[[Tensor], Tensor]
-    key: Callable[[Tensor], Tensor]
-    value: Callable[[Tensor], Tensor]
-    after: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ def stages(model: Any) -> Stages | None:
     head = _head(model, base)
     if modules is None or head is None or getattr(model.config, "is_decoder", False):
         return None
-    layers = [_layer(module) for module in modules]
+    layers = [families.layer(module) for module in modules]
     if not layers or None in layers:
         return None
     return Stages(_embed(base), tuple(layer for layer in layers if layer is not None), head)
@@ -63,31 +54,6 @@ def _embed(base: Any) -> Callable[[dict[str, Any]], Tensor]:
         return project(found) if project is not None else found
 
     return embed
-
-
-def _layer(module: Any) -> Layer | None:
-    attention: Any = getattr(module, "attention", None)
-    inner: Any = getattr(attention, "self", None)
-    if hasattr(inner, "query") and hasattr(module, "feed_forward_chunk"):
-        return Layer(inner.query, inner.key, inner.value, _after_bert(module))
-    if hasattr(attention, "q_lin") and hasattr(module, "ffn"):
-        return Layer(attention.q_lin, attention.k_lin, attention.v_lin, _after_distilbert(module))
-    return None
-
-
-def _after_bert(module: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    def after(context: Tensor, hidden: Tensor) -> Tensor:
-        return module.feed_forward_chunk(module.attention.output(context, hidden))  # type: ignore[no-any-return]
-
-    return after
-
-
-def _after_distilbert(module: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    def after(context: Tensor, hidden: Tensor) -> Tensor:
-        attended = module.sa_layer_norm(module.attention.out_lin(context) + hidden)
-        return module.output_layer_norm(module.ffn(attended) + attended)  # type: ignore[no-any-return]
-
-    return after
 
 
 def _head(model: Any, base: Any) -> Callable[[Tensor], Tensor] | None:
