@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,16 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from attnstore.display import inputs, standalone
+from attnstore.display.labelled_array import labelled
 from attnstore.display.notebook import store_html
 from attnstore.display.records import Map, RunRecord
 from attnstore.display.standalone import View
-from attnstore.errors import BusyError, StoreError, UnknownNameError
+from attnstore.errors import BusyError, StoreError, UnknownNameError, UsageError
 from attnstore.naming import near, require_held, whole_number
 from attnstore.query.analyses import Analyses, arguments
 from attnstore.query.analyses import frame as analyses_frame
 from attnstore.query.answer_cache import AnswerCache
+from attnstore.query.map_stream import InputMaps, stream
 from attnstore.query.scans import Frames
 from attnstore.query.session import Connection
 from attnstore.query.session_pool import SessionPool
@@ -33,6 +35,9 @@ from attnstore.query.stored_maps import StoredMaps
 from attnstore.storage import arrays, fragments, index, location, locks
 from attnstore.storage.location import Location
 from attnstore.storage.tables import OF_RUNS
+
+if TYPE_CHECKING:
+    import xarray
 
 
 class Store:
@@ -136,13 +141,47 @@ class Store:
 
         return register_io_source(partial(Frames, self.backend, view), schema=schema)
 
-    def maps(self, run: str, example: int) -> npt.NDArray[np.float32]:
-        """Every map of one input: (layer, head, L, L) float32, rows attend to columns.
+    @overload
+    def maps(self, run: str, example: int) -> npt.NDArray[np.float32]: ...
+    @overload
+    def maps(self, run: str, *, examples: Iterable[int] | None = None) -> Iterator[InputMaps]: ...
+    def maps(
+        self, run: str, example: int | None = None, *, examples: Iterable[int] | None = None
+    ) -> npt.NDArray[np.float32] | Iterator[InputMaps]:
+        """Every map of one input, or of many, one input after another.
 
-        The axes follow the stored layers and heads of the run (all, unless it was restricted).
-        Raises UnknownNameError for a run or an example that the store does not hold.
+        Args:
+            run: The run.
+            example: One input.
+            examples: Several inputs, if no `example` is given; all of the run if neither is.
+
+        Returns:
+            For one input an array (layer, head, L, L) float32, rows attend to columns, whose axes
+            follow the stored layers and heads of the run (all, unless it was restricted). For many
+            an iterator of (example, tokens, weights), in storage order; they are read some at a
+            time, so that memory stays that of a few inputs.
+
+        Raises:
+            UnknownNameError: The store does not hold the run or an example.
         """
-        return self._maps.every(run, example)
+        if example is not None:
+            if examples is not None:
+                raise UsageError("maps takes an example or several examples, not both.")
+            return self._maps.every(run, example)
+        return stream(self._maps, self.sql, run, examples)
+
+    def to_xarray(self, run: str, example: int) -> xarray.DataArray:
+        """Every map of one input with named dimensions: layer, head, from, to.
+
+        Raises:
+            UnknownNameError: The store does not hold the run or the example.
+            MissingExtraError: xarray is not installed.
+        """
+        record = self._maps.input(run, example)
+        return labelled(
+            self._maps.every(run, example), record["layers"], record["heads"], record["tokens"],
+            run, example,
+        )  # fmt: skip
 
     def map(self, run: str, example: int, layer: int, head: int) -> Map:
         """One map with its tokens. Raises UnknownNameError for what the store does not hold."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ FROM idx.core.inputs i JOIN idx.core.runs r USING (run_key) JOIN idx.core.blocks
 WHERE run = $run AND example = $example
 """
 _HEADS = "SELECT layers, heads FROM idx.core.runs WHERE run = $run"
+WINDOW_BYTES = 64 << 20
+"""Bytes of float32 weights that are read at once where many inputs are."""
 _MAX_OPEN = 64  # runs whose arrays stay open
 
 Floats = npt.NDArray[np.float32]
@@ -59,6 +61,34 @@ class StoredMaps:
         record = self.input(run, example)
         with unless_dropped(self._backend, run):
             return self._arrays(run, record).example(record["cell"], record["length"])
+
+    def windows(self, run: str, inputs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, Floats]]:
+        """Read inputs that follow each other together, so that no chunk is decoded for each of them.
+
+        Args:
+            run: The run.
+            inputs: Rows of example, cell (its first) and length, in the order of cells.
+
+        Yields:
+            The rows of some inputs, and the weights (layers, heads, cells) float32 from the first
+            cell of the first of them on: at most WINDOW_BYTES, or one input.
+        """
+        if inputs.is_empty():
+            return
+        record = self.input(run, inputs["example"][0])
+        cells = WINDOW_BYTES // (4 * len(record["layers"]) * len(record["heads"]))
+        ends = (inputs["cell"] + inputs["length"].cast(pl.Int64) ** 2).to_list()
+        starts = inputs["cell"].to_list()
+        first = 0
+        while first < len(starts):
+            stop = first + 1
+            while stop < len(starts) and ends[stop] - starts[first] <= cells:
+                stop += 1
+            with unless_dropped(self._backend, run):
+                opened = self._arrays(run, record)
+                flat = opened.stretch("maps", starts[first], ends[stop - 1])
+            yield inputs[first:stop], flat.reshape(len(opened.layers), len(opened.heads), -1)
+            first = stop
 
     def one(self, run: str, example: int, layer: int, head: int) -> Floats:
         """Return the map of one head, (L, L) float32.
