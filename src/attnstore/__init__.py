@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import logging
 
-from attnstore.api import (
-    Store,
+from attnstore.api import Store, doctor, look, open, plan, refresh
+from attnstore.verbs import (
     ablate,
     annotate,
     classify,
-    doctor,
     finetune,
     ingest,
-    look,
-    open,
-    plan,
     prune,
     recompute,
-    refresh,
     report,
 )
 

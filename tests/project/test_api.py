@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import attnstore
-from attnstore import api
+from attnstore import verbs
 from attnstore.cli.main import main
 from attnstore.errors import UnknownNameError
 
@@ -25,10 +25,10 @@ def test_every_verb_has_its_name_in_python(verb: str) -> None:
     assert inspect.getdoc(function)
 
 
-@pytest.mark.parametrize("verb", api.JOBS)
+@pytest.mark.parametrize("verb", verbs.JOBS)
 def test_a_job_is_a_verb_a_function_and_a_method(verb: str) -> None:
     """Under one name, and the command can run it as a flow."""
-    assert getattr(attnstore, verb) is api.JOBS[verb]
+    assert getattr(attnstore, verb) is verbs.JOBS[verb]
     assert callable(getattr(attnstore.Store, verb))
     options = {name for p in main.commands[verb].params for name in p.opts}
     assert {"--prefect", "--runner", "--store"} <= options

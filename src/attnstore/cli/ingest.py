@@ -10,7 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from attnstore import api
+from attnstore import verbs
 from attnstore.cli.jobs import start
 from attnstore.cli.options import flow_options, ingest_options
 from attnstore.cli.rows import Rows, rows_options
@@ -30,7 +30,7 @@ def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
     """
     if dry_run:
         del options["prefect"], options["runner"]
-        for forecast in api.foresee(store, **options):
+        for forecast in verbs.foresee(store, **options):
             click.echo(f"{forecast.run}: {forecast.sentence}")
         return
     start("ingest", store, **options)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from attnstore import api
+from attnstore import verbs
 from attnstore.annotation import registry
 from attnstore.cli.options import flow_options
 from attnstore.display.progress import Progress, show
@@ -19,7 +19,7 @@ def start(verb: str, store: str, prefect: bool, runner: str | None, **options: A
     """Run a job here, or as a Prefect flow, and print its summaries as they end.
 
     Args:
-        verb: Name of the job, as in `api.JOBS`.
+        verb: Name of the job, as in `verbs.JOBS`.
         store: The store.
         prefect: Run it as a flow.
         runner: Workers for its units, as in dask:ADDRESS; they need a flow.
@@ -31,7 +31,7 @@ def start(verb: str, store: str, prefect: bool, runner: str | None, **options: A
         flows.start(verb, store, options, runner)
         return
     with Progress() as progress:
-        api.JOBS[verb](store, **options, progress=progress, finished=show)
+        verbs.JOBS[verb](store, **options, progress=progress, finished=show)
 
 
 class _AnnotatorOption(click.Option):
@@ -122,5 +122,5 @@ def report(store: str, /, prefect: bool, runner: str | None, out: str) -> None:
             status.update(f"drawing {name}")
             return work()
 
-        written = api.report(store, out, step=draw)
+        written = verbs.report(store, out, step=draw)
     show(written)

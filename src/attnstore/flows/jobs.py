@@ -2,7 +2,7 @@
 
     ingest("storage", {"models": ["bert-base-uncased"], "datasets": ["glue/rte"]})
 
-A flow takes the store and the options of the function of its name in `attnstore.api`.
+A flow takes the store and the options of the function of its name in `attnstore.verbs`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from prefect import Flow, flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from attnstore import api
+from attnstore import verbs
 from attnstore.display.progress import Progress, show
 from attnstore.flows import runners, server, tasks
 
@@ -31,7 +31,7 @@ def _flow(verb: str) -> Flow[..., None]:
     def run(store: str, options: dict[str, Any], shared: bool = False) -> None:
         runner = tasks.on_workers if shared else tasks.here
         with Progress() as progress:
-            api.JOBS[verb](store, **options, runner=runner, progress=progress, finished=show)
+            verbs.JOBS[verb](store, **options, runner=runner, progress=progress, finished=show)
 
     return run
 
@@ -44,7 +44,7 @@ recompute = _flow("recompute")
 @flow(name="report", persist_result=False)
 def report(store: str, options: dict[str, Any], shared: bool = False) -> None:
     """Draw every figure that a store can show, each in a task, and write the page."""
-    api.report(store, **options, step=tasks.step, finished=show)
+    verbs.report(store, **options, step=tasks.step, finished=show)
 
 
 FLOWS = {
@@ -61,7 +61,7 @@ def start(verb: str, store: str, options: dict[str, Any], runner: str | None = N
         options: Of the job.
         runner: Workers for its units, as `runners.find` takes them.
     """
-    api.check(verb, store, **options)
+    verbs.check(verb, store, **options)
     job = FLOWS[verb]
     if runner is not None:
         job = job.with_options(task_runner=runners.find(runner))
