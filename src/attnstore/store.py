@@ -124,11 +124,22 @@ class Store:
             UnknownNameError: There is no such analysis or run.
             UsageError: A parameter is missing, unknown or of the wrong type.
         """
+        key, text, values = self.question(name, params)
+        return self.answers.get(key, values, partial(self.computed, text, values))
+
+    def question(self, name: str, params: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        """Return a named analysis as a question: its text in the cache, its SQL, its parameters.
+
+        Raises:
+            UnknownNameError: There is no such analysis.
+            UsageError: A parameter is missing, unknown or of the wrong type.
+        """
         analysis = self.named_analyses.find(name)
         values = arguments(analysis, params)
+        if analysis.shipped:
+            return analysis.sql, analysis.sql, values
         with self._sessions.session() as session:
-            key = session.definitions(analysis)
-        return self.answers.get(key, values, partial(self.computed, analysis.sql, values))
+            return session.definitions(analysis), analysis.sql, values
 
     def analyses(self) -> pl.DataFrame:
         """List the named analyses: name, title, parameters and columns as text, file."""

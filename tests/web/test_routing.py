@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.testclient import TestClient
-from webtools import HTML
+from webtools import HTML, LIMITS, RUN, Browser
 
 from attnstore.web.routes import ROUTES
 from attnstore.web.routing import App, Page
@@ -68,3 +69,35 @@ def test_a_page_without_its_app_is_not_there(root: Path) -> None:
     client = TestClient(application(root), base_url="http://localhost")
     assert client.get("/annotate", headers=HTML).status_code == 404
     assert ">Annotate<" not in client.get("/", headers=HTML).text
+
+
+OWN = """\
+-- title: Entropy above a bound
+-- source: The store's own
+-- reads: map_stats
+-- param run VARCHAR: Run
+-- param above DOUBLE = 0: Bound
+-- column layer SMALLINT: Layer
+-- column head SMALLINT: Head
+-- column mean DOUBLE: Mean entropy (nats)
+SELECT layer, head, avg(entropy) AS mean FROM map_stats
+WHERE run = $run AND entropy > $above GROUP BY ALL ORDER BY ALL
+"""
+
+
+def test_own_analyses_color_the_grid_and_are_asked(sample_store: Path, tmp_path: Path) -> None:
+    """From the store's folder and from one's own, on the run's page and on the SQL page."""
+    root = Path(shutil.copytree(sample_store, tmp_path / "s"))
+    for folder, name in ((root / "analysis", "in_store"), (tmp_path / "own", "in_folder")):
+        folder.mkdir()
+        (folder / f"{name}.sql").write_text(OWN)
+    browser = Browser(root, limits=LIMITS, analyses=str(tmp_path / "own"))
+    page = browser.get(f"/run/{RUN}").text
+    for name in ("in_store", "in_folder"):
+        assert f'value="analysis:{name}"' in page
+        assert f"analysis={name}" in browser.get("/sql").text
+        grid = browser.get(f"/run/{RUN}/grid?by=analysis:{name}&above=NaN")
+        assert "There is nothing to show" in grid.text  # no number is above NaN
+        assert "chart-grid" in browser.get(f"/run/{RUN}/grid?by=analysis:{name}&above=0.5").text
+        assert browser.ask(f"SELECT count(*) FROM {name}(run := '{RUN}')")["state"] == "done"
+    browser.close()

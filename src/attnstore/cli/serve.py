@@ -8,6 +8,7 @@ import webbrowser
 
 import click
 
+from attnstore.cli.options import analyses_option
 from attnstore.errors import UsageError
 from attnstore.storage import location
 
@@ -20,8 +21,11 @@ from attnstore.storage import location
 @click.option("--token", envvar="ATTNSTORE_TOKEN", metavar="TEXT",
               help="What others must show; also from ATTNSTORE_TOKEN.  [default: made up where needed]")  # fmt: skip
 @click.option("--open", "show", is_flag=True, help="Open the page in a browser.")
+@analyses_option
 @click.pass_obj
-def serve(store: str, host: str, port: int, token: str | None, show: bool) -> None:
+def serve(
+    store: str, host: str, port: int, token: str | None, show: bool, analyses: str | None
+) -> None:
     """Explore a store in a browser; nothing leaves this machine.
 
     \b
@@ -43,7 +47,7 @@ def serve(store: str, host: str, port: int, token: str | None, show: bool) -> No
         if show:
             webbrowser.open(address)
 
-    server.run(backend, host, port, token, started, [labeling.app])
+    server.run(backend, host, port, token, started, [labeling.app], analyses)
 
 
 def _free(host: str, port: int) -> int:

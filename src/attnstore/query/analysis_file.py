@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from attnstore.errors import UsageError
@@ -93,6 +94,7 @@ class Analysis:
         return {p.name: p.type for p in self.parameters}
 
 
+@lru_cache(512)
 def parse(name: str, text: str, file: str = "", shipped: bool = True) -> Analysis:
     """Read the text of an analysis.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import polars as pl
@@ -38,18 +37,17 @@ class Choice:
     parameters: tuple[analyses.Parameter, ...] = ()
 
 
-@cache
-def _analyses() -> dict[str, Choice]:
-    found = {}
-    for name, analysis in analyses.listing().items():
+def _analyses(store: ServedStore) -> dict[str, Choice]:
+    choices = {}
+    for name, analysis in store.current.named_analyses.listing().items():
         columns = {c.name for c in analysis.columns}
         valued = "mean" in columns or {"class", "stability"} <= columns
         needed = {p.name for p in analysis.parameters if p.required}
         if {"layer", "head"} <= columns and valued and needed == {"run"}:
             rest = tuple(p for p in analysis.parameters if p.name != "run")
             title = analysis.title.rstrip(".")
-            found[f"analysis:{name}"] = Choice(f"analysis:{name}", title, "Analyses", rest)
-    return found
+            choices[f"analysis:{name}"] = Choice(f"analysis:{name}", title, "Analyses", rest)
+    return choices
 
 
 def choices(store: ServedStore) -> list[Choice]:
@@ -61,7 +59,7 @@ def choices(store: ServedStore) -> list[Choice]:
         if "ablations" in store.current.views()
         else []
     )
-    return [*measures, *_analyses().values(), *effect]
+    return [*measures, *_analyses(store).values(), *effect]
 
 
 def find(store: ServedStore, key: str) -> Choice:
@@ -94,7 +92,9 @@ def grid(
         return _effects(store, run, choice, given.get("part"), place)
     name = choice.key.partition(":")[2]
     rows = store.analysis(name, run=run["run"], **_arguments(choice, given))
-    return _of_analysis(analyses.find(name), choice, rows, given.get("part"), place)
+    return _of_analysis(
+        store.current.named_analyses.find(name), choice, rows, given.get("part"), place
+    )
 
 
 def _arguments(choice: Choice, given: Mapping[str, str]) -> dict[str, Any]:

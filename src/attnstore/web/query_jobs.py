@@ -181,7 +181,7 @@ class Questions:
                 worker = self._idle.pop()
                 if worker.alive:
                     return worker
-        return _Worker(self._store.backend, self.limits)
+        return _Worker(self._store.backend, self.limits, self._store.current.named_analyses.folder)
 
     def _give(self, worker: _Worker) -> None:
         with self._mutex:
@@ -206,8 +206,9 @@ class Questions:
 class _Worker:
     """A worker process, asked through its pipes."""
 
-    def __init__(self, backend: Backend, limits: Limits) -> None:
+    def __init__(self, backend: Backend, limits: Limits, analyses: Path | None) -> None:
         about = [str(backend.root), str(limits.memory), str(limits.file)]
+        about += [] if analyses is None else [str(analyses)]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "attnstore.web.query_worker", *about],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """A process of its own for people's SQL: it reads, and is bounded in memory, time, rows and bytes.
 
-    python -m attnstore.web.query_worker STORE MEMORY_BYTES FILE_BYTES
+    python -m attnstore.web.query_worker STORE MEMORY_BYTES FILE_BYTES [ANALYSES]
 
 One job a line on stdin, JSON; lines of JSON on stdout: `{"progress": percent}` while it computes,
 then `{"done": …}` or `{"failed": sentence}`. The server kills it to cancel a query, or when its
@@ -36,7 +36,7 @@ LONGEST = 400
 EVERY = 0.15  # seconds between two words about progress
 
 
-def main(root: str, memory: int, file: int) -> None:
+def main(root: str, memory: int, file: int, folder: str | None = None) -> None:
     """Answer jobs until stdin ends."""
     answers = sys.stdout
     sys.stdout = sys.stderr  # nothing else may speak between the lines
@@ -45,7 +45,8 @@ def main(root: str, memory: int, file: int) -> None:
         "enable_progress_bar_print": "false",
     }
     try:
-        session = Session(location.locate(root), settings=settings)
+        backend = location.locate(root)
+        session = Session(backend, settings=settings, analyses=analyses.Analyses(backend, folder))
     except AttnstoreError as error:
         _tell(answers, {"failed": str(error)})
         return
@@ -145,4 +146,4 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

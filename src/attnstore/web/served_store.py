@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 
 from attnstore.errors import StoreError
-from attnstore.query import analyses
 from attnstore.storage import fragments, index, location
 from attnstore.storage.location import Location
 from attnstore.store import Store
@@ -21,9 +20,15 @@ _ANALYSES = 2  # of the sessions; analyses may read every map, and pages do not 
 
 
 class ServedStore:
-    """The store of a server. current: the store that lies in the folder now, open."""
+    """The store of a server. current: the store that lies in the folder now, open.
 
-    def __init__(self, path: Location) -> None:
+    Args:
+        path: The store.
+        analyses: A folder of one's own analyses.
+    """
+
+    def __init__(self, path: Location, analyses: str | None = None) -> None:
+        self._own_analyses = analyses
         self.backend = location.find(path)
         self._mutex = threading.Lock()
         self._catching_up = threading.Lock()
@@ -32,7 +37,7 @@ class ServedStore:
 
     def _open(self) -> None:
         identity = self._folder()
-        self.current = Store(self.backend, _SESSIONS)
+        self.current = Store(self.backend, _SESSIONS, self._own_analyses)
         self._identity = identity
         self._indexed: tuple[Any, ...] = ()
         self._refreshed = time.monotonic()
@@ -96,24 +101,21 @@ class ServedStore:
         """Answer a question without the cache."""
         return self.current.sql(text, **params)
 
-    def kept(self, text: str, /, **params: Any) -> pl.DataFrame:
-        """Answer an analysis, once as long as the index is the same; few at a time."""
+    def analysis(self, name: str, /, **params: Any) -> pl.DataFrame:
+        """Return the result of a named analysis, once as long as the index is the same; few at a time."""
+        store = self.current
+        key, text, values = store.question(name, params)
 
         def compute() -> tuple[pl.DataFrame, set[str]]:
             with self._analyses:
-                return self.current.computed(text, params)
+                return store.computed(text, values)
 
-        return self.current.answers.get(text, params, compute)
-
-    def analysis(self, name: str, /, **params: Any) -> pl.DataFrame:
-        """Return the result of an analysis that comes with attnstore."""
-        analysis = analyses.find(name)
-        return self.kept(analysis.sql, **analyses.arguments(analysis, params))
+        return store.answers.get(key, values, compute)
 
     def has_analysis(self, name: str, /, **params: Any) -> bool:
         """Return True if the result of an analysis needs no computation."""
-        analysis = analyses.find(name)
-        return self.current.answers.has(analysis.sql, analyses.arguments(analysis, params))
+        key, _, values = self.current.question(name, params)
+        return self.current.answers.has(key, values)
 
     def close(self) -> None:
         """End every session."""

@@ -30,6 +30,7 @@ def application(
     token: str | None = None,
     limits: Limits | None = None,
     apps: Sequence[MakeApp] = (),
+    analyses: str | None = None,
 ) -> Starlette:
     """Return the explorer of a store as an ASGI application.
 
@@ -38,11 +39,12 @@ def application(
         token: See `security.Guard`.
         limits: Limits of one query of the SQL page.
         apps: Applications whose pages are mounted beside the explorer's own.
+        analyses: A folder of one's own analyses.
 
     Raises:
         StoreError: There is no store.
     """
-    store = ServedStore(path)
+    store = ServedStore(path, analyses)
     mounted = [make(store) for make in apps]
     routes = [*ROUTES, *(route for app in mounted for route in app.routes)]
     pages = [route for route in routes if isinstance(route, Page) and route.title]
@@ -69,12 +71,13 @@ def run(
     token: str | None,
     started: Callable[[], None] | None = None,
     apps: Sequence[MakeApp] = (),
+    analyses: str | None = None,
 ) -> None:
     """Serve a store until Ctrl-C, SIGTERM or SIGHUP; results of queries are deleted then.
 
-    started: called once the server listens; apps: see `application`.
+    started: called once the server listens; apps, analyses: see `application`.
     """
-    app = application(path, token, apps=apps)
+    app = application(path, token, apps=apps, analyses=analyses)
     config = uvicorn.Config(
         app, host, port, log_level="warning", access_log=False, server_header=False
     )

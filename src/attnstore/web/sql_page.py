@@ -7,7 +7,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.formatting import cell
-from attnstore.query import analyses
 from attnstore.web import charts, request_bodies
 from attnstore.web.query_jobs import Question
 from attnstore.web.query_results import Result
@@ -24,8 +23,9 @@ ORDER BY layer, head"""
 def sql_page(site: Site, request: Request) -> Response:
     """The editor with the query of the address: `q` or `analysis`, and `p.NAME` for parameters."""
     given = request.query_params
+    named = site.store.current.named_analyses
     name = given.get("analysis")
-    text = given.get("q") or (analyses.find(name).sql if name else "")
+    text = given.get("q") or (named.find(name).sql if name else "")
     runs = site.store.ask("SELECT run FROM runs ORDER BY stored DESC, run")["run"].to_list()
     params = {k[2:]: v for k, v in given.items() if k.startswith("p.")}
     data = {
@@ -39,7 +39,7 @@ def sql_page(site: Site, request: Request) -> Response:
     }
     return site.render(
         request, "sql.html", text=text, columns=_columns(site), views=site.store.current.views(),
-        analyses=analyses.listing(), chosen=name, data=data, limits=site.questions.limits,
+        analyses=named.listing(), chosen=name, data=data, limits=site.questions.limits,
     )  # fmt: skip
 
 
