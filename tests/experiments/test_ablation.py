@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import attnstore
-from attnstore.errors import AttnstoreError, BusyError, DatasetError, ModelError, UsageError
+from attnstore.errors import AttnstoreError, DatasetError, ModelError, UsageError
 from attnstore.experiments.ablation import (
     ablations,
     disabled_passes,
@@ -198,42 +198,6 @@ def test_asking_again_is_free_and_more_is_only_the_rest(
     monkeypatch.setattr(scored_classifier, "load", None)
     again = ablations.ablate(*asked, max_length=64, what=["layers", "0.2"])
     assert (again.stored, again.in_pieces) == (0, None)
-
-
-def test_a_stopped_ablation_goes_on_with_the_next_layer(
-    place: Path, tmp_path: Path, store: attnstore.Store
-) -> None:
-    """Committed layers stay; the end is what an undisturbed ablation stores."""
-    asked = (tmp_path / "s", str(place / "bert"), str(place / "mrpc.jsonl"))
-
-    def stop(work: Any) -> None:
-        for unit in work.missing():
-            if unit.number in (0, 1):
-                work.store(unit)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ablations.ablate(*asked, max_length=64, runner=stop)
-    rest = ablations.ablate(*asked, max_length=64)
-    assert rest.stored == HEADS + 1
-    columns = ["setting", "metric", "score", "low", "high", "to_right", "identity"]
-    wanted = store.sql(
-        "FROM ablations WHERE model = 'bert' AND value = 'uniform' AND setting <> '0.1,2.3'"
-    )
-    for name in columns[2:5]:
-        both = rest.results.sort("setting", "metric")[name], wanted.sort("setting", "metric")[name]
-        np.testing.assert_allclose(*(c.to_numpy() for c in both))
-    assert set(rest.results["identity"]) == set(wanted["identity"])
-
-
-def test_two_processes_do_not_disable_the_same(place: Path, tmp_path: Path) -> None:
-    asked = ablations.request(str(place / "bert"), str(place / "mrpc.jsonl"), max_length=64)
-    with (
-        ablations.planned(tmp_path / "s", asked),
-        pytest.raises(BusyError, match="Disabling heads"),
-        ablations.planned(tmp_path / "s", asked),
-    ):
-        pass
 
 
 def test_memory_and_tokens_in_one_pass_change_no_row(place: Path, tmp_path: Path) -> None:
@@ -509,18 +473,6 @@ def test_pruning_keeps_the_score_and_confirms_it(place: Path, tmp_path: Path) ->
     taken = ablations.ablate(*asked, max_length=64, what=[row["disabled"]], importance=False)
     assert taken.results["score"][0] == pytest.approx(right.mean())
     assert pruning.prune(*asked, max_length=64, loss=0.05).rounds == 0
-
-
-def test_a_stopped_search_goes_on_with_the_next_round(place: Path, tmp_path: Path) -> None:
-    """And ends where an undisturbed one ends."""
-    data = str(place / "bert"), str(place / "mrpc.jsonl")
-    asked = pruning.request(*data, max_length=64, loss=0.05, at_once=2)
-    with pruning.planned(tmp_path / "stopped", asked) as search:
-        search.store(search.missing()[0])
-    rest = pruning.prune(tmp_path / "stopped", *data, max_length=64, loss=0.05, at_once=2)
-    whole = pruning.prune(tmp_path / "whole", *data, max_length=64, loss=0.05, at_once=2)
-    assert rest.rounds == whole.rounds - 1
-    assert rest.row == whole.row
 
 
 def test_a_search_over_one_input_is_refused(place: Path, tmp_path: Path) -> None:

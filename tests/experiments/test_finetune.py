@@ -27,7 +27,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import attnstore
 from attnstore import job
-from attnstore.errors import BusyError, DatasetError, ModelError, UsageError
+from attnstore.errors import DatasetError, ModelError, UsageError
 from attnstore.experiments import metrics
 from attnstore.experiments.finetuning import (
     classifiers,
@@ -440,20 +440,6 @@ def test_bf16_trains_too_and_its_weights_stay_float32(
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     last = weights(trained / "out")["checkpoint-18"]
     assert weights(tmp_path / "out")["checkpoint-18"] != last
-
-
-def test_a_training_runs_once_at_a_time(tiny_bert: Path, rte: Path, tmp_path: Path) -> None:
-    """A second process is told who has it."""
-    asked = recipes.request(str(tiny_bert), str(rte), **FAST)  # type: ignore[arg-type]
-    first, second = (
-        finetuning.trainings(tmp_path / "store", asked, tmp_path / "out")[0] for _ in range(2)
-    )
-
-    def meanwhile(_: Any) -> None:
-        with pytest.raises(BusyError, match="Training tiny-rte-pretrained-0"):
-            job.run(second)
-
-    job.run(first, progress=meanwhile)
 
 
 # What may not be mixed ---------------------------------------------------------------------------

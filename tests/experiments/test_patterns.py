@@ -24,7 +24,7 @@ import attnstore
 from attnstore.apps.pattern_training import fitting, synthetic, training, training_maps
 from attnstore.apps.pattern_training.fitting import Examples, Recipe
 from attnstore.apps.pattern_training.training_maps import Labelled
-from attnstore.errors import AttnstoreError, BusyError, UnknownNameError, UsageError
+from attnstore.errors import AttnstoreError, UnknownNameError, UsageError
 from attnstore.experiments.patterns import classification, labels
 from attnstore.experiments.patterns.map_images import CHANNELS, SIDE, pictures, scaled, shear
 from attnstore.experiments.patterns.network import Network, load, write
@@ -426,22 +426,6 @@ def test_every_map_gets_the_class_that_the_network_gives_it(blocks: Path) -> Non
             assert row[row["class"].replace("+", "_")] == row["probability"]
 
 
-def test_classification_goes_on_where_it_was_cut(blocks: Path) -> None:
-    """What is there stays as it is, bit for bit; the same again stores nothing."""
-
-    def one_block(work: Any) -> None:
-        work.store(work.missing()[0])
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        classification.classify(blocks, "tiny/texts", runner=one_block)
-    (first,) = fragments.listing(location.locate(blocks), "patterns")
-    summary = classification.classify(blocks, "tiny/texts")
-    assert 0 < summary.stored < summary.maps == 160
-    assert first in fragments.listing(location.locate(blocks), "patterns")
-    assert classification.classify(blocks, "tiny/texts").stored == 0
-
-
 def test_a_damaged_fragment_is_made_again(blocks: Path) -> None:
     """And no other."""
     classification.classify(blocks, "tiny/texts")
@@ -494,15 +478,6 @@ def test_progress_counts_the_maps(blocks: Path) -> None:
 def test_a_run_that_is_not_there_is_refused(blocks: Path) -> None:
     with pytest.raises(UnknownNameError, match="no run 'tiny/text'; did you mean tiny/texts"):
         classification.classify(blocks, "tiny/text")
-
-
-def test_a_run_in_use_is_refused(blocks: Path) -> None:
-    """By whoever ingests, drops or classifies it."""
-    with (
-        classification.planned(blocks, "tiny/texts"),
-        pytest.raises(BusyError, match="tiny/texts is in use"),
-    ):
-        classification.classify(blocks, "tiny/texts")
 
 
 def test_dropping_a_run_drops_its_patterns(blocks: Path) -> None:
