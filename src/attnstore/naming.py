@@ -10,13 +10,20 @@ from typing import Any
 
 from attnstore.errors import UnknownNameError, UsageError
 
-PRECISIONS = ("float32", "float16", "compact")
-
-KINDS = ("cls", "sep", "special", "punctuation", "word", "pad")
-"""Values of `tokens.kind`."""
+KIND_TEXTS = {
+    "cls": "[CLS], by its number",
+    "sep": "[SEP], by its number, also where the text itself writes it",
+    "special": "any other special token, by its number, also where the text itself writes it",
+    "punctuation": "by the text under it",
+    "word": "any other token",
+    "pad": "in a run with pad_to",
+}
+KINDS = tuple(KIND_TEXTS)
+"""Values of `tokens.kind`, with what decides."""
 
 INTERFACE, EAGER = "interface", "eager"
-"""Values of `runs.captured`."""
+CAPTURED = {INTERFACE: "transformers' AttentionInterface", EAGER: "output_attentions"}
+"""Values of `runs.captured`, with what gave the maps."""
 
 BATCHINGS = (MIXED, EQUAL, SINGLE) = ("mixed", "equal length", "single")
 """Values of `runs.batching`: which inputs may share a forward pass."""
@@ -55,6 +62,11 @@ ROW_OFF = 1e-3
 
 CLASSES = ("vertical", "diagonal", "vertical+diagonal", "block", "heterogeneous")
 """The classes of Kovaleva et al. 2019, section 4.1; a network's outputs are in this order."""
+
+
+def column_of(name: str) -> str:
+    """Return the column of `patterns` that holds the probability of a class."""
+    return name.replace("+", "_")
 
 
 def whole_number(what: str, given: Any) -> int:

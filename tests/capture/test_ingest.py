@@ -19,8 +19,8 @@ import attnstore
 from attnstore.capture.blocks import BlockWorker
 from attnstore.capture.statistics import Marks, measure
 from attnstore.errors import CaptureError, DatasetError, ModelError, UsageError
-from attnstore.naming import PRECISIONS
 from attnstore.statistics import NAMES
+from attnstore.storage.precision import PRECISIONS
 
 
 @pytest.fixture(autouse=True)

@@ -26,9 +26,10 @@ from attnstore.errors import CaptureError, StoreError, UsageError
 from attnstore.job import Advance, Report, Unit
 from attnstore.models import head_turns
 from attnstore.models.attention_hook import Capturer, Way
-from attnstore.naming import INTERFACE, MIXED, PRECISIONS
+from attnstore.naming import INTERFACE, MIXED
 from attnstore.statistics import NAMES
-from attnstore.storage import array_shape, arrays, codecs, location, shard_writer, zarr_metadata
+from attnstore.storage import array_shape, arrays, location, shard_writer, zarr_metadata
+from attnstore.storage.precision import PRECISIONS
 from attnstore.storage.shard_writer import ShardWriter
 
 WORDS = "the quick brown fox jumps over the lazy dog and nobody believed her at home "
@@ -45,7 +46,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inputs of 46 tokens and more are longer than a shard; heads come one by one."""
     helpers.shrink(monkeypatch)
     monkeypatch.setattr(head_turns, "CELLS_AT_ONCE", 1)
-    monkeypatch.setattr(sink, "_STRIPE_CELLS", 64 * 7)
+    monkeypatch.setattr(sink, "STRIPE_CELLS", 64 * 7)
 
 
 def stored(root: Path, model: Path, **settings: Any) -> attnstore.Store:
@@ -179,7 +180,7 @@ def test_a_shard_is_there_whole_or_not_at_all(
 ) -> None:
     """Not before the last map has come; what was begun and not finished leaves no file."""
     helpers.shrink(monkeypatch)
-    map_ = codecs.encode(np.random.default_rng(0).random(3000, np.float32), "float16")
+    map_ = PRECISIONS["float16"].encode(np.random.default_rng(0).random(3000, np.float32))
     with writer(tmp_path) as writing:
         writing.add(0, 0, map_)
         with pytest.raises(ValueError, match="never added"):

@@ -20,9 +20,9 @@ from attnstore.capture.recompute import Recomputation
 from attnstore.capture.statistics import STRIPE_CELLS, Marks, compute, measure
 from attnstore.errors import UnknownNameError
 from attnstore.maintenance.verify import verify
-from attnstore.naming import PRECISIONS
 from attnstore.statistics import NAMES, Statistic
 from attnstore.storage import fragments, location
+from attnstore.storage.precision import PRECISIONS
 
 RUN = "m/t"
 TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "compact": 2e-2}

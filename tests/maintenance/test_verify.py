@@ -24,7 +24,6 @@ from attnstore.maintenance.verify import verify
 from attnstore.resources import sql_files
 from attnstore.storage import (
     arrays,
-    codecs,
     fragments,
     index,
     index_seal,
@@ -33,6 +32,7 @@ from attnstore.storage import (
     row_sums,
     zarr_metadata,
 )
+from attnstore.storage.precision import PRECISIONS
 
 RUN = "tiny/texts"
 OF_A_RUN = ("runs", "inputs", "blocks", "map_stats", "ingests")
@@ -343,7 +343,7 @@ def test_rounding_stays_within_the_tolerance(
         if weights.sum()
         else np.eye(1, length, dtype=np.float32)[0]
     )
-    stored = codecs.decode(codecs.encode(weights, precision))
+    stored = PRECISIONS[precision].decode(PRECISIONS[precision].encode(weights))
     limit = row_sums.tolerance(precision, np.array([length]))[0] - naming.ROW_OFF
     assert abs(stored.sum(dtype=np.float64) - weights.sum(dtype=np.float64)) <= limit
 

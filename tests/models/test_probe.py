@@ -46,8 +46,9 @@ from attnstore.errors import (
 )
 from attnstore.models import architectures, probe
 from attnstore.models.sample_inputs import Item
-from attnstore.naming import EAGER, EQUAL, INTERFACE, MIXED, PRECISIONS, SINGLE
+from attnstore.naming import EAGER, EQUAL, INTERFACE, MIXED, SINGLE
 from attnstore.storage import fragments, location
+from attnstore.storage.precision import PRECISIONS
 
 SIZES = {
     "vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnstore.errors import DamageError, StoreError
-from attnstore.naming import PRECISIONS
-from attnstore.storage import array_shape, arrays, codecs, files, layout, location, zarr_metadata
+from attnstore.storage import array_shape, arrays, files, layout, location, zarr_metadata
+from attnstore.storage.precision import PRECISIONS
 
 RUN, LAYERS, HEADS, SHARDS = "tiny/data", (0, 2), (1, 2, 5), 3
 SIZES = helpers.SMALL
@@ -32,7 +32,7 @@ class Written:
         draw = np.random.default_rng(len(precision))
         weights = draw.random((len(LAYERS), len(HEADS), CELLS), np.float32) ** 4
         weights[:, :, -SIZES["CHUNK_CELLS"] :] = 0  # what a block leaves unused
-        self.stored = codecs.encode(weights, precision)
+        self.stored = PRECISIONS[precision].encode(weights)
         self.received = draw.random((len(LAYERS), len(HEADS), TOKENS), np.float32)
         self.shape = array_shape.planned(precision, list(LAYERS), list(HEADS), SHARDS, 64)
         zarr_metadata.describe(location.locate(root), RUN, self.shape)
@@ -49,7 +49,7 @@ class Written:
     @property
     def maps(self) -> np.ndarray[Any, Any]:
         """What a reader must see: (layer, head, cell) float32."""
-        return codecs.decode(self.stored)
+        return PRECISIONS[self.shape.precision].decode(self.stored)
 
     def path(self, shard: int, array: str = "maps") -> Path:
         return self.root / arrays.shard_path(RUN, array, shard)
@@ -85,7 +85,7 @@ def requests(draw: Any, size: int, longest: int) -> list[tuple[int, int, int]]:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    precision=st.sampled_from(PRECISIONS),
+    precision=st.sampled_from(list(PRECISIONS)),
     asked=st.one_of(
         requests(CELLS, 700).map(lambda r: ("maps", r)),
         requests(TOKENS, 60).map(lambda r: ("received", r)),
@@ -134,7 +134,7 @@ def test_zarr_and_xarray_read_the_same_weights(
     assert np.array_equal(data["maps"].sel(layer=2, head=5).values, run.stored[1, 2])
     assert np.array_equal(data["received"].sel(layer=0, head=1).values, run.received[0, 0])
     if precision == "compact":
-        assert group["maps"].attrs["scale"] == codecs.COMPACT_SCALE
+        assert group["maps"].attrs["scale"] == PRECISIONS["compact"].scale
 
 
 def test_writing_reports_the_files_as_they_lie_on_disk(mine: Written) -> None:

@@ -15,8 +15,8 @@ import pytest
 import attnstore
 from attnstore.errors import AttnstoreError, DamageError, QueryError, UnknownNameError
 from attnstore.maintenance.verify import verify
-from attnstore.naming import PRECISIONS
 from attnstore.storage import array_shape, arrays, fragments, location, zarr_metadata
+from attnstore.storage.precision import PRECISIONS
 
 RUN = "tiny/sample"
 

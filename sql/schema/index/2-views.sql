@@ -77,7 +77,7 @@ COMMENT ON COLUMN runs.layers IS 'Stored layers, 0-based; of a hybrid model thos
 COMMENT ON COLUMN runs.heads IS 'Stored heads, 0-based';
 COMMENT ON COLUMN runs.disabled IS 'Heads that were disabled in the model, as 0.3,2.11 (LAYER.HEAD) or 4.* (a layer); NULL for the model as it is';
 COMMENT ON COLUMN runs.disabled_value IS 'uniform: their maps are 1/L everywhere; zero: their maps are as computed, but nothing of them passed on';
-COMMENT ON COLUMN runs.precision IS 'float32, float16 or compact';
+COMMENT ON COLUMN runs.precision IS '{{precisions}}';
 COMMENT ON COLUMN runs.max_length IS 'Longest input in tokens; longer texts are truncated';
 COMMENT ON COLUMN runs.pad_to IS 'Tokens that every input is padded to with [PAD]; NULL without padding, which is the rule';
 COMMENT ON COLUMN runs.sample IS 'Size of the random sample asked for; NULL for the whole split';
@@ -93,8 +93,8 @@ COMMENT ON COLUMN runs.stored_blocks IS 'Committed blocks';
 COMMENT ON COLUMN runs.identity IS 'SHA-256 of weights, tokenizer, texts, selection and settings';
 COMMENT ON COLUMN runs.run_key IS 'Key of the run inside the index, 64 bits: made from its name and identity, and given once in a store';
 COMMENT ON COLUMN runs.capture_version IS 'Version of the capture code; another version is another run';
-COMMENT ON COLUMN runs.captured IS 'How the maps were had: interface (transformers'' AttentionInterface) or eager (output_attentions)';
-COMMENT ON COLUMN runs.batching IS 'Which inputs shared a forward pass, so that each map is what the model alone gives: mixed, equal length or single';
+COMMENT ON COLUMN runs.captured IS 'How the maps were had: {{captured}}';
+COMMENT ON COLUMN runs.batching IS 'Which inputs shared a forward pass, so that each map is what the model alone gives: {{batchings}}';
 COMMENT ON COLUMN runs.sinks IS 'Whether the model has attention sinks: rows of its maps sum to at most 1, the rest is map_stats.sink';
 COMMENT ON COLUMN runs.attnstore_version IS 'Version of attnstore that planned the run';
 COMMENT ON COLUMN runs.torch_version IS 'Version of torch there; NULL for runs of earlier versions, as for the next two';
@@ -139,7 +139,7 @@ COMMENT ON COLUMN tokens.word IS 'Number of the word in the input, from 0; piece
 COMMENT ON COLUMN tokens.segment IS '0 for the first text, 1 for the second; a [SEP] belongs to the text it ends';
 COMMENT ON COLUMN tokens."start" IS 'First character in the text of its segment, after the white space before it; NULL for special tokens, and where a tokenizer without offsets leaves it open';
 COMMENT ON COLUMN tokens."end" IS 'Character after its last one (start for white space alone); NULL as start';
-COMMENT ON COLUMN tokens.kind IS 'cls, sep or special (by its number: also where the text itself writes [SEP] or [MASK]), punctuation (by the text under it), word, or pad in a run with pad_to';
+COMMENT ON COLUMN tokens.kind IS '{{kinds}}';
 
 CREATE VIEW map_stats AS
 SELECT r.run, s.example, s.layer, s.head /*{{statistics: , s."NAME"}}*/

@@ -13,8 +13,7 @@ CREATE TABLE core.labels (
 -- repair: classify again
 CREATE TABLE core.patterns (
     fragment INTEGER, run_key UBIGINT, example BIGINT NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL, class VARCHAR NOT NULL,
-    probability FLOAT, vertical FLOAT, diagonal FLOAT, vertical_diagonal FLOAT, block FLOAT,
-    heterogeneous FLOAT
+    probability FLOAT /*{{classes: , "NAME" FLOAT}}*/
 );
 
 -- of: run
@@ -41,28 +40,23 @@ COMMENT ON COLUMN labels.run IS 'Run';
 COMMENT ON COLUMN labels.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN labels.layer IS 'Layer, from 0';
 COMMENT ON COLUMN labels.head IS 'Head, from 0';
-COMMENT ON COLUMN labels.label IS 'vertical, diagonal, vertical+diagonal, block or heterogeneous';
+COMMENT ON COLUMN labels.label IS '{{classes}}';
 COMMENT ON COLUMN labels.annotator IS 'Who labelled it';
 COMMENT ON COLUMN labels.confidence IS 'How sure the annotator was, from 1 (a guess) to 3; NULL where not said';
 COMMENT ON COLUMN labels.note IS 'A remark of the annotator; NULL without one';
 COMMENT ON COLUMN labels.labelled IS 'When it was labelled, or imported where that is not known (UTC)';
 
 CREATE VIEW patterns AS
-SELECT r.run, p.example, p.layer, p.head, p.class, p.probability, p.vertical, p.diagonal, p.vertical_diagonal,
-       p.block, p.heterogeneous
+SELECT r.run, p.example, p.layer, p.head, p.class, p.probability /*{{classes: , p."NAME"}}*/
 FROM core.patterns p JOIN core.runs r USING (run_key);
 COMMENT ON VIEW patterns IS 'One row per classified map: the class that the network of its run''s classification predicts.';
 COMMENT ON COLUMN patterns.run IS 'Run';
 COMMENT ON COLUMN patterns.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN patterns.layer IS 'Layer, from 0';
 COMMENT ON COLUMN patterns.head IS 'Head, from 0';
-COMMENT ON COLUMN patterns.class IS 'The most probable class: vertical, diagonal, vertical+diagonal, block or heterogeneous';
+COMMENT ON COLUMN patterns.class IS 'The most probable class: {{classes}}';
 COMMENT ON COLUMN patterns.probability IS 'Its probability';
-COMMENT ON COLUMN patterns.vertical IS 'Probability of vertical';
-COMMENT ON COLUMN patterns.diagonal IS 'Probability of diagonal';
-COMMENT ON COLUMN patterns.vertical_diagonal IS 'Probability of vertical+diagonal';
-COMMENT ON COLUMN patterns.block IS 'Probability of block';
-COMMENT ON COLUMN patterns.heterogeneous IS 'Probability of heterogeneous';
+/*{{classes: COMMENT ON COLUMN patterns."NAME" IS 'Probability of TEXT';}}*/
 
 CREATE VIEW classifications AS
 SELECT r.run, c.started, c.host, c.network, c.maps, c.bytes, c.seconds

@@ -213,7 +213,8 @@ class BlockWorker:
             nonlocal off
             if (place := self._layers.get(layer)) is not None:
                 stored = buffer.maps[place, :, start : start + n * n].view(-1, n, n)
-                off = max(off, distance(stored, weights[0].index_select(0, self._heads)))
+                alone = weights[0].index_select(0, self._heads)
+                off = max(off, distance(stored, alone, buffer.precision))
 
         if n_inputs > 1:
             given = None if types is None else [types.to_list()]

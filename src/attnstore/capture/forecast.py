@@ -14,9 +14,7 @@ import numpy.typing as npt
 
 from attnstore.formatting import size
 from attnstore.storage.backend import Backend
-
-BITS = {"float32": 27.4, "float16": 13.8, "compact": 5.2}
-"""Bits on disk of a stored weight: MiniLM on RTE (docs/benchmarks.md, "bits per stored weight")."""
+from attnstore.storage.precision import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,9 @@ def of(
     """The forecast of inputs of some lengths (tokens) with n_maps maps each, in a store."""
     lengths = length.astype(np.int64)
     cells, tokens = int((lengths**2).sum()), int(lengths.sum())
-    n_bytes = n_maps * (cells * BITS[precision] / 8 + tokens * np.dtype(np.float32).itemsize)
+    n_bytes = n_maps * (
+        cells * PRECISIONS[precision].bits / 8 + tokens * np.dtype(np.float32).itemsize
+    )
     return Forecast(run, len(lengths), tokens, cells, round(n_bytes), free(backend))
 
 

@@ -17,10 +17,11 @@ from attnstore.datasets.corpora import Dataset
 from attnstore.errors import UsageError
 from attnstore.head_sets import UNIFORM, VALUES, heads_text, parse_heads
 from attnstore.models.checkpoints import Checkpoint
-from attnstore.naming import CAPTURE_VERSION, PRECISIONS, whole_number
+from attnstore.naming import CAPTURE_VERSION, whole_number
 from attnstore.storage import array_shape, fragments, layout, zarr_metadata
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend
+from attnstore.storage.precision import PRECISIONS
 from attnstore.storage.run_record import RunRecord
 
 _PLAN_COLUMNS = (

@@ -19,8 +19,7 @@ import torch
 from attnstore.capture.statistics import STRIPE_CELLS, Marks, joined, measure
 from attnstore.statistics import NAMES
 from attnstore.storage import layout
-
-_TYPES = {"float32": torch.float32, "float16": torch.float16, "compact": torch.uint8}
+from attnstore.storage.precision import PRECISIONS, Precision
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Buffer:
     maps: (layers, heads, cells) as stored; received: (layers, heads, SHARD_TOKENS) float32.
     """
 
+    precision: Precision
     maps: torch.Tensor
     received: torch.Tensor
     host_maps: torch.Tensor
@@ -38,12 +38,12 @@ class Buffer:
     @classmethod
     def make(cls, shape: tuple[int, int, int], precision: str, device: torch.device) -> Buffer:
         """A buffer for maps of `shape`; on a GPU, the host's side is page-locked."""
-        maps = torch.zeros(shape, dtype=_TYPES[precision], device=device)
+        maps = torch.zeros(shape, dtype=tensor_type(PRECISIONS[precision]), device=device)
         received = torch.zeros((*shape[:2], layout.SHARD_TOKENS), device=device)
         if device.type == "cpu":
-            return cls(maps, received, maps, received)
+            return cls(PRECISIONS[precision], maps, received, maps, received)
         pinned = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in (maps, received)]
-        return cls(maps, received, *pinned)
+        return cls(PRECISIONS[precision], maps, received, *pinned)
 
     def to_host(self) -> None:
         """Bring the block to the host, and wait for it."""
@@ -135,7 +135,9 @@ class Sink:
         n, heads, length, _ = weights.shape
         measured = measure(weights, stretch.marks, self._sinks)
         stored = self._buffer.maps[at, :, stretch.cell : stretch.cell + n * length * length]
-        stored.view(heads, n, length, length).copy_(_encoded(weights, stored.dtype).transpose(0, 1))
+        stored.view(heads, n, length, length).copy_(
+            encoded(weights, self._buffer.precision).transpose(0, 1)
+        )
         received = self._buffer.received[at, :, stretch.token : stretch.token + n * length]
         received.view(heads, n, length).copy_(measured.received.transpose(0, 1))
         self.statistics[stretch.rows, at] = measured.statistics
@@ -168,7 +170,7 @@ class LongSink:
     ) -> None:
         self._layers, self._heads, self._keep_map = layers, heads, keep
         self._sinks = sinks
-        self._type, self._length = _TYPES[precision], int(rows["length"][0])
+        self._precision, self._length = PRECISIONS[precision], int(rows["length"][0])
         self._marks = [mark.view(1, -1) for mark in token_marks(rows, device)]
         shape = (len(layers), len(heads))
         self.statistics = torch.empty((1, *shape, len(NAMES)))
@@ -188,7 +190,8 @@ class LongSink:
 
     def _take(self, layer: int, head: int, weights: torch.Tensor) -> None:
         """weights: (L, L); measured and encoded some rows at a time."""
-        stored = torch.empty(weights.shape, dtype=self._type, device=weights.device)
+        kind = tensor_type(self._precision)
+        stored = torch.empty(weights.shape, dtype=kind, device=weights.device)
         step = max(1, STRIPE_CELLS // self._length)
         parts = []
         for start in range(0, self._length, step):
@@ -196,7 +199,7 @@ class LongSink:
             stripe = weights[rows].contiguous()
             marks = Marks.of(*self._marks, rows=rows)
             parts.append(measure(stripe[None, None], marks, self._sinks))
-            stored[rows] = _encoded(stripe, self._type)
+            stored[rows] = encoded(stripe, self._precision)
         measured = joined(parts)
         self.statistics[0, layer, head] = measured.statistics[0, 0].cpu()
         self.off[0, layer, head] = measured.off[0, 0].cpu()
@@ -204,23 +207,25 @@ class LongSink:
         self._keep_map(layer, head, stored.view(-1).cpu().numpy())
 
 
-def _encoded(weights: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
-    """What `codecs.encode` computes, on the device; the copy that follows casts the type.
-
-    torch's square root may miss the last bit, which moves a weight on the edge between two codes.
-    """
-    return weights.sqrt().mul_(255).round_() if kind == torch.uint8 else weights
+def tensor_type(precision: Precision) -> torch.dtype:
+    """Return torch's name of the type in which a precision keeps weights."""
+    return torch.from_numpy(np.empty(0, precision.dtype)).dtype
 
 
-def distance(stored: torch.Tensor, weights: torch.Tensor) -> float:
-    """Largest distance of weights as they are stored from weights of the same shape.
+def encoded(weights: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """Compute what `Precision.encode` does, on the device; the copy that follows casts the type."""
+    codes: torch.Tensor = weights if precision.to_code is None else precision.to_code(weights)
+    return codes
 
-    Of `compact`, beyond what its 8 bits round off: √w/255 + 1/510².
-    """
-    if stored.dtype != torch.uint8:
-        return float((stored.float() - weights).abs().max())
-    off = stored.float().div_(255).square_().sub_(weights).abs_()
-    return float((off - weights.sqrt() / 255 - 1 / 510**2).clamp_min_(0).max())
+
+def distance(stored: torch.Tensor, weights: torch.Tensor, precision: Precision) -> float:
+    """Largest distance of weights as they are stored from weights of the same shape, beyond what the
+    precision rounds off."""
+    back = stored.float()
+    if precision.from_code is not None:
+        back = precision.from_code(back)
+    off = (back - weights).abs() - precision.rounding(weights)
+    return float(off.clamp_min_(0).max())
 
 
 def token_marks(rows: pl.DataFrame, device: torch.device) -> list[torch.Tensor]:

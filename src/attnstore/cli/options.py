@@ -10,9 +10,9 @@ import click
 
 from attnstore.errors import UsageError
 from attnstore.head_sets import UNIFORM, VALUES
-from attnstore.naming import PRECISIONS
 from attnstore.query import process_memory
 from attnstore.specs import parse_numbers
+from attnstore.storage.precision import PRECISIONS
 
 Command = Callable[..., Any]
 
@@ -57,6 +57,7 @@ def _choose_store(context: click.Context, _option: click.Parameter, store: str |
     context.obj = store
 
 
+_PRECISIONS = "; ".join(f"{p.name}, {p.text}" for p in PRECISIONS.values())
 _MAX_LENGTH = click.option("--max-length", type=int, default=128, show_default=True,
                            metavar="TOKENS", help="Longer inputs are truncated, and counted.")  # fmt: skip
 _SPLIT = click.option("--split", metavar="SPLIT",
@@ -85,8 +86,8 @@ _OPTIONS = (
     _MAX_LENGTH,
     click.option("--pad-to", type=int, metavar="TOKENS",
                  help="Pad every input to that length, to compare with padded results."),
-    click.option("--precision", type=click.Choice(PRECISIONS), default="float16",
-                 show_default=True, help="How weights are stored."),
+    click.option("--precision", type=click.Choice(tuple(PRECISIONS)), default="float16",
+                 show_default=True, help=f"How weights are stored: {_PRECISIONS}."),
     _DEVICE,
     click.option("--layers", callback=_numbers, metavar="0,2-5",
                  help="Layers to keep, from 0.  [default: all]"),

@@ -119,7 +119,7 @@ class Ingest(_Table):
     datasets: tuple[str, ...] | None = None
     max_length: int = 128
     pad_to: int | None = None
-    precision: Literal["float32", "float16", "compact"] = "float16"
+    precision: str = "float16"
     limit: int | None = None
     seed: int = 0
     layers: tuple[int, ...] | None = None

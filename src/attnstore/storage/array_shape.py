@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnstore.errors import DamageError
-from attnstore.storage import codecs, layout
+from attnstore.storage import layout
+from attnstore.storage.precision import FLOAT32, PRECISIONS
 from attnstore.storage.run_record import RunRecord
 
 
@@ -53,13 +54,15 @@ class Shape:
     def metadata(self, array: str) -> dict[str, Any]:
         """What zarr.json of 'maps' or 'received' has to say of the weights (Zarr v3)."""
         maps = array == "maps"
-        kind = codecs.DTYPES[self.precision] if maps else codecs.DTYPES["float32"]
+        precision = PRECISIONS[self.precision] if maps else FLOAT32
+        kind = precision.dtype
         shard, chunk = (
             (self.shard_cells, self.chunk_cells) if maps else (self.shard_tokens, self.chunk_tokens)
         )
         axes = [len(self.layers), len(self.heads)]
         swapped = {"configuration": {"endian": "little"}} if kind.itemsize > 1 else {}
-        inner = [{"name": "bytes", **swapped}, _blosc(kind.itemsize), {"name": "crc32c"}]
+        blosc = {"name": "blosc", "configuration": precision.blosc}
+        inner = [{"name": "bytes", **swapped}, blosc, {"name": "crc32c"}]
         number = {"name": "bytes", "configuration": {"endian": "little"}}
         sharding = {
             "chunk_shape": [1, 1, chunk],
@@ -77,14 +80,6 @@ class Shape:
             "fill_value": 0 if kind.kind == "u" else 0.0,
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         }
-
-
-def _blosc(itemsize: int) -> dict[str, Any]:
-    """As `description` chooses it: zstd for 8-bit weights, lz4 over shuffled bits for others."""
-    how = ("zstd", 1, "noshuffle") if itemsize == 1 else ("lz4", 5, "bitshuffle")
-    names = ("cname", "clevel", "shuffle")
-    sizes = {"typesize": itemsize, "blocksize": 0}
-    return {"name": "blosc", "configuration": dict(zip(names, how, strict=True)) | sizes}
 
 
 def planned(
@@ -110,7 +105,7 @@ def of_record(run: str, record: RunRecord, end: int | None = None) -> Shape:
         return planned(record.precision, layers, heads, shards, longest)
     numbers = [*layers, *heads]
     sound = (
-        record.precision in codecs.DTYPES
+        record.precision in PRECISIONS
         and layers and heads and sizes and len(sizes) == 5 and min(sizes) > 0
         and sizes[1] % sizes[2] == 0 and sizes[3] % sizes[4] == 0
         and len({*layers}) == len(layers) and len({*heads}) == len(heads)

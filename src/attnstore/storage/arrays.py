@@ -23,9 +23,10 @@ import numpy.typing as npt
 import tensorstore as ts
 
 from attnstore.errors import DamageError, StoreError
-from attnstore.storage import codecs, files, layout
+from attnstore.storage import files, layout
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend, File
+from attnstore.storage.precision import FLOAT32, PRECISIONS, Precision
 
 FOLDER = "attention.zarr"
 CACHE_BYTES = 64 << 20
@@ -100,6 +101,7 @@ class RunArrays:
     run: str
     layers: tuple[int, ...]
     heads: tuple[int, ...]
+    precision: Precision
     maps: Any
     received: Any
 
@@ -148,13 +150,15 @@ class RunArrays:
     def example(self, cell: int, length: int) -> Floats:
         """Every map of one input: (layer, head, from, to) float32."""
         stored = self._read(self.maps[:, :, cell : cell + length * length])
-        return codecs.decode(stored).reshape(len(self.layers), len(self.heads), length, length)
+        return self.precision.decode(stored).reshape(
+            len(self.layers), len(self.heads), length, length
+        )
 
     def stretch(self, array: str, start: int, stop: int) -> Floats:
         """Cells (or tokens) start to stop of every head: (layers x heads, stop - start) float32."""
-        source = self.maps if array == "maps" else self.received
+        source, precision = self._source(array)
         stored = self._read(source[:, :, start:stop])
-        return codecs.decode(stored).reshape(-1, stop - start)
+        return precision.decode(stored).reshape(-1, stop - start)
 
     def gather(self, array: str, row: Ints, start: Ints, count: Ints) -> Floats:
         """Slices along the last axis, one after another, as float32.
@@ -163,12 +167,12 @@ class RunArrays:
         (n,) first cell (or token) and how many. Requests may come in any order and overlap:
         those that lie close together on disk are read as one, and each chunk is decoded once.
         """
-        source = self.maps if array == "maps" else self.received
+        source, precision = self._source(array)
         size, n_heads = int(count.sum()), len(self.heads)
         reads = _merge(_segments(row, start, count), layout.CHUNK_CELLS) if size else []
         if len(reads) == 1 and reads[0].parts == [(0, size, 0)]:
             only = reads[0]
-            return codecs.decode(
+            return precision.decode(
                 self._read(source[only.row // n_heads, only.row % n_heads, only.start : only.stop])
             )
         out = np.empty(size, np.float32)
@@ -180,8 +184,12 @@ class RunArrays:
             for request, future in zip(window, pending, strict=True):
                 stored = self._result(future)
                 for begin, size, target in request.parts:
-                    codecs.decode_into(stored[begin : begin + size], out[target : target + size])
+                    precision.decode_into(stored[begin : begin + size], out[target : target + size])
         return out
+
+    def _source(self, array: str) -> tuple[Any, Precision]:
+        """Return the handle of 'maps' or 'received', and the precision of its numbers."""
+        return (self.maps, self.precision) if array == "maps" else (self.received, FLOAT32)
 
     def _read(self, view: Any) -> npt.NDArray[Any]:
         return self._result(view.read())
@@ -266,7 +274,8 @@ def open_run(backend: Backend, run: str, shape: Shape, write: bool = False) -> R
             f"The arrays of run {run} cannot be opened in {backend.name}: {_reason(error)}; "
             "`attnstore verify` tells what is damaged."
         ) from error
-    return RunArrays(backend, run, shape.layers, shape.heads, *handles)
+    precision = PRECISIONS[shape.precision]
+    return RunArrays(backend, run, shape.layers, shape.heads, precision, *handles)
 
 
 def _open(backend: Backend, run: str, array: str, shape: Shape, write: bool) -> Any:

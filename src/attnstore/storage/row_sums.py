@@ -10,6 +10,7 @@ import polars as pl
 
 from attnstore.naming import ROW_OFF
 from attnstore.storage.arrays import Ints, RunArrays
+from attnstore.storage.precision import PRECISIONS
 
 _CELLS_AT_ONCE = 1 << 20
 """Weights that are read and summed together (4 MiB)."""
@@ -18,15 +19,9 @@ _CELLS_AT_ONCE = 1 << 20
 def tolerance(precision: str, length: Ints) -> npt.NDArray[np.floating[Any]]:
     """How far the sum of a stored row of L weights may lie from 1.
 
-    On top of what capture lets through, float16 rounds a weight by at most 2⁻¹¹ of it, or by 2⁻²⁵
-    where it is tiny: a row by 2⁻¹¹ + L 2⁻²⁵. compact rounds √w by at most 1/510, so w by at most
-    √w/255 + 1/510²: a row by √L/255 + L/510², since the √w of a row sum to at most √L.
+    What rounding may do comes on top of what capture lets through.
     """
-    if precision == "float16":
-        return ROW_OFF + 2.0**-11 + length * 2.0**-25
-    if precision == "compact":
-        return ROW_OFF + np.sqrt(length) / 255 + length / 510**2
-    return np.full(len(length), ROW_OFF)
+    return ROW_OFF + PRECISIONS[precision].row_rounding(length)
 
 
 def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame, sinks: bool = False) -> str | None:

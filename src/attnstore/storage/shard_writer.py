@@ -20,9 +20,10 @@ import numpy.typing as npt
 from numcodecs import Blosc
 
 from attnstore.errors import StoreError
-from attnstore.storage import arrays, codecs, layout
+from attnstore.storage import arrays, layout
 from attnstore.storage.backend import Backend
 from attnstore.storage.files import crc32c
+from attnstore.storage.precision import PRECISIONS
 
 _AT_ONCE = 2
 """Threads that encode; blosc lets go of Python's lock."""
@@ -46,8 +47,8 @@ class ShardWriter:
         precision: str,
     ) -> None:
         self._backend, self._run = backend, run
-        self._dtype = codecs.DTYPES[precision]
-        self._codec = Blosc(**codecs.BLOSC[precision])
+        self._dtype = PRECISIONS[precision].dtype
+        self._codec = Blosc(**PRECISIONS[precision].numcodecs)
         self._paths = [arrays.shard_path(run, "maps", first + i) for i in range(count)]
         self._files = [self._backend.temporary(path) for path in self._paths]
         self._chunks = layout.SHARD_CELLS // layout.CHUNK_CELLS

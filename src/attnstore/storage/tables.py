@@ -1,17 +1,21 @@
 """The tables that fragments fill, as `sql/schema/index` declares them: the only place that lists them.
 
 The SQL file of a table has its columns, and in the comment before it what it belongs to, how it is
-ordered and copied, and what repairs it. `sql()` is these files with the declared statistics put in.
+ordered and copied, and what repairs it. What is declared elsewhere is filled in: `{{classes}}` in a
+comment lists the pattern classes, `/*{{statistics: …}}*/` is repeated for every statistic.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
 from attnstore import resources
+from attnstore.naming import BATCHINGS, CAPTURED, CLASSES, KIND_TEXTS, column_of
 from attnstore.statistics import STATISTICS
+from attnstore.storage.precision import PRECISIONS
 
 AGAIN = "ingest the run again, which writes it anew"
 """What repairs the tables that ingesting writes."""
@@ -21,7 +25,8 @@ RULES = ("by name", "by plan", "latest")
 _TABLE = re.compile(r"((?:^--[^\n]*\n)*)^CREATE TABLE core\.(\w+) \((.*?)\n?\);$", re.M | re.S)
 _KEY = re.compile(r"^-- (of|copy|order|after|without it|repair): (.+)$", re.M)
 _NEEDED = re.compile(r'"?(\w+)"? \w+(?:\[\])? NOT NULL')
-_REPEATED = re.compile(r"/\*\{\{statistics: (.*?)\}\}\*/")
+_REPEATED = re.compile(r"/\*\{\{(\w+): (.*?)\}\}\*/")
+_LISTED = re.compile(r"\{\{(\w+)\}\}")
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,44 @@ def sql() -> str:
 
 
 def expanded(text: str) -> str:
-    """Return the text of an SQL file with each `/*{{statistics: …}}*/` once for every statistic."""
-    return _REPEATED.sub(lambda match: _for_each_statistic(match[1]), text)
+    """Return the text of an SQL file with what is declared elsewhere filled in."""
+    text = _REPEATED.sub(lambda match: _repeated(_REPEATS[match[1]], match[2]), text)
+    return _LISTED.sub(lambda match: _quoted(_LISTS[match[1]]), text)
 
 
-def _for_each_statistic(template: str) -> str:
-    """Fill in NAME, TEXT (as it stands in an SQL string) and OUT_OF_RANGE (a condition)."""
+def _repeated(declared: list[dict[str, str]], template: str) -> str:
     separator = "\n" if template.endswith(";") else ""
     filled = []
-    for statistic in STATISTICS:
-        text = template.replace("OUT_OF_RANGE", statistic.out_of_range)
-        text = text.replace("NAME", statistic.name)
-        filled.append(text.replace("TEXT", statistic.text.replace("'", "''")))
+    for words in declared:
+        text = template
+        for word, value in words.items():
+            text = text.replace(word, value)
+        filled.append(text)
     return separator.join(filled)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as it stands in an SQL string."""
+    return text.replace("'", "''")
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}"
+
+
+_REPEATS = {
+    "statistics": [
+        {"OUT_OF_RANGE": s.out_of_range, "NAME": s.name, "TEXT": _quoted(s.text)}
+        for s in STATISTICS
+    ],
+    "classes": [{"NAME": column_of(name), "TEXT": name} for name in CLASSES],
+}
+_LISTS = {
+    "precisions": _listed(PRECISIONS), "classes": _listed(CLASSES), "batchings": _listed(BATCHINGS),
+    "kinds": _listed(f"{name} ({text})" for name, text in KIND_TEXTS.items()),
+    "captured": _listed(f"{name} ({text})" for name, text in CAPTURED.items()),
+}  # fmt: skip
 
 
 @cache

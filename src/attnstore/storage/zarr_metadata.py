@@ -16,10 +16,11 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from attnstore.errors import DamageError
-from attnstore.storage import array_shape, codecs, fragments
+from attnstore.storage import array_shape, fragments
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.arrays import FOLDER
 from attnstore.storage.backend import Backend
+from attnstore.storage.precision import FLOAT32, PRECISIONS
 from attnstore.storage.run_record import RunRecord
 
 
@@ -64,32 +65,25 @@ def _describe(store: zarr.Group, run: str, shape: Shape) -> None:
     group = store.require_group(run)
     group.attrs.update({"run": run, "precision": shape.precision, "layers": layers, "heads": heads})
     sizes = {
-        "maps": (shape.shard_cells, shape.chunk_cells, shape.precision, "cell"),
-        "received": (shape.shard_tokens, shape.chunk_tokens, "float32", "token"),
+        "maps": (shape.shard_cells, shape.chunk_cells, PRECISIONS[shape.precision], "cell"),
+        "received": (shape.shard_tokens, shape.chunk_tokens, FLOAT32, "token"),
     }
-    for name, (shard, chunk, kind, axis) in sizes.items():
-        dtype = codecs.DTYPES[kind]
+    for name, (shard, chunk, precision, axis) in sizes.items():
         array = group.create_array(
             name,
             shape=(len(layers), len(heads), shape.shards * shard),
             chunks=(1, 1, chunk),
             shards=(len(layers), len(heads), shard),
-            dtype=dtype,
+            dtype=precision.dtype,
             fill_value=0,
             filters=None,
-            compressors=[_compressor(kind), Crc32cCodec()],
+            compressors=[BloscCodec(**precision.blosc), Crc32cCodec()],
             dimension_names=("layer", "head", axis),
         )
-        if dtype == np.uint8:
-            array.attrs["scale"] = codecs.COMPACT_SCALE
+        if precision.scale is not None:
+            array.attrs["scale"] = precision.scale
     for axis, numbers in (("layer", layers), ("head", heads)):
         group.create_array(axis, data=np.asarray(numbers, np.int32), dimension_names=(axis,))
-
-
-def _compressor(precision: str) -> BloscCodec:
-    settings = codecs.BLOSC[precision]
-    shuffle = {0: "noshuffle", 2: "bitshuffle"}[settings["shuffle"]]
-    return BloscCodec(**settings | {"shuffle": shuffle}, typesize=codecs.DTYPES[precision].itemsize)
 
 
 def recorded(backend: Backend, run: str) -> Shape:

@@ -27,13 +27,13 @@ from attnstore.errors import UsageError
 from attnstore.experiments.patterns import stored_classes
 from attnstore.experiments.patterns.network import Network, load
 from attnstore.job import Job, Progress, Report, Runner, Share, Unit, in_process, silent
-from attnstore.naming import CLASSES
+from attnstore.naming import CLASSES, column_of
 from attnstore.storage import arrays, fragments, layout, location
 from attnstore.storage.arrays import Floats
 from attnstore.storage.backend import Backend
 from attnstore.storage.location import Location
 
-COLUMNS = tuple(name.replace("+", "_") for name in CLASSES)
+COLUMNS = tuple(map(column_of, CLASSES))
 """The columns of `patterns` that hold the probability of each class."""
 _BATCH_CELLS = 1 << 20
 """Weights that are made into pictures at once (4 MiB)."""

@@ -1,4 +1,4 @@
-"""Rules of `attnstore.storage.codecs`: what a weight becomes on disk, and what comes back."""
+"""Rules of `attnstore.storage.precision`: what a weight becomes on disk, and what comes back."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from attnstore.capture.sink import _TYPES, _encoded
-from attnstore.naming import PRECISIONS
-from attnstore.storage import codecs
+from attnstore.capture.sink import encoded, tensor_type
+from attnstore.storage.precision import PRECISIONS
 
 WEIGHTS = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3), elements=st.floats(0, 1, width=32))
 
@@ -31,22 +30,26 @@ def many() -> np.ndarray[Any, np.dtype[np.float32]]:
 @given(WEIGHTS)
 def test_float32_comes_back_bit_for_bit(weights: np.ndarray[Any, Any]) -> None:
     """Nothing is lost."""
-    assert np.array_equal(codecs.decode(codecs.encode(weights, "float32")), weights)
+    assert np.array_equal(
+        PRECISIONS["float32"].decode(PRECISIONS["float32"].encode(weights)), weights
+    )
 
 
 @given(WEIGHTS)
 def test_float16_is_numpys_rounding(weights: np.ndarray[Any, Any]) -> None:
     """Round to nearest, ties to even; the reader gets float32 of exactly that."""
-    stored = codecs.encode(weights, "float16")
+    stored = PRECISIONS["float16"].encode(weights)
     assert stored.dtype == np.float16
-    assert np.array_equal(codecs.decode(stored), weights.astype(np.float16).astype(np.float32))
+    assert np.array_equal(
+        PRECISIONS["float16"].decode(stored), weights.astype(np.float16).astype(np.float32)
+    )
 
 
 @given(WEIGHTS)
 def test_compact_is_off_by_at_most_four_thousandths(weights: np.ndarray[Any, Any]) -> None:
     """One byte a weight; what comes back lies in [0, 1] and near what went in."""
-    stored = codecs.encode(weights, "compact")
-    back = codecs.decode(stored)
+    stored = PRECISIONS["compact"].encode(weights)
+    back = PRECISIONS["compact"].decode(stored)
     assert stored.dtype == np.uint8
     assert back.min(initial=0) >= 0
     assert back.max(initial=0) <= 1
@@ -56,36 +59,38 @@ def test_compact_is_off_by_at_most_four_thousandths(weights: np.ndarray[Any, Any
 def test_compact_keeps_its_own_values() -> None:
     """Encoding what was decoded gives the same byte, for all 256; 0 and 1 are exact."""
     every = np.arange(256, dtype=np.uint8)
-    assert np.array_equal(codecs.encode(codecs.decode(every), "compact"), every)
-    assert codecs.decode(every)[[0, 255]].tolist() == [0, 1]
+    assert np.array_equal(PRECISIONS["compact"].encode(PRECISIONS["compact"].decode(every)), every)
+    assert PRECISIONS["compact"].decode(every)[[0, 255]].tolist() == [0, 1]
 
 
-@given(st.floats(0, 1, width=32), st.floats(0, 1, width=32), st.sampled_from(PRECISIONS))
+@given(st.floats(0, 1, width=32), st.floats(0, 1, width=32), st.sampled_from(list(PRECISIONS)))
 def test_a_larger_weight_never_comes_back_smaller(a: float, b: float, precision: str) -> None:
     """Every precision keeps the order of weights (it may merge neighbours)."""
-    low, high = codecs.decode(codecs.encode(np.array(sorted((a, b)), np.float32), precision))
+    pair, kept = np.array(sorted((a, b)), np.float32), PRECISIONS[precision]
+    low, high = kept.decode(kept.encode(pair))
     assert low <= high
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_decoding_into_memory_is_decoding(precision: str) -> None:
     """`decode_into` fills what `decode` returns."""
-    stored = codecs.encode(many(), precision)
+    stored = PRECISIONS[precision].encode(many())
     out = np.full(stored.shape, -1, np.float32)
-    codecs.decode_into(stored, out)
-    assert np.array_equal(out, codecs.decode(stored))
+    PRECISIONS[precision].decode_into(stored, out)
+    assert np.array_equal(out, PRECISIONS[precision].decode(stored))
 
 
 def on_the_device(weights: np.ndarray[Any, Any], precision: str) -> np.ndarray[Any, Any]:
     """The weights as a forward pass packs them with torch."""
-    packed = torch.empty(weights.shape, dtype=_TYPES[precision])
-    return packed.copy_(_encoded(torch.from_numpy(weights), packed.dtype)).numpy()
+    packed = torch.empty(weights.shape, dtype=tensor_type(PRECISIONS[precision]))
+    codes = encoded(torch.from_numpy(weights), PRECISIONS[precision])
+    return packed.copy_(codes).numpy()
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_the_device_encodes_as_numpy_does(precision: str) -> None:
-    """What the forward pass packs with torch equals `codecs.encode` bit for bit."""
-    packed, expected = on_the_device(many(), precision), codecs.encode(many(), precision)
+    """What the forward pass packs with torch equals `Precision.encode` bit for bit."""
+    packed, expected = on_the_device(many(), precision), PRECISIONS[precision].encode(many())
     assert packed.dtype == expected.dtype
     assert packed.tobytes() == expected.tobytes()
 
@@ -94,9 +99,9 @@ def test_the_device_encodes_compact_as_numpy_does_up_to_the_root() -> None:
     """torch's vectorised square root may miss the last bit: only a weight on the very edge between
     two codes gets the other one, and the error stays within its bound."""
     weights = many()
-    packed, expected = on_the_device(weights, "compact"), codecs.encode(weights, "compact")
+    packed, expected = on_the_device(weights, "compact"), PRECISIONS["compact"].encode(weights)
     other = packed != expected
     scaled = np.sqrt(weights.astype(np.float64)) * 255
     assert (np.abs(scaled - np.floor(scaled) - 0.5)[other] < 1e-4).all()
     assert (np.abs(packed.astype(int) - expected)[other] == 1).all()
-    assert np.abs(codecs.decode(packed).astype(np.float64) - weights).max() <= 0.004
+    assert np.abs(PRECISIONS["compact"].decode(packed).astype(np.float64) - weights).max() <= 0.004

@@ -1,0 +1,119 @@
+"""The storage precisions: how a weight in [0, 1] is kept, and how it comes back as float32.
+
+A new one is an entry of `PRECISIONS`: arrays, their description, capture on any device, the command
+line, checks and forecasts take it from here. Formulas use operators alone, so that they work on
+numpy arrays and on tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+"""Blosc's numbers of what zarr has by name."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One way of keeping weights.
+
+    text: what it is, for people; dtype: on disk; bits: expected on disk of a weight (MiniLM on RTE,
+    docs/benchmarks.md); rounding: largest error of weights, from the weights (concave, so a row of L
+    is off by at most L times that of 1/L); to_code, from_code: between weights and what is cast to
+    dtype, None where only the type changes; scale: from_code in words, an attribute of the array;
+    compressor, level, shuffle: of Blosc, for each chunk.
+    """
+
+    name: str
+    text: str
+    dtype: np.dtype[Any]
+    bits: float
+    rounding: Callable[[Any], Any]
+    to_code: Callable[[Any], Any] | None = None
+    from_code: Callable[[Any], Any] | None = None
+    scale: str | None = None
+    compressor: str = "lz4"
+    level: int = 5
+    shuffle: str = "bitshuffle"
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.float32]:
+        """The weights of every code of one byte."""
+        assert self.from_code is not None
+        return np.asarray(self.from_code(np.arange(256.0)), np.float32)
+
+    def encode(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """Weights (float32, any shape) as they are stored."""
+        codes = weights if self.to_code is None else self.to_code(weights)
+        return np.asarray(codes).astype(self.dtype)
+
+    def decode_into(self, stored: npt.NDArray[Any], out: npt.NDArray[np.float32]) -> None:
+        """Write stored weights into `out` (float32, same shape)."""
+        if self.from_code is None:
+            out[...] = stored
+        elif self.dtype.itemsize == 1:
+            np.take(self._table, stored, out=out, mode="clip")
+        else:
+            out[...] = self.from_code(stored)
+
+    def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Stored weights as float32, same shape; those that are float32 already are not copied."""
+        if self.from_code is None and stored.dtype == np.float32:
+            return stored
+        out = np.empty(stored.shape, np.float32)
+        self.decode_into(stored, out)
+        return out
+
+    def row_rounding(self, length: npt.NDArray[np.int64]) -> npt.NDArray[np.floating[Any]]:
+        """How far rounding may move the sum of a row of `length` weights from 1."""
+        return np.asarray(length * self.rounding(1 / length) + 0.0 * length)
+
+    @property
+    def blosc(self) -> dict[str, Any]:
+        """The configuration of the codec blosc in zarr.json."""
+        return {
+            "cname": self.compressor, "clevel": self.level, "shuffle": self.shuffle,
+            "typesize": self.dtype.itemsize, "blocksize": 0,
+        }  # fmt: skip
+
+    @property
+    def numcodecs(self) -> dict[str, Any]:
+        """The arguments of `numcodecs.Blosc`."""
+        return {
+            "cname": self.compressor, "clevel": self.level, "shuffle": _SHUFFLES[self.shuffle]
+        }  # fmt: skip
+
+
+def _square_root_code(weights: Any) -> Any:
+    """Codes 0 to 255 on a square-root scale; torch's root may miss the last bit, which moves a
+    weight on the edge between two codes."""
+    codes = weights**0.5
+    codes *= 255
+    return codes.round()
+
+
+_PRECISIONS = (
+    Precision("float32", "as computed", np.dtype(np.float32), 27.4, lambda weights: 0.0),
+    Precision(
+        "float16", "rounded to nearest, by at most 1/2048 of a weight", np.dtype(np.float16), 13.8,
+        lambda weights: 2.0**-11 * weights + 2.0**-25,
+    ),
+    Precision(
+        "compact", "8 bits on a square-root scale, off by at most 0.004 where weights are large",
+        np.dtype(np.uint8), 5.2, lambda weights: weights**0.5 / 255 + 1 / 510**2,
+        to_code=_square_root_code, from_code=lambda codes: (codes / 255.0) ** 2,
+        scale="weight = (q / 255) ** 2",
+        # zstd is 1.1 bits per weight smaller than lz4 over shuffled bits here, and fast enough
+        compressor="zstd", level=1, shuffle="noshuffle",
+    ),
+)  # fmt: skip
+PRECISIONS = {precision.name: precision for precision in _PRECISIONS}
+"""By name, in the order in which people are told."""
+FLOAT32 = PRECISIONS["float32"]
+"""That of `received`, whatever the precision of the maps."""
