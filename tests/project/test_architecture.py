@@ -79,7 +79,7 @@ def test_reading_imports_no_torch() -> None:
     code = (
         "import sys, attnstore, attnstore.cli.main, attnstore.maintenance.verify, attnstore.paper.report\n"
         "import attnstore.web.server, attnstore.web.query_worker\n"
-        "print([m for m in ('torch', 'transformers', 'datasets', 'prefect') if m in sys.modules])"
+        "print([m for m in ('torch', 'transformers', 'datasets', 'obstore', 'prefect') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -46,6 +46,10 @@ NEEDING = {
     "ingest": (["ingest", "--model", "nothing", "--dataset", "sample"], "models"),
     "doctor": (["doctor", "nothing"], "models"),
     "look": (["look", "nothing", "A sentence."], "models"),
+    "classify": (["classify", "--run", RUN], "models"),
+    "report": (["report"], "plots"),
+    "a flow": (["annotate", "--dataset", "sample", "--with", "negation", "--prefect"], "flows"),
+    "a bucket": (["--store", "s3://nobody/store", "runs"], "s3"),
 }
 """Commands and the extra that brings what they lack."""
 
@@ -147,11 +151,11 @@ def test_every_analysis_needs_only_the_base(sample_store: Path, tmp_path: Path) 
     assert "special_tokens" in done.stdout
 
 
-def test_python_names_the_extra_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_names_the_extra_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`attnstore.ingest` without torch raises an error that is of the library and an ImportError."""
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'attnstore\[models\]'") as caught:
-        attnstore.ingest  # noqa: B018
+        attnstore.ingest(tmp_path / "store", "nothing", "sample")
     assert isinstance(caught.value, AttnstoreError)
     assert isinstance(caught.value, ImportError)
     assert caught.value.name == "torch"
@@ -159,9 +163,8 @@ def test_python_names_the_extra_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_extra_of_the_sentences_exists() -> None:
     """The extras that sentences name are those of pyproject.toml."""
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert set(extras.EXTRAS.values()) <= set(project["optional-dependencies"])
-    assert not {re.split(r"\W", d, maxsplit=1)[0] for d in project["dependencies"]} & (
-        set(extras.EXTRAS) - {"obstore"}
+    assert not {re.split(r"\W", d, maxsplit=1)[0] for d in project["dependencies"]} & set(
+        extras.EXTRAS
     )

@@ -11,13 +11,13 @@ import json
 import re
 from pathlib import Path
 
+from attnstore import extras
 from attnstore.errors import DamageError, StoreError, UsageError
 from attnstore.storage import local_side, locks
 from attnstore.storage.backend import Backend
 from attnstore.storage.files import remedy
 from attnstore.storage.folder import Folder
 from attnstore.storage.locks import Lock
-from attnstore.storage.s3 import Bucket
 
 MARK = "attnstore.json"
 VERSION = 1
@@ -47,16 +47,26 @@ def locate(path: Location) -> Backend:
     Raises:
         UsageError: the path is one that DuckDB or tensorstore would take for another.
         DamageError: the folder is marked as the local side of a bucket, and the mark is damaged.
+        MissingExtraError: the store is in a bucket, and obstore is not installed.
     """
     if not isinstance(path, str | Path):
         return path
     folder = _folder(path)
     mark = local_side.read(folder)
-    return Bucket(folder, mark) if mark else Folder(folder)
+    return _bucket(folder, mark) if mark else Folder(folder)
+
+
+def _bucket(folder: Path, mark: local_side.Mark) -> Backend:
+    extras.require("obstore")
+    from attnstore.storage.s3 import Bucket
+
+    return Bucket(folder, mark)
 
 
 def _folder(path: str | Path) -> Path:
     if isinstance(path, str) and _ADDRESS.match(path):
+        if path.startswith(local_side.SCHEME):
+            extras.require("obstore")
         return _usable(local_side.of_address(path))
     try:
         folder = Path(path).expanduser().resolve()
