@@ -32,6 +32,7 @@ from attnstore.naming import CLASSES
 from attnstore.paper import gallery, published, report
 from attnstore.plotting.drawings import Drawing, NothingToDraw
 from attnstore.plotting.figures import by_head
+from attnstore.query import analyses, parameters
 from attnstore.storage import fragments, location
 
 BASE, TUNED = "base/pairs", "tuned/pairs"
@@ -418,7 +419,8 @@ def test_page_lists_what_is_left_out_and_removes_its_old_picture(
     ("name", "choices", "error", "said"),
     [
         ("drfit", {}, UnknownNameError, "drift"),
-        ("drift", {"run": BASE}, UsageError, "runs_like"),
+        ("drift", {"runs": BASE}, UsageError, "did you mean run"),
+        ("drift", {"run": BASE}, NothingToDraw, BASE),
         ("frame_heads", {"run": "bse/pairs"}, UnknownNameError, "base/pairs"),
         ("head_entropy", {"runs_like": "x%"}, NothingToDraw, "no such run"),
     ],
@@ -429,6 +431,67 @@ def test_mistakes_are_answered_in_one_sentence(
     """An unknown figure, choice or run; a pattern that no run is like."""
     with pytest.raises(error, match=said):
         gallery.draw(store, name, **choices)
+
+
+BOTH = sorted(set(gallery.BUILDERS) & set(analyses.listing()))
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_figure_takes_what_its_analysis_takes(name: str) -> None:
+    """Every parameter, of the same type and default, but for those by which it shows several."""
+    figure = {p.name: p for p in gallery.parameters(name)}
+    shows = {"run", "relation", "direction"}  # NULL: every one that the figure has room for
+    for parameter in analyses.find(name).parameters:
+        assert figure[parameter.name].type == parameter.type
+        if parameter.required or parameter.name in shows:
+            assert figure[parameter.name].default in (parameter.default, None)
+        else:
+            assert figure[parameter.name].default == parameter.default
+    extra = set(figure) - {p.name for p in analyses.find(name).parameters}
+    assert extra <= {"runs_like", "sentence"}
+
+
+CHOICES = {
+    "drift": {"base_run": BASE},
+    "frame_heads": {"direction": "from_to", "as_published": True},
+    "feature_attention": {"as_published": True, "annotation": "hand"},
+    "cls_attention": {"layer": 0, "statistic": "max", "annotation": "hand"},
+    "token_pairs": {"relation": "subject", "direction": "to_from", "statistic": "mean"},
+    "word_match": {"punctuation": True, "stop_words": False},
+    "head_types": {"position": 0.1, "special": 0.1, "entropy": 2.0},
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_figure_shows_what_its_commands_give(store: attnstore.Store, name: str) -> None:
+    """With every parameter of the analysis set, its commands ask with the same values."""
+    choices = CHOICES[name]
+    drawing = gallery.draw(store, name, run=TUNED, **choices)
+    command = shlex.split(drawing.commands[0])
+    assert command[:3] == ["attnstore", "query", name]
+    texts = dict(pair.split("=", 1) for pair in command[4::2])
+    declared = analyses.find(name)
+    values = analyses.arguments(declared, parameters.from_texts(texts, declared.kinds))
+    assert values == analyses.arguments(declared, {"run": TUNED, **choices})
+    assert len(store.query(name, **values))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if gallery.several_runs(n) and n != "drift"])
+def test_a_figure_shows_the_runs_that_are_asked_for(store: attnstore.Store, name: str) -> None:
+    """One, or several, in their order."""
+    for runs in ([TUNED, BASE], [BASE]):
+        drawing = gallery.draw(store, name, run=runs if len(runs) > 1 else runs[0])
+        named = [c for c in drawing.commands if f"run={runs[0]}" in c]
+        assert named or name == "pattern_shares"
+        assert not any(f"run={TUNED}" in c for c in drawing.commands) or TUNED in runs
+
+
+def test_a_value_of_a_figure_may_be_text(store: attnstore.Store) -> None:
+    """As the command line gives it; of the wrong type it is a sentence."""
+    typed = gallery.draw(store, "cls_attention", run=BASE, layer=0)
+    assert gallery.draw(store, "cls_attention", run=BASE, layer="0").commands == typed.commands
+    with pytest.raises(UsageError, match="layer of figure cls_attention is 'x'"):
+        gallery.draw(store, "cls_attention", layer="x")
 
 
 # The page ----------------------------------------------------------------------------------------

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import polars as pl
 
+from attnstore import resources
+from attnstore.cli.named import Named, NamedCommand, of_analysis
 from attnstore.cli.options import analyses_option, memory_option, param_option, said
 from attnstore.cli.reading import bounded, reading
 from attnstore.cli.rows import Rows, rows_options
-from attnstore.errors import StoreError, UsageError
+from attnstore.errors import StoreError, UnknownNameError, UsageError
 from attnstore.query import parameters
-from attnstore.query.analyses import Analyses, frame
+from attnstore.query.analyses import Analyses, find, frame
+from attnstore.storage import location
 
 
 @click.command()
@@ -53,7 +57,21 @@ def _text(text: str) -> str:
         ) from error
 
 
-@click.command()
+class _Query(NamedCommand):
+    """`query`, with the parameters of the analysis that it names."""
+
+    def find(self, context: click.Context, name: str, options: dict[str, Any]) -> Named:
+        """Describe an analysis of attnstore, of --analyses or of the store."""
+        folder, store = options.get("analyses"), options.get("store") or context.obj
+        if name in resources.sql_files("analysis"):
+            return of_analysis(find(name))
+        try:
+            return of_analysis(Analyses(folder=folder).find(name))
+        except UnknownNameError:
+            return of_analysis(Analyses(location.find(store)).find(name))
+
+
+@click.command(cls=_Query)
 @click.argument("name", required=False)
 @param_option
 @rows_options
@@ -64,10 +82,10 @@ def query(
     store: str, name: str | None, params: dict[str, str], rows: Rows, memory: int,
     analyses: str | None,
 ) -> None:  # fmt: skip
-    """Run a named analysis; without NAME, list them.
+    """Run a named analysis; without NAME, list them. NAME --help shows its parameters and columns.
 
     \b
-    Example: attnstore query special_tokens --param run=minilm/sample
+    Example: attnstore query special_tokens --run minilm/sample
     """
     rows.require()
     if name is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 from rich.console import Console
 
+from attnstore.cli.named import Named, NamedCommand
 from attnstore.cli.options import parameters
 from attnstore.cli.reading import answer, reading
 from attnstore.cli.rows import Rows, rows_options
@@ -74,20 +76,32 @@ def draw(
     console.print(terminal.picture(weights, texts, console.width, color))
 
 
-@click.command()
+class _Figure(NamedCommand):
+    """`figure`, with the parameters of the figure that it names."""
+
+    def find(self, context: click.Context, name: str, options: dict[str, Any]) -> Named:
+        """Describe a figure of the paper."""
+        from attnstore.paper import gallery  # matplotlib takes long to import
+
+        gallery.require_figure(name)
+        several = ("run",) if gallery.several_runs(name) else ()
+        return Named(gallery.title(name), "", gallery.parameters(name), several=several)
+
+
+@click.command(cls=_Figure)
 @click.argument("name", required=False)
 @click.option("--param", "params", multiple=True, callback=parameters, metavar="K=V",
               help="A choice of the figure, such as run; several times for several.")  # fmt: skip
 @rows_options
 @click.pass_obj
 def figure(store: str, name: str | None, params: dict[str, str], rows: Rows) -> None:
-    """Draw a figure of the paper; without NAME, list them.
+    """Draw a figure of the paper; without NAME, list them. NAME --help shows its parameters.
 
     The figure goes to --out, a .png, .svg or .pdf file, NAME.png by default; the options of rows
     are for the list.
 
     \b
-    Example: attnstore figure frame_heads --param run=minilm/framenet --out frame_heads.svg
+    Example: attnstore figure frame_heads --run minilm/framenet --out frame_heads.svg
     """
     from attnstore.paper import gallery
     from attnstore.plotting import figures  # matplotlib takes long to import
@@ -99,7 +113,9 @@ def figure(store: str, name: str | None, params: dict[str, str], rows: Rows) -> 
         raise UsageError(f"--sort, --top and --format are for the list; leave out {name} or them.")
     out = rows.out or f"{name}.png"
     figures.kind_of(out)
+    gallery.require_figure(name)
+    values = from_texts(params, {p.name: p.type for p in gallery.parameters(name)})
     with reading(store) as opened:
-        drawing = answer(lambda: gallery.draw(opened, name, **from_texts(params, {})))
+        drawing = answer(lambda: gallery.draw(opened, name, **values))
     click.echo(drawing.caption, err=True)
     click.echo(figures.save(drawing.figure, out))

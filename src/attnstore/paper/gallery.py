@@ -9,7 +9,6 @@ their order is the report's.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,9 @@ from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import near
 from attnstore.paper import ablations, heads, scores, tasks
 from attnstore.plotting.drawings import Drawing
+from attnstore.query import analyses
+from attnstore.query.analysis_file import Parameter
+from attnstore.query.parameters import converted
 
 if TYPE_CHECKING:
     from attnstore.store import Store
@@ -54,37 +56,86 @@ def title(name: str) -> str:
     return str(inspect.getdoc(BUILDERS[name])).split("\n")[0].rstrip(".")
 
 
-def choices(name: str) -> dict[str, object]:
-    """What a figure can be asked for besides the store, with its defaults."""
-    parameters = list(inspect.signature(BUILDERS[name]).parameters.values())[1:]
-    return {p.name: p.default for p in parameters}
+def parameters(name: str) -> tuple[Parameter, ...]:
+    """List what a figure can be asked for besides the store.
+
+    A figure of an analysis takes the analysis's parameters, none of them required; beside them
+    those of its own, such as runs_like.
+    """
+    declared = analyses.listing().get(name)
+    known = {p.name: p for p in declared.parameters} if declared else {}
+    signature = list(inspect.signature(BUILDERS[name]).parameters.values())[1:]
+    return tuple(
+        Parameter(
+            p.name,
+            known[p.name].type if p.name in known else _KINDS[type(p.default)],
+            known[p.name].text if p.name in known else _TEXTS[p.name],
+            False,
+            p.default,
+        )
+        for p in signature
+    )
+
+
+_KINDS = {type(None): "VARCHAR", str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
+_TEXTS = {
+    "run": "Run",
+    "runs_like": "Only runs whose name is like this pattern of SQL",
+    "models_like": "Only models whose name is like this pattern of SQL",
+    "sentence": "A part of the sentence that is shown",
+    "examples": "Maps of each class",
+    "value": "What a disabled head gives: uniform or zero",
+    "metric": "Metric of the scores; NULL takes accuracy or pearson",
+}
+"""What the parameters are that no analysis declares."""
+
+
+def several_runs(name: str) -> bool:
+    """Return True if a figure can show several runs, given as a list."""
+    return "Runs" in str(inspect.signature(BUILDERS[name]).parameters.get("run", ""))
 
 
 def listing() -> pl.DataFrame:
-    """Every figure: name, title, and its choices with their defaults."""
-    rows = [
-        (name, title(name), ", ".join(f"{k}={json.dumps(v)}" for k, v in choices(name).items()))
-        for name in BUILDERS
-    ]
+    """List every figure: name, title, and its parameters with their defaults."""
+    rows = [(name, title(name), ", ".join(p.shown for p in parameters(name))) for name in BUILDERS]
     return pl.DataFrame(
         rows, schema=dict.fromkeys(("name", "title", "parameters"), pl.String), orient="row"
     )
 
 
-def draw(store: Store, name: str, /, **given: object) -> Drawing:
-    """A figure of a store.
-
-    Raises UnknownNameError (no such figure or run), UsageError (no such choice) or NothingToDraw,
-    whose sentence names the command that supplies what the store lacks.
-    """
+def require_figure(name: str) -> None:
+    """Raise UnknownNameError unless there is such a figure."""
     if name not in BUILDERS:
         raise UnknownNameError(
             f"There is no figure {name!r}{near(name, BUILDERS) or '; there are ' + ', '.join(BUILDERS)}"
         )
-    for choice in given:
-        if choice not in (known := choices(name)):
+
+
+def draw(store: Store, name: str, /, **given: object) -> Drawing:
+    """Draw a figure of a store.
+
+    Args:
+        store: The store.
+        name: The figure's name.
+        given: Its parameters; a value may be given as text, several runs as a list.
+
+    Raises:
+        UnknownNameError: There is no such figure or run.
+        UsageError: There is no such parameter, or its value is of the wrong type.
+        NothingToDraw: The store lacks what is shown; the sentence names the command that supplies it.
+    """
+    require_figure(name)
+    known = {p.name: p for p in parameters(name)}
+    values: dict[str, object] = {}
+    for key, value in given.items():
+        if key not in known:
             raise UsageError(
-                f"Figure {name} has no parameter {choice!r}"
-                f"{near(choice, known) or '; it takes ' + ', '.join(known)}"
+                f"Figure {name} has no parameter {key!r}"
+                f"{near(key, known) or '; it takes ' + ', '.join(known)}"
             )
-    return BUILDERS[name](store, **given)
+        about = f"Parameter {key} of figure {name}"
+        if key == "run" and isinstance(value, list | tuple) and several_runs(name):
+            values[key] = [converted(about, known[key].type, run) for run in value]
+        else:
+            values[key] = converted(about, known[key].type, value)
+    return BUILDERS[name](store, **values)

@@ -15,6 +15,7 @@ from attnstore.plotting.drawings import (
     INGESTED,
     Drawing,
     NothingToDraw,
+    Runs,
     asked,
     chosen,
     counted,
@@ -44,7 +45,11 @@ _RELATIONS = {
 
 
 def frame_heads(
-    store: Store, run: str | None = None, sentence: str = SENTENCE, direction: str = "both"
+    store: Store,
+    run: str | None = None,
+    direction: str = "both",
+    as_published: bool = False,
+    sentence: str = SENTENCE,
 ) -> Drawing:
     """The mean weight along frame links by head, and the best head on one sentence."""
     run = one(
@@ -53,7 +58,7 @@ def frame_heads(
         "MODEL --dataset framenet:FOLDER=framenet`, then `attnstore annotate --dataset "
         "framenet --with framenet:FOLDER`.",
     )  # fmt: skip
-    heads = store.query("frame_heads", run=run, direction=direction)
+    heads = store.query("frame_heads", run=run, direction=direction, as_published=as_published)
     best = heads.row(0, named=True)
     example = _example(store, run, sentence)
     found = store.map(run, example, best["layer"], best["head"])
@@ -75,16 +80,24 @@ def frame_heads(
         f"the map of the head with the highest mean on one sentence, “{_text(store, run, example)}”. "
         f"Section 4.2, Figure 3. n = {best['n']} sentences of {run}.",
         (
-            asked("frame_heads", run=run, direction=None if direction == "both" else direction),
+            asked("frame_heads", run=run, direction=direction, as_published=as_published),
             asked("frame_links", run=run, example=example),
         ),
         {run: ours},
     )  # fmt: skip
 
 
-def head_types(store: Store, runs_like: str = "%") -> Drawing:
+def head_types(
+    store: Store,
+    run: Runs = None,
+    position: float = 0.5,
+    special: float = 0.6,
+    entropy: float = 3.8,
+    runs_like: str = "%",
+) -> Drawing:
     """What each head does, by the thresholds of Clark et al. 2019."""
-    found, more = _found(store, "head_types", runs_like)
+    choices = {"position": position, "special": special, "entropy": entropy}
+    found, more = _found(store, "head_types", runs_like, run, **choices)
     panels = [
         Panel(by_head(f.with_columns(mean=pl.col("type").replace_strict(_NUMBERS))), _title(run, f))
         for run, f in found.items()
@@ -92,19 +105,19 @@ def head_types(store: Store, runs_like: str = "%") -> Drawing:
     return Drawing(
         kinds(in_rows(panels), TYPES, _LETTERS),
         "The type of each head: its mean weight to the previous, the next or the same token lies "
-        "above 0.5, to [CLS], [SEP], punctuation or (without [CLS]) the first above 0.6, or its mean entropy above 3.8 nats "
-        "(broad); mixed above several thresholds, none below all. Clark et al. 2019, sections 3.1 "
+        f"above {position}, to [CLS], [SEP], punctuation or (without [CLS]) the first above {special}, "
+        f"or its mean entropy above {entropy} nats (broad); mixed above several thresholds, none below all. Clark et al. 2019, sections 3.1 "
         f"to 3.3. {counted(found)}{more}",
-        tuple(asked("head_types", run=run) for run in found),
+        tuple(asked("head_types", run=run, **choices) for run in found),
     )
 
 
 _NUMBERS = {name: number for number, name in enumerate(TYPES)}
 
 
-def head_entropy(store: Store, runs_like: str = "%") -> Drawing:
+def head_entropy(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
     """How broadly each head attends."""
-    found, more = _found(store, "head_entropy", runs_like)
+    found, more = _found(store, "head_entropy", runs_like, run)
     panels = [Panel(by_head(f), _title(run, f)) for run, f in found.items()]
     return Drawing(
         pictures(in_rows(panels), "entropy (nats)"),
@@ -115,23 +128,31 @@ def head_entropy(store: Store, runs_like: str = "%") -> Drawing:
     )
 
 
-def token_pairs(store: Store, run: str | None = None, annotation: str | None = None) -> Drawing:
+def token_pairs(
+    store: Store,
+    run: str | None = None,
+    relation: str | None = None,
+    direction: str | None = None,
+    statistic: str = "max",
+    annotation: str | None = None,
+) -> Drawing:
     """Weights along relations between words, beside the usual neighbour's."""
     run = one(
         store, run, "SELECT run FROM link_tokens WHERE kind IN ('dep', 'coreference')",
         f"No input has dependency or coreference links; `{ANNOTATED}` supplies them.",
     )  # fmt: skip
     found = {}
-    for (relation, direction), said in _RELATIONS.items():
+    for (one_relation, one_direction), said in _shown(relation, direction):
         frame = store.query(
             "token_pairs",
             run=run,
-            relation=relation,
-            direction=direction,
+            relation=one_relation,
+            direction=one_direction,
+            statistic=statistic,
             annotation=annotation,
         )
         if len(frame):
-            found[relation, direction, said] = frame
+            found[one_relation, one_direction, said] = frame
     if not found:
         raise NothingToDraw(
             f"Run {run} has no subject, object or coreference; `{ANNOTATED}` supplies them."
@@ -142,27 +163,56 @@ def token_pairs(store: Store, run: str | None = None, annotation: str | None = N
     usual = [Panel(by_head(f, "baseline"), _usual(f)) for f in found.values()]
     return Drawing(
         pictures([linked, usual], "attention weight", root=True),
-        "Top: per head, the mean over inputs of the largest weight along a relation; dotted where "
+        f"Top: per head, the mean over inputs of the {_WEIGHTS.get(statistic, statistic)} weight along a relation; dotted where "
         "it exceeds the bottom one with an interval above 0 (95 % per head, not corrected for the "
         "number of heads). Bottom: the same when each link goes to the token at the relation's "
         "usual distance instead, so that a head that only looks at a neighbour shows there too. "
         f"Section 4.5. {_counts(found)} of {run}.",
         tuple(
-            asked("token_pairs", run=run, relation=r, direction=d, annotation=annotation)
+            asked(
+                "token_pairs",
+                run=run,
+                relation=r,
+                direction=d,
+                statistic=statistic,
+                annotation=annotation,
+            )
             for r, d, _ in found
         ),
     )
 
 
-def word_match(store: Store, runs_like: str = "%") -> Drawing:
+def _shown(relation: str | None, direction: str | None) -> list[tuple[tuple[str, str], str]]:
+    """The relations and directions of a figure with their titles: all, or those asked for."""
+    relations = dict.fromkeys(r for r, _ in _RELATIONS) if relation is None else (relation,)
+    directions = ("from_to", "to_from") if direction is None else (direction,)
+    return [
+        ((r, d), _RELATIONS.get((r, d), f"{r}, {d.replace('_', ' ')}"))
+        for r in relations
+        for d in directions
+    ]
+
+
+_WEIGHTS = {"max": "largest"}
+"""How the statistics of token_pairs are called in a caption."""
+
+
+def word_match(
+    store: Store,
+    run: Runs = None,
+    punctuation: bool = False,
+    stop_words: bool = True,
+    runs_like: str = "%",
+) -> Drawing:
     """Weights between equal words of the two texts of a pair, against other words'."""
     missing = f"No run holds pairs of texts that share words; `{INGESTED}` with a dataset of pairs supplies one."
     pairs = (
         "SELECT run FROM runs JOIN datasets USING (dataset) "
         "WHERE pair_column IS NOT NULL AND run LIKE $runs_like"
     )
-    runs, more = chosen(store, 4, pairs, missing, runs_like=runs_like)
-    found = {run: f for run, f in per_run(store, "word_match", runs).items() if len(f)}
+    runs, more = chosen(store, 4, pairs, missing, run, runs_like=runs_like)
+    choices = {"punctuation": punctuation, "stop_words": stop_words}
+    found = {name: f for name, f in per_run(store, "word_match", runs, **choices).items() if len(f)}
     if not found:
         raise NothingToDraw(missing)
     rows, ours = [], {}
@@ -189,15 +239,17 @@ def word_match(store: Store, runs_like: str = "%") -> Drawing:
         "Mean over inputs of the weight from a word of one text to an equal word of the other (any "
         "case), and to the other words; framed: the two heads with the largest difference, mean of "
         f"both directions. Section 5. {counted(found)}{more}",
-        tuple(asked("word_match", run=run) for run in found),
+        tuple(asked("word_match", run=run, **choices) for run in found),
         ours,
     )
 
 
-def _found(store: Store, name: str, runs_like: str) -> tuple[dict[str, pl.DataFrame], str]:
+def _found(
+    store: Store, name: str, runs_like: str, run: Runs, **choices: object
+) -> tuple[dict[str, pl.DataFrame], str]:
     """The results of an analysis that every run has."""
-    runs, more = every(store, 8, runs_like)
-    return per_run(store, name, runs), more
+    runs, more = every(store, 8, runs_like, run)
+    return per_run(store, name, runs, **choices), more
 
 
 def _title(run: str, frame: pl.DataFrame) -> str:

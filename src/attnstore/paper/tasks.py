@@ -20,6 +20,7 @@ from attnstore.plotting.drawings import (
     CLASSIFIED,
     TRAINED,
     Drawing,
+    Runs,
     asked,
     chosen,
     counted,
@@ -79,9 +80,9 @@ def pattern_examples(store: Store, run: str | None = None, examples: int = 2) ->
     )  # fmt: skip
 
 
-def pattern_shares(store: Store, runs_like: str = "%") -> Drawing:
+def pattern_shares(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
     """The share of each class, by run."""
-    runs, more = _classified(store, 12, runs_like)
+    runs, more = _classified(store, 12, runs_like, run)
     found = per_run(store, "pattern_shares", runs)
     series = {}
     for name in CLASSES:
@@ -94,14 +95,14 @@ def pattern_shares(store: Store, runs_like: str = "%") -> Drawing:
         bars([run.replace("/", "\n") for run in runs], series, "share of maps"),
         "Share of the maps of each pattern class, mean over inputs, with the 95 % interval over "
         f"inputs. Section 4.1, Figure 2. {counted(found)}{more}",
-        (asked("pattern_shares"),),
+        (asked("pattern_shares", run=run if isinstance(run, str) else None),),
         {run: f"{share:.0%}".replace("%", " %") for run, share in shares.items()},
     )
 
 
-def pattern_by_head(store: Store, runs_like: str = "%") -> Drawing:
+def pattern_by_head(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
     """The pattern class of most of a head's maps."""
-    runs, more = _classified(store, 8, runs_like)
+    runs, more = _classified(store, 8, runs_like, run)
     found = per_run(store, "pattern_by_head", runs)
     numbers = {name: number for number, name in enumerate(CLASSES)}
     panels = [
@@ -118,32 +119,42 @@ def pattern_by_head(store: Store, runs_like: str = "%") -> Drawing:
     )
 
 
-def drift(store: Store, runs_like: str = "%") -> Drawing:
+def drift(
+    store: Store,
+    run: Runs = None,
+    base_run: str | None = None,
+    as_published: bool = False,
+    runs_like: str = "%",
+) -> Drawing:
     """The cosine between each head's maps before and after training, by run."""
     comparable = (
         "SELECT b.run FROM base_runs b JOIN run_pairs p ON p.run = b.run AND "
-        "p.other_run = b.base_run WHERE p.refusal IS NULL AND b.run LIKE $runs_like"
+        "p.other_run = coalesce($base_run, b.base_run) WHERE p.refusal IS NULL AND b.run LIKE $runs_like"
+        " UNION SELECT run FROM run_pairs WHERE other_run = $base_run AND refusal IS NULL "
+        "AND run <> other_run AND run LIKE $runs_like"
     )
     runs, more = chosen(
         store, 8, comparable,
         "No run of a trained model stands beside one of its pre-trained model over the same "
-        f"dataset; `{TRAINED}` supplies it, with a folder of checkpoints.", runs_like=runs_like,
+        f"dataset; `{TRAINED}` supplies it, with a folder of checkpoints.",
+        run, runs_like=runs_like, base_run=base_run,
     )  # fmt: skip
-    found = per_run(store, "drift", runs)
+    choices = {"base_run": base_run, "as_published": as_published}
+    found = per_run(store, "drift", runs, **choices)
     panels = [Panel(by_head(f), f"{run}\n{n_of(f)}") for run, f in found.items()]
     return Drawing(
         pictures(in_rows(panels), "cosine similarity", low=None, high=1.0),
         "Per head, the mean over inputs of the cosine between the flattened maps of the trained and "
         "of its pre-trained model: the darker, the more training moved it. Section 4.3, Figure 5. "
         f"{counted(found)}{more}",
-        tuple(asked("drift", run=run) for run in found),
+        tuple(asked("drift", run=run, **choices) for run in found),
         {run: _moved_most(f) for run, f in found.items()},
     )
 
 
-def special_tokens(store: Store, runs_like: str = "%") -> Drawing:
+def special_tokens(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
     """Attention to [CLS], [SEP] and punctuation by layer."""
-    runs, more = every(store, 8, runs_like)
+    runs, more = every(store, 8, runs_like, run)
     found = per_run(store, "special_tokens", runs)
     panels = {
         f"{run}, {n_of(f)}": {
@@ -164,15 +175,22 @@ def special_tokens(store: Store, runs_like: str = "%") -> Drawing:
     )
 
 
-def feature_attention(store: Store, runs_like: str = "%", annotation: str | None = None) -> Drawing:
+def feature_attention(
+    store: Store,
+    run: Runs = None,
+    as_published: bool = False,
+    annotation: str | None = None,
+    runs_like: str = "%",
+) -> Drawing:
     """The attention that each linguistic feature receives, by head."""
     runs, more = chosen(
         store, 7, "SELECT run FROM runs SEMI JOIN spans USING (dataset) WHERE run LIKE $runs_like "
         "AND dataset IN (SELECT dataset FROM spans SEMI JOIN feature_labels USING (kind, label))",
         f"No dataset has parts of speech or dependencies; `{ANNOTATED}` supplies them.",
-        runs_like=runs_like,
+        run, runs_like=runs_like,
     )  # fmt: skip
-    found = per_run(store, "feature_attention", runs, annotation=annotation)
+    choices = {"as_published": as_published, "annotation": annotation}
+    found = per_run(store, "feature_attention", runs, **choices)
     held = {feature for frame in found.values() for feature in frame["feature"]}
     rows: list[list[Panel | None]] = []
     for run, frame in found.items():
@@ -188,14 +206,22 @@ def feature_attention(store: Store, runs_like: str = "%", annotation: str | None
         "Per head, the mean over inputs that have the feature of the weight that a token of it "
         "receives from all tokens, divided by the length; the largest where an input has several. "
         f"Section 4.4, Figure 6. {counted(found)}{more}",
-        tuple(asked("feature_attention", run=run, annotation=annotation) for run in found),
+        tuple(asked("feature_attention", run=run, **choices) for run in found),
     )
 
 
-def cls_attention(store: Store, runs_like: str = "%", layer: int | None = None) -> Drawing:
-    """What [CLS] attends to in the last layer, by head and kind of token."""
-    runs, more = every(store, 8, runs_like)
-    found = per_run(store, "cls_attention", runs, layer=layer)
+def cls_attention(
+    store: Store,
+    run: Runs = None,
+    layer: int | None = None,
+    statistic: str = "sum",
+    annotation: str | None = None,
+    runs_like: str = "%",
+) -> Drawing:
+    """What [CLS] attends to, in the last layer or another, by head and kind of token."""
+    runs, more = every(store, 8, runs_like, run)
+    choices = {"layer": layer, "statistic": statistic, "annotation": annotation}
+    found = per_run(store, "cls_attention", runs, **choices)
     found = {run: f for run, f in found.items() if len(f)}
     held = {feature for f in found.values() for feature in f["feature"]}
     names = [feature for feature in FEATURES if feature in held]
@@ -209,17 +235,17 @@ def cls_attention(store: Store, runs_like: str = "%", layer: int | None = None) 
         panels.append(Panel(cells, title, None, labels, ("head (from 0)", "attended token")))
     return Drawing(
         pictures(in_rows(panels), "share of attention"),
-        "What [CLS] attends to, by head: the mean over inputs that have the feature of its summed "
-        "weight to the feature's tokens; punctuation is apart from the other features. Section 4.5, "
+        "What [CLS] attends to, by head: the mean over inputs that have the feature of its "
+        f"{'summed' if statistic == 'sum' else 'largest'} weight to the feature's tokens; punctuation is apart from the other features. Section 4.5, "
         f"Figure 7. Grey: no input has the feature, or none is annotated. {counted(found)}{more}",
-        tuple(asked("cls_attention", run=run, layer=layer) for run in found),
+        tuple(asked("cls_attention", run=run, **choices) for run in found),
         {run: _most_attended(f) for run, f in found.items()},
     )
 
 
-def _classified(store: Store, most: int, runs_like: str) -> tuple[list[str], str]:
+def _classified(store: Store, most: int, runs_like: str, run: Runs) -> tuple[list[str], str]:
     wanted = "SELECT run FROM patterns WHERE run LIKE $runs_like"
-    return chosen(store, most, wanted, _UNCLASSIFIED, runs_like=runs_like)
+    return chosen(store, most, wanted, _UNCLASSIFIED, run, runs_like=runs_like)
 
 
 def _moved_most(frame: pl.DataFrame) -> str:

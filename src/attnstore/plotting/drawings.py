@@ -14,6 +14,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from attnstore.errors import AttnstoreError
+from attnstore.query import analyses
 
 if TYPE_CHECKING:
     from attnstore.store import Store
@@ -24,6 +25,10 @@ CLASSIFIED = "attnstore classify --run RUN"
 DISABLED = "attnstore ablate --model CHECKPOINT --dataset DATASET"
 TRAINED = "attnstore ingest --model CHECKPOINT --dataset DATASET"
 """The commands that supply what a figure needs."""
+
+
+Runs = str | Sequence[str] | None
+"""A run, several runs, or None for every run that has what a figure shows."""
 
 
 class NothingToDraw(AttnstoreError, LookupError):
@@ -45,16 +50,36 @@ class Drawing:
 
 
 def chosen(
-    store: Store, most: int, wanted: str, missing: str, **params: str
+    store: Store, most: int, wanted: str, missing: str, run: Runs = None, **params: str | None
 ) -> tuple[list[str], str]:
-    """The runs that a query finds, at most `most`, and a sentence about those left out.
+    """Choose the runs of a figure, at most `most`.
 
-    wanted: SQL of one column, run. Raises NothingToDraw with `missing` where it finds none.
+    Args:
+        store: The store.
+        most: Runs that the figure can show.
+        wanted: SQL of one column, run: the runs that have what the figure shows.
+        missing: Sentence for a store that has none.
+        run: The run or runs that are asked for; None for every one.
+        params: Parameters of the SQL.
+
+    Returns:
+        The runs, and a sentence about those left out.
+
+    Raises:
+        UnknownNameError: A run that is asked for is not there.
+        NothingToDraw: No run has what the figure shows.
     """
     runs = store.sql(
         f"SELECT run FROM runs WHERE stored > 0 AND run IN ({wanted}) ORDER BY dataset, model, run",
         **params,
     )["run"].to_list()
+    if run is not None:
+        asked_for = [run] if isinstance(run, str) else list(run)
+        for name in asked_for:
+            store.run(name)
+            if name not in runs:
+                raise NothingToDraw(f"Run {name}: {missing}")
+        runs = asked_for
     if not runs:
         raise NothingToDraw(missing)
     left = len(runs) - most
@@ -62,11 +87,11 @@ def chosen(
     return runs[:most], more
 
 
-def every(store: Store, most: int, runs_like: str) -> tuple[list[str], str]:
-    """The runs whose name is like a pattern of SQL, at most `most`, and about those left out."""
+def every(store: Store, most: int, runs_like: str, run: Runs = None) -> tuple[list[str], str]:
+    """Choose the runs of a figure that any run can have: `run`, or those like a pattern of SQL."""
     return chosen(
         store, most, "SELECT run FROM runs WHERE run LIKE $runs_like",
-        f"The store holds no such run; `{INGESTED}` makes one.", runs_like=runs_like,
+        f"The store holds no such run; `{INGESTED}` makes one.", run, runs_like=runs_like,
     )  # fmt: skip
 
 
@@ -89,15 +114,19 @@ def one(store: Store, run: str | None, wanted: str, missing: str) -> str:
 
 
 def asked(name: str, /, **params: object) -> str:
-    """The command that gives the numbers of an analysis."""
+    """Write the command that gives the numbers of an analysis; defaults are left out."""
+    defaults = {p.name: p.default for p in analyses.find(name).parameters}
     given = (
-        f"--param {name}={value}"
-        if isinstance(value, int)
-        else f"--param {shlex.quote(f'{name}={value}')}"
-        for name, value in params.items()
-        if value is not None
+        f"--param {shlex.quote(f'{key}={_typed(value)}')}"
+        for key, value in params.items()
+        if value != defaults[key]
     )
     return " ".join(["attnstore query", name, *given])
+
+
+def _typed(value: object) -> str:
+    """Write a value as on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def per_run(

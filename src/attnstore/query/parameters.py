@@ -49,9 +49,17 @@ def from_text(text: str, kind: str | None = None) -> Any:
     return text if value is not None and not isinstance(value, str) else value
 
 
-def from_texts(texts: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Read several values, each by the type that `kinds` declares under its name, if any."""
-    return {name: from_text(text, kinds.get(name)) for name, text in texts.items()}
+def from_texts(texts: Mapping[str, str | list[str]], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Read several values, each by the type that `kinds` declares under its name, if any.
+
+    A list of texts becomes a list of values.
+    """
+    return {
+        name: from_text(text, kinds.get(name))
+        if isinstance(text, str)
+        else [from_text(item, kinds.get(name)) for item in text]
+        for name, text in texts.items()
+    }
 
 
 def converted(about: str, kind: str, value: object) -> Any:
