@@ -71,8 +71,8 @@ def annotate(
     Args:
         path: The store.
         datasets: One or several, by the names that they have in the store.
-        annotators: One or several: spacy:MODEL, conllu, conllu:FILE, gap, gap:FILE,
-            framenet:FOLDER, negation.
+        annotators: One or several, as `annotation.registry` lists them: spacy:MODEL, negation,
+            spans:FILE, …
         as_published: FrameNet's links by the rule of the authors' notebook.
         runner: Where the units are stored.
         progress: Called as they go.

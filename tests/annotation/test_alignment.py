@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from attnstore import resources
 from attnstore.datasets.annotations import Annotation
-from attnstore.datasets.tokenize import tokenise
+from attnstore.datasets.tokenize import tokenize
 from attnstore.storage.index import align
 
 ARCHITECTURES = ("bert", "albert", "xlm-roberta", "roberta", "gpt2", "modernbert")
@@ -135,7 +135,7 @@ def test_a_span_marks_exactly_the_tokens_that_share_its_characters(
     links = [(e, n - 1, n) for (e, *_), n in zip(spans, numbers, strict=True) if n]
     for example, first, second in links:
         annotation.link(example, "frame", "l", first, second)
-    index.fill(tokenise(frame(*texts), tokenizer(architecture), most), annotation)
+    index.fill(tokenize(frame(*texts), tokenizer(architecture), most), annotation)
     expected = {
         (e, n): found
         for (e, g, a, b), n in zip(spans, numbers, strict=True)
@@ -179,7 +179,7 @@ def positions(
         start = text.index(part, start + 1)
     annotation = Annotation()
     annotation.span(0, 0, start, start + len(part), negation="x")
-    index.fill(tokenise(frame((text, None)), tokenizer(architecture), most), annotation)
+    index.fill(tokenize(frame((text, None)), tokenizer(architecture), most), annotation)
     return [t for (t,) in index.rows("SELECT t.token FROM tokens t JOIN token_features f USING (run, example, position) WHERE feature = 'negation' ORDER BY position")]  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def test_a_link_with_one_end_truncated_has_no_tokens(index: Index) -> None:
     near = annotation.span(0, 0, 0, 3, mention="The")
     far = annotation.span(0, 0, 14, 17, mention="far")
     annotation.link(0, "coreference", "", near, far)
-    index.fill(tokenise(frame(("The quick dog far", None)), tokenizer("bert"), 4), annotation)
+    index.fill(tokenize(frame(("The quick dog far", None)), tokenizer("bert"), 4), annotation)
     assert index.rows("SELECT count(*) FROM links") == [(1,)]
     assert index.rows("FROM link_tokens") == []
 
@@ -223,7 +223,7 @@ def test_a_link_with_one_end_truncated_has_no_tokens(index: Index) -> None:
 def test_the_second_text_has_characters_of_its_own(index: Index) -> None:
     annotation = Annotation()
     annotation.span(0, 1, 0, 3, negation="dog")
-    index.fill(tokenise(frame(("The fox", "dog fox")), tokenizer("bert"), 64), annotation)
+    index.fill(tokenize(frame(("The fox", "dog fox")), tokenizer("bert"), 64), annotation)
     assert index.rows(
         "SELECT t.token, t.segment FROM tokens t JOIN token_features f USING (run, example, position) "
         "WHERE feature = 'negation'"
@@ -248,7 +248,7 @@ def test_labels_of_both_schemes_make_features(
 ) -> None:
     annotation = Annotation()
     annotation.span(0, 0, 0, 3, **{kind: label})
-    index.fill(tokenise(frame(("dog.", None)), tokenizer("bert"), 64), annotation)
+    index.fill(tokenize(frame(("dog.", None)), tokenizer("bert"), 64), annotation)
     found = index.rows("SELECT position, feature, source FROM token_features ORDER BY ALL")
     tokens = [(0, "cls", "tokens"), (2, "punctuation", "tokens"), (3, "sep", "tokens")]
     assert found == sorted([*tokens, *([(1, feature, "s")] if feature else [])])

@@ -31,7 +31,7 @@ from transformers import (
 
 import attnstore
 from attnstore.datasets import encodings, subwords
-from attnstore.datasets.tokenize import refuse_tokenless, tokenise
+from attnstore.datasets.tokenize import refuse_tokenless, tokenize
 from attnstore.errors import AttnstoreError, DatasetError, ModelError, UsageError
 from attnstore.maintenance.verify import verify
 from attnstore.models import checkpoints, loading
@@ -116,9 +116,9 @@ def test_of_a_pair_both_texts_need_tokens() -> None:
     tokenizer = tiny.make_tokenizer("bert")
     long = "the dog " * 20
     texts = frame(("dog", "\x01"), ("\x01", "dog"), ("dog", "dog"), "\x01", "dog", (long, "\x01"), (long, "dog"))  # fmt: skip
-    found = tokenise(texts, tokenizer, 16)
+    found = tokenize(texts, tokenizer, 16)
     assert found["empty"].to_list() == [True, True, False, True, False, True, False]
-    cut = tokenise(frame(("dog", "fox")), tokenizer, 3)
+    cut = tokenize(frame(("dog", "fox")), tokenizer, 3)
     assert cut.select("empty", "truncated", "length").row(0) == (False, True, 3)
 
 
@@ -134,7 +134,7 @@ def test_texts_of_no_token_at_all_are_one_sentence(tmp_path: Path) -> None:
 
 def test_a_text_to_train_on_needs_a_token() -> None:
     """A model without special tokens cannot run on nothing: the row is named."""
-    inputs = tokenise(frame("dog", "\x01"), unigram("dog"), 16)
+    inputs = tokenize(frame("dog", "\x01"), unigram("dog"), 16)
     with pytest.raises(DatasetError, match="text of example 1 gives no token"):
         refuse_tokenless(inputs)
     assert refuse_tokenless(inputs[:1]).equals(inputs[:1])
@@ -147,7 +147,7 @@ def test_a_max_length_below_the_special_tokens_is_refused() -> None:
     """Tokenizers cut nothing then, and the input would be longer than asked for."""
     for tokenizer in (tiny.make_tokenizer("bert"), sentencepiece_bpe("dog")):
         with pytest.raises(UsageError, match="max-length is 1 and leaves no room"):
-            tokenise(frame(("dog", "dog")), tokenizer, 1)
+            tokenize(frame(("dog", "dog")), tokenizer, 1)
 
 
 def test_a_regex_that_gives_up_is_a_sentence_with_the_row() -> None:
@@ -156,7 +156,7 @@ def test_a_regex_that_gives_up_is_a_sentence_with_the_row() -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"(a+)+$"), "isolated")
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
     with pytest.raises(ModelError, match=r"fails on the text of example 1 .*retry-limit"):
-        tokenise(frame("a", "a" * 40 + "b", "a"), fast, 16)
+        tokenize(frame("a", "a" * 40 + "b", "a"), fast, 16)
 
 
 @pytest.mark.parametrize("where", ["model", "added_tokens", "tokenizer_config.json"])
@@ -255,7 +255,7 @@ def test_a_slow_tokenizers_tokens_are_its_own(tmp_path: Path) -> None:
         tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
         for texts in (("the dog cat",), ("the dog the dog", "cat"), ("猫 が", "好き 。 猫 が")):
             for most in (64, 8, 6):
-                found = tokenise(frame(texts if len(texts) > 1 else texts[0]), tokenizer, most, 64)  # type: ignore[arg-type]
+                found = tokenize(frame(texts if len(texts) > 1 else texts[0]), tokenizer, most, 64)  # type: ignore[arg-type]
                 row, expected = (
                     found.row(0, named=True),
                     tokenizer(*texts, truncation=True, max_length=most),

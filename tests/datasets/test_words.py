@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaModel
 
 import attnstore
-from attnstore.datasets.tokenize import tokenise
+from attnstore.datasets.tokenize import tokenize
 from attnstore.storage import fragments, location
 
 WORDS = (
@@ -152,8 +152,8 @@ def test_many_texts_give_what_each_gives_alone(tokenizers: dict[str, Any]) -> No
     """Words are numbered from 0 in every input, places count in their own text."""
     texts = ["the dog", ("  does n't", "猫 the"), "attention", ("the", "the dog  "), "…"]
     for tokenizer in tokenizers.values():
-        together = tokenise(frame(*texts), tokenizer, 9)
-        alone = [tokenise(frame(text), tokenizer, 9) for text in texts]
+        together = tokenize(frame(*texts), tokenizer, 9)
+        alone = [tokenize(frame(text), tokenizer, 9) for text in texts]
         assert together.drop("example").equals(pl.concat(alone).drop("example"))
 
 

@@ -123,27 +123,27 @@ def test_a_file_on_one_line_is_refused_in_a_sentence(tmp_path: Path, ending: str
     assert "a text of 20,400,000 characters in column 'text', and one may have 1,000,000" in found
 
 
-def test_long_texts_are_tokenised_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_texts_are_tokenized_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """So many rows at once as fit into memory; the tokens are the same."""
     texts = ["the quick brown fox " * n for n in (1, 40, 3, 1, 1, 100, 1)]
     frame = pl.DataFrame(
         {"example": np.arange(7), "text": texts, "text_pair": [None, "a dog"] * 3 + [None]}
     )
     tokenizer = tiny.make_tokenizer("bert")
-    whole = tokenize.tokenise(frame, tokenizer, 16)
+    whole = tokenize.tokenize(frame, tokenizer, 16)
     monkeypatch.setattr(tokenize, "_CHARACTERS_AT_ONCE", 200)
     assert [len(part) for part in tokenize._batches(frame)] == [1, 1, 3, 1, 1]
-    assert tokenize.tokenise(frame, tokenizer, 16).equals(whole)
+    assert tokenize.tokenize(frame, tokenizer, 16).equals(whole)
 
 
-def test_the_longest_text_is_tokenised() -> None:
+def test_the_longest_text_is_tokenized() -> None:
     """What a dataset may hold ends in tokens, truncated."""
     text = ("the cat! " * size_limits.CHARACTERS)[: size_limits.CHARACTERS]
     frame = pl.DataFrame(
         {"example": [0], "text": [text], "text_pair": [None]},
         schema_overrides={"text_pair": pl.String},
     )
-    found = tokenize.tokenise(frame, tiny.make_tokenizer("bert"), 16)
+    found = tokenize.tokenize(frame, tiny.make_tokenizer("bert"), 16)
     assert (found["length"].item(), found["truncated"].item()) == (16, True)
 
 

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from attnstore.datasets.tokenize import tokenise
+from attnstore.datasets.tokenize import tokenize
 
 LISTS = ("tokens", "texts", "token_ids", "words", "segments", "starts", "ends", "kinds")
 
@@ -77,7 +77,7 @@ def tokens(
 ) -> list[dict[str, Any]]:
     """One input as one row per token."""
     given = texts if len(texts) > 1 else texts[0]
-    row = tokenise(frame(given), tokenizer, most, pad_to).row(0, named=True)  # type: ignore[arg-type]
+    row = tokenize(frame(given), tokenizer, most, pad_to).row(0, named=True)  # type: ignore[arg-type]
     return [
         dict(zip(LISTS, values, strict=True))
         for values in zip(*(row[name] for name in LISTS), strict=True)

@@ -121,7 +121,7 @@ def make_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
 
 
 def _pipeline(architecture: str, special: list[str]) -> Tokenizer:
-    """Normaliser, pre-tokeniser and model: WordPiece, Unigram, or byte-level BPE."""
+    """Normaliser, pre-tokenizer and model: WordPiece, Unigram, or byte-level BPE."""
     if architecture in ("bert", "distilbert", "electra"):
         pieces = [*special, *_pieces("", "##", lower=True)]
         vocabulary = {piece: place for place, piece in enumerate(pieces)}

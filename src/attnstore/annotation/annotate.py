@@ -33,9 +33,8 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Summary:
-    """What an annotation holds. examples: those annotated (the ones that runs hold); spans,
-    links: rows of the two tables; stored: whether it was written now, not found; seconds: wall
-    time."""
+    """Counts of an annotation. examples: those annotated (the ones that runs hold); spans, links:
+    rows of the two tables; stored: True if it was written now; seconds: wall time."""
 
     dataset: str
     source: str
@@ -182,7 +181,7 @@ def annotate(
 
 
 def _dataset(backend: Backend, dataset: str) -> tuple[dict[str, str | None], pl.DataFrame]:
-    """The record of a dataset and its rows; `used` are those that a run of it holds."""
+    """Return the record of a dataset and its rows; `used` are those that a run of it holds."""
     known = {f.owner for f in fragments.listing(backend, "datasets")}
     records = fragments.read_one(backend, "datasets", dataset) if dataset in known else None
     rows = fragments.read_one(backend, "examples", dataset) if dataset in known else None
@@ -191,22 +190,22 @@ def _dataset(backend: Backend, dataset: str) -> tuple[dict[str, str | None], pl.
         raise UnknownNameError(
             f"The store {backend.name} holds no dataset {dataset!r}{near(dataset, known) or listed}"
         )
-    held = [
+    used_examples = [
         fragments.read(backend, inputs)["example"]
         for run in fragments.listing(backend, "runs")
         if fragments.read(backend, run)["dataset"].item() == dataset
         for inputs in fragments.listing(backend, "inputs", run.owner)
     ]
-    if not held:
+    if not used_examples:
         raise UsageError(
             f"No run of {backend.name} holds the dataset {dataset!r}; ingest it, then annotate it."
         )
-    used = pl.col("example").is_in(pl.concat(held).implode())
+    used = pl.col("example").is_in(pl.concat(used_examples).implode())
     return records.row(0, named=True), rows.with_columns(used.alias("used"))
 
 
 def _context(backend: Backend, record: dict[str, str | None], as_published: bool) -> Context:
-    """What an annotator may ask about a dataset."""
+    """Collect what an annotator may ask about a dataset."""
     dataset = str(record["dataset"])
 
     def inputs(run: str) -> pl.DataFrame:
@@ -236,7 +235,7 @@ def _context(backend: Backend, record: dict[str, str | None], as_published: bool
 
 
 def _identity(annotator: Annotator, record: dict[str, str | None], texts: pl.DataFrame) -> str:
-    """The first 64 bits of the SHA-256 over everything that decides an annotation."""
+    """Return the first 64 bits of the SHA-256 over everything that decides an annotation."""
     examples = hashlib.sha256(texts["used"].to_numpy().tobytes()).hexdigest()
     content = [VERSION, annotator.identity(), record["fingerprint"], examples]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

@@ -50,7 +50,7 @@ def load(
 
 
 def _problem(annotator: Any, taken: frozenset[str]) -> str | None:
-    """The reason why an object is no annotator; None if it is one."""
+    """Return the reason why an object is no annotator; None if it is one."""
     lacking = [member for member in _MEMBERS if not hasattr(annotator, member)]
     if lacking:
         return f"it has no {' and no '.join(lacking)}"
@@ -70,7 +70,7 @@ class PackageAnnotator:
         self.source = str(annotator.source)
 
     def identity(self) -> str:
-        """Its own identity, beside its source."""
+        """Return its own identity, beside its source."""
         try:
             identity = self._annotator.identity()
         except Exception as error:
@@ -82,7 +82,7 @@ class PackageAnnotator:
         return f"{self.source} {identity}"
 
     def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
-        """Its annotation, every offset and link of which is checked."""
+        """Return its annotation, every offset and link of which is checked."""
         try:
             annotation = self._annotator.annotate(texts, progress)
         except AttnstoreError:
@@ -109,7 +109,7 @@ class PackageAnnotator:
 
 
 def _misplaced(spans: pl.DataFrame, texts: pl.DataFrame) -> str | None:
-    """The first span outside its text, in words."""
+    """Return the first span outside its text, in words."""
     lengths = texts.select(
         "example",
         pl.concat_list(
@@ -129,7 +129,7 @@ def _misplaced(spans: pl.DataFrame, texts: pl.DataFrame) -> str | None:
 
 
 def _loose(links: pl.DataFrame, spans: pl.DataFrame) -> str | None:
-    """The first link to a span that is not there, in words."""
+    """Return the first link to a span that is not there, in words."""
     known = spans.select("example", "span").unique()
     for end in ("from_span", "to_span"):
         wrong = links.join(

@@ -21,16 +21,16 @@ GROUP = "attnstore.annotators"
 
 @cache
 def kinds() -> dict[str, Kind]:
-    """The annotators that ship with attnstore, by name."""
+    """Return the annotators that ship with attnstore, by name."""
     modules = pkgutil.iter_modules(annotators.__path__, f"{annotators.__name__}.")
-    found = [getattr(import_module(module.name), "KIND", None) for module in modules]
-    return {kind.name: kind for kind in found if kind is not None}
+    all_kinds = [getattr(import_module(module.name), "KIND", None) for module in modules]
+    return {kind.name: kind for kind in all_kinds if kind is not None}
 
 
 def forms() -> str:
-    """What may be written after `--with`, as one phrase."""
-    own = [form for kind in kinds().values() for form in kind.forms]
-    return ", ".join(own)
+    """List everything that may be written after `--with`, as one phrase."""
+    all_forms = [form for kind in kinds().values() for form in kind.forms]
+    return ", ".join(all_forms)
 
 
 def check(with_: str, as_published: bool = False) -> Kind:
@@ -55,7 +55,7 @@ def check(with_: str, as_published: bool = False) -> Kind:
 
 
 def located(with_: str, folder: Path) -> str:
-    """The same text with an absolute path, where it names a file relative to a folder."""
+    """Return the same text with an absolute path, where it names a file relative to a folder."""
     name, _, argument = with_.partition(":")
     kind = kinds().get(name)
     if kind is None or not argument or not any(":F" in form for form in kind.forms):
@@ -87,7 +87,7 @@ def _may_have(kind: Kind, source: str) -> bool:
 
 
 def _of_a_package(name: str) -> Kind | None:
-    """The annotator that an installed package offers under a name, not imported yet."""
+    """Return the annotator that an installed package offers under a name, not imported yet."""
     for entry in metadata.entry_points(group=GROUP, name=name):
         make = partial(package_annotator.load, entry, frozenset(kinds()))
         return Kind(name, (name, f"{name}:ARGUMENT"), f"what {entry.value} writes", make)

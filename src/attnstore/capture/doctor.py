@@ -72,7 +72,7 @@ def _inputs(checkpoint: checkpoints.Checkpoint) -> list[Item]:
         }
     )
     longest = min(checkpoint.max_positions or _LONGEST, _LONGEST)
-    rows = tokenize.tokenise(frame, loading.load_tokenizer(checkpoint), longest)
+    rows = tokenize.tokenize(frame, loading.load_tokenizer(checkpoint), longest)
     return sample_inputs.items(rows)
 
 

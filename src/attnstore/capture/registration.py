@@ -144,7 +144,7 @@ def plan_inputs(
     from attnstore.models import loading
 
     tokenizer = loading.load_tokenizer(checkpoint)
-    inputs = tokenize.tokenise(rows, tokenizer, settings.max_length, settings.pad_to)
+    inputs = tokenize.tokenize(rows, tokenizer, settings.max_length, settings.pad_to)
     inputs = inputs.filter(~pl.col("empty")).drop("empty")
     if inputs.is_empty():
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What an annotator hands over: labelled spans of a dataset's texts and links between them.
+"""Result of an annotator: labeled spans of a dataset's texts and links between them.
 
 A span is a stretch of characters with a number; it may carry several labels, one of each kind. A
 word is one span with its part of speech and its relation, and a link leads from it to its head.
@@ -20,8 +20,9 @@ PENN = (
 )  # fmt: skip
 """The Penn Treebank's tags that hold a letter, with those of OntoNotes and English UD."""
 PENN_SHARE = 0.9
-"""Tags with a letter that must be Penn's for a source's to count as such: English EWT has 1.0,
-Russian GSD, whose own tags partly look the same, 0.73."""
+"""Minimum share of Penn tags, among those with a letter, for a tag set to be treated as Penn.
+
+English EWT has 1.0; Russian GSD, some of whose own tags look the same, 0.73."""
 
 _SPANS: dict[str, Any] = {
     "dataset": pl.String, "example": pl.Int64, "source": pl.String, "span": pl.Int32,
@@ -56,7 +57,7 @@ class Annotation:
         self._numbers: dict[int, int] = {}
 
     def span(self, example: int, segment: int, start: int, end: int, **labels: str) -> int:
-        """Add the characters start to end of a text with their labels by kind; its number."""
+        """Add the characters start to end of a text with their labels by kind; return its number."""
         number = self._numbers.get(example, 0)
         self._numbers[example] = number + 1
         if start < end:
@@ -89,7 +90,7 @@ class Annotation:
                 self.link(example, "dep", word.relation, number, numbers[word.head])
 
     def tables(self, dataset: str, source: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """The rows of `spans` and of `links`, as core.spans and core.links have them."""
+        """Return the rows of `spans` and of `links`, as core.spans and core.links have them."""
         names = pl.lit(dataset).alias("dataset"), pl.lit(source).alias("source")
         spans = _parts_of_speech(pl.DataFrame(self._spans, _own(_SPANS), orient="row"))
         links = pl.DataFrame(self._links, _own(_LINKS), orient="row")
@@ -99,7 +100,7 @@ class Annotation:
 
 
 def _own(columns: dict[str, Any]) -> dict[str, Any]:
-    """The columns whose values differ from row to row."""
+    """Return the columns whose values differ from row to row."""
     return {name: kind for name, kind in columns.items() if name not in ("dataset", "source")}
 
 

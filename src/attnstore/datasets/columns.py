@@ -38,7 +38,7 @@ class Table:
     classes: Names = field(default_factory=dict)
 
     def read(self, names: Sequence[str]) -> pl.DataFrame:
-        """Some columns, each once. Raises DatasetError, also for a name that two columns have."""
+        """Return some columns, each once. Raises DatasetError, also for a name that two columns have."""
         count = Counter(self.columns)
         for name in names:
             if count[name] > 1:
@@ -57,33 +57,33 @@ class Table:
 
 
 def of_frame(source: str, frame: pl.DataFrame) -> Table:
-    """A table that was read already."""
+    """Return a table that was read already."""
     return Table(source, tuple(frame.columns), lambda name: frame[name].dtype, frame.select)
 
 
 def plain(kind: Kind) -> bool:
-    """Whether labels may be of this kind: single values that can be written down."""
+    """Check whether labels may be of this kind: single values that can be written down."""
     return not isinstance(kind, str) and not kind.is_nested() and kind not in (pl.Binary, pl.Object)
 
 
 def textual(kind: Kind) -> bool:
-    """Whether texts may be of this kind."""
+    """Check whether texts may be of this kind."""
     return not isinstance(kind, str) and kind in (pl.String, pl.Categorical, pl.Enum, pl.Null)
 
 
 def printable(name: str) -> str:
-    """A column's name without lone surrogates, which can be neither compared nor printed."""
+    """Return a column's name without lone surrogates, which can be neither compared nor printed."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def listed(names: Sequence[str]) -> str:
-    """The names of columns on one line, the first of many."""
+    """Return the names of columns on one line, the first of many."""
     short = [" ".join(name[:_LONGEST].splitlines()) for name in names[:_MOST]]
     return ", ".join(short) + (", …" if len(names) > _MOST else "")
 
 
 def arrow_kind(type_: Any) -> Kind:
-    """The kind of an Arrow type. Polars panics on some, so it is only asked about a known few."""
+    """Return the kind of an Arrow type. Polars panics on some, so it is only asked about a known few."""
     type_ = _storage(type_)
     if pa.types.is_dictionary(type_):
         values = arrow_kind(type_.value_type)
@@ -127,7 +127,7 @@ def _is_binary(type_: Any) -> bool:
 
 
 def from_arrow(column: Any, source: str, name: str, first_row: int = 0) -> pl.Series:
-    """An Arrow column (an Array) as a Series; texts as String. Raises DatasetError for text that is
+    """Return an Arrow column (an Array) as a Series; texts as String. Raises DatasetError for text that is
     not UTF-8, which Polars would take unseen.
 
     first_row: number of its first row in the source, from 0, for the error.
@@ -137,13 +137,13 @@ def from_arrow(column: Any, source: str, name: str, first_row: int = 0) -> pl.Se
     values = column.dictionary if pa.types.is_dictionary(column.type) else column
     if _is_text(values.type):
         _refuse_broken_text(column, values, source, name, first_row)
-    found = pl.from_arrow(column)
-    assert isinstance(found, pl.Series)
-    return found.cast(pl.String) if textual(found.dtype) else found
+    series = pl.from_arrow(column)
+    assert isinstance(series, pl.Series)
+    return series.cast(pl.String) if textual(series.dtype) else series
 
 
 def of_arrow(source: str, schema: Any, chunks: Callable[[Sequence[str]], Any]) -> Table:
-    """A table that Arrow holds. chunks: some of its columns, as a pyarrow Table."""
+    """Return a table that Arrow holds. chunks: some of its columns, as a pyarrow Table."""
 
     def load(names: Sequence[str]) -> pl.DataFrame:
         try:
@@ -161,7 +161,7 @@ def of_arrow(source: str, schema: Any, chunks: Callable[[Sequence[str]], Any]) -
 
 
 def _series(column: Any, source: str, name: str) -> pl.Series:
-    """A column of several chunks."""
+    """Return a column of several chunks."""
     row, parts = 0, []
     for chunk in column.chunks or [pa.nulls(0).cast(_storage(column.type))]:
         parts.append(from_arrow(chunk, source, name, row))
@@ -187,7 +187,7 @@ def _refuse_broken_text(column: Any, values: Any, source: str, name: str, first_
 
 
 def text_bytes(column: Any) -> int:
-    """Bytes that the texts of an Arrow column will take; each row counts, a repeated text too."""
+    """Return bytes that the texts of an Arrow column will take; each row counts, a repeated text too."""
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes) + len(column) * size_limits.ROW_BYTES
     total = len(column) * size_limits.ROW_BYTES

@@ -41,7 +41,7 @@ class _Block:
 
 
 def sentences(lines: Iterable[str], source: str) -> list[str]:
-    """One text per sentence.
+    """Return one text per sentence.
 
     `source` names the file in errors. Raises DatasetError, with the line, for anything that is
     neither a comment, a blank line nor a token of ten fields.
@@ -50,7 +50,7 @@ def sentences(lines: Iterable[str], source: str) -> list[str]:
 
 
 def trees(lines: Iterable[str], source: str) -> list[Tree]:
-    """One tree per sentence, in the order of `sentences`.
+    """Return one tree per sentence, in the order of `sentences`.
 
     Raises DatasetError also where a form is not in the text or a head is not in the sentence.
     """
@@ -67,14 +67,14 @@ def _blocks(lines: Iterable[str], source: str) -> Iterator[_Block]:
             if covered > last:
                 raise DatasetError(
                     f"{where}: a multiword token of the sentence before it ends with word {covered}, "
-                    f"and its last word is {last}; mend the file"
+                    f"and its last word is {last}; fix the file"
                 )
             if tokens:  # comments alone, as at the top of a file, are no sentence
                 yield _Block(comment, tokens, where)
             comment, tokens, last, covered = None, [], 0, 0
         elif line.startswith("#"):
-            found = _TEXT.match(line)
-            comment = line[found.end() :].strip() if found else comment
+            match = _TEXT.match(line)
+            comment = line[match.end() :].strip() if match else comment
         else:
             fields, first, end = _token(line, where)
             if first is not None and (first != last + 1 or (end is not None and first <= covered)):
@@ -88,18 +88,18 @@ def _blocks(lines: Iterable[str], source: str) -> Iterator[_Block]:
 
 
 def _token(line: str, where: str) -> tuple[list[str], int | None, int | None]:
-    """The fields of a token, the word that it is or begins with (an empty node: None), and the word
+    """Return the fields of a token, the word that it is or begins with (an empty node: None), and the word
     that it ends with if it is a multiword token."""
     fields = line.split("\t", _FIELDS)
     number = _ID.fullmatch(fields[0]) if len(fields) == _FIELDS else None
     if number is None:
         raise DatasetError(
             f"{where}: {line[:40]!r} is not a CoNLL-U token ({_FIELDS} fields between tabs, the "
-            "first a number); mend the line, or give the texts as a .txt file"
+            "first a number); fix the line, or give the texts as a .txt file"
         )
     if number[2] and int(number[2]) <= int(number[1]):
         raise DatasetError(
-            f"{where}: the multiword token {fields[0]} does not go from a word to a later one; mend "
+            f"{where}: the multiword token {fields[0]} does not go from a word to a later one; fix "
             "its number"
         )
     first = None if number[3] else int(number[1])
@@ -107,7 +107,7 @@ def _token(line: str, where: str) -> tuple[list[str], int | None, int | None]:
 
 
 def _surface(tokens: Iterable[list[str]]) -> str:
-    """The sentence as written: a multiword token replaces its words, empty nodes have no form."""
+    """Return the sentence as written: a multiword token replaces its words, empty nodes have no form."""
     parts = [
         form if "SpaceAfter=No" in misc.split("|") else f"{form} "
         for _, form, misc in _written(tokens)
@@ -116,7 +116,7 @@ def _surface(tokens: Iterable[list[str]]) -> str:
 
 
 def _written(tokens: Iterable[list[str]]) -> Iterator[tuple[range, str, str]]:
-    """The tokens as written: the numbers of the words each stands for, its form, its MISC."""
+    """Yield the tokens as written: the numbers of the words each stands for, its form, its MISC."""
     covered = 0  # the last word that a multiword token has written already
     for number, form, *_, misc in tokens:
         first, _, last = number.partition("-")
@@ -127,32 +127,32 @@ def _written(tokens: Iterable[list[str]]) -> Iterator[tuple[range, str, str]]:
 
 
 def _words(block: _Block) -> Iterator[Word]:
-    """The words of a sentence; those of a multiword token share its characters."""
+    """Yield the words of a sentence; those of a multiword token share its characters."""
     ranges = _ranges(block)
     rows = [fields for fields in block.tokens if fields[0].isdecimal()]
-    place = {str(int(fields[0])): n for n, fields in enumerate(rows)}
+    numbers = {str(int(fields[0])): n for n, fields in enumerate(rows)}
     for number, _, _, upos, xpos, _, head, relation, _, _ in rows:
-        if head not in ("0", "_") and head not in place:
+        if head not in ("0", "_") and head not in numbers:
             raise DatasetError(
                 f"{block.where}: the sentence before it has no word {head}, the head of its word "
-                f"{number}; mend the file"
+                f"{number}; fix the file"
             )
         start, end = ranges[int(number)]
         tag, universal, name = ("" if label == "_" else label for label in (xpos, upos, relation))
-        yield Word(start, end, tag, universal, name, place.get(head))
+        yield Word(start, end, tag, universal, name, numbers.get(head))
 
 
 def _ranges(block: _Block) -> dict[int, tuple[int, int]]:
-    """Where each word stands in the text: its forms are found from left to right."""
-    found: dict[int, tuple[int, int]] = {}
+    """Find the characters of each word in the text, from left to right."""
+    ranges: dict[int, tuple[int, int]] = {}
     at, text = 0, block.text
     for words, form, _ in _written(block.tokens):
         start = text.find(form, at)
         if start < 0:
             raise DatasetError(
                 f"{block.where}: the form {form!r} of the sentence before it is not in its text "
-                f"after {text[:at][-20:]!r}; mend the `# text =` comment"
+                f"after {text[:at][-20:]!r}; fix the `# text =` comment"
             )
         at = start + len(form)
-        found |= dict.fromkeys(words, (start, at))
-    return found
+        ranges |= dict.fromkeys(words, (start, at))
+    return ranges

@@ -51,7 +51,7 @@ PAIRS = (
     ("question", "sentence"),
     ("premise", "hypothesis"),
 )
-"""Pairs of columns that are recognised without being named: ours, GLUE's, SNLI's."""
+"""Pairs of columns that are recognized without being named: ours, GLUE's, SNLI's."""
 SINGLES = ("text", "sentence", "sentence1", "question1", "question", "premise")
 
 _HASHED_AT_ONCE = 10_000
@@ -81,7 +81,7 @@ class Dataset:
         return int((~self.usable()).sum())
 
     def select(self, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
-        """Example numbers to run, sorted: all that have text, or a random `limit` of them."""
+        """Return example numbers to run, sorted: all that have text, or a random `limit` of them."""
         if limit is not None and limit < 1:
             raise UsageError(f"the limit is {limit}; give 1 or more, or leave it out for all rows")
         usable = self.frame["example"].filter(self.usable()).to_list()
@@ -90,7 +90,7 @@ class Dataset:
         return np.array(usable, np.int64)
 
     def usable(self) -> pl.Series:
-        """Per row, whether every text that it needs is there."""
+        """Return per row, whether every text that it needs is there."""
         usable = _filled(self.frame["text"])
         if self.pair_column is None:
             return usable
@@ -115,21 +115,21 @@ def load(
     """Read `spec`: sample, a file, a folder, framenet:FOLDER, glue/<task> or owner/name[/config].
 
     The spec may end in =name, unless `name` is given beside it. framenet-as-published:FOLDER selects sentences as the authors'
-    notebook does; a FrameNet sentence is labelled with its frame. `text`, `pair` and `label` name columns where the usual names do not fit; `text` alone means
+    notebook does; a FrameNet sentence is labeled with its frame. `text`, `pair` and `label` name columns where the usual names do not fit; `text` alone means
     single sentences. Raises DatasetError or UsageError.
     """
-    place, given = split_spec(spec) if name is None else (spec, name)
-    table, found = _read(place, split)
-    text, pair, label = _columns(table, place, text, pair, label)
-    asked = ((text, "--text"), (pair, "--pair"), (label, "--label"))
-    for column, option in asked:
-        _refuse_kind(table, column, place, option)
-    rows = table.read([column for column, _ in asked if column is not None])
+    location, own_name = split_spec(spec) if name is None else (spec, name)
+    table, found_split = _read(location, split)
+    text, pair, label = _columns(table, location, text, pair, label)
+    named = ((text, "--text"), (pair, "--pair"), (label, "--label"))
+    for column, option in named:
+        _refuse_kind(table, column, location, option)
+    rows = table.read([column for column, _ in named if column is not None])
     if not rows.height:
-        raise _no_rows(place)
-    strings = [_strings(rows, column) for column, _ in asked]
-    for (column, _), texts in zip(asked[:2], strings[:2], strict=True):
-        size_limits.refuse_long(place, column, texts)
+        raise _no_rows(location)
+    strings = [_strings(rows, column) for column, _ in named]
+    for (column, _), texts in zip(named[:2], strings[:2], strict=True):
+        size_limits.refuse_long(location, column, texts)
     frame = pl.DataFrame(
         {
             "example": pl.int_range(rows.height, dtype=pl.Int64, eager=True),
@@ -137,77 +137,77 @@ def load(
         }
     )
     return Dataset(
-        given or _name(place), place, found, frame, _fingerprint(frame), text, pair, label,
+        own_name or _name(location), location, found_split, frame, _fingerprint(frame), text, pair, label,
         None if label is None else table.classes.get(label),
     )  # fmt: skip
 
 
-def _no_rows(place: str) -> DatasetError:
-    return DatasetError(f"{place} holds no rows; give a source with at least one text")
+def _no_rows(location: str) -> DatasetError:
+    return DatasetError(f"{location} holds no rows; give a source with at least one text")
 
 
-def _name(place: str) -> str:
-    if place in SAMPLES:
-        return slug(place)
-    kind, _, folder = place.partition(":")
+def _name(location: str) -> str:
+    if location in SAMPLES:
+        return slug(location)
+    kind, _, folder = location.partition(":")
     if kind in framenet.RULES and folder:
         return kind
-    path = Path(os.path.expanduser(place)).resolve()
+    path = Path(os.path.expanduser(location)).resolve()
     return slug(path.stem if path.is_file() else path.name)
 
 
 # Where the rows come from ------------------------------------------------------------------------
 
 
-def _read(place: str, split: str | None) -> tuple[Table, str | None]:
-    """The source with its own columns, and the split that it is."""
-    given = os.path.expanduser(place)  # not Path: '' would be the current folder
-    path = Path(given)
-    kind, _, argument = place.partition(":")
-    if os.path.isdir(given) and place not in SAMPLES:
+def _read(location: str, split: str | None) -> tuple[Table, str | None]:
+    """Return the source with its own columns, and the split that it is."""
+    expanded = os.path.expanduser(location)  # not Path: '' would be the current folder
+    path = Path(expanded)
+    kind, _, argument = location.partition(":")
+    if os.path.isdir(expanded) and location not in SAMPLES:
         saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
         if saved:
             return hub.read_saved(path, split)
-        table, found = readers.open_folder(path, split)
-        return replace(table, classes=classes.of_place(path, found)), found
-    if place in SAMPLES or os.path.isfile(given) or (kind in framenet.RULES and argument):
+        table, chosen = readers.open_folder(path, split)
+        return replace(table, classes=classes.of_place(path, chosen)), chosen
+    if location in SAMPLES or os.path.isfile(expanded) or (kind in framenet.RULES and argument):
         if split is not None:
-            raise UsageError(f"{place} has no splits, so leave out the split ({split!r})")
-        if place in SAMPLES:
-            return _sample(place), None
-        if not os.path.isfile(given):
+            raise UsageError(f"{location} has no splits, so leave out the split ({split!r})")
+        if location in SAMPLES:
+            return _sample(location), None
+        if not os.path.isfile(expanded):
             return _framenet(kind, argument), None
         return replace(readers.open_file(path), classes=classes.of_place(path, None)), None
-    if place.startswith("glue/"):
-        task = place.removeprefix("glue/")
+    if location.startswith("glue/"):
+        task = location.removeprefix("glue/")
         if task not in GLUE:
             known = ", ".join(GLUE)
             raise DatasetError(f"GLUE has no task {task!r} (it has {known}){near(task, GLUE)}")
-        return hub.read_hub(place, "nyu-mll/glue", task, split)
-    named = _HUB.fullmatch(place)
+        return hub.read_hub(location, "nyu-mll/glue", task, split)
+    named = _HUB.fullmatch(location)
     if named and path.suffix.lower() not in readers.READERS:
-        return hub.read_hub(place, named[1], named[2], split)
+        return hub.read_hub(location, named[1], named[2], split)
     beside = [str(p) for p in path.parent.glob("*") if p.suffix.lower() in readers.READERS]
     known_specs = [*beside, *SAMPLES, *(f"glue/{t}" for t in GLUE)]
     raise DatasetError(
-        f"{place!r} is no file or folder, and not sample, framenet:FOLDER, glue/<task> or a Hub id "
-        f"(owner/name or owner/name/config){near(place, known_specs)}"
+        f"{location!r} is no file or folder, and not sample, framenet:FOLDER, glue/<task> or a Hub id "
+        f"(owner/name or owner/name/config){near(location, known_specs)}"
     )
 
 
-def _sample(place: str) -> Table:
+def _sample(name: str) -> Table:
     folder = resources.sample_folder()
-    parts = [readers.open_file(folder / f"{part}.jsonl") for part in SAMPLES[place]]
+    parts = [readers.open_file(folder / f"{part}.jsonl") for part in SAMPLES[name]]
     # single sentences: text_pair is null
     rows = pl.concat([part.read(part.columns) for part in parts], how="diagonal_relaxed")
-    return columns.of_frame(place, rows)
+    return columns.of_frame(name, rows)
 
 
 def _framenet(kind: str, folder: str) -> Table:
-    """One row per annotated sentence, labelled with its frame."""
-    found = framenet.select(framenet.find(folder), framenet.RULES[kind])
+    """Return one row per annotated sentence, labeled with its frame."""
+    exemplars = framenet.select(framenet.find(folder), framenet.RULES[kind])
     rows = pl.DataFrame(
-        {"text": [e.text for e in found], "label": [e.frame for e in found]},
+        {"text": [e.text for e in exemplars], "label": [e.frame for e in exemplars]},
         schema={"text": pl.String, "label": pl.String},
     )
     return columns.of_frame(f"{kind}:{folder}", rows)
@@ -219,14 +219,14 @@ def _framenet(kind: str, folder: str) -> Table:
 def _columns(
     table: Table, source: str, text: str | None, pair: str | None, label: str | None
 ) -> tuple[str, str | None, str | None]:
-    """The text, pair and label columns: those asked for, else those that are recognised."""
+    """Return the text, pair and label columns: those asked for, else those that are recognized."""
     if not table.columns:
         raise _no_rows(source)
     listed = columns.listed(table.columns)
-    for wanted in (text, pair, label):
-        if wanted is not None and wanted not in table.columns:
+    for name in (text, pair, label):
+        if name is not None and name not in table.columns:
             raise DatasetError(
-                f"{source} has no column {wanted!r} (it has {listed}){near(wanted, table.columns)}"
+                f"{source} has no column {name!r} (it has {listed}){near(name, table.columns)}"
             )
     if label is None and "label" in table.columns and columns.plain(table.kind("label")):
         label = "label"
@@ -261,7 +261,7 @@ def _refuse_kind(table: Table, column: str | None, source: str, option: str) -> 
 
 
 def _strings(rows: pl.DataFrame, column: str | None) -> pl.Series:
-    """A column as strings with null for '', which CSV cannot tell from null; nulls for no column."""
+    """Return a column as strings with null for '', which CSV cannot tell from null; nulls for no column."""
     if column is None:
         return pl.Series([None] * rows.height, dtype=pl.String)
     strings = rows[column].cast(pl.String)
@@ -269,7 +269,7 @@ def _strings(rows: pl.DataFrame, column: str | None) -> pl.Series:
 
 
 def _fingerprint(frame: pl.DataFrame) -> str:
-    """SHA-256 over the values alone: per column the lengths in bytes (-1: null), then the UTF-8."""
+    """Return SHA-256 over the values alone: per column the lengths in bytes (-1: null), then the UTF-8."""
     digest = hashlib.sha256(frame["example"].to_numpy().astype("<i8").tobytes())
     for column in ("text", "text_pair", "label"):
         lengths = frame[column].str.len_bytes().cast(pl.Int64).fill_null(-1)

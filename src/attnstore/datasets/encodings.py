@@ -86,10 +86,10 @@ def encode(frame: pl.DataFrame, tokenizer: Any, max_length: int, pad_to: int | N
         )
 
     def flat(name: str) -> Ints:
-        """One number per token, -1 for None."""
+        """Return one number per token, -1 for None."""
         values = list(chain.from_iterable(getattr(e, name) for e in encodings))
-        found: Ints = pa.array(values, pa.int64()).fill_null(-1).to_numpy()
-        return found
+        numbers: Ints = pa.array(values, pa.int64()).fill_null(-1).to_numpy()
+        return numbers
 
     spans = np.array(list(chain.from_iterable(e.offsets for e in encodings)), np.int64)
     return Encoded(
@@ -109,7 +109,7 @@ def _encodings(frame: pl.DataFrame, tokenizer: Any, max_length: int) -> list[Any
     """Pairs and single sentences told apart row by row, in the order of `frame`."""
     pairs, texts = frame["text_pair"].to_list(), frame["text"].to_list()
     give = _fast if tokenizer.is_fast else _slow
-    found: list[Any] = [None] * len(texts)
+    encodings: list[Any] = [None] * len(texts)
     for is_pair in (False, True):
         rows = [i for i, pair in enumerate(pairs) if (pair is not None) == is_pair]
         if not rows:
@@ -129,12 +129,12 @@ def _encodings(frame: pl.DataFrame, tokenizer: Any, max_length: int) -> list[Any
                 f"({reason}): leave that row out of the data, or give a model with another tokenizer."
             ) from error
         for i, encoding in zip(rows, batch, strict=True):
-            found[i] = encoding
-    return found
+            encodings[i] = encoding
+    return encodings
 
 
 def _of_tokenizer(error: BaseException) -> bool:
-    """Whether an error says that a text cannot be tokenised; a panic in Rust is no Exception."""
+    """Check whether an error says that a text cannot be tokenized; a panic in Rust is no Exception."""
     panic = type(error).__name__ == "PanicException"
     return panic or (isinstance(error, Exception) and not isinstance(error, MemoryError))
 
@@ -142,7 +142,7 @@ def _of_tokenizer(error: BaseException) -> bool:
 def _failing(
     tokenizer: Any, first: list[str], second: list[str] | None, max_length: int, give: Any
 ) -> int | None:
-    """The first text that fails alone."""
+    """Return the first text that fails alone."""
     for i, text in enumerate(first):
         try:
             give(tokenizer, [text], None if second is None else [second[i]], max_length)
@@ -154,7 +154,7 @@ def _failing(
 
 
 def _fast(tokenizer: Any, first: list[str], second: list[str] | None, max_length: int) -> list[Any]:
-    """The tokenizers library's own encodings."""
+    """Return the tokenizers library's own encodings."""
     batch = tokenizer(
         first, second, truncation=True, max_length=max_length, return_attention_mask=False
     )
@@ -162,7 +162,7 @@ def _fast(tokenizer: Any, first: list[str], second: list[str] | None, max_length
 
 
 def _slow(tokenizer: Any, first: list[str], second: list[str] | None, max_length: int) -> list[Any]:
-    """The same from a tokenizer without encodings.
+    """Return the same from a tokenizer without encodings.
 
     It is given numbers below 0 in place of tokens, so that what it cuts, orders and adds shows.
     """
@@ -211,7 +211,7 @@ def _one(
 
 @dataclass(frozen=True)
 class _Cut:
-    """What was cut from an input: the texts (0, 1) that have tokens, as far as is asked of it."""
+    """Tokens cut from an input. sequence_ids: texts (0, 1) that lost some."""
 
     sequence_ids: Iterable[int]
 
@@ -229,16 +229,16 @@ def _silent(kind: type) -> Iterator[None]:
 
 
 def _empty(encoding: Any, is_pair: bool) -> bool:
-    """Whether a text gives no token of its own; one whose tokens were all cut does."""
-    wanted = {0, 1} if is_pair else {0}
-    found = set(encoding.sequence_ids)
-    if wanted <= found:
+    """Check whether a text gives no token of its own; one whose tokens were all cut does."""
+    needed = {0, 1} if is_pair else {0}
+    present = set(encoding.sequence_ids)
+    if needed <= present:
         return False
-    return not wanted <= found.union(*(cut.sequence_ids for cut in encoding.overflowing))
+    return not needed <= present.union(*(cut.sequence_ids for cut in encoding.overflowing))
 
 
 def _refuse_too_long(encodings: list[Any], max_length: int) -> None:
-    """Where the special tokens alone are too many, tokenizers cut nothing."""
+    """Raise UsageError for inputs that stay too long: tokenizers never cut special tokens."""
     longest = max((len(e.ids) for e in encodings), default=0)
     if longest > max_length:
         raise UsageError(

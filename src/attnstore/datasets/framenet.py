@@ -24,10 +24,10 @@ MAX_ELEMENT = 3
 
 @dataclass(frozen=True)
 class Rule:
-    """Which sentences are taken, besides the lengths; one core element must be there.
+    """Rule that selects sentences, besides their lengths; one core element must be there.
 
     core_sets: core elements are the members of the frame's core sets, not those of type Core;
-    distance: tokens from target to element (1: neighbours) that are asked for at least;
+    distance: tokens from target to element (1: neighbors) that are asked for at least;
     every_element: also of elements that are not core.
     """
 
@@ -63,7 +63,7 @@ class Exemplar:
 
 
 def find(folder: str) -> Path:
-    """The folder of a FrameNet release. Raises DatasetError if it is none."""
+    """Return the folder of a FrameNet release. Raises DatasetError if it is none."""
     path = Path(os.path.expanduser(folder))
     for part in ("lu", "frame"):
         if not any((path / part).glob("*.xml")):
@@ -75,16 +75,16 @@ def find(folder: str) -> Path:
 
 
 def listing(folder: Path) -> list[tuple[str, int]]:
-    """Name and size of the files that are read."""
+    """Return name and size of the files that are read."""
     files = [*_files(folder, "lu"), *_files(folder, "frame")]
     return [(str(f.relative_to(folder)), f.stat().st_size) for f in files]
 
 
 def select(folder: Path, rule: Rule) -> list[Exemplar]:
-    """The annotations of sentences that the rule takes, by file and in the files' order."""
+    """Return the annotations of sentences that the rule takes, by file and in the files' order."""
     cores = dict(_core(file, rule) for file in _files(folder, "frame"))
-    found = (e for file in _files(folder, "lu") for e in _exemplars(file, cores))
-    return [exemplar for exemplar in found if _taken(exemplar, rule)]
+    exemplars = (e for file in _files(folder, "lu") for e in _exemplars(file, cores))
+    return [exemplar for exemplar in exemplars if _taken(exemplar, rule)]
 
 
 def _files(folder: Path, part: str) -> list[Path]:
@@ -99,18 +99,18 @@ def _root(file: Path) -> Xml.Element:
 
 
 def _core(file: Path, rule: Rule) -> tuple[str, frozenset[str]]:
-    """A frame's name and its core elements."""
+    """Return a frame's name and its core elements."""
     frame = _root(file)
     if rule.core_sets:
-        found = [e.get("name", "") for e in frame.iterfind(f"{_NS}FEcoreSet/{_NS}memberFE")]
+        names = [e.get("name", "") for e in frame.iterfind(f"{_NS}FEcoreSet/{_NS}memberFE")]
     else:
         elements = frame.iterfind(f"{_NS}FE")
-        found = [e.get("name", "") for e in elements if e.get("coreType") == "Core"]
-    return frame.get("name", ""), frozenset(found)
+        names = [e.get("name", "") for e in elements if e.get("coreType") == "Core"]
+    return frame.get("name", ""), frozenset(names)
 
 
 def _exemplars(file: Path, cores: dict[str, frozenset[str]]) -> Iterator[Exemplar]:
-    """The annotated sentences of a lexical unit that are short enough."""
+    """Yield the annotated sentences of a lexical unit that are short enough."""
     unit = _root(file)
     frame = unit.get("frame", "")
     for sentence in unit.iter(f"{_NS}sentence"):
@@ -128,19 +128,19 @@ def _exemplars(file: Path, cores: dict[str, frozenset[str]]) -> Iterator[Exempla
 
 
 def _labels(annotation: Xml.Element, layer: str) -> Iterator[tuple[str, int, int]]:
-    """Name, start and end of the labels of a layer, its first rank; those without text left out.
+    """Yield name, start and end of the labels of a layer, its first rank; those without text left out.
 
     Ranks above the first annotate the same words a second time.
     """
-    for found in annotation.iterfind(f"{_NS}layer[@name='{layer}']"):
-        for label in found.iterfind(f"{_NS}label") if found.get("rank") == "1" else ():
+    for rank in annotation.iterfind(f"{_NS}layer[@name='{layer}']"):
+        for label in rank.iterfind(f"{_NS}label") if rank.get("rank") == "1" else ():
             if label.get("start") is not None:
                 start, end = (_character(label.get(key, "0")) for key in ("start", "end"))
                 yield label.get("name", ""), start, end + 1
 
 
 def _character(number: str) -> int:
-    """A place in a text. Raises DatasetError for what is none."""
+    """Return a place in a text. Raises DatasetError for what is none."""
     if not re.fullmatch(r"\d{1,9}", number, re.ASCII):
         raise DatasetError(
             f"FrameNet says that a label begins or ends at character {number[:20]!r}, which is no "
@@ -169,5 +169,5 @@ def _overlapped(tokens: Iterable[tuple[int, int]], start: int, end: int) -> list
 
 
 def _distance(target: list[int], element: list[int]) -> int:
-    """Tokens from the one to the other: 1 for neighbours, 0 if they overlap or one has none."""
+    """Return tokens from the one to the other: 1 for neighbors, 0 if they overlap or one has none."""
     return min((abs(a - b) for a in target for b in element), default=0)

@@ -15,7 +15,7 @@ from attnstore.errors import DatasetError
 
 
 def read_saved(folder: Path, split: str | None) -> tuple[Table, str]:
-    """A split of a folder that `save_to_disk` wrote, and its name."""
+    """Return a split of a folder that `save_to_disk` wrote, and its name."""
     datasets: Any = import_module("datasets")  # a second to import, and only needed here
     try:
         loaded = datasets.load_from_disk(str(folder))
@@ -43,9 +43,9 @@ def _split(loaded: Any, split: str | None, source: str) -> tuple[Table, str]:
 
 
 def read_hub(
-    place: str, repository: str, config: str | None, split: str | None
+    spec: str, repository: str, config: str | None, split: str | None
 ) -> tuple[Table, str]:
-    """A split of a data set on the Hub, from its cache when the Hub cannot be reached."""
+    """Return a split of a data set on the Hub, from its cache when the Hub cannot be reached."""
     datasets: Any = import_module("datasets")
     hub: Any = import_module("huggingface_hub.utils")
     failures = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
@@ -56,14 +56,14 @@ def read_hub(
     try:
         loaded = datasets.load_dataset(repository, config)
     except (*failures, hub.httpx.HTTPError) as error:
-        raise DatasetError(_why(place, error, offline, reached)) from error
+        raise DatasetError(_why(spec, error, offline, reached)) from error
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
-    return _split(loaded, split, place)
+    return _split(loaded, split, spec)
 
 
 def _answers(hub: Any) -> bool:
-    """Whether the Hub answers one request within HF_HUB_ETAG_TIMEOUT (10 s unless set)."""
+    """Check whether the Hub answers one request within HF_HUB_ETAG_TIMEOUT (10 s unless set)."""
     constants = import_module("huggingface_hub.constants")
     try:
         hub.get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
@@ -72,15 +72,15 @@ def _answers(hub: Any) -> bool:
     return True
 
 
-def _why(place: str, error: Exception, offline: bool, reached: bool) -> str:
+def _why(spec: str, error: Exception, offline: bool, reached: bool) -> str:
     if reached and not isinstance(error, ConnectionError):
         return (
-            f"{place!r} cannot be loaded from the Hugging Face Hub ({brief(error)}); check the "
+            f"{spec!r} cannot be loaded from the Hugging Face Hub ({brief(error)}); check the "
             "name (owner/name or owner/name/config), and `hf auth login` if it is not public"
         )
     cause = " because HF_HUB_OFFLINE is set" if offline else ""
     remedy = "unset HF_HUB_OFFLINE" if offline else "set HTTPS_PROXY, or HF_ENDPOINT to a mirror"
     return (
-        f"cannot reach the Hugging Face Hub{cause}, and {place!r} is neither a local file or "
+        f"cannot reach the Hugging Face Hub{cause}, and {spec!r} is neither a local file or "
         f"folder nor in the Hub's cache; give a local file, or {remedy}"
     )

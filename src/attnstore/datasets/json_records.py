@@ -43,7 +43,7 @@ def whole_table(path: Path, text: str) -> Table:
 
 
 def parsed(text: str, path: Path, first_line: int) -> Any:
-    """A JSON value. Raises DatasetError with the line; first_line: number of the text's first."""
+    """Return a JSON value. Raises DatasetError with the line; first_line: number of the text's first."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -54,7 +54,7 @@ def parsed(text: str, path: Path, first_line: int) -> Any:
         line, reason = first_line, f"it holds an integer of too many digits ({error})"
     except MemoryError:
         line, reason = first_line, "it does not fit into the memory"
-    raise DatasetError(f"{path}, line {line}: {reason}; mend the line")
+    raise DatasetError(f"{path}, line {line}: {reason}; fix the line")
 
 
 def _no_records(path: Path, where: str, value: Any) -> DatasetError:
@@ -72,18 +72,18 @@ def _called(value: Any) -> str:
 
 
 def _table(path: Path, records: list[Record], where: Callable[[int], str]) -> Table:
-    found = dict.fromkeys(field for record in records for field in record)
-    names = {columns.printable(field): field for field in found}
-    kept: dict[str, pl.Series] = {}
+    fields = dict.fromkeys(field for record in records for field in record)
+    names = {columns.printable(field): field for field in fields}
+    loaded: dict[str, pl.Series] = {}
 
     def column(name: str) -> pl.Series:
-        if name not in kept:
+        if name not in loaded:
             values = [record.get(names[name]) for record in records]
-            kept[name] = _column(path, name, values, where)
-        return kept[name]
+            loaded[name] = _column(path, name, values, where)
+        return loaded[name]
 
-    def load(wanted: Sequence[str]) -> pl.DataFrame:
-        return pl.DataFrame([column(name) for name in wanted])
+    def load(chosen: Sequence[str]) -> pl.DataFrame:
+        return pl.DataFrame([column(name) for name in chosen])
 
     return Table(str(path), tuple(names), lambda name: column(name).dtype, load)
 
@@ -97,7 +97,7 @@ def _column(path: Path, name: str, values: list[Any], where: Callable[[int], str
 
 
 def _fault(name: str, values: list[Any], where: Callable[[int], str], error: Exception) -> str:
-    """Which value keeps a field from being a column, and why."""
+    """Describe the value that keeps a field from being a column."""
     first = next((v for v in values if v is not None), None)
     for row, value in enumerate(values):
         if isinstance(value, str) and (half := next(filter(_is_half, value), None)) is not None:

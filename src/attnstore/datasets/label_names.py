@@ -39,27 +39,27 @@ _SHOWN = 6
 
 
 def of_features(features: Mapping[str, Any]) -> Names:
-    """Names of the classes in `datasets` features, given as objects or as their JSON."""
-    found = {}
+    """Return names of the classes in `datasets` features, given as objects or as their JSON."""
+    classes = {}
     for column, feature in features.items():
         names = feature.get("names") if isinstance(feature, dict) else getattr(feature, "names", ())
         if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-            found[column] = tuple(names)
-    return found
+            classes[column] = tuple(names)
+    return classes
 
 
 def of_file(path: Path) -> Names:
-    """Names of the classes that the metadata of a Parquet file keeps; empty where it keeps none."""
+    """Return names of the classes that the metadata of a Parquet file keeps; empty where it keeps none."""
     try:
-        kept = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
-        features = json.loads(kept)["info"]["features"]
+        metadata = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+        features = json.loads(metadata)["info"]["features"]
     except (OSError, pa.ArrowException, ValueError, RecursionError, LookupError, TypeError):
         return {}
     return of_features(features) if isinstance(features, dict) else {}
 
 
 def of_place(path: Path, split: str | None) -> Names:
-    """Names of the classes of a Parquet file, or of a split of a folder of Parquet files."""
+    """Return names of the classes of a Parquet file, or of a split of a folder of Parquet files."""
     files = [path] if path.is_file() else sorted([*path.glob("*"), *path.glob("data/*")])
     for file in files:
         of_split = path == file or re.sub(r"-\d{5}-of-\d{5}$", "", file.stem) == split
@@ -69,26 +69,26 @@ def of_place(path: Path, split: str | None) -> Names:
 
 
 def numbers(names: Sequence[str] | None, wanted: Sequence[str]) -> dict[str, int]:
-    """The place in `wanted` of each label that a dataset may write: a name, or a number of `names`."""
-    found = {name: number for number, name in enumerate(wanted)}
+    """Return the place in `wanted` of each label that a dataset may write: a name, or a number of `names`."""
+    places = {name: number for number, name in enumerate(wanted)}
     folded = {_fold(name): number for number, name in enumerate(wanted)}
-    return found | {
+    return places | {
         str(number): folded[_fold(name)]
         for number, name in enumerate(names or ())
-        if _fold(name) in folded and str(number) not in found
+        if _fold(name) in folded and str(number) not in places
     }
 
 
 def has_names(outputs: Sequence[str]) -> bool:
-    """Whether the outputs of a head are called by more than their numbers (`LABEL_0`)."""
+    """Check whether the outputs of a head are called by more than their numbers (`LABEL_0`)."""
     return bool(outputs) and not all(_NO_NAME.fullmatch(name) for name in outputs)
 
 
 def order(names: Sequence[str], outputs: Sequence[str]) -> tuple[int, ...] | None:
-    """The place in `names` of each output of a head; None unless both name the same classes."""
+    """Return the place in `names` of each output of a head; None unless both name the same classes."""
     places = {_fold(name): number for number, name in enumerate(names)}
-    found = [places.get(_fold(name), -1) for name in outputs]
-    return tuple(found) if sorted(found) == list(range(len(names))) else None
+    numbers = [places.get(_fold(name), -1) for name in outputs]
+    return tuple(numbers) if sorted(numbers) == list(range(len(names))) else None
 
 
 def match(
@@ -98,7 +98,7 @@ def match(
     source: str,
     model: str,
 ) -> dict[str, int]:
-    """The output of the head that each label of a dataset belongs to.
+    """Return the output of the head that each label of a dataset belongs to.
 
     Args:
         labels: what stands in the column, each once: names, or numbers of `names`.
@@ -116,9 +116,9 @@ def match(
     folded = {_fold(name): number for number, name in enumerate(outputs)}
     where = exact if len(folded) < len(exact) else folded
     called = {label: _called(label, names) for label in known}
-    found = {label: where.get(n if where is exact else _fold(n)) for label, n in called.items()}
-    if None not in found.values():
-        return {label: number for label, number in found.items() if number is not None}
+    numbers = {label: where.get(n if where is exact else _fold(n)) for label, n in called.items()}
+    if None not in numbers.values():
+        return {label: number for label, number in numbers.items() if number is not None}
     if names is None and all(label.isdecimal() for label in known):
         raise ModelError(
             f"{source} numbers its labels ({_list(known)}) without names, and the head of {model} "
@@ -136,10 +136,10 @@ def _by_number(
     known: list[str], names: Sequence[str] | None, outputs: Sequence[str], source: str, model: str
 ) -> dict[str, int]:
     """For a head whose outputs have no names: the number of the label is that of the output."""
-    wanted = [*names] if names is not None else [str(i) for i in range(len(outputs))]
-    numbers = {name: number for number, name in enumerate(wanted)}
-    numbers |= {str(number): number for number in range(len(wanted))}
-    complete = len(wanted if names is not None else known) == len(outputs)
+    classes = [*names] if names is not None else [str(i) for i in range(len(outputs))]
+    numbers = {name: number for number, name in enumerate(classes)}
+    numbers |= {str(number): number for number in range(len(classes))}
+    complete = len(classes if names is not None else known) == len(outputs)
     if not complete or not set(known) <= set(numbers):
         raise ModelError(
             f"The head of {model} has {len(outputs)} outputs ({_list(outputs)}) and {source} has "
@@ -150,7 +150,7 @@ def _by_number(
 
 
 def _called(label: str, names: Sequence[str] | None) -> str:
-    """The name of a label that is written as a number."""
+    """Return the name of a label that is written as a number."""
     if names is None or label in names or not label.isdecimal() or len(label) > 9:
         return label
     return names[int(label)] if int(label) < len(names) else label

@@ -25,7 +25,7 @@ _FAILURES = (pa.ArrowException, OSError, ValueError, KeyError, NotImplementedErr
 
 
 def open_file(path: Path) -> Table:
-    """A Parquet file. Raises DatasetError where it is cut, encrypted or damaged."""
+    """Return a Parquet file. Raises DatasetError where it is cut, encrypted or damaged."""
     with path.open("rb") as file:  # OSError is for `readers` to say
         start = file.read(4)
         size = file.seek(0, 2)
@@ -47,8 +47,8 @@ def open_file(path: Path) -> Table:
     def kind(name: str) -> Kind:
         return columns.arrow_kind(schema.field(names.index(name)).type)
 
-    def load(wanted: Sequence[str]) -> pl.DataFrame:
-        return _load(path, [(name, schema.names[names.index(name)]) for name in wanted])
+    def load(chosen: Sequence[str]) -> pl.DataFrame:
+        return _load(path, [(name, schema.names[names.index(name)]) for name in chosen])
 
     return Table(str(path), names, kind, load)
 
@@ -61,16 +61,16 @@ def _damaged(path: Path, error: BaseException) -> DatasetError:
     )
 
 
-def _load(path: Path, wanted: list[tuple[str, str]]) -> pl.DataFrame:
-    """Columns by their names here and in the file."""
-    names = [own for _, own in wanted]
+def _load(path: Path, chosen: list[tuple[str, str]]) -> pl.DataFrame:
+    """Return columns by their names here and in the file."""
+    names = [own for _, own in chosen]
     try:
         with pq.ParquetFile(path, read_dictionary=_texts(path, names)) as file:
             size_limits.refuse(str(path), _unpacked(file, names))
-            pieces: list[list[pl.Series]] = [[] for _ in wanted]
+            pieces: list[list[pl.Series]] = [[] for _ in chosen]
             total = row = 0
             for batch in file.iter_batches(batch_size=_AT_ONCE, columns=names):
-                for at, (name, own) in enumerate(wanted):
+                for at, (name, own) in enumerate(chosen):
                     column = batch.column(batch.schema.get_field_index(own))
                     total += columns.text_bytes(column)
                     size_limits.refuse(str(path), total, "its texts take more than")
@@ -84,7 +84,7 @@ def _load(path: Path, wanted: list[tuple[str, str]]) -> pl.DataFrame:
     series = [
         pl.concat(parts) if parts else none for parts, none in zip(pieces, empty, strict=True)
     ]
-    return pl.DataFrame([s.alias(name) for s, (name, _) in zip(series, wanted, strict=True)])
+    return pl.DataFrame([s.alias(name) for s, (name, _) in zip(series, chosen, strict=True)])
 
 
 def _empty(type_: Any) -> pl.Series:
@@ -94,13 +94,13 @@ def _empty(type_: Any) -> pl.Series:
 
 
 def _texts(path: Path, names: list[str]) -> list[str]:
-    """The columns to read packed."""
+    """Return the columns to read packed."""
     schema = pq.read_schema(path)
     return [n for n in names if columns.textual(columns.arrow_kind(schema.field(n).type))]
 
 
 def _unpacked(file: pq.ParquetFile, names: list[str]) -> int:
-    """Bytes of some columns after decompression, as the file announces them."""
+    """Return bytes of some columns after decompression, as the file announces them."""
     file.scan_contents(names)  # a damaged description raises here; asked below it ends the process
     about = file.metadata
     places = [n for n in range(about.num_columns) if file.schema.column(n).path in names]

@@ -29,7 +29,7 @@ _SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})")
 
 
 def open_file(path: Path) -> Table:
-    """The columns of one file, its rows where they are asked for.
+    """Return the columns of one file, its rows where they are asked for.
 
     Raises DatasetError, with the place, for what is malformed.
     """
@@ -52,7 +52,7 @@ def open_file(path: Path) -> Table:
 
 
 def open_folder(folder: Path, split: str | None) -> tuple[Table, str]:
-    """A split of a folder whose files are named after splits (also in data/), and its name."""
+    """Return a split of a folder whose files are named after splits (also in data/), and its name."""
     splits: dict[str, list[Path]] = {}
     for path in sorted([*folder.glob("*"), *folder.glob("data/*")]):
         if path.suffix.lower() in READERS and path.is_file():
@@ -69,7 +69,7 @@ def open_folder(folder: Path, split: str | None) -> tuple[Table, str]:
 
 
 def _joined(files: list[Path], source: str) -> Table:
-    """The shards of a split as one table; its columns are the first one's."""
+    """Return the shards of a split as one table; its columns are the first one's."""
     shard = _SHARD.fullmatch(files[0].stem)
     if len(files) != (int(shard[2]) if shard else 1):
         raise DatasetError(
@@ -99,7 +99,7 @@ def _unlike(source: str, reason: str) -> DatasetError:
 
 
 def choose(splits: Iterable[str], wanted: str | None, source: str) -> str:
-    """The wanted split, or the one taken when none is named. Raises SplitError."""
+    """Return the wanted split, or the one taken when none is named. Raises SplitError."""
     known = sorted(splits)
     for split in SPLITS if wanted is None else (wanted,):
         if split in known:
@@ -114,7 +114,7 @@ def choose(splits: Iterable[str], wanted: str | None, source: str) -> str:
 
 
 def brief(error: Exception) -> str:
-    """The message of another library on one line."""
+    """Return the message of another library on one line."""
     return " ".join(str(error).split())[:300]
 
 
@@ -132,7 +132,7 @@ def _not_utf8(path: Path, at: int, byte: int) -> DatasetError:
 
 
 def lines(path: Path) -> Iterator[str]:
-    """The lines of a file: they end at \\n or \\r\\n only: a lone \\r or U+2028 may be part of a
+    """Yield the lines of a file: they end at \\n or \\r\\n only: a lone \\r or U+2028 may be part of a
     text."""
     at = 0
     with path.open("rb") as file:
@@ -169,7 +169,7 @@ def _tsv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _delimited(path: Path, rows: Callable[[Path], Iterator[tuple[int, list[str]]]]) -> Table:
-    """Rows of cells with their line, the header first; cells stay text: a label 007 is no 7."""
+    """Return rows of cells with their line, the header first; cells stay text: a label 007 is no 7."""
     _, header = next(rows(path), (1, []))
 
     def load(names: Sequence[str]) -> pl.DataFrame:
@@ -181,7 +181,7 @@ def _delimited(path: Path, rows: Callable[[Path], Iterator[tuple[int, list[str]]
             if len(row) != len(header):
                 raise DatasetError(
                     f"{path}: the row on line {line} has {len(row)} fields and the header "
-                    f"{len(header)}; mend the row, or give the table as Parquet"
+                    f"{len(header)}; fix the row, or give the table as Parquet"
                 )
             for column, place in zip(cells, places, strict=True):
                 column.append(row[place])

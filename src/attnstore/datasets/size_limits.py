@@ -1,4 +1,4 @@
-"""How much text this machine takes into memory at once: more is refused before it is read.
+"""Limits on text in memory: what is larger is refused before it is read.
 
 A source that is too large ends in one sentence, not in a process that the system kills.
 """
@@ -17,7 +17,7 @@ from attnstore.formatting import size
 SHARE = 4
 """Texts may take a quarter of the memory: they are copied while they become a table."""
 ROW_BYTES = 256
-"""What a row costs beside its texts: its places in every column, its number, its plan."""
+"""Bytes of a row beside its texts: its places in every column, its number, its plan."""
 CHARACTERS = 1_000_000
 """The longest text. A model reads at most 32,768 tokens of it, and a tokenizer needs about a
 kilobyte for each character of the whole; spaCy has the same limit."""
@@ -28,17 +28,17 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 
 @cache
 def memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or its container's if less."""
+    """Return bytes of memory that this process may use: the machine's, or its container's if less."""
     try:
-        found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        n_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # not on every system
-        found = _UNKNOWN
+        n_bytes = _UNKNOWN
     for file in _CGROUPS:
         try:
-            found = min(found, int(Path(file).read_text("ascii")))
+            n_bytes = min(n_bytes, int(Path(file).read_text("ascii")))
         except (OSError, ValueError):  # none, or "max"
             continue
-    return found
+    return n_bytes
 
 
 def refuse(source: str, n_bytes: int, what: str = "its texts take") -> None:

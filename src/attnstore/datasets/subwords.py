@@ -17,7 +17,7 @@ NOWHERE = (-1, -1)
 
 
 def marker(vocabulary: Iterable[str]) -> Marker:
-    """The marker of a vocabulary: ##ing, ing@@, ing</w> or ▁ing; of several, the commonest."""
+    """Return the marker of a vocabulary: ##ing, ing@@, ing</w> or ▁ing; of several, the commonest."""
     count: dict[Marker, int] = {"##": 0, "@@": 0, "</w>": 0, "▁": 0}
     for piece in vocabulary:
         if len(piece) > 2 and piece.startswith("##"):
@@ -33,15 +33,15 @@ def marker(vocabulary: Iterable[str]) -> Marker:
 
 
 def bare(piece: str, by: Marker) -> str:
-    """A piece without its marker."""
+    """Return a piece without its marker."""
     if by in ("##", "▁"):
         return piece.removeprefix(by) if by == "##" else piece.replace("▁", "")
     return piece.removesuffix(by) if by else piece
 
 
 def words(split: Sequence[Sequence[str]], by: Marker) -> list[int]:
-    """The word number of each piece of the texts of an input, from 0."""
-    number, found = -1, []
+    """Return the word number of each piece of the texts of an input, from 0."""
+    number, numbers = -1, []
     for pieces in split:
         begins = True
         for piece in pieces:
@@ -50,15 +50,15 @@ def words(split: Sequence[Sequence[str]], by: Marker) -> list[int]:
             elif by == "▁":
                 begins = begins or piece.startswith("▁")
             number += begins or not by
-            found.append(number)
+            numbers.append(number)
             begins = {"@@": not piece.endswith("@@"), "</w>": piece.endswith("</w>")}.get(by, False)
-    return found
+    return numbers
 
 
 def spans(
     text: str, pieces: Sequence[str], by: Marker, unknown: str | None
 ) -> list[tuple[int, int]]:
-    """First and last + 1 character of each piece in `text`, NOWHERE where that does not follow.
+    """Return first and last + 1 character of each piece in `text`, NOWHERE where that does not follow.
 
     unknown: the piece that stands for characters outside the vocabulary; one alone between two
     pieces that have their places takes what lies between them.
@@ -86,31 +86,31 @@ def spans(
 
 
 def _forward(text: str, plain: Sequence[str | None]) -> list[tuple[int, int]]:
-    """Places from the front, up to the first piece that is not what comes next in the text."""
-    at, found = 0, []
+    """Return places from the front, up to the first piece that is not what comes next in the text."""
+    at, places = 0, []
     for piece in plain:
         while at < len(text) and text[at].isspace():
             at += 1
         if not piece or not _same(text[at : at + len(piece)], piece):
             break
-        found.append((at, at + len(piece)))
+        places.append((at, at + len(piece)))
         at += len(piece)
-    return found
+    return places
 
 
 def _backward(text: str, plain: Sequence[str | None]) -> list[tuple[int, int]]:
-    """The same from the end of the text; in the order of the text."""
-    at, found = len(text), []
+    """Return the same from the end of the text; in the order of the text."""
+    at, places = len(text), []
     for piece in reversed(plain):
         while at and text[at - 1].isspace():
             at -= 1
         if not piece or at < len(piece) or not _same(text[at - len(piece) : at], piece):
             break
-        found.append((at - len(piece), at))
+        places.append((at - len(piece), at))
         at -= len(piece)
-    return found[::-1]
+    return places[::-1]
 
 
 def _same(part: str, piece: str) -> bool:
-    """Whether a piece is these characters, some of them perhaps made small."""
+    """Check whether a piece is these characters, some of them perhaps made small."""
     return part == piece or (len(part.lower()) == len(part) and part.lower() == piece)

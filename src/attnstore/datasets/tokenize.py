@@ -30,10 +30,10 @@ _CHARACTERS_AT_ONCE = 2_000_000
 Strings = npt.NDArray[np.object_]
 
 
-def tokenise(
+def tokenize(
     frame: pl.DataFrame, tokenizer: Any, max_length: int, pad_to: int | None = None
 ) -> pl.DataFrame:
-    """One row per input, in the order of `frame` (columns example, text, text_pair).
+    """Return one row per input, in the order of `frame` (columns example, text, text_pair).
 
     Columns: example, length, truncated, empty (a text of it gives no token), then one list per
     input with L items each: tokens, texts (readable tokens), token_ids, type_ids (NULL if the model
@@ -41,12 +41,12 @@ def tokenise(
     pad_to: fill every input up to that many tokens with [PAD] (kind pad), as some notebooks do.
     Raises UsageError and ModelError as `encodings.encode` does.
     """
-    parts = [_tokenise(part, tokenizer, max_length, pad_to) for part in _batches(frame)]
-    return pl.concat(parts) if parts else _tokenise(frame, tokenizer, max_length, pad_to)
+    parts = [_tokenize(part, tokenizer, max_length, pad_to) for part in _batches(frame)]
+    return pl.concat(parts) if parts else _tokenize(frame, tokenizer, max_length, pad_to)
 
 
 def _batches(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """The rows in order, in parts that fit into memory while they are tokenised."""
+    """Yield the rows in order, in parts that fit into memory while they are tokenized."""
     both = (frame[column].str.len_chars().fill_null(0) for column in ("text", "text_pair"))
     before = np.concatenate(
         ([0], np.cumsum(sum(lengths.to_numpy().astype(np.int64) for lengths in both)))
@@ -60,7 +60,7 @@ def _batches(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 def refuse_tokenless(inputs: pl.DataFrame) -> pl.DataFrame:
-    """The inputs, if each has a token to run a model on; DatasetError otherwise."""
+    """Return the inputs, if each has a token to run a model on; DatasetError otherwise."""
     without = inputs.filter(pl.col("length") == 0)["example"]
     if len(without):
         raise DatasetError(
@@ -70,7 +70,7 @@ def refuse_tokenless(inputs: pl.DataFrame) -> pl.DataFrame:
     return inputs
 
 
-def _tokenise(
+def _tokenize(
     frame: pl.DataFrame, tokenizer: Any, max_length: int, pad_to: int | None
 ) -> pl.DataFrame:
     encoded = encode(frame, tokenizer, max_length, pad_to)
@@ -115,7 +115,7 @@ def _tokenise(
 
 @dataclass(frozen=True)
 class _Vocabulary:
-    """What the vocabulary says of each of N tokens.
+    """Properties of each of N tokens in the vocabulary.
 
     pieces: as written there; readable: the piece decoded, without marks of a word's start or middle;
     special: tokens for a role of their own, also where a text writes them; unknown: the token for
@@ -146,8 +146,8 @@ class _Vocabulary:
 
         def role(name: str) -> Bools:
             number = getattr(tokenizer, name, None)
-            found: Bools = per_token([u == number and u in special for u in unique.tolist()])
-            return found
+            has_role: Bools = per_token([u == number and u in special for u in unique.tolist()])
+            return has_role
 
         return cls(
             pieces=per_token(pieces, object),
@@ -162,7 +162,7 @@ class _Vocabulary:
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
-    """Numbers of the tokens that have a role of their own ([CLS], [MASK], entity markers, …).
+    """Return numbers of the tokens that have a role of their own ([CLS], [MASK], entity markers, …).
 
     The token for unknown words is none of them: it stands for a text's own characters, unless it has
     another role too, as GPT-2's <|endoftext|>.
@@ -172,15 +172,15 @@ def special_ids(tokenizer: Any) -> frozenset[int]:
     named = {str(t) for r in roles for t in (r if isinstance(r, list) else [r])}
     named |= set(tokenizer.all_special_tokens) - {unknown}
     known = {t: tokenizer.convert_tokens_to_ids(t) for t in named}
-    found = {
+    numbers = {
         n for t, n in known.items() if n is not None and tokenizer.convert_ids_to_tokens(n) == t
     }
     added = tokenizer.added_tokens_decoder.items()
-    return frozenset(found | {n for n, t in added if t.special and str(t) != unknown})
+    return frozenset(numbers | {n for n, t in added if t.special and str(t) != unknown})
 
 
 def _plain(piece: str, decoded: str) -> str:
-    """A decoded piece as people read it; never empty."""
+    """Return a decoded piece as people read it; never empty."""
     if piece.startswith("##") and len(piece) > 2:
         decoded = decoded.removeprefix("##")
     for mark in ("@@", "</w>"):
@@ -190,20 +190,20 @@ def _plain(piece: str, decoded: str) -> str:
 
 
 def _white(encoded: Encoded, texts: words.Texts) -> Bools:
-    """Tokens whose characters are all white space, though the vocabulary does not say so."""
+    """Return tokens whose characters are all white space, though the vocabulary does not say so."""
     places = words.Places.of(encoded, texts, np.zeros(len(encoded.ids), bool))
-    given = encoded.spans[:, 1] > encoded.spans[:, 0]
-    white: Bools = places.known & given & (places.first == places.last)
+    has_characters = encoded.spans[:, 1] > encoded.spans[:, 0]
+    white: Bools = places.known & has_characters & (places.first == places.last)
     return white
 
 
-def _under(texts: words.Texts, places: words.Places, wanted: Bools) -> Strings:
-    """The characters of the text that each token stands for; '' where it stands for none."""
-    found = np.full(len(wanted), "", object)
-    at = np.flatnonzero(wanted & places.known & (places.last > places.first))
+def _under(texts: words.Texts, places: words.Places, chosen: Bools) -> Strings:
+    """Return the characters of the text that each token stands for; '' where it stands for none."""
+    characters = np.full(len(chosen), "", object)
+    at = np.flatnonzero(chosen & places.known & (places.last > places.first))
     pairs = zip(places.first[at].tolist(), places.last[at].tolist(), strict=True)
-    found[at] = [texts.whole[first:last] for first, last in pairs]
-    return found
+    characters[at] = [texts.whole[first:last] for first, last in pairs]
+    return characters
 
 
 def _segments(encoded: Encoded) -> Ints:
@@ -216,10 +216,10 @@ def _segments(encoded: Encoded) -> Ints:
 
 
 def _kinds(encoded: Encoded, special: Bools, under: Strings, vocabulary: _Vocabulary) -> list[str]:
-    """The kind of each token: by its number, else by the text under it."""
-    said = np.where(under != "", under, vocabulary.readable)
-    known = {text: is_punctuation(text) for text in set(said[~special].tolist())}
-    stops = np.fromiter((known.get(text, False) for text in said.tolist()), bool, len(said))
+    """Return the kind of each token: by its number, else by the text under it."""
+    shown = np.where(under != "", under, vocabulary.readable)
+    known = {text: is_punctuation(text) for text in set(shown[~special].tolist())}
+    stops = np.fromiter((known.get(text, False) for text in shown.tolist()), bool, len(shown))
     kind = np.where(stops, _PUNCTUATION, _WORD)
     kind[special] = _SPECIAL
     kind[vocabulary.sep] = _SEP
@@ -229,7 +229,7 @@ def _kinds(encoded: Encoded, special: Bools, under: Strings, vocabulary: _Vocabu
 
 
 def is_punctuation(text: str) -> bool:
-    """Whether a token's text is nothing but punctuation (Unicode P, and ASCII's symbols)."""
+    """Check whether a token's text is nothing but punctuation (Unicode P, and ASCII's symbols)."""
     text = text.strip().removeprefix("##")
     return bool(text) and all(
         c in string.punctuation or unicodedata.category(c).startswith("P") for c in text

@@ -1,4 +1,4 @@
-"""Where tokens and words lie in a text, by its white space: no token's place includes any around it.
+"""Positions of tokens and words in a text, without the white space around them.
 
 Byte-level and SentencePiece tokens carry the space before a word (`Ġdog`, `▁dog`), and some
 tokenizers call a whole text one word; here a word ends where the text has white space, and where
@@ -34,7 +34,7 @@ class Texts:
 
     @classmethod
     def of(cls, texts: list[str | None], pairs: list[str | None]) -> Texts:
-        """The texts of n inputs; None for a text that an input has not."""
+        """Return the texts of n inputs; None for a text that an input has not."""
         parts = [part or "" for both in zip(texts, pairs, strict=True) for part in both]
         lengths = np.fromiter(map(len, parts), np.int64, len(parts))
         whole = "".join(parts)
@@ -78,25 +78,25 @@ class Places:
 def numbers(
     encoded: Encoded, texts: Texts, places: Places, special: Bools, blank: Bools, space: Bools
 ) -> npt.NDArray[np.int32]:
-    """The word number of each token, (N,): from 0 in each input, -1 for none.
+    """Return the word number of each token, (N,): from 0 in each input, -1 for none.
 
     special: tokens that are no words; blank: tokens of white space alone, no words either unless
     they begin one (`▁` before a rare letter); space: those of them that can.
     """
     row = np.repeat(np.arange(len(encoded.length)), encoded.length)
-    found = np.full(len(row), -1, np.int32)
+    numbered = np.full(len(row), -1, np.int32)
     at = np.flatnonzero(~special)
     if not len(at):
-        return found
-    before, here = at[:-1], at[1:]
-    gap = texts.white[places.first[here]] > texts.white[places.last[before]]
+        return numbered
+    before, after = at[:-1], at[1:]
+    gap = texts.white[places.first[after]] > texts.white[places.last[before]]
     begins = np.ones(len(at), bool)
     begins[1:] = (
-        (here - before > 1)
-        | (row[here] != row[before])
-        | (encoded.sequence[here] != encoded.sequence[before])
-        | (encoded.words[here] != encoded.words[before])
-        | (gap & places.known[here] & places.known[before])
+        (after - before > 1)
+        | (row[after] != row[before])
+        | (encoded.sequence[after] != encoded.sequence[before])
+        | (encoded.words[after] != encoded.words[before])
+        | (gap & places.known[after] & places.known[before])
         | (blank & ~space)[before]
     )
     word = np.cumsum(begins) - 1
@@ -105,5 +105,5 @@ def numbers(
     row_of_word = row[at[begins]]
     earlier = np.concatenate(([0], np.cumsum(np.bincount(row_of_word, solid))))
     number = rank[word] - 1 - earlier[row[at]].astype(np.int64)
-    found[at] = np.where(solid[word], number, -1)
-    return found
+    numbered[at] = np.where(solid[word], number, -1)
+    return numbered

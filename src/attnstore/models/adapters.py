@@ -45,13 +45,13 @@ class Adapter:
 
     @property
     def lasting(self) -> str:
-        """What of its configuration can change the maps, as text."""
-        kept = {k: v for k, v in self.config.items() if k not in _UNNAMED}
-        return json.dumps(kept, sort_keys=True)
+        """Settings that can change the maps, as text."""
+        settings = {k: v for k, v in self.config.items() if k not in _UNNAMED}
+        return json.dumps(settings, sort_keys=True)
 
 
 def find(folder: Path) -> Adapter | None:
-    """The adapter in a folder, if there is one.
+    """Return the adapter in a folder, if there is one.
 
     Raises ModelError where it cannot be merged, and where whole weights lie beside it: whether these
     are meant with or without the adapter cannot be known.
@@ -83,7 +83,7 @@ def find(folder: Path) -> Adapter | None:
 
 
 def _refuse_unplain(path: Path, config: dict[str, Any]) -> None:
-    """ModelError for what is more than plain LoRA on linear layers and embeddings."""
+    """Raise ModelError for what is more than plain LoRA on linear layers and embeddings."""
     kind = config.get("peft_type")
     more = [
         key

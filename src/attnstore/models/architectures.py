@@ -1,4 +1,4 @@
-"""What a loaded model shows of itself: the part that reads text, its positions, segments and sinks.
+"""Properties read off a loaded model: the part that reads text, its positions, segments and sinks.
 
 Everything is read off the modules, so that no list of architectures has to be kept; `configs` says
 what can be known without loading the weights.
@@ -21,7 +21,7 @@ _TEXT_PARTS = ("text_model", "language_model", "text_encoder", "text_transformer
 
 
 def text_part(model: Any) -> Any:
-    """The module whose attention is captured: the model itself, or what reads text inside it.
+    """Return the module whose attention is captured: the model itself, or what reads text inside it.
 
     Of an encoder-decoder that is the encoder, of a multimodal model its text model; a task's head
     around an encoder stays.
@@ -36,15 +36,15 @@ def text_part(model: Any) -> Any:
                 "encoder like those of T5 or BART."
             )
         return text_part(encoder)
-    wanted = configs.inner_text_config(config)
-    if wanted is config or type(wanted) is type(config):
+    text_config = configs.inner_text_config(config)
+    if text_config is config or type(text_config) is type(config):
         return model
     for name in _TEXT_PARTS:
         part = getattr(model, name, None)
         if part is not None and _reads_tokens(part):
             return part
     inside = (m for m in model.modules() if m is not model and _reads_tokens(m))
-    return next((m for m in inside if type(m.config) is type(wanted)), model)
+    return next((m for m in inside if type(m.config) is type(text_config)), model)
 
 
 def _has_decoder(model: Any) -> bool:
@@ -57,7 +57,7 @@ def _reads_tokens(module: Any) -> bool:
 
 
 def twin(model: Any) -> Any:
-    """A copy of a model that shares its weights: what running the copy changes stays in the copy.
+    """Return a copy of a model that shares its weights: what running the copy changes stays in the copy.
 
     Taken of a model that has never run, it is the model freshly loaded, in milliseconds.
     """
@@ -65,7 +65,7 @@ def twin(model: Any) -> Any:
 
 
 def position_limit(model: Any) -> int | None:
-    """The longest input (tokens) that the model's table of absolute positions serves, or None.
+    """Return the longest input (tokens) that the model's table of absolute positions serves, or None.
 
     A table with a padding index, or one that says its own offset, begins to count after it.
     """
@@ -90,7 +90,7 @@ _NO_TEXT = re.compile(r"vision|visual|image|pixel|audio|speech")
 
 
 def segments(model: Any) -> int:
-    """How many segments (texts of a pair) the model tells apart; 0 or 1 if it does not.
+    """Count the segments (texts of a pair) that the model distinguishes; 0 or 1 if it does not.
 
     The rows of its table `token_type_embeddings`, of whatever class (I-BERT's is quantized; of TAPAS's
     seven the first), or 2 for the `seg_embed` of XLNet and Funnel. Not whether its forward pass takes
@@ -106,7 +106,7 @@ _SEGMENTS = re.compile(r"(^|\.)token_type_embeddings(_0)?\.weight$")
 
 
 def segment_columns(model: Any) -> int:
-    """Columns of `token_type_ids` that tell the second text of a pair from the first; 0 if none do.
+    """Count the columns of `token_type_ids` that mark the second text of a pair.
 
     TAPAS has seven columns, the segment in the first.
     """
@@ -117,7 +117,7 @@ def segment_columns(model: Any) -> int:
 
 
 def padding(model: Any) -> int:
-    """The token number that fills up a batch: that of the configuration, if the vocabulary has it."""
+    """Return the token number that fills up a batch: that of the configuration, if the vocabulary has it."""
     number = getattr(model.config, "pad_token_id", None)
     table = _token_table(model)
     rows = table.num_embeddings if table is not None else 1
@@ -133,7 +133,7 @@ def _token_table(model: Any) -> nn.Embedding | None:
 
 
 def has_sinks(model: Any) -> bool:
-    """Whether its attention has sinks: learned scores that take a share of each row's weight."""
+    """Check whether its attention has sinks: learned scores that take a share of each row's weight."""
     return any(
         re.search(r"(^|[._])sinks?(_|$)", name.removesuffix(".weight").removesuffix(".bias"))
         for name, _ in model.named_parameters()
@@ -141,7 +141,7 @@ def has_sinks(model: Any) -> bool:
 
 
 def spread(windows: torch.Tensor) -> torch.Tensor:
-    """Windows of local attention as whole maps: (batch, heads, L, 2w + 1) to (batch, heads, L, L).
+    """Return windows of local attention as whole maps: (batch, heads, L, 2w + 1) to (batch, heads, L, L).
 
     Column k of row i is the weight from token i to token i + k - w (Longformer and LED, Beltagy et
     al. 2020, section 3.1).

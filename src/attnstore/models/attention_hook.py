@@ -47,7 +47,7 @@ _current = threading.local()
 
 @dataclass(frozen=True)
 class Way:
-    """How the maps of a model are had: what `probe` finds, a run records and its workers follow.
+    """Way to get the maps of a model: `probe` finds it, a run records it, its workers follow it.
 
     captured: interface or eager; batching: one of names.BATCHINGS; layers: those that have maps, in
     the order in which they are computed (empty: not known yet); n_heads: maps of each of them; sinks:
@@ -66,7 +66,7 @@ class _Pass:
     """One forward pass.
 
     calls: of attention so far: their order is the order of the layers, since DistilBERT does not tell
-    its layers' numbers, and ALBERT shares one layer; told: the numbers that modules tell; raised:
+    its layers' numbers, and ALBERT shares one layer; numbers: those that modules give; raised:
     what was raised by whom the layers were handed to; on_heads: called instead of on_layer, for
     at_once heads of a layer after another.
     """
@@ -75,13 +75,13 @@ class _Pass:
     change: Change | None
     layers: Sequence[int] | None = None
     calls: int = 0
-    told: list[int | None] = field(default_factory=list)
+    numbers: list[int | None] = field(default_factory=list)
     raised: Exception | None = None
     on_heads: OnHeads | None = None
     at_once: int = 0
 
     def number(self, call: int) -> int:
-        """The layer that a call belongs to."""
+        """Return the layer that a call belongs to."""
         return call if self.layers is None or call >= len(self.layers) else self.layers[call]
 
     def hand_on(self, call: int, weights: torch.Tensor) -> None:
@@ -103,24 +103,24 @@ class _Pass:
 
 
 def _eager(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """The eager attention function beside a module's class, or beside one that it inherits from."""
+    """Return the eager attention function beside a module's class, or beside one that it inherits from."""
     for kind in type(module).__mro__:
-        found = getattr(sys.modules.get(kind.__module__), "eager_attention_forward", None)
-        if found is not None:
-            return found  # type: ignore[no-any-return]
+        function = getattr(sys.modules.get(kind.__module__), "eager_attention_forward", None)
+        if function is not None:
+            return function  # type: ignore[no-any-return]
     raise AttributeError(f"{type(module).__name__} has no eager attention function beside it")
 
 
 def _attention(
     module: torch.nn.Module, *args: Any, **kwargs: Any
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The architecture's own eager attention, its weights changed and handed on as the pass wants."""
+    """Compute the architecture's own eager attention; change its weights and hand them on."""
     eager = _eager(module)
     current: _Pass | None = getattr(_current, "forward", None)
     if current is None:
         return eager(module, *args, **kwargs)
     call, current.calls = current.calls, current.calls + 1
-    current.told.append(getattr(module, "layer_idx", None))
+    current.numbers.append(getattr(module, "layer_idx", None))
     if current.on_heads is not None:
         on_heads = partial(current.hand_on_heads, call)
         return head_turns.attention(eager, module, args, kwargs, current.at_once, on_heads), None
@@ -143,7 +143,7 @@ def passing(
     on_heads: OnHeads | None = None,
     at_once: int = 0,
 ) -> Iterator[_Pass]:
-    """For the length of one forward pass of a model set to `NAME`: hear of its layers, change them.
+    """Hear of the layers of one forward pass of a model set to `NAME`, or change them.
 
     layers: the numbers under which they are handed on, by call (None: counted from 0); on_heads,
     at_once: to hear of so many heads of a layer after another instead.
@@ -172,11 +172,11 @@ class Capturer:
         self._segments = architectures.segment_columns(self._pristine)
         self.pad = architectures.padding(self._pristine)
         self.model = self._pristine if way.batching == SINGLE else self.twin()
-        self.told: list[int | None] = []
+        self.layer_numbers: list[int | None] = []
 
     @property
     def through_interface(self) -> bool:
-        """Whether the model goes through transformers' AttentionInterface."""
+        """True if the model goes through transformers' AttentionInterface."""
         return self.way.captured == INTERFACE
 
     @property
@@ -185,7 +185,7 @@ class Capturer:
         return self.way.n_heads
 
     def twin(self) -> Any:
-        """A copy of the model as it was loaded, which shares its weights."""
+        """Return a copy of the model as it was loaded, which shares its weights."""
         return architectures.twin(self._pristine)
 
     @torch.inference_mode()
@@ -196,7 +196,7 @@ class Capturer:
         on_layer: OnLayer,
         real: Sequence[int] | None = None,
     ) -> Any:
-        """One forward pass over a batch; every layer's weights go to `on_layer`.
+        """Run one forward pass over a batch; hand every layer's weights to `on_layer`.
 
         ids: token numbers of each input; types: segment numbers, or None; real: how many tokens of
         each input are no padding (None: all). Returns the model's output. Raises ModelError for
@@ -206,17 +206,17 @@ class Capturer:
         return self.run(model, self.batch(ids, types, real), on_layer)
 
     def run(self, model: Any, batch: dict[str, Any], on_layer: OnLayer) -> Any:
-        """The same on a given copy of the model, with the batch as the model takes it."""
+        """Run one pass on a copy of the model, with the batch as the model takes it."""
         families.prepare(model, batch["input_ids"].shape[1])
         if not self.through_interface:
             return eager_pass(model, batch, on_layer)
         return self._passed(model, batch, on_layer=on_layer, change=self._change)
 
-    def _passed(self, model: Any, batch: dict[str, Any], **wanted: Any) -> Any:
-        """One pass through the interface. wanted: of `passing`."""
+    def _passed(self, model: Any, batch: dict[str, Any], **options: Any) -> Any:
+        """Run one pass through the interface. options: of `passing`."""
         layers = self.way.layers or None
         with (
-            passing(layers=layers, **wanted) as current,
+            passing(layers=layers, **options) as current,
             explained(model, batch, lambda: current.raised),
         ):
             output = model(**batch)
@@ -225,14 +225,14 @@ class Capturer:
                 f"{type(model).__name__} called attention {current.calls} times in one pass and has "
                 f"{len(layers)} layers with attention: its attention cannot be captured."
             )
-        self.told = current.told
+        self.layer_numbers = current.numbers
         return output
 
     @torch.inference_mode()
     def forward_by_heads(
         self, ids: Sequence[int], types: Sequence[int] | None, real: int, on_heads: OnHeads
     ) -> None:
-        """One forward pass over one long input, its layers' heads in turns where the model allows.
+        """Run one forward pass over one long input, its layers' heads in turns where the model allows.
 
         ids, types, real: as of `forward`, of this input; on_heads: called for each turn.
         """
@@ -241,7 +241,7 @@ class Capturer:
         self.run_by_heads(model, batch, on_heads)
 
     def run_by_heads(self, model: Any, batch: dict[str, Any], on_heads: OnHeads) -> Any:
-        """As `run`, for a batch of one input; where heads need each other, a turn is a whole layer."""
+        """Run one pass as `run` does, for a batch of one input; where heads need each other, a turn is a whole layer."""
         length = batch["input_ids"].shape[1]
         if not self.by_heads:
             return self.run(model, batch, lambda layer, weights: on_heads(layer, 0, weights))
@@ -251,7 +251,7 @@ class Capturer:
 
     @cached_property
     def by_heads(self) -> bool:
-        """Whether the heads of a layer can be computed in turns: tried on a few tokens."""
+        """True if the heads of a layer can be computed in turns; tried on a few tokens."""
         if not self.through_interface or self._change is not None:
             return False
         batch = self.batch([[self.pad, *range(7)]], None)
@@ -277,7 +277,7 @@ class Capturer:
         types: Sequence[Sequence[int]] | None,
         real: Sequence[int] | None = None,
     ) -> dict[str, Any]:
-        """The model's inputs, padded on the right to the longest."""
+        """Return the model's inputs, padded on the right to the longest."""
         longest = max(map(len, ids))
         device = self._pristine.device
         padded = [[*x, *[self.pad] * (longest - len(x))] for x in ids]
@@ -296,7 +296,7 @@ class Capturer:
 
 
 def eager_pass(model: Any, batch: dict[str, Any], on_layer: OnLayer) -> Any:
-    """One pass with eager attention; the maps that the model returns go to `on_layer` after it."""
+    """Run one pass with eager attention; hand the maps that the model returns to `on_layer`."""
     with explained(model, batch):
         output = model(**batch, output_attentions=True)
     length, windows = batch["input_ids"].shape[1], families.has_windows(model)

@@ -1,4 +1,4 @@
-"""Where a model's files are, whether they are complete, and what identifies them.
+"""Finding the files of a model, checking that they are complete, and identifying them.
 
 A model is written as a local folder, `package:NAME` (the folder of an installed Python package
 that holds config.json), or a Hugging Face Hub id with an optional `@revision`. This module only
@@ -84,10 +84,10 @@ class Parts:
     def files(self) -> list[Path]:
         """Every file that is loaded."""
         index = [self.weights.index] if self.weights.index else []
-        found = [self.folder / "config.json", *index, *self.weights.files, *self.tokenizer]
+        files = [self.folder / "config.json", *index, *self.weights.files, *self.tokenizer]
         if self.adapter is not None:
-            found += [self.adapter.folder / adapters.CONFIG, self.adapter.file]
-        return found
+            files += [self.adapter.folder / adapters.CONFIG, self.adapter.file]
+        return files
 
     @property
     def fingerprint(self) -> str:
@@ -104,20 +104,20 @@ class Parts:
 
 
 def resolve(spec: str, name: str | None = None, *, stepped: bool = False) -> Checkpoint:
-    """The checkpoint that `spec` (`MODEL` or `MODEL=name`) means, downloaded if it is on the Hub.
+    """Return the checkpoint that `spec` (`MODEL` or `MODEL=name`) means, downloaded if it is on the Hub.
 
     stepped: its step is known without trainer_state.json, which may be missing then.
     Reads every weight file once, for the fingerprint. Raises ModelError when the model cannot be
     found, is not complete, or has no attention heads; UsageError when the name is not one.
     """
-    source, given = split_spec(spec)
+    source, own_name = split_spec(spec)
     folder, revision, derived = locations.locate(source, readiness)
     parts = read_parts(folder, stepped)
     config = parts.config
     sizes = _shape(parts.folder, config)
     _refuse_absurd(parts, sizes)
     return Checkpoint(
-        name=check_name(name or given or slug(derived)),
+        name=check_name(name or own_name or slug(derived)),
         source=source,
         revision=revision,
         folder=folder,
@@ -132,7 +132,7 @@ def resolve(spec: str, name: str | None = None, *, stepped: bool = False) -> Che
 
 
 def read_parts(folder: Path, stepped: bool = False) -> Parts:
-    """The files of the model in a folder; ModelError unless all of them are there and whole.
+    """Return the files of the model in a folder; ModelError unless all of them are there and whole.
 
     stepped: as `resolve` takes it.
     """
@@ -142,15 +142,15 @@ def read_parts(folder: Path, stepped: bool = False) -> Parts:
         if adapter is not None:
             return _adapted(adapter, stepped)
         config = read_config(encoder)
-        found = weights.find(encoder, config)
+        weight_files = weights.find(encoder, config)
         tokenizer = tuple(file_hashes.tokenizer_files(encoder))
-        return Parts(encoder, config, found, tokenizer, None, _step(folder, stepped))
+        return Parts(encoder, config, weight_files, tokenizer, None, _step(folder, stepped))
     except OSError as error:  # the Trainer deletes old checkpoints while others look at them
         raise ModelError(f"{folder} cannot be read: {error}") from error
 
 
 def files_elsewhere(folder: Path) -> list[Path]:
-    """Files of a model that are not in its folder itself: an encoder's in a subfolder, a base's."""
+    """Return files of a model that are not in its folder itself: an encoder's in a subfolder, a base's."""
     try:
         return [path for path in read_parts(folder).files if path.parent != folder]
     except ModelError:  # what is missing is said when it is asked for
@@ -158,7 +158,7 @@ def files_elsewhere(folder: Path) -> list[Path]:
 
 
 def _adapted(adapter: Adapter, stepped: bool) -> Parts:
-    """The parts of an adapter's base with the adapter, and with its tokenizer where it has one."""
+    """Return the parts of an adapter's base with the adapter, and with its tokenizer where it has one."""
     try:
         folder, _, _ = locations.locate(adapter.base, lambda f: _missing(f, _read_base))
         base = _read_base(folder)
@@ -173,7 +173,7 @@ def _adapted(adapter: Adapter, stepped: bool) -> Parts:
 
 
 def _read_base(folder: Path) -> Parts:
-    """The parts of a model that an adapter belongs to; ModelError where it is an adapter itself."""
+    """Return the parts of a model that an adapter belongs to; ModelError where it is an adapter itself."""
     if adapters.find(locations.encoder_folder(folder)) is not None:
         raise ModelError(
             f"{folder} is itself an adapter; merge it with peft's merge_and_unload(), save the model,"
@@ -183,7 +183,7 @@ def _read_base(folder: Path) -> Parts:
 
 
 def _refuse_absurd(parts: Parts, sizes: dict[str, int]) -> None:
-    """ModelError for sizes that its weights cannot have, before anyone makes room for them."""
+    """Raise ModelError for sizes that its weights cannot have, before anyone makes room for them."""
     most = dict.fromkeys(sizes, 8 * parts.weights.elements + _SPARE) | {"n_layers": _MOST_LAYERS}
     for size, value in sizes.items():
         if not 0 < value <= most[size]:
@@ -194,7 +194,7 @@ def _refuse_absurd(parts: Parts, sizes: dict[str, int]) -> None:
 
 
 def require_length(checkpoint: Checkpoint, length: int, option: str) -> None:
-    """UsageError where inputs of `length` tokens, which the option asks for, are beyond the model."""
+    """Raise UsageError where inputs of `length` tokens, which the option asks for, are beyond the model."""
     if checkpoint.max_positions is not None and length > checkpoint.max_positions:
         raise UsageError(
             f"The {option} is {length} and {checkpoint.name} takes at most "
@@ -203,19 +203,19 @@ def require_length(checkpoint: Checkpoint, length: int, option: str) -> None:
 
 
 def shape(folder: Path) -> dict[str, Any]:
-    """Architecture and sizes of a model, named as in Checkpoint, from its config.json alone."""
+    """Read architecture and sizes of a model, named as in Checkpoint, from its config.json alone."""
     config = read_config(folder)
     return {"architecture": config["model_type"], **_shape(folder, config)}
 
 
 def output_names(checkpoint: Checkpoint) -> list[str] | None:
-    """What a head for sequence classification calls its outputs; None where there is no such head."""
+    """Return the names of a classification head's outputs; None where there is no such head."""
     parts = read_parts(checkpoint.folder)
     return json_files.output_names(parts.folder, parts.config)
 
 
 def readiness(folder: Path, *, stepped: bool = False) -> str | None:
-    """None when `folder` holds a complete checkpoint, else one sentence: what is missing.
+    """Return None for a complete checkpoint, else one sentence about what is missing.
 
     stepped: as `resolve` takes it.
     """
@@ -231,7 +231,7 @@ def _missing(folder: Path, read: Callable[[Path], Parts]) -> str | None:
 
 
 def _shape(folder: Path, config: dict[str, Any]) -> dict[str, int]:
-    """Numbers of layers, heads, …, whatever the architecture calls them in its config."""
+    """Return numbers of layers, heads, …, whatever the architecture calls them in its config."""
     try:
         return configs.sizes(config)
     except ModelError as error:
@@ -242,7 +242,7 @@ def _shape(folder: Path, config: dict[str, Any]) -> dict[str, int]:
 
 
 def _base(parts: Parts) -> str | None:
-    """The model that a checkpoint was trained from, where its config names another than itself.
+    """Return the model that a checkpoint was trained from, where its config names another than itself.
 
     Without a Trainer's step, `_name_or_path` only says where a model was read from, which may be
     this very model.
@@ -255,7 +255,7 @@ def _base(parts: Parts) -> str | None:
 
 
 def _step(folder: Path, stepped: bool) -> int | None:
-    """The step of a Trainer checkpoint; the Trainer writes trainer_state.json last."""
+    """Return the step of a Trainer checkpoint; the Trainer writes trainer_state.json last."""
     path = folder / "trainer_state.json"
     if path.is_file():
         step = json_files.read_json(path).get("global_step")

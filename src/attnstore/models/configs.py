@@ -1,4 +1,4 @@
-"""What config.json says of a model's size, in the words of any architecture.
+"""Sizes of a model in config.json, under the names of any architecture.
 
 Common words are read as they stand. For others, and for models inside models, the architecture's own
 class of transformers is asked, which knows its synonyms (`attribute_map`) and its defaults; only that
@@ -26,25 +26,25 @@ _INNER = ("text_config", "text_encoder", "text_model", "encoder", "decoder", "th
 
 
 def sizes(config: dict[str, Any]) -> dict[str, int]:
-    """Numbers of layers, heads, …, named as in SIZES.
+    """Return numbers of layers, heads, …, named as in SIZES.
 
     config: the content of config.json. Raises ModelError for a model whose configuration has no such
     number, with what is missing.
     """
-    found = {} if _is_nested(config) else _as_they_stand(config)
-    if len(found) < len(SIZES):
+    numbers = {} if _is_nested(config) else _as_they_stand(config)
+    if len(numbers) < len(SIZES):
         text = text_config(config)
-        found = {size: _number(text, words[0]) for size, words in _WORDS.items()}
-        missing = [_WORDS[size][0] for size, value in found.items() if value is None]
+        numbers = {size: _number(text, words[0]) for size, words in _WORDS.items()}
+        missing = [_WORDS[size][0] for size, value in numbers.items() if value is None]
         if missing:
             raise ModelError(
                 f"its configuration has no {missing[0]}, without which its maps cannot be laid out"
             )
-    return {size: int(value) for size, value in found.items() if value is not None}
+    return {size: int(value) for size, value in numbers.items() if value is not None}
 
 
 def max_positions(config: dict[str, Any]) -> int | None:
-    """The longest input in tokens, as far as config.json says; None where it sets no limit.
+    """Return the longest input in tokens, as far as config.json says; None where it sets no limit.
 
     The loaded model's own table of positions has the last word.
     """
@@ -66,16 +66,16 @@ def _is_nested(config: dict[str, Any]) -> bool:
 
 
 def _as_they_stand(config: dict[str, Any]) -> dict[str, int | None]:
-    found = {}
+    numbers = {}
     for size, words in _WORDS.items():
         value = next((config[word] for word in words if isinstance(config.get(word), int)), None)
         if value is not None:
-            found[size] = value
-    return found
+            numbers[size] = value
+    return numbers
 
 
 def text_config(config: dict[str, Any]) -> Any:
-    """The configuration object of the part that reads text: of an encoder, of a text model inside.
+    """Return the configuration object of the part that reads text: of an encoder, of a text model inside.
 
     Raises ModelError where transformers does not know the architecture or refuses the configuration.
     """
@@ -95,7 +95,7 @@ def text_config(config: dict[str, Any]) -> Any:
 
 
 def _decoded(value: Any) -> Any:
-    """Infinity and NaN, which transformers writes as {"__float__": "Infinity"}."""
+    """Decode infinity and NaN, which transformers writes as {"__float__": "Infinity"}."""
     if isinstance(value, dict):
         if set(value) == {"__float__"} and isinstance(value["__float__"], str):
             return float(value["__float__"])
@@ -104,7 +104,7 @@ def _decoded(value: Any) -> Any:
 
 
 def inner_text_config(config: Any) -> Any:
-    """The same of a configuration object."""
+    """Return the same of a configuration object."""
     for name in _INNER:
         inner = getattr(config, name, None)
         if inner is not None and hasattr(inner, "to_dict"):

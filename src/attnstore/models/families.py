@@ -102,7 +102,7 @@ FAMILIES = (
 
 
 def of_type(model_type: str) -> tuple[Family, ...]:
-    """The families whose exceptions an architecture has, by its name in config.json."""
+    """Return the families whose exceptions an architecture has, by its name in config.json."""
     return tuple(family for family in FAMILIES if model_type in family.model_types)
 
 
@@ -120,6 +120,6 @@ def has_windows(model: Any) -> bool:
 
 
 def layer(module: Any) -> Layer | None:
-    """A layer of a model in pieces; None for one of a family that cannot be cut."""
+    """Return a layer of a model in pieces; None for one of a family that cannot be cut."""
     pieces = (family.cut(module) for family in FAMILIES if family.cut is not None)
     return next((piece for piece in pieces if piece is not None), None)

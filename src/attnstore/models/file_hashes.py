@@ -1,4 +1,4 @@
-"""What makes two checkpoints the same model: the files that are loaded, and hashes over them."""
+"""Identity of a model: the files that are loaded, and hashes over them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ transformers."""
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files that a tokenizer is made from, sorted by name; ModelError where there is none."""
+    """Return the files that a tokenizer is made from, sorted by name; ModelError where there is none."""
     config = folder / "tokenizer_config.json"
     versioned = read_json(config).get(_VERSIONED, []) if config.is_file() else []
     if not isinstance(versioned, list) or not all(
@@ -55,12 +55,12 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 def lasting(config: dict[str, Any]) -> str:
-    """What of a model's configuration can change its maps, as text."""
+    """Return the settings of a model that can change its maps, as text."""
     return json.dumps({k: v for k, v in config.items() if k not in _VOLATILE}, sort_keys=True)
 
 
 def digest(files: Iterable[Path], text: str = "") -> str:
-    """SHA-256 (hex) over a text, then each file's name and content."""
+    """Return SHA-256 (hex) over a text, then each file's name and content."""
     whole = hashlib.sha256(text.encode())
     for path in files:
         try:
@@ -76,9 +76,9 @@ Stamp = tuple[int, int, int, int]
 
 
 def stamps(files: Iterable[Path]) -> list[Stamp]:
-    """Inode, bytes, and times of writing and of change (ns) of each file; ModelError if one is gone."""
+    """Return inode, bytes, and times of writing and of change (ns) of each file; ModelError if one is gone."""
     try:
-        found = [path.stat() for path in files]
+        states = [path.stat() for path in files]
     except OSError as error:
         raise ModelError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return [(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in found]
+    return [(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in states]

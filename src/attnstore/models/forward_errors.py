@@ -1,4 +1,4 @@
-"""What a forward pass raises, in one sentence each: memory, positions, and anything else."""
+"""Errors of a forward pass in one sentence each: memory, positions, and anything else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def explained(
     batch: dict[str, Any] | None = None,
     others: Callable[[], Exception | None] = lambda: None,
 ) -> Iterator[None]:
-    """Whatever a forward pass raises, as one ModelError.
+    """Turn whatever a forward pass raises into one ModelError.
 
     batch: what the model is run over; others: gives what was raised by whom the layers are handed
     to, which is let through.
@@ -53,7 +53,7 @@ def explained(
 
 
 def _is_memory(error: BaseException) -> bool:
-    """Whether memory ran out: torch says so in several ways, on a CPU in a plain RuntimeError."""
+    """Check whether memory ran out: torch says so in several ways, on a CPU in a plain RuntimeError."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and bool(

@@ -1,4 +1,4 @@
-"""What disabling a head means, as a change of the attention inside a model's own forward pass.
+"""Disabling heads, as a change of the attention inside a model's own forward pass.
 
 `uniform` (Kovaleva et al. 2019, section 4.6): every row of the head becomes 1/L over the real
 tokens, so that its output is the mean of their values. `zero` (Michel et al. 2019): the head's
@@ -17,7 +17,7 @@ from attnstore.models.attention_hook import Change
 
 
 def disabling(heads: Heads, value: str) -> Change | None:
-    """A change that disables these heads (None for none); see `capture.Change`.
+    """Return a change that disables these heads (None for none); see `capture.Change`.
 
     With `uniform` the changed weights are handed on: 1/L in every row. With `zero` they stay as the
     head computes them, because only what it passes on is taken away.
@@ -49,7 +49,7 @@ def disabling(heads: Heads, value: str) -> Change | None:
 
 
 def uniform(weights: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """(batch, 1, L, L): each row spread evenly over the tokens that the mask lets it attend to."""
+    """Return (batch, 1, L, L): each row spread evenly over the tokens that the mask lets it attend to."""
     if mask is None:
         return torch.full_like(weights[:, :1], 1 / weights.shape[-1])
     seen = (mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2).float()

@@ -20,7 +20,7 @@ CELLS_AT_ONCE = 1 << 25
 
 
 def heads_at_once(length: int) -> int:
-    """How many heads' maps of an input of that many tokens are computed at once."""
+    """Count the heads whose maps of an input of that many tokens are computed at once."""
     return max(1, CELLS_AT_ONCE // length**2)
 
 
@@ -58,7 +58,7 @@ def attention(
 
 
 def _turns(n_heads: int, n_keys: int, at_once: int) -> Iterator[tuple[slice, slice]]:
-    """The heads of each turn, and the keys that they share: whole groups, at least one."""
+    """Yield the heads of each turn, and the keys that they share: whole groups, at least one."""
     group = n_heads // n_keys
     step = max(1, at_once // group)
     for first in range(0, n_keys, step):

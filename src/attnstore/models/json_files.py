@@ -20,7 +20,7 @@ class _TooLongError(ValueError):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ModelError where there is none, or one that no model has."""
+    """Return the object in a JSON file; ModelError where there is none, or one that no model has."""
     content = read_any(path)
     if not isinstance(content, dict):
         raise ModelError(f"{path} is not whole JSON; wait if it is being written, else replace it")
@@ -28,7 +28,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_any(path: Path) -> Any:
-    """The content of a JSON file, None where it is no JSON; ModelError where no model has such."""
+    """Return the content of a JSON file, None where it is no JSON; ModelError where no model has such."""
     try:
         size = path.stat().st_size
         content = json.loads(path.read_bytes(), parse_int=_integer) if size <= _MAX_BYTES else None
@@ -53,7 +53,7 @@ def _integer(text: str) -> int:
 
 
 def _depth_above(content: Any, limit: int) -> bool:
-    """Whether containers are nested deeper than `limit`; walks level by level, without recursion."""
+    """Check whether containers are nested deeper than `limit`; walks level by level, without recursion."""
     level = [content]
     for _ in range(limit + 1):
         level = [child for parent in level for child in _children(parent)]
@@ -68,7 +68,7 @@ def _children(parent: Any) -> Iterable[Any]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The content of config.json; ModelError where it is missing or names no architecture."""
+    """Return the content of config.json; ModelError where it is missing or names no architecture."""
     path = folder / "config.json"
     if not path.is_file():
         below = ", ".join(sorted(found.parent.name for found in folder.glob("*/config.json")))
@@ -86,12 +86,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _refuse_pruned(folder: Path, config: dict[str, Any]) -> None:
-    """ModelError for a checkpoint whose heads were cut out: transformers 5 cannot load it."""
+    """Raise ModelError for a checkpoint whose heads were cut out: transformers 5 cannot load it."""
     pruned = config.get("pruned_heads")
     heads = [
         f"{layer}.{head}"
-        for layer, found in (pruned.items() if isinstance(pruned, dict) else ())
-        for head in (found if isinstance(found, list) else ())
+        for layer, numbers in (pruned.items() if isinstance(pruned, dict) else ())
+        for head in (numbers if isinstance(numbers, list) else ())
     ]
     if heads:
         raise ModelError(
@@ -102,7 +102,7 @@ def _refuse_pruned(folder: Path, config: dict[str, Any]) -> None:
 
 
 def output_names(folder: Path, config: dict[str, Any]) -> list[str] | None:
-    """What a head for sequence classification calls its outputs; None where there is no such head.
+    """Return the names of a classification head's outputs; None where there is no such head.
 
     A head without names of its own has transformers' LABEL_0, LABEL_1, …; one of a score has one.
     """
@@ -126,7 +126,7 @@ def output_names(folder: Path, config: dict[str, Any]) -> list[str] | None:
 
 
 def highest_token(path: Path) -> int:
-    """The highest number that a file of a tokenizer gives a token; -1 where it numbers none.
+    """Return the highest number that a file of a tokenizer gives a token; -1 where it numbers none.
 
     What is no JSON is for whoever loads the tokenizer to say. Raises ModelError as `read_any`.
     """

@@ -35,7 +35,7 @@ _COMPUTED = re.compile(
 def load_model(
     checkpoint: Checkpoint, attention: str = "eager", device: str | torch.device = "cpu"
 ) -> torch.nn.Module:
-    """The encoder (no task head) in float32 and eval mode, with that attention implementation.
+    """Return the encoder (no task head) in float32 and eval mode, with that attention implementation.
 
     Only eval mode gives attention rows that sum to 1 (no dropout). Raises ModelError when the
     weights cannot be read, do not belong to the config, or are not finite.
@@ -48,7 +48,7 @@ def load_model(
 
 
 def load_classifier(checkpoint: Checkpoint) -> Any:
-    """The model with its head for sequence classification, in float32 and eval mode.
+    """Return the model with its head for sequence classification, in float32 and eval mode.
 
     Raises ModelError where the weights lack the head, or as `load_model` does: transformers would
     draw what is missing at random.
@@ -67,7 +67,7 @@ def load_classifier(checkpoint: Checkpoint) -> Any:
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """The tokenizer, fast where there is one; it gives token_type_ids where the model takes them.
+    """Return the tokenizer, fast where there is one; it gives token_type_ids where the model takes them.
 
     What a tokenizer says of that itself cannot be believed: transformers 5 names token_type_ids
     no longer by default. Raises ModelError for one that cannot be loaded or used.
@@ -98,7 +98,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
 
 
 def _refuse_absurd_numbers(checkpoint: Checkpoint, parts: Parts) -> None:
-    """ModelError for a token's number that would make transformers fill the memory with a table."""
+    """Raise ModelError for a token's number that would make transformers fill the memory with a table."""
     for path in parts.tokenizer:
         if path.suffix == ".json" and (n := json_files.highest_token(path)) > _MOST_TOKENS:
             raise ModelError(
@@ -108,7 +108,7 @@ def _refuse_absurd_numbers(checkpoint: Checkpoint, parts: Parts) -> None:
 
 
 def segments(checkpoint: Checkpoint) -> int:
-    """How many segments its model tells apart, from the shapes alone: see `architectures.segments`."""
+    """Count the segments of its model from the shapes alone; see `architectures.segments`."""
     with (
         pretrained.quiet(),
         pretrained.explained(checkpoint, "config"),
@@ -124,16 +124,16 @@ def _point_to(checkpoint: Checkpoint, parts: Parts, tokenizer: Any, folder: Path
 
     Saving a tokenizer copies some of them.
     """
-    own = {str(folder / path.name): str(path) for path in parts.tokenizer}
-    own[str(folder)] = str(checkpoint.folder)
-    for kept in (vars(tokenizer), getattr(tokenizer, "init_kwargs", {})):
-        for key, value in list(kept.items()):
-            if isinstance(value, str) and value in own:
-                kept[key] = own[value]
+    originals = {str(folder / path.name): str(path) for path in parts.tokenizer}
+    originals[str(folder)] = str(checkpoint.folder)
+    for settings in (vars(tokenizer), getattr(tokenizer, "init_kwargs", {})):
+        for key, value in list(settings.items()):
+            if isinstance(value, str) and value in originals:
+                settings[key] = originals[value]
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` (a GPU if there is one), `cpu` or `cuda`."""
+    """Choose a device by `auto` (a GPU if there is one), `cpu` or `cuda`."""
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"unknown device {device!r}; use auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
@@ -146,15 +146,15 @@ def pick_device(device: str) -> torch.device:
 def _refuse_foreign_weights(
     checkpoint: Checkpoint, model: torch.nn.Module, report: dict[str, Any]
 ) -> None:
-    """ModelError unless file and config describe the same encoder; heads and pooler may differ."""
+    """Raise ModelError unless file and config describe the same encoder; heads and pooler may differ."""
     missing = sorted(k for k in report["missing_keys"] if not k.startswith("pooler."))
     prefix = f"{model.base_model_prefix}."
     known = {_pattern(key).removeprefix(prefix) for key in model.state_dict()}
     unexpected = {k: _pattern(k).removeprefix(prefix) for k in sorted(report["unexpected_keys"])}
     surplus = [key for key, pattern in unexpected.items() if pattern in known]
     if report["mismatched_keys"]:
-        key, found, expected = min(report["mismatched_keys"])
-        finding = f"{key} is {list(found)} in the weights, {list(expected)} by config.json"
+        key, shape, expected = min(report["mismatched_keys"])
+        finding = f"{key} is {list(shape)} in the weights, {list(expected)} by config.json"
     elif missing:
         finding = f"{len(missing)} tensors are not in the weights, first {missing[0]}"
         if unexpected:
@@ -171,23 +171,23 @@ def _refuse_foreign_weights(
 
 
 def _refuse_left_out(checkpoint: Checkpoint, known: set[str], unexpected: dict[str, str]) -> None:
-    """ModelError where a tensor inside the layers has no place: the maps would lack what it does.
+    """Raise ModelError where a tensor inside the layers has no place: the maps would lack what it does.
 
     BERT with relative positions, say, whose embeddings transformers 5 no longer reads. known:
     patterns of the model's tensors; unexpected: by name, patterns of the file's that were left out.
     """
     layers = {pattern.partition(".#.")[0] for pattern in known if ".#." in pattern}
-    found = [
+    left_out = [
         key
         for key, pattern in unexpected.items()
         if pattern.partition(".#.")[0] in layers
         and ".#." in pattern
         and not _COMPUTED.search(pattern)
     ]
-    if found:
+    if left_out:
         raise ModelError(
-            f"{len(found)} tensors in the layers of model {checkpoint.name!r} would be left out, first "
-            f"{found[0]}, because this version of transformers does not compute with them: maps would "
+            f"{len(left_out)} tensors in the layers of model {checkpoint.name!r} would be left out, first "
+            f"{left_out[0]}, because this version of transformers does not compute with them: maps would "
             "not be the model's own; give a model without them"
         )
 
@@ -202,5 +202,5 @@ def _refuse_not_finite(checkpoint: Checkpoint, model: torch.nn.Module) -> None:
 
 
 def _pattern(key: str) -> str:
-    """A tensor's name without its layer number."""
+    """Return a tensor's name without its layer number."""
     return re.sub(r"\.\d+\.", ".#.", key)

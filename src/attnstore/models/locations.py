@@ -1,4 +1,4 @@
-"""Where a model's files are: a local folder, an installed package, or the Hugging Face Hub."""
+"""Locations of a model: a local folder, an installed package, or the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Ready = Callable[[Path], str | None]
 
 
 def locate(source: str, ready: Ready) -> tuple[Path, str | None, str]:
-    """Folder, Hub commit and default name of a model that exists."""
+    """Return folder, Hub commit and default name of a model that exists."""
     path = Path(os.path.abspath(os.path.expanduser(source)))
     if source.startswith(PACKAGE):
         package = source.removeprefix(PACKAGE).replace("-", "_")
@@ -60,7 +60,7 @@ def locate(source: str, ready: Ready) -> tuple[Path, str | None, str]:
 
 
 def _called(folder: Path) -> str:
-    """The default name of a folder; a Trainer's `mrpc/checkpoint-500` is mrpc-500."""
+    """Return the default name of a folder; a Trainer's `mrpc/checkpoint-500` is mrpc-500."""
     step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
     return f"{folder.parent.name}-{step[1]}" if step and folder.parent.name else folder.name
 
@@ -71,12 +71,12 @@ def _near_folders(source: str) -> str:
 
 
 def _in_package(package: str, ready: Ready) -> Path:
-    """The folder with config.json of an installed package: its own, or one just below."""
-    found = importlib.util.find_spec(package) if package.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
+    """Return the folder with config.json of an installed package: its own, or one just below."""
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
         pip = f"pip install {package.replace('_', '-')}"
         raise ModelError(f"the Python package {package!r} is not installed; try: {pip}")
-    root = Path(next(iter(found.submodule_search_locations)))
+    root = Path(next(iter(spec.submodule_search_locations)))
     folders = [f for f in (root, *sorted(root.iterdir())) if (f / "config.json").is_file()]
     if not folders:
         raise ModelError(f"the Python package {package!r} holds no model: no config.json in {root}")
@@ -84,14 +84,14 @@ def _in_package(package: str, ready: Ready) -> Path:
 
 
 def _download(repo: str, revision: str | None) -> Path:
-    """The snapshot folder of a Hub model; its name is the commit. Offline, the local cache's."""
+    """Return the snapshot folder of a Hub model; its name is the commit. Offline, the local cache's."""
     from huggingface_hub import snapshot_download  # 0.2 s that only a Hub model needs to pay
 
     def fetch(names: list[str], below: Path | None = None) -> Path:
         prefix = "" if below is None else f"{below.relative_to(folder).as_posix()}/"
-        wanted = [prefix.removeprefix("./") + name for name in names]
+        patterns = [prefix.removeprefix("./") + name for name in names]
         commit = revision if below is None else folder.name
-        return Path(snapshot_download(repo, revision=commit, allow_patterns=wanted))
+        return Path(snapshot_download(repo, revision=commit, allow_patterns=patterns))
 
     files = ["config.json", *VOCABULARIES, *TOKENIZER_SETTINGS, "tokenizer.*.json"]
     files += [*weights.SAFETENSORS, "model-*.safetensors"]
@@ -116,7 +116,7 @@ def _download(repo: str, revision: str | None) -> Path:
 
 
 def encoder_folder(folder: Path) -> Path:
-    """The folder of the encoder in a folder of sentence-transformers; any other folder itself.
+    """Return the folder of the encoder in a folder of sentence-transformers; any other folder itself.
 
     Raises ModelError where its modules.json names no encoder in the folder, or one whose texts are
     written in lower case before the tokenizer sees them.
@@ -126,8 +126,8 @@ def encoder_folder(folder: Path) -> Path:
         return folder
     modules = read_any(path)
     listed = [m for m in modules if isinstance(m, dict)] if isinstance(modules, list) else []
-    found = [m for m in listed if str(m.get("type")).rpartition(".")[2] == "Transformer"]
-    below = found[0].get("path") if found else None
+    encoders = [m for m in listed if str(m.get("type")).rpartition(".")[2] == "Transformer"]
+    below = encoders[0].get("path") if encoders else None
     if not isinstance(below, str) or not weights.inside(below):
         raise ModelError(
             f"{path} of sentence-transformers names no Transformer module in its folder; give the"

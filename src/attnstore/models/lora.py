@@ -32,9 +32,9 @@ def merge(model: Any, adapter: Adapter) -> None:
     whole: dict[str, torch.Tensor] = {}
     for key, tensor in load_file(adapter.file).items():
         name = key.removeprefix(_OUTER)
-        if (found := _LORA.fullmatch(name)) is not None:
-            side = f"{found['embedding'] or ''}{found['side']}"
-            pairs.setdefault(found["module"], {})[side] = tensor.float()
+        if (match := _LORA.fullmatch(name)) is not None:
+            side = f"{match['embedding'] or ''}{match['side']}"
+            pairs.setdefault(match["module"], {})[side] = tensor.float()
         else:
             whole[name] = tensor.float()
     prefix = f"{model.base_model_prefix}."
@@ -42,16 +42,16 @@ def merge(model: Any, adapter: Adapter) -> None:
     parameters = dict(model.named_parameters())
     applied = 0
     for name in (*pairs, *whole):
-        place = _place(f"{name}.weight" if name in pairs else name, parameters, prefix)
-        if place is None:
+        parameter = _place(f"{name}.weight" if name in pairs else name, parameters, prefix)
+        if parameter is None:
             if of_task and not name.startswith(prefix) and model.base_model is model:
                 continue  # of the head
             raise _foreign(adapter, name)
-        weight = parameters[place]
+        weight = parameters[parameter]
         new = (
             whole[name]
             if name in whole
-            else _added(model, place, weight, pairs[name], name, adapter)
+            else _added(model, parameter, weight, pairs[name], name, adapter)
         )
         if new.shape != weight.shape:
             raise _foreign(adapter, name)
@@ -62,23 +62,23 @@ def merge(model: Any, adapter: Adapter) -> None:
 
 
 def _place(name: str, parameters: dict[str, Any], prefix: str) -> str | None:
-    """The name of a parameter in the model, with or without the prefix of a model with a head."""
+    """Return the name of a parameter in the model, with or without the prefix of a model with a head."""
     spelled = (name, name.removeprefix(prefix), prefix + name)
-    return next((found for found in spelled if found in parameters), None)
+    return next((spelling for spelling in spelled if spelling in parameters), None)
 
 
 def _added(
     model: Any,
-    place: str,
+    parameter: str,
     weight: torch.Tensor,
     pair: dict[str, torch.Tensor],
     name: str,
     adapter: Adapter,
 ) -> torch.Tensor:
-    """A weight with its low-rank change; ModelError where the two do not fit."""
+    """Return a weight with its low-rank change; ModelError where the two do not fit."""
     embedding = "embedding_A" in pair
     a, b = (pair.get(f"embedding_{side}" if embedding else side) for side in "AB")
-    module = model.get_submodule(place.rpartition(".")[0])
+    module = model.get_submodule(parameter.rpartition(".")[0])
     if a is None or b is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
         raise _foreign(adapter, name)
     change = b @ a * _scale(adapter, name, a.shape[0])
@@ -90,7 +90,7 @@ def _added(
 
 
 def _scale(adapter: Adapter, name: str, rank: int) -> float:
-    """The factor of a module's change; ModelError where the configuration says another rank."""
+    """Return the factor of a module's change; ModelError where the configuration says another rank."""
     stated = _of_module(adapter.config, "rank_pattern", name, adapter.config.get("r", 8))
     if stated != rank:
         raise ModelError(
@@ -104,9 +104,11 @@ def _scale(adapter: Adapter, name: str, rank: int) -> float:
 
 
 def _of_module(config: dict[str, Any], patterns: str, name: str, default: Any) -> Any:
-    """A setting of one module: that of the first pattern that its name matches, else the default."""
-    own = (v for k, v in (config.get(patterns) or {}).items() if re.match(rf"(.*\.)?({k})$", name))
-    return next(own, default)
+    """Return a setting of one module: that of the first pattern that its name matches, else the default."""
+    settings = (
+        v for k, v in (config.get(patterns) or {}).items() if re.match(rf"(.*\.)?({k})$", name)
+    )
+    return next(settings, default)
 
 
 def _foreign(adapter: Adapter, name: str) -> ModelError:

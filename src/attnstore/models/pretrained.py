@@ -45,7 +45,7 @@ _SPARE = 1 << 26
 
 
 def load(checkpoint: Checkpoint, kind: Any, attention: str | None = None) -> tuple[Any, Any]:
-    """A model of that Auto class in float32 and eval mode, an adapter merged, and the load report.
+    """Return a model of that Auto class in float32 and eval mode, an adapter merged, and the load report.
 
     Its tensors are copies: a file that is overwritten later changes nothing. Raises ModelError where
     it cannot be loaded, or where the files are no longer those that were found.
@@ -77,7 +77,7 @@ def load(checkpoint: Checkpoint, kind: Any, attention: str | None = None) -> tup
 
 
 def read_config(folder: Path, **changes: Any) -> Any:
-    """transformers' configuration object from a folder that `opened` gives."""
+    """Return transformers' configuration object from a folder that `opened` gives."""
     return AutoConfig.from_pretrained(
         folder, local_files_only=True, trust_remote_code=False, **changes
     )
@@ -129,15 +129,15 @@ def _link(parts: Parts, folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         settings = read_json(path) if name.name in _CUT else {}
-        kept = _without(settings, _CUT.get(name.name, _NOTHING))
-        if kept == settings:
+        without = _without(settings, _CUT.get(name.name, _NOTHING))
+        if without == settings:
             target.symlink_to(path.absolute())
         else:
-            target.write_text(json.dumps(kept), encoding="utf-8")
+            target.write_text(json.dumps(without), encoding="utf-8")
 
 
 def _without(content: Any, cut: re.Pattern[str]) -> Any:
-    """The content of a JSON file without the keys of that pattern, at any depth."""
+    """Return the content of a JSON file without the keys of that pattern, at any depth."""
     if isinstance(content, dict):
         return {k: _without(v, cut) for k, v in content.items() if not cut.fullmatch(k)}
     return [_without(item, cut) for item in content] if isinstance(content, list) else content
@@ -146,7 +146,7 @@ def _without(content: Any, cut: re.Pattern[str]) -> Any:
 def refuse_larger_than_weights(
     checkpoint: Checkpoint, parts: Parts, kind: Any, config: Any
 ) -> None:
-    """ModelError where config.json describes a model far larger than the weights beside it.
+    """Raise ModelError where config.json describes a model far larger than the weights beside it.
 
     transformers would fill what is missing at random first, which can take all memory.
     """
@@ -167,7 +167,7 @@ def refuse_larger_than_weights(
 
 @contextmanager
 def explained(checkpoint: Checkpoint, part: str) -> Iterator[None]:
-    """Whatever transformers raises about a broken or unknown checkpoint, as one ModelError."""
+    """Turn whatever transformers raises about a broken checkpoint into one ModelError."""
     try:
         yield
     except AttnstoreError:
@@ -183,13 +183,13 @@ def explained(checkpoint: Checkpoint, part: str) -> Iterator[None]:
         if not panic and not isinstance(error, Exception):
             raise
         raise ModelError(
-            f"the {part} of {checkpoint.name!r} cannot be loaded; mend the files in"
+            f"the {part} of {checkpoint.name!r} cannot be loaded; fix the files in"
             f" {checkpoint.folder} or give another model ({_reason(error, checkpoint.folder)})"
         ) from error
 
 
 def _reason(error: BaseException, folder: Path) -> str:
-    """What another library says, without its advice to run what stands in the files."""
+    """Shorten another library's message, without its advice to run code of the checkpoint."""
     text = str(error).strip()
     if "weights_only" in text or "weights only" in text.lower():
         return (
@@ -203,7 +203,7 @@ def _reason(error: BaseException, folder: Path) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No advice, load reports or progress bars of transformers on stderr meanwhile."""
+    """Silence advice, load reports or progress bars of transformers on stderr meanwhile."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     hook = logging.set_tqdm_hook(

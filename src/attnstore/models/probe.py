@@ -1,4 +1,4 @@
-"""How the maps of a model can be had so that each is what the model alone, freshly loaded, gives.
+"""Finding a way of capture in which each map is what the model alone, freshly loaded, gives.
 
 A model is asked by running it: inputs of the run, of unequal length, each alone on a copy of the
 model as it was loaded, then together, then one after another on one copy. Where answers differ by
@@ -40,17 +40,17 @@ class _Examination:
     """One way of capture, tried on a model."""
 
     def __init__(
-        self, model: Any, captured: str, asked: Sequence[Item], n_layers: int, tokens: int
+        self, model: Any, captured: str, items: Sequence[Item], n_layers: int, tokens: int
     ) -> None:
         self._model, self._captured, self._n_layers = model, captured, n_layers
-        self._items, self._tokens = list(asked), tokens
+        self._items, self._tokens = list(items), tokens
         self._capturer = Capturer(model, Way(captured, MIXED))
         self._kind = type(self._capturer.model).__name__
         self._alone = [self._run(self._capturer.twin(), [item]) for item in self._items[:1]]
-        self._told = self._capturer.told
+        self._layer_numbers = self._capturer.layer_numbers
 
     def way(self) -> Way:
-        """The way that makes every map right. Raises ModelError where there is none."""
+        """Return the way that makes every map right. Raises ModelError where there is none."""
         layers, n_heads = self._layers()
         self._alone += [self._run(self._capturer.twin(), [item]) for item in self._items[1:]]
         for maps, item in zip(self._alone, self._items, strict=True):
@@ -62,25 +62,25 @@ class _Examination:
         return Way(self._captured, self._batching(), layers, n_heads, sinks)
 
     def layers(self) -> Way:
-        """The same without asking which inputs may share a pass."""
+        """Return the same without asking which inputs may share a pass."""
         layers, n_heads = self._layers()
         return Way(self._captured, MIXED, layers, n_heads)
 
-    def _run(self, model: Any, asked: Sequence[Item]) -> Maps:
-        """One pass of a copy of the model over some inputs together."""
-        types = None if asked[0].types is None else [item.types or () for item in asked]
-        maps = Maps([len(item) for item in asked], self._n_layers)
-        ids, real = [item.ids for item in asked], [item.real for item in asked]
+    def _run(self, model: Any, items: Sequence[Item]) -> Maps:
+        """Return one pass of a copy of the model over some inputs together."""
+        types = None if items[0].types is None else [item.types or () for item in items]
+        maps = Maps([len(item) for item in items], self._n_layers)
+        ids, real = [item.ids for item in items], [item.real for item in items]
         batch = self._capturer.batch(ids, types, real)
         with torch.inference_mode():
-            if len(asked[0]) ** 2 > layout.SHARD_CELLS and len(asked) == 1:
+            if len(items[0]) ** 2 > layout.SHARD_CELLS and len(items) == 1:
                 self._capturer.run_by_heads(model, batch, maps.take_heads)
             else:
                 self._capturer.run(model, batch, maps.take)
         return maps
 
     def _layers(self) -> tuple[tuple[int, ...], int]:
-        """The layers that have maps, in the order of the pass, and the heads of each."""
+        """Return the layers that have maps, in the order of the pass, and the heads of each."""
         maps, length = self._alone[0], len(self._items[0])
         shapes = set(maps.shapes)
         n_heads = next((s[1] for s in shapes if len(s) == 4), 0)
@@ -90,14 +90,14 @@ class _Examination:
         return layers, n_heads
 
     def _numbered(self, maps: Maps) -> tuple[int, ...] | None:
-        """Which layer each map belongs to; None where that cannot be told."""
+        """Number the layer that each map belongs to; None where that cannot be known."""
         n, every = len(maps.layers), range(self._n_layers)
         if n == self._n_layers:
             return tuple(every)
         lists = (m for m in self._capturer.model.modules() if isinstance(m, nn.ModuleList))
         if not 0 < n < self._n_layers or not any(len(m) == self._n_layers for m in lists):
             return None
-        numbers: list[Any] = list(maps.layers) if self._captured == EAGER else self._told
+        numbers: list[Any] = list(maps.layers) if self._captured == EAGER else self._layer_numbers
         if numbers == list(range(n)):  # a tuple without gaps: the configuration knows
             config = self._capturer.model.config
             kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", ())
@@ -105,9 +105,9 @@ class _Examination:
                 i for i, kind in enumerate(kinds or ())
                 if "attention" in str(kind) and "linear" not in str(kind)
             ]  # fmt: skip
-        told = [i for i in numbers if i in every]
-        rising = all(a < b for a, b in itertools.pairwise(told))
-        return tuple(told) if len(told) == len(numbers) == n and rising else None
+        known = [i for i in numbers if i in every]
+        rising = all(a < b for a, b in itertools.pairwise(known))
+        return tuple(known) if len(known) == len(numbers) == n and rising else None
 
     def _refusal(self, shapes: Sequence[tuple[int, ...]], length: int) -> ModelError:
         several = sorted(set(shapes), key=shapes.index)
@@ -119,7 +119,7 @@ class _Examination:
         )
 
     def _sinks(self) -> bool:
-        """Whether rows lack what attention sinks take; ModelError where they are no shares."""
+        """Check whether attention sinks take a share of rows; ModelError for rows that are no shares."""
         sinks = architectures.has_sinks(self._capturer.model)
         least = -ROW_OFF if sinks else 1 - ROW_OFF
         for maps, item in zip(self._alone, self._items, strict=True):
@@ -139,20 +139,24 @@ class _Examination:
         return sinks and low < 1 - CLOSE
 
     def _compare_with_eager(self) -> None:
-        """ModelError where the model's own eager pass gives other maps than the interface."""
+        """Raise ModelError where the model's own eager pass gives other maps than the interface."""
         for at in {0, len(self._items) - 1}:
             maps, item = self._alone[at], self._items[at]
             if len(item) ** 2 * maps.shapes[0][1] * self._n_layers * 4 > 4 * KEPT_BYTES:
                 continue  # the model would return them all at once
-            own = self._own_eager(item)
-            if own is not None and own.shapes == maps.shapes and own.off(0, maps.rows[0]) > CLOSE:
+            eager = self._own_eager(item)
+            if (
+                eager is not None
+                and eager.shapes == maps.shapes
+                and eager.off(0, maps.rows[0]) > CLOSE
+            ):
                 raise ModelError(
                     f"{self._kind} gives other maps through transformers' interface than with eager "
                     "attention."
                 )
 
     def _own_eager(self, item: Item) -> Maps | None:
-        """The maps that the model returns with eager attention; None if it returns none."""
+        """Return the maps that the model returns with eager attention; None if it returns none."""
         model = self._capturer.twin()
         with pretrained.quiet():
             model.set_attn_implementation(EAGER)
@@ -169,7 +173,7 @@ class _Examination:
         return maps if maps.shapes else None
 
     def _batching(self) -> str:
-        """Which inputs may share a pass, and one copy of the model."""
+        """Find which inputs may share a pass, and one copy of the model."""
         for rule, batches in ((MIXED, self._mixed()), (EQUAL, self._equal())):
             if self._keeps(batches):
                 return rule
@@ -182,26 +186,26 @@ class _Examination:
         return SINGLE
 
     def _mixed(self) -> list[list[Item]]:
-        """Batches of unequal lengths, then each input alone, all for one copy of the model."""
+        """Return batches of unequal lengths, then each input alone, all for one copy of the model."""
         together = [item for item in self._items if 2 * len(item) <= self._tokens]
         while together and len(together) * len(together[-1]) > self._tokens:
             del together[len(together) // 2]
         return ([together] if len(together) > 1 else []) + self._one_by_one()
 
     def _one_by_one(self) -> list[list[Item]]:
-        """Each input alone, longest first and last: a model may keep something of what it has run."""
+        """Return each input alone, longest first and last: a model may keep something of what it has run."""
         several = len(self._items) > 1
         return [[item] for item in (*reversed(self._items), *self._items[-1:] * several)]
 
     def _equal(self) -> list[list[Item]]:
-        """Batches of equal length, for one copy of the model."""
+        """Return batches of equal length, for one copy of the model."""
         short, long = self._items[0], self._items[-1]
         fits = 2 * len(long) <= self._tokens
         twice = [long, long.turned()] if fits else [long]
         return [[short, short.turned()], twice, *self._one_by_one(), [short.turned(), short]]
 
     def _keeps(self, batches: Iterable[Sequence[Item]]) -> bool:
-        """Whether one copy of the model gives, batch after batch, what each input alone gives."""
+        """Check whether one copy of the model gives, batch after batch, what each input alone gives."""
         model, known = self._capturer.twin(), dict(zip(self._items, self._alone, strict=True))
         for batch in batches:
             for item in batch:
@@ -218,7 +222,7 @@ class _Examination:
         return True
 
     def _noise(self, item: Item) -> float:
-        """How much of a difference is rounding: one input twice in a batch against it alone."""
+        """Measure rounding: one input twice in a batch against it alone."""
         alone = self._run(self._capturer.twin(), [item])
         return self._off(self._run(self._capturer.twin(), [item, item]), [alone, alone])
 
@@ -229,18 +233,18 @@ class _Examination:
 
 def examine(
     model: Any,
-    asked: Sequence[Item],
+    items: Sequence[Item],
     n_layers: int,
     change: Change | None = None,
     tokens: int = layout.BATCH_TOKENS,
 ) -> Capturer:
-    """The model, never run since it was loaded, ready to be captured in the way that makes it right.
+    """Return the model, never run since it was loaded, ready to be captured in the way that makes it right.
 
-    asked: `items` of a run; tokens: of one forward pass; change: see `Capturer`. Raises ModelError.
+    items: those of `sample_inputs.items`; tokens: of one forward pass; change: see `Capturer`. Raises ModelError.
     """
     kind = type(architectures.text_part(model)).__name__
     try:
-        way = _Examination(model, INTERFACE, asked, n_layers, tokens).way()
+        way = _Examination(model, INTERFACE, items, n_layers, tokens).way()
     except MemoryShortError:
         raise
     except ModelError as error:
@@ -254,20 +258,22 @@ def examine(
             ) from error
         level = logging.INFO if cause is None else logging.WARNING
         _LOG.log(level, "%s is captured by eager attention: %s", kind, error)
-        way = _Examination(model, EAGER, asked, n_layers, tokens).way()
-    found = Capturer(model, way, change)
+        way = _Examination(model, EAGER, items, n_layers, tokens).way()
+    capturer = Capturer(model, way, change)
     if change is not None:
-        first = asked[0]
+        first = items[0]
         types = None if first.types is None else [first.types]
         with torch.inference_mode():
-            found.run(found.twin(), found.batch([first.ids], types, [first.real]), lambda *_: None)
-    return found
+            capturer.run(
+                capturer.twin(), capturer.batch([first.ids], types, [first.real]), lambda *_: None
+            )
+    return capturer
 
 
 def recall(
-    model: Any, asked: Sequence[Item], n_layers: int, way: Way, change: Change | None = None
+    model: Any, items: Sequence[Item], n_layers: int, way: Way, change: Change | None = None
 ) -> Capturer:
-    """The same in a way that was found before: one pass tells the layers, nothing else is asked."""
-    seen = _Examination(model, way.captured, asked[:1], n_layers, layout.BATCH_TOKENS).layers()
+    """Prepare the model for a way that was found before; one pass shows the layers."""
+    seen = _Examination(model, way.captured, items[:1], n_layers, layout.BATCH_TOKENS).layers()
     whole = Way(way.captured, way.batching, seen.layers, seen.n_heads, way.sinks)
     return Capturer(model, whole, change)

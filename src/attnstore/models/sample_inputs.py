@@ -1,4 +1,4 @@
-"""Inputs to ask a model with, and what is kept of the maps that it gives, to compare passes."""
+"""Inputs to examine a model with, and parts of their maps, to compare passes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Item:
 
 
 def items(inputs: pl.DataFrame) -> list[Item]:
-    """Inputs of a run to ask its model with: the shortest, the longest, and two in between.
+    """Choose inputs of a run to examine its model with: the shortest, the longest, and two in between.
 
     inputs: columns length, token_ids, type_ids, kinds.
     """
@@ -51,7 +51,7 @@ def items(inputs: pl.DataFrame) -> list[Item]:
 
 @dataclass
 class Maps:
-    """What is kept of one pass over some inputs, to compare it with another.
+    """Parts of the maps of one pass over some inputs, to compare it with another.
 
     rows: per input and layer, the compared rows (heads, rows, L); sums: per layer and input, the
     least and the largest sum of a row of each head (2, heads).
@@ -72,15 +72,15 @@ class Maps:
         longest = max(self.lengths)
         if weights.ndim != 4 or weights.shape[::2] != (len(self.lengths), longest):
             return
-        for n, kept, own in zip(self.lengths, self.rows, weights, strict=True):
-            mine = own[:, :n, :n]
-            sums = mine.sum(-1)
+        for n, rows, maps in zip(self.lengths, self.rows, weights, strict=True):
+            real = maps[:, :n, :n]
+            sums = real.sum(-1)
             self.sums.append((layer, torch.stack((sums.amin(-1), sums.amax(-1))).cpu()))
             step = -(-self.n_layers * n * n * _HEAD_BYTES // KEPT_BYTES)
-            kept.append(mine[:, ::step].clone())
+            rows.append(real[:, ::step].clone())
 
     def take_heads(self, layer: int, first: int, weights: torch.Tensor) -> None:
-        """The same of one input's layer that comes some heads after another, from head 0 on."""
+        """Keep the same of one input's layer that comes some heads after another, from head 0 on."""
         if first == 0:
             self.take(layer, weights)
             return
@@ -92,9 +92,9 @@ class Maps:
         self.sums[-1] = (layer, torch.cat((self.sums[-1][1], turn.sums[-1][1]), dim=1))
 
     def off(self, number: int, other: list[torch.Tensor]) -> float:
-        """Largest difference of the number-th input's rows from another pass's rows."""
-        own = self.rows[number] if self.rows else []
-        if [r.shape for r in own] != [r.shape for r in other]:
+        """Return largest difference of the number-th input's rows from another pass's rows."""
+        rows = self.rows[number] if self.rows else []
+        if [r.shape for r in rows] != [r.shape for r in other]:
             return float("inf")
-        found = [float((a - b).abs().max()) for a, b in zip(own, other, strict=True)]
-        return max(found) if all(x == x for x in found) else float("inf")
+        distances = [float((a - b).abs().max()) for a, b in zip(rows, other, strict=True)]
+        return max(distances) if all(x == x for x in distances) else float("inf")

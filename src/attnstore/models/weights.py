@@ -43,12 +43,12 @@ class Weights:
 
     @property
     def pickled(self) -> bool:
-        """Whether they are pickles; torch's `weights_only` unpickler reads these."""
+        """True if they are pickles; torch's `weights_only` unpickler reads these."""
         return self.files[0].suffix != ".safetensors"
 
 
 def find(folder: Path, config: dict[str, Any]) -> Weights:
-    """The files that are loaded, safetensors before pickles; ModelError if one is not whole."""
+    """Return the files that are loaded, safetensors before pickles; ModelError if one is not whole."""
     first = _explicit(folder, config[EXPLICIT]) if config.get(EXPLICIT) is not None else None
     names = SAFETENSORS + PICKLES
     first = first or next((folder / n for n in names if (folder / n).is_file()), None)
@@ -74,7 +74,7 @@ def find(folder: Path, config: dict[str, Any]) -> Weights:
 
 
 def _explicit(folder: Path, name: Any) -> Path:
-    """The file that config.json names instead of model.safetensors."""
+    """Return the file that config.json names instead of model.safetensors."""
     ends = (".safetensors", ".safetensors.index.json")
     if not isinstance(name, str) or not name.endswith(ends) or not inside(name):
         raise ModelError(
@@ -89,7 +89,7 @@ def _explicit(folder: Path, name: Any) -> Path:
 
 
 def inside(name: str) -> bool:
-    """Whether a name leads into the folder in whose files it is written."""
+    """Check whether a name leads into the folder in whose files it is written."""
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
@@ -116,7 +116,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """By name, what the header says of each tensor; ModelError unless the file is whole.
+    """Read the header's description of each tensor, by name; ModelError unless the file is whole.
 
     The header (a length in 8 bytes, then JSON) must announce as many bytes as the file has.
     """
@@ -145,17 +145,17 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def _refuse_unmerged(path: Path, tensors: dict[str, Any]) -> None:
-    """ModelError for whole weights with an adapter still apart in them."""
-    found = next((name for name in tensors if _UNMERGED.search(name)), None)
-    if found is not None:
+    """Raise ModelError for whole weights with an adapter still apart in them."""
+    unmerged = next((name for name in tensors if _UNMERGED.search(name)), None)
+    if unmerged is not None:
         raise ModelError(
-            f"{path} holds an adapter that is not merged into the weights (tensor {found}); merge it"
+            f"{path} holds an adapter that is not merged into the weights (tensor {unmerged}); merge it"
             " with peft's merge_and_unload() and save the model again"
         )
 
 
 def _check_pickle(path: Path) -> None:
-    """Since torch 1.6 a .bin is a zip archive, whose directory is its end; older ones are not."""
+    """Raise ModelError for a .bin that is cut; since torch 1.6 it is a zip archive, with its end."""
     with path.open("rb") as file:
         start = file.read(2)
     if not start or (start == b"PK" and not zipfile.is_zipfile(path)):

@@ -16,14 +16,14 @@ class ConlluAnnotator(FileAnnotator):
     source, suffix = "conllu", ".conllu"
 
     def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
-        """The words of every sentence; the texts must be the sentences of the file, in order."""
+        """Annotate the words of every sentence; the texts must be the sentences of the file, in order."""
         trees = conllu.trees(readers.lines(self._file), str(self._file))
         self.refuse_others(texts, [tree.text for tree in trees])
-        found = Annotation()
+        annotation = Annotation()
         for example, tree in zip(texts["example"], trees, strict=True):
-            found.words(example, 0, tree.words)
+            annotation.words(example, 0, tree.words)
         progress(len(texts), len(texts))
-        return found
+        return annotation
 
 
 KIND = Kind(

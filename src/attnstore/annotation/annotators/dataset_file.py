@@ -33,21 +33,21 @@ class FileAnnotator:
             )
 
     def identity(self) -> str:
-        """The content of the file."""
+        """Describe the content of the file."""
         return f"{self.source} {files.file_crc32c(self._file)} {self._file.stat().st_size}"
 
-    def refuse_others(self, texts: pl.DataFrame, own: Sequence[str]) -> None:
-        """Raises DatasetError unless the dataset's texts are the file's, in order."""
-        if len(own) != len(texts):
+    def refuse_others(self, texts: pl.DataFrame, file_texts: Sequence[str]) -> None:
+        """Raise DatasetError unless the dataset's texts are the file's, in order."""
+        if len(file_texts) != len(texts):
             raise DatasetError(
-                f"{self._file} holds {len(own)} texts and the dataset {len(texts)}; "
+                f"{self._file} holds {len(file_texts)} texts and the dataset {len(texts)}; "
                 "give the file that the dataset was read from."
             )
-        for mine, (example, text) in zip(
-            own, texts.select("example", "text").iter_rows(), strict=True
+        for in_file, (example, text) in zip(
+            file_texts, texts.select("example", "text").iter_rows(), strict=True
         ):
-            if mine != text:
+            if in_file != text:
                 raise DatasetError(
                     f"Example {example} is {text!r:.60} and text {example} of {self._file} is "
-                    f"{mine!r:.60}; give the file that the dataset was read from."
+                    f"{in_file!r:.60}; give the file that the dataset was read from."
                 )

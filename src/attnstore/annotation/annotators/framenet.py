@@ -20,40 +20,40 @@ class FramenetAnnotator:
         self._rule = framenet.AS_PUBLISHED if context.as_published else framenet.PAPER
 
     def identity(self) -> str:
-        """The rule, and the files as they are listed: there are thousands."""
+        """Return the rule, and the files as they are listed: there are thousands."""
         return f"{self._rule} {framenet.listing(self._folder)}"
 
     def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
-        """Targets, elements, and a link from each core element to the target.
+        """Annotate targets and elements, and link each core element to the target.
 
         A text that FrameNet annotates several times takes its annotations in turn.
         """
         annotated: dict[str, list[framenet.Exemplar]] = {}
         for exemplar in framenet.select(self._folder, self._rule):
             annotated.setdefault(exemplar.text, []).append(exemplar)
-        found, met = Annotation(), dict.fromkeys(annotated, 0)
+        annotation, seen = Annotation(), dict.fromkeys(annotated, 0)
         for example, text in texts.select("example", "text").iter_rows():
             if text in annotated:
-                _add(found, example, annotated[text][met[text] % len(annotated[text])])
-                met[text] += 1
-        if not any(met.values()):
+                _add(annotation, example, annotated[text][seen[text] % len(annotated[text])])
+                seen[text] += 1
+        if not any(seen.values()):
             raise DatasetError(
                 f"No text of the dataset is a selected sentence of {self._folder}; ingest its "
                 f"sentences with --dataset framenet:{self._folder}, then annotate that dataset."
             )
         progress(len(texts), len(texts))
-        return found
+        return annotation
 
 
-def _add(found: Annotation, example: int, exemplar: framenet.Exemplar) -> None:
+def _add(annotation: Annotation, example: int, exemplar: framenet.Exemplar) -> None:
     targets = [
-        found.span(example, 0, start, end, frame_target=exemplar.frame)
+        annotation.span(example, 0, start, end, frame_target=exemplar.frame)
         for start, end in exemplar.targets
     ]
     for element in exemplar.elements:
-        span = found.span(example, 0, element.start, element.end, frame_element=element.name)
+        span = annotation.span(example, 0, element.start, element.end, frame_element=element.name)
         for target in targets if element.core else ():
-            found.link(example, "frame", f"{exemplar.frame}/{element.name}", span, target)
+            annotation.link(example, "frame", f"{exemplar.frame}/{element.name}", span, target)
 
 
 KIND = Kind(

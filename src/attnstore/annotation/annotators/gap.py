@@ -24,7 +24,7 @@ _OFFSET = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True)
 class Passage:
-    """A text; characters start to end of its pronoun and of each name, and what the pronoun means."""
+    """A text; pronoun, names: characters start to end; meant: True for a name that the pronoun means."""
 
     text: str
     pronoun: Span
@@ -33,7 +33,7 @@ class Passage:
 
 
 def passages(path: Path) -> list[Passage]:
-    """The rows of a GAP file. Raises DatasetError for another kind of file or an offset that is off."""
+    """Return the rows of a GAP file. Raises DatasetError for another kind of file or an offset that is off."""
     table = readers.open_file(path)
     if absent := [column for column in COLUMNS if column not in table.columns]:
         raise DatasetError(
@@ -65,20 +65,20 @@ class GapAnnotator(FileAnnotator):
     source, suffix = "gap", ".tsv"
 
     def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
-        """Mentions: pronoun, antecedent, candidate (a name not meant); a link from the pronoun to
+        """Annotate mentions: pronoun, antecedent, candidate (a name not meant); link the pronoun to
         its antecedent, where it has one."""
         rows = passages(self._file)
         self.refuse_others(texts, [passage.text for passage in rows])
-        found = Annotation()
+        annotation = Annotation()
         for example, passage in zip(texts["example"], rows, strict=True):
-            pronoun = found.span(example, 0, *passage.pronoun, mention="pronoun")
+            pronoun = annotation.span(example, 0, *passage.pronoun, mention="pronoun")
             for name, meant in zip(passage.names, passage.meant, strict=True):
                 kind = "antecedent" if meant else "candidate"
-                span = found.span(example, 0, *name, mention=kind)
+                span = annotation.span(example, 0, *name, mention=kind)
                 if meant:
-                    found.link(example, "coreference", "antecedent", pronoun, span)
+                    annotation.link(example, "coreference", "antecedent", pronoun, span)
         progress(len(texts), len(texts))
-        return found
+        return annotation
 
 
 KIND = Kind(

@@ -27,7 +27,7 @@ _NEGATION = re.compile(rf"(?<!\w)(?:{'|'.join(WORDS)}|{_CONTRACTED})(?!\w)", re.
 
 
 def find(text: str) -> Iterator[tuple[int, int]]:
-    """Start and end, in characters, of each negation word; of a contraction as a whole."""
+    """Yield start and end, in characters, of each negation word; of a contraction as a whole."""
     return (match.span() for match in _NEGATION.finditer(text))
 
 
@@ -37,18 +37,18 @@ class NegationAnnotator:
     source = "negation"
 
     def identity(self) -> str:
-        """The words."""
+        """Return the words."""
         return f"negation {WORDS} {AUXILIARIES}"
 
     def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
-        """One span for each negation word of either text."""
-        found = Annotation()
+        """Add one span for each negation word of either text."""
+        annotation = Annotation()
         for example, *both in texts.select("example", "text", "text_pair").iter_rows():
             for segment, text in enumerate(both):
                 for start, end in find(text or ""):
-                    found.span(example, segment, start, end, negation=text[start:end].lower())
+                    annotation.span(example, segment, start, end, negation=text[start:end].lower())
         progress(len(texts), len(texts))
-        return found
+        return annotation
 
 
 KIND = Kind(

@@ -18,11 +18,11 @@ class OwnLinks:
         self.source = self._file.source
 
     def identity(self) -> str:
-        """The content of the file."""
+        """Return the content of the file."""
         return f"links {self._file.identity()}"
 
     def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
-        """The links of the file, without spans.
+        """Return the links of the file, without spans.
 
         Raises:
             UnknownNameError: the source has no spans of the dataset.
@@ -47,7 +47,7 @@ class OwnLinks:
     def _end(
         self, rows: pl.DataFrame, texts: pl.DataFrame, spans: pl.DataFrame, end: str
     ) -> pl.DataFrame:
-        """The rows with the number of the span at one end (from or to), which must be there."""
+        """Return the rows with the number of the span at one end (from or to), which must be there."""
         file, name = self._file, f"{end}_span"
         known = spans.select("example", pl.col("span").cast(pl.Int64), *STRETCH).unique(
             maintain_order=True

@@ -17,11 +17,11 @@ class OwnSpans:
         self.source = self._file.source
 
     def identity(self) -> str:
-        """The content of the file."""
+        """Return the content of the file."""
         return f"spans {self._file.identity()}"
 
     def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
-        """The spans of the file. Raises DatasetError, with the row, for what does not fit."""
+        """Return the spans of the file. Raises DatasetError, with the row, for what does not fit."""
         file = self._file
         file.require("kind", "label")
         rows = file.stretches(file.rows(texts), texts)
@@ -38,7 +38,7 @@ class OwnSpans:
         return annotation
 
     def _numbered(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows with the number of their span: the file's own, or by first appearance."""
+        """Return the rows with the number of their span: the file's own, or by first appearance."""
         if not self._file.has("span"):
             stretches = rows.unique(["example", *STRETCH], keep="first", maintain_order=True)
             number = (pl.col("row").cum_count().over("example") - 1).alias("span")

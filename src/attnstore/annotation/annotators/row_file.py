@@ -39,7 +39,7 @@ class RowFile:
         self._table = readers.open_file(self.path)
 
     def identity(self) -> str:
-        """Its content and its name in the store."""
+        """Return its content and its name in the store."""
         return f"{self.source} {files.file_crc32c(self.path)} {self.path.stat().st_size}"
 
     def has(self, *names: str) -> bool:
@@ -57,7 +57,7 @@ class RowFile:
                 )
 
     def rows(self, texts: pl.DataFrame) -> pl.DataFrame:
-        """The rows about the dataset, with `row`, their number in the file, and `example`.
+        """Return the rows about the dataset, with `row`, their number in the file, and `example`.
 
         A row with a text instead of an example counts for each example with that text.
         """
@@ -78,7 +78,7 @@ class RowFile:
         return rows
 
     def _of_this_dataset(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows without those that name another dataset; refuse those of several sources."""
+        """Return the rows without those that name another dataset; refuse those of several sources."""
         if self.has("dataset"):
             named = rows["dataset"].cast(pl.String).unique().drop_nulls().sort()
             rows = rows.filter(pl.col("dataset").cast(pl.String) == self._context.dataset)
@@ -115,7 +115,7 @@ class RowFile:
         return placed
 
     def whole(self, rows: pl.DataFrame, name: str) -> pl.DataFrame:
-        """The rows with a column as whole numbers from 0 on; refuse the first that is none."""
+        """Return the rows with a column as whole numbers from 0 on; refuse the first that is none."""
         column = pl.col(name)
         kind = rows.schema[name]
         if kind == pl.String:
@@ -140,7 +140,7 @@ class RowFile:
         return checked
 
     def text(self, rows: pl.DataFrame, name: str) -> pl.DataFrame:
-        """The rows with a column as texts; refuse the first that is empty."""
+        """Return the rows with a column as texts; refuse the first that is empty."""
         kind = rows.schema[name]
         if kind.is_nested() or kind == pl.Binary:
             raise DatasetError(f"Column {name!r} of {self.path} holds {kind}, not texts.")
@@ -153,7 +153,7 @@ class RowFile:
         return checked
 
     def stretches(self, rows: pl.DataFrame, texts: pl.DataFrame, prefix: str = "") -> pl.DataFrame:
-        """The rows with segment, start and end (of `prefix`), which lie inside their text.
+        """Return the rows with segment, start and end (of `prefix`), which lie inside their text.
 
         They are given as characters, or as positions of tokens of a run.
         """
@@ -180,18 +180,18 @@ class RowFile:
         wrong = placed.filter(~inside.fill_null(False))
         if len(wrong):
             row = wrong.row(0, named=True)
-            said = f"is characters {row[start]} to {row[end]} of example {row['example']}"
+            stretch = f"is characters {row[start]} to {row[end]} of example {row['example']}"
             if row["characters"] is None:
-                self.refuse(row["row"], f"{said}, segment {row[segment]}, a text that it lacks")
+                self.refuse(row["row"], f"{stretch}, segment {row[segment]}, a text that it lacks")
             self.refuse(
                 row["row"],
-                f"{said}, segment {row[segment]}, whose text has {row['characters']} characters; "
+                f"{stretch}, segment {row[segment]}, whose text has {row['characters']} characters; "
                 "start counts from 0 and end is the character after the last one",
             )
         return placed.drop("lengths", "characters")
 
     def _of_tokens(self, rows: pl.DataFrame, prefix: str) -> pl.DataFrame:
-        """The same from columns token, or first_token and last_token, and run."""
+        """Return the same from columns token, or first_token and last_token, and run."""
         self.require("run")
         first, last = f"{prefix}first_token", f"{prefix}last_token"
         if self.has(f"{prefix}token"):
@@ -205,7 +205,7 @@ class RowFile:
         return pl.concat(parts).sort("row", "example")
 
     def _in_run(self, rows: pl.DataFrame, run: str, prefix: str) -> pl.DataFrame:
-        """The characters of the tokens of one run."""
+        """Return the characters of the tokens of one run."""
         inputs = self._context.inputs(run).select("example", "length", "segments", "starts", "ends")
         first, last = pl.col(f"{prefix}first_token"), pl.col(f"{prefix}last_token")
         placed = rows.join(inputs, on="example", how="left", maintain_order="left")

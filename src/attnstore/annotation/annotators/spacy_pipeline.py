@@ -42,24 +42,24 @@ class SpacyAnnotator:
         self.source = f"spacy:{self._meta['lang']}_{self._meta['name']}"
 
     def identity(self) -> str:
-        """What decides its annotation: spaCy and the files of the pipeline. Loads neither."""
+        """Describe spaCy's version and the files of the pipeline, which decide the annotation."""
         files = sorted(p for p in self._folder.rglob("*") if p.is_file() and p.suffix != ".pyc")
         sums = [(str(p.relative_to(self._folder)), file_crc32c(p)) for p in files]
         return json.dumps([self.source, self._version, sums])
 
     def annotate(self, texts: pl.DataFrame, progress: Callable[[int, int], None]) -> Annotation:
-        """Words with tag, upos, relation and head of every used text."""
+        """Return words with tag, upos, relation and head of every used text."""
         nlp = _loaded(self._folder)
         items = list(_items(texts))
         nlp.max_length = max((len(text) for text, _ in items), default=0) + 1
-        found = Annotation()
+        annotation = Annotation()
         for n, (doc, (example, segment)) in enumerate(
             nlp.pipe(items, as_tuples=True, batch_size=_AT_ONCE), start=1
         ):
-            found.words(example, segment, _words(doc))
+            annotation.words(example, segment, _words(doc))
             if n % _AT_ONCE == 0 or n == len(items):
                 progress(n, len(items))
-        return found
+        return annotation
 
 
 def _items(texts: pl.DataFrame) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -71,26 +71,26 @@ def _items(texts: pl.DataFrame) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _words(doc: Iterable[Any]) -> Iterator[Word]:
-    """The tokens of a document without those that are white space."""
+    """Yield the tokens of a document without those that are white space."""
     tokens = [t for t in doc if not t.is_space]
-    place = {t.i: n for n, t in enumerate(tokens)}
+    numbers = {t.i: n for n, t in enumerate(tokens)}
     for t in tokens:
-        head = None if t.head.i == t.i or not t.dep_ else place.get(t.head.i)
+        head = None if t.head.i == t.i or not t.dep_ else numbers.get(t.head.i)
         yield Word(t.idx, t.idx + len(t.text), t.tag_, t.pos_, t.dep_, head)
 
 
 def _folder(model: str) -> Path:
-    """The folder of a pipeline: given as such, or of an installed package."""
-    given = os.path.expanduser(model)
-    if os.path.isdir(given):
-        return Path(given).resolve()
-    found = util.find_spec(model) if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", model) else None
-    if found is None or not found.submodule_search_locations:
+    """Return the folder of a pipeline: given as such, or of an installed package."""
+    path = os.path.expanduser(model)
+    if os.path.isdir(path):
+        return Path(path).resolve()
+    package = util.find_spec(model) if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", model) else None
+    if package is None or not package.submodule_search_locations:
         raise ModelError(
             f"{model!r} is neither the folder of a spaCy pipeline nor an installed one: "
             f"`python -m spacy download {DEFAULT}`, or give a folder as spacy:FOLDER."
         )
-    return Path(found.submodule_search_locations[0])
+    return Path(package.submodule_search_locations[0])
 
 
 def _meta(folder: Path) -> dict[str, Any]:
@@ -107,13 +107,13 @@ def _meta(folder: Path) -> dict[str, Any]:
 def _loaded(folder: Path) -> Any:
     spacy: Any = import_module("spacy")  # seconds to import, and only needed here
     # A package keeps its data in a folder with the version; loading it by name finds that.
-    place = folder if (folder / "config.cfg").exists() else folder.name
+    pipeline = folder if (folder / "config.cfg").exists() else folder.name
     try:
-        nlp = spacy.load(place, exclude=list(_NEEDLESS))
+        nlp = spacy.load(pipeline, exclude=list(_NEEDLESS))
     except (OSError, ValueError, ImportError, TypeError) as error:
-        said = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"The spaCy pipeline {folder} cannot be loaded ({said}); "
+            f"The spaCy pipeline {folder} cannot be loaded ({reason}); "
             "`python -m spacy validate` lists the pipelines that fit the installed spaCy."
         ) from error
     if not {"tagger", "morphologizer", "parser", "attribute_ruler"} & set(nlp.pipe_names):

@@ -77,7 +77,7 @@ class _Runner:
 
     def maps(self, rows: pl.DataFrame) -> Iterator[torch.Tensor]:
         """(layers x heads, L, L) float32 of each row of a dataset's frame."""
-        inputs = tokenize.tokenise(rows, self._tokenizer, MAX_LENGTH)
+        inputs = tokenize.tokenize(rows, self._tokenizer, MAX_LENGTH)
         if self._capturer is None:
             settings = Settings(max_length=MAX_LENGTH)
             examined = examination.examine(self._checkpoint, inputs, settings, "cpu")

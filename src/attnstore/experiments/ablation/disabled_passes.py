@@ -34,7 +34,7 @@ _NONE: Heads = frozenset()
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tokenised inputs in batches: for each, its rows and what the model takes, padded on the right."""
+    """Tokenized inputs in batches: for each, its rows and what the model takes, padded on the right."""
 
     n: int
     batches: tuple[tuple[slice, dict[str, Any]], ...]

@@ -153,7 +153,7 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
     place = loading.pick_device(device)
     model = loading.load_classifier(checkpoint).to(place)
     tokenizer = loading.load_tokenizer(checkpoint)
-    rows = tokenize.tokenise(subject.dataset.frame[subject.chosen], tokenizer, subject.max_length)
+    rows = tokenize.tokenize(subject.dataset.frame[subject.chosen], tokenizer, subject.max_length)
     rows = tokenize.refuse_tokenless(rows)
     order = np.argsort(rows["length"].to_numpy(), kind="stable")
     rows = rows[order]

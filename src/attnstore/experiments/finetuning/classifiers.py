@@ -93,7 +93,7 @@ def _in_order(checkpoint: Checkpoint, trained: Any, task: Task) -> dict[str, tor
 
 def inputs(examples: Examples, tokenizer: Any, max_length: int) -> Inputs:
     """The token numbers of each example, as the model takes them, with its target as `labels`."""
-    found = tokenize.refuse_tokenless(tokenize.tokenise(examples.frame, tokenizer, max_length))
+    found = tokenize.refuse_tokenless(tokenize.tokenize(examples.frame, tokenizer, max_length))
     types = found["type_ids"].to_list()
     return [
         {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}

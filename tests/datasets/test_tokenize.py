@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from attnstore.datasets.tokenize import is_punctuation, tokenise
+from attnstore.datasets.tokenize import is_punctuation, tokenize
 
 PAIR = ("The lazy dog, he jumps.", "The dog jumps!")
 SPECIAL = {"cls", "sep", "special"}
@@ -39,7 +39,7 @@ def frame(*texts: tuple[str, str | None]) -> pl.DataFrame:
 
 def one(tokenizer: Any, text: str, pair: str | None = None, max_length: int = 64) -> dict[str, Any]:
     """The row of a single input."""
-    return tokenise(frame((text, pair)), tokenizer, max_length).row(0, named=True)
+    return tokenize(frame((text, pair)), tokenizer, max_length).row(0, named=True)
 
 
 def rows(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -203,7 +203,7 @@ def test_rows_keep_their_order_where_pairs_and_singles_mix(
 ) -> None:
     """One row per input as given, each as if it came alone."""
     texts = [("dog", None), PAIR, ("fox fox", None), ("the", "he"), ("", None)]
-    found = tokenise(frame(*texts), tokenizers("bert"), 64)
+    found = tokenize(frame(*texts), tokenizers("bert"), 64)
     assert found["example"].to_list() == list(range(len(texts)))
     for row, (text, pair) in zip(found.iter_rows(named=True), texts, strict=True):
         alone = one(tokenizers("bert"), text, pair)
@@ -216,7 +216,7 @@ def test_rows_keep_their_order_where_pairs_and_singles_mix(
 def test_no_rows_give_the_same_columns(tokenizers: Callable[[str], Any], architecture: str) -> None:
     """An empty frame has the types of a full one."""
     tokenizer = tokenizers(architecture)
-    full, empty = (tokenise(frame(*t), tokenizer, 64) for t in ([PAIR], []))
+    full, empty = (tokenize(frame(*t), tokenizer, 64) for t in ([PAIR], []))
     assert empty.schema == full.schema
     assert empty.is_empty()
 
