@@ -37,9 +37,14 @@ class Index:
         for path in resources.sql_files("schema/index").values():
             self.con.execute(path.read_text())
         self.con.execute(
-            "INSERT INTO core.runs BY NAME SELECT 'r' AS run, 1 AS run_key, 'd' AS dataset"
+            "INSERT INTO core.runs BY NAME SELECT 'r' AS run, 1 AS run_key, 'i' AS identity, "
+            "'m' AS model, 'd' AS dataset, 'float16' AS precision, 64 AS max_length, "
+            "[0] AS layers, [0] AS heads"
         )
-        self.con.execute("INSERT INTO core.blocks BY NAME SELECT 1 AS run_key, 0 AS block")
+        self.con.execute(
+            "INSERT INTO core.blocks BY NAME SELECT 1 AS run_key, 0 AS block, 0 AS n_cells, "
+            "[]::UINTEGER[] AS maps_crc32c, []::UINTEGER[] AS received_crc32c"
+        )
 
     def fill(self, inputs: pl.DataFrame, annotation: Annotation) -> None:
         spans, links = annotation.tables("d", "s")
