@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -39,10 +39,11 @@ from attnstore.errors import (
 from attnstore.formatting import many, size
 from attnstore.job import Job, Progress, Runner, Share, Unit, in_process, silent
 from attnstore.models.checkpoints import Checkpoint
-from attnstore.storage import location
+from attnstore.storage import fragments, location
 from attnstore.storage.backend import Backend
 from attnstore.storage.location import Location
 from attnstore.storage.run_record import RunRecord
+from attnstore.storage.snapshot import Snapshot, fresh
 
 if TYPE_CHECKING:
     from attnstore.capture.blocks import BlockWorker, Stored
@@ -108,9 +109,26 @@ class Ingestion(Job["Stored", Summary]):
 
     def look(self) -> None:
         """See which blocks are missing. Raises BusyError where the run has just been dropped."""
-        if catalog.find(self.backend, self.run.record.identity) is None:
+        if self.backend.is_local and self._seems_finished():
+            # Listed before the lock was taken, which is enough if nothing is missing: every fragment
+            # is read now, and its name carries its checksum.
+            super().look()
+            if not self.missing():
+                return
+        # In a bucket, a copy on this machine would hide that a fragment is gone.
+        source = fresh(self.backend)
+        self.backend = source if source.is_local else Snapshot(source)
+        self.run = replace(self.run, backend=self.backend)
+        if not self._registered():
             raise BusyError(f"Run {self.title} has just been dropped; run the same command again.")
         super().look()
+
+    def _registered(self) -> bool:
+        return catalog.find(self.backend, self.run.record.identity) is not None
+
+    def _seems_finished(self) -> bool:
+        blocks = fragments.listing(self.backend, "blocks", self.title)
+        return len(blocks) >= self.run.record.n_blocks and self._registered()
 
     def lacking(self) -> list[Unit]:
         """Return the blocks that are not committed, or damaged."""
@@ -205,6 +223,7 @@ def planned(
 ) -> Ingestion:
     """Plan a run and register it, or find it. Raises ModelError for a model that cannot be captured;
     then nothing is registered."""
+    backend = Snapshot(backend)
     draft = registration.draft(backend, checkpoint, dataset, settings, device)
     run = registration.register(backend, dataset, draft)
     return Ingestion(run, checkpoint, device, draft.capturer)

@@ -73,8 +73,9 @@ def damage(backend: Backend, run: str, block: dict[str, Any]) -> list[str]:
 
 def shards(backend: Backend, run: str) -> dict[str, File]:
     """Every shard of a run, by path, committed or not; no byte is read."""
-    folders = [f"{FOLDER}/{run}/{array}/c" for array in ("maps", "received")]
-    return {file.path: file for folder in folders for file in backend.files(folder)}
+    folder = f"{FOLDER}/{run}"
+    chunks = tuple(f"{folder}/{array}/c/" for array in ("maps", "received"))
+    return {f.path: f for f in backend.files(folder) if f.path.startswith(chunks)}
 
 
 def changed(run: str, block: dict[str, Any], lying: dict[str, File], committed: int) -> bool:

@@ -29,6 +29,7 @@ from attnstore.storage.commits import committed, counting, missing
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.index_schema import CONFINED
 from attnstore.storage.locks import Lock
+from attnstore.storage.snapshot import fresh
 from attnstore.storage.tables import TABLES
 
 __all__ = ["committed", "counting"]  # beside what stands here
@@ -111,6 +112,7 @@ def catch_up(backend: Backend, wait: float = 5.0) -> Change:
         pending = _pending(backend) if seal_of(backend) is not None else None
     if pending is not None and not (pending.new or pending.gone):
         return Change(0, 0, pending.damaged, pending.missing)
+    backend = fresh(backend)
     if pending is not None:
         with _writing(backend, wait):
             # Looked at again: another process may have caught up meanwhile.
