@@ -108,9 +108,9 @@ def dask_workers(server: Server) -> Iterator[tuple[str, Any]]:
 
 def stored_by_this_worker() -> tuple[int, list[str]]:
     """This process, and the identity of the run that it stored blocks of last."""
-    from attnstore import job
+    from attnstore.job import kernel
 
-    return os.getpid(), list(job._shared)
+    return os.getpid(), list(kernel._shared)
 
 
 @pytest.mark.slow

@@ -1,12 +1,4 @@
-"""One kernel for jobs: work over a store that may stop at any moment and continues where it stopped.
-
-    with job:                                   # holds its lock, sees what the store lacks
-        summary = job.complete(runner, progress)
-
-A job is cut into units. Each is committed whole or not at all, its commit mark last, so a kill costs
-one unit and asking again computes only what is missing. A runner decides where units are stored:
-`in_process` here, `flows.tasks` as Prefect tasks and on workers of Dask or Ray.
-"""
+"""Jobs, the runner of this process, and the share of a job that another process is given."""
 
 from __future__ import annotations
 
@@ -24,30 +16,9 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 import polars as pl
 
 from attnstore.errors import BusyError
+from attnstore.job.units import Advance, Report, Unit
 from attnstore.storage import fragments, index, locks
 from attnstore.storage.backend import Backend
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What is committed whole or not at all.
-
-    name: of its job alone, as people read it; number: by which the job knows it; items: how many of
-    the job's noun it holds; size: its cost, in any measure that the units of a job share.
-    """
-
-    name: str
-    number: int
-    items: int
-    size: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """A unit that was stored. bytes: on disk, 0 where nobody counts them."""
-
-    unit: Unit
-    bytes: int
 
 
 class Summary(Protocol):
@@ -59,51 +30,6 @@ class Summary(Protocol):
 
 R = TypeVar("R", bound=Report)
 S = TypeVar("S", bound=Summary)
-
-
-@dataclass
-class Advance:
-    """How far a job is. Size, not the number of items, tells the time that is left.
-
-    total, size: items and size to do; items, done: those of stored units; ahead: items and size that
-    are computed and not stored yet; began, last: seconds of the beginning and of the last change.
-    """
-
-    total: int
-    size: float
-    began: float
-    items: int = 0
-    done: float = 0.0
-    bytes: int = 0
-    last: float = 0.0
-    ahead: tuple[int, float] = (0, 0.0)
-
-    @property
-    def computed(self) -> tuple[int, float]:
-        """Items and size that are computed, stored or not."""
-        return self.items + self.ahead[0], self.done + self.ahead[1]
-
-    def move(self, items: int, size: float, now: float) -> None:
-        """Count what was computed of a unit by `now`."""
-        self.ahead = (self.ahead[0] + items, self.ahead[1] + size)
-        self.last = now
-
-    def add(self, report: Report, now: float) -> None:
-        """Count a unit that was stored at `now`."""
-        unit = report.unit
-        self.items += unit.items
-        self.done += unit.size
-        self.bytes += report.bytes
-        self.ahead = (max(self.ahead[0] - unit.items, 0), max(self.ahead[1] - unit.size, 0.0))
-        self.last = now
-
-    def left(self, now: float) -> float | None:
-        """Seconds left, None before anything was computed."""
-        done = self.computed[1]
-        if not done:
-            return None
-        whole = (self.last - self.began) * self.size / done
-        return max(self.began + whole - now, 0.0)
 
 
 class Job(ABC, Generic[R, S]):
