@@ -5,7 +5,6 @@ Leaves the writing of runs to `ingest`. Imports no torch.
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -23,7 +22,7 @@ from attnstore.display.notebook import store_html
 from attnstore.display.records import Map, RunRecord
 from attnstore.display.standalone import View
 from attnstore.errors import BusyError, StoreError, UnknownNameError, UsageError
-from attnstore.naming import near, require_held, whole_number
+from attnstore.naming import near, whole_number
 from attnstore.query.analyses import Analyses, arguments
 from attnstore.query.analyses import frame as analyses_frame
 from attnstore.query.answer_cache import AnswerCache
@@ -32,9 +31,8 @@ from attnstore.query.scans import Frames
 from attnstore.query.session import Connection
 from attnstore.query.session_pool import SessionPool
 from attnstore.query.stored_maps import StoredMaps
-from attnstore.storage import arrays, fragments, index, location, locks
+from attnstore.storage import dropping, index, location
 from attnstore.storage.location import Location
-from attnstore.storage.tables import OF_RUNS
 
 if TYPE_CHECKING:
     import xarray
@@ -146,8 +144,8 @@ class Store:
         return analyses_frame(self.named_analyses.listing().values())
 
     def scan(self, view: str) -> pl.LazyFrame:
-        """A view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""
-        self._known_view(view)
+        """Return a view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""
+        self._require_view(view)
         schema = self.sql(f'FROM "{view}" LIMIT 0').schema
 
         return register_io_source(partial(Frames, self.backend, view), schema=schema)
@@ -159,7 +157,7 @@ class Store:
     def maps(
         self, run: str, example: int | None = None, *, examples: Iterable[int] | None = None
     ) -> npt.NDArray[np.float32] | Iterator[InputMaps]:
-        """Every map of one input, or of many, one input after another.
+        """Read every map of one input, or of many, one input after another.
 
         Args:
             run: The run.
@@ -182,7 +180,7 @@ class Store:
         return stream(self._maps, self.sql, run, examples)
 
     def to_xarray(self, run: str, example: int) -> xarray.DataArray:
-        """Every map of one input with named dimensions: layer, head, from, to.
+        """Read every map of one input, with named dimensions: layer, head, from, to.
 
         Raises:
             UnknownNameError: The store does not hold the run or the example.
@@ -195,7 +193,11 @@ class Store:
         )  # fmt: skip
 
     def map(self, run: str, example: int, layer: int, head: int) -> Map:
-        """One map with its tokens. Raises UnknownNameError for what the store does not hold."""
+        """Read one map, with its tokens.
+
+        Raises:
+            UnknownNameError: The store does not hold the run, example, layer or head.
+        """
         example, layer, head = map(
             whole_number, ("example", "layer", "head"), (example, layer, head)
         )
@@ -213,18 +215,22 @@ class Store:
         layers: Sequence[int] | None = None,
         heads: Sequence[int] | None = None,
     ) -> View:
-        """An input's maps and lines, to look at in a notebook or to write with `to_html(path)`.
+        """Show an input's maps and lines in a notebook, or write them with `.to_html(path)`.
 
-        layer, head: the map that is large at first; layers, heads: those to take along, all
-        otherwise. Raises UnknownNameError, UsageError where a document cannot hold so many.
+        Args:
+            run: The run.
+            example: The input.
+            layer: Layer of the map that is large at first; the first one by default.
+            head: Its head.
+            layers: Layers to include; all by default.
+            heads: Heads to include; all by default.
+
+        Raises:
+            UnknownNameError: The store does not hold the run, example, layer or head.
+            UsageError: A document cannot hold so many weights.
         """
-        record, maps = self._restricted(run, example, layers, heads)
-        held, held_heads = record["data"]["layers"], record["data"]["heads"]
-        for given, number in ((layer, "layer"), (head, "head")):
-            if given is not None and given not in record["data"][f"{number}s"]:
-                raise UnknownNameError(f"The view of {run} holds no {number} {given}.")
-        first = (held[0] if layer is None else layer, held_heads[0] if head is None else head)
-        return standalone.view(record, maps, *first, f"{run}, example {int(example)}")
+        record, maps = inputs.restricted(self, run, example, layers, heads)
+        return standalone.view(record, maps, layer, head, f"{run}, example {int(example)}")
 
     def bertviz(
         self,
@@ -235,59 +241,54 @@ class Store:
         heads: Sequence[int] | None = None,
         **options: Any,
     ) -> Any:
-        """An input's stored maps in BertViz's head or model view, without the model.
+        """Show an input's stored maps in BertViz's head or model view, without the model.
 
-        Raises UnknownNameError, UsageError (no such view, or the extra `bertviz` is not installed).
+        Args:
+            run: The run.
+            example: The input.
+            view: "head" or "model".
+            layers: Layers to include; all by default.
+            heads: Heads to include; all by default.
+            options: Further arguments of BertViz's function.
+
+        Raises:
+            UnknownNameError: The store does not hold the run, example, layer or head.
+            UsageError: There is no such view, or the extra `bertviz` is not installed.
         """
         from attnstore.display import bertviz_view
 
-        record, maps = self._restricted(run, example, layers, heads)
+        record, maps = inputs.restricted(self, run, example, layers, heads)
         segments = record["segments"]
         second = segments.index(1) if 1 in segments else None
         return bertviz_view.show(maps, record["texts"], second, view, **options)
 
-    def _restricted(
-        self, run: str, example: int, layers: Sequence[int] | None, heads: Sequence[int] | None
-    ) -> tuple[dict[str, Any], npt.NDArray[np.float32]]:
-        """An input as `inputs.find` gives it, and its maps, both of the given layers and heads."""
-        record = inputs.find(self, run, example)
-        places = []
-        for what, wanted in (("layer", layers), ("head", heads)):
-            held = record[f"{what}s"]
-            for number in wanted or ():
-                require_held(run, what, number, held)
-            kept = held if wanted is None else sorted(set(wanted))
-            record["data"][f"{what}s"] = kept
-            places.append([held.index(number) for number in kept])
-        return record, self.maps(run, example)[np.ix_(*places)]
-
     def runs(self) -> pl.DataFrame:
-        """The runs, one row each, by name."""
+        """List the runs, one row each, by name."""
         return self.sql("FROM runs ORDER BY run")
 
     def run(self, name: str) -> RunRecord:
-        """The record of one run: its row of view `runs`. Raises UnknownNameError."""
+        """Return the record of one run, its row of view `runs`. Raises UnknownNameError."""
         return RunRecord(name, self.sql("FROM runs WHERE run = $run", run=name).row(0, named=True))
 
     def views(self) -> dict[str, str]:
-        """The views that can be asked, with what a row of each is."""
-        found = self.cached(
+        """List the views, with what a row of each is."""
+        rows = self.cached(
             "SELECT view_name, max(comment) AS comment FROM duckdb_views() "
             "WHERE NOT internal AND schema_name = 'main' GROUP BY view_name ORDER BY view_name"
         )
-        return dict(found.iter_rows())
+        return dict(rows.iter_rows())
 
     def columns(self, view: str) -> dict[str, str]:
-        """The columns of a view with what each means."""
-        self._known_view(view)
-        found = self.cached(
+        """List the columns of a view, with what each means."""
+        self._require_view(view)
+        rows = self.cached(
             "SELECT column_name, max(comment), min(column_index) AS i FROM duckdb_columns() "
             "WHERE table_name = $view AND schema_name = 'main' GROUP BY column_name ORDER BY i",
             view=view,
         )
-        return {name: comment for name, comment, _ in found.iter_rows()}
+        return {name: comment for name, comment, _ in rows.iter_rows()}
 
-    def _known_view(self, view: str) -> None:
+    def _require_view(self, view: str) -> None:
         known = self.views()
         if view not in known:
             raise UnknownNameError(
@@ -295,57 +296,30 @@ class Store:
             )
 
     def connect(self) -> Connection:
-        """A DuckDB connection with every view and function, for tables of your own beside them.
+        """Open a DuckDB connection with every view, function and analysis, for tables of your own.
 
         The index cannot catch up while it is open: close it, or use it in a `with` block.
         """
         return Connection(self.backend, self.named_analyses)
 
     def reindex(self) -> index.Change:
-        """Make the index anew from the fragments."""
+        """Rebuild the index from the fragments."""
         return index.rebuild(self.backend)
 
     def drop(self, run: str) -> None:
         """Delete a run: its record first, so that it is gone at once, then its data.
 
-        Stopped or refused in between, it leaves files that count for nothing: `gc` moves them aside.
-        Raises UnknownNameError (no such run), BusyError (it is being ingested), StoreError (the
-        system refuses to delete a file, or the index cannot be written).
-        """
-        known = {f.owner for f in fragments.listing(self.backend, "runs")}
-        if run not in known:
-            raise UnknownNameError(
-                f"The store holds no run {run!r}{near(run, known) or '; `attnstore runs` lists them'}"
-            )
-        with locks.hold(location.run_lock(self.backend, run), what=f"Run {run}"):
-            try:
-                for table in ("runs", *OF_RUNS):
-                    fragments.remove(self.backend, table, run)
-                arrays.remove(self.backend, run)
-            except StoreError as error:
-                raise StoreError(self._not_deleted(run, error)) from error
-            with contextlib.suppress(OSError):  # while it is held: nobody waits for another file
-                location.run_lock(self.backend, run).file.unlink(missing_ok=True)
-        try:
-            index.catch_up(self.backend)
-        except BusyError:  # it catches up when the store is next opened
-            return
-        except StoreError as error:
-            raise StoreError(
-                f"Run {run} is deleted, but the index still lists it: {error}"
-            ) from error
+        If it is interrupted, files without a record remain: `gc` moves them aside.
 
-    def _not_deleted(self, run: str, error: StoreError) -> str:
-        """Say how far a deletion came that the system refused."""
-        if fragments.listing(self.backend, "runs", run):
-            return f"Nothing of run {run} was deleted: {error}"
-        return (
-            f"Run {run} is no longer in the store, but some of its files are left: {error} "
-            "`attnstore gc` moves them aside."
-        )
+        Raises:
+            UnknownNameError: There is no such run.
+            BusyError: The run is being ingested.
+            StoreError: The system refuses to delete a file, or the index cannot be written.
+        """
+        dropping.drop(self.backend, run)
 
     def close(self) -> None:
-        """End the sessions; a store needs no closing otherwise."""
+        """Close the sessions; a store needs no closing otherwise."""
         self._sessions.close()
 
     def __enter__(self) -> Store:
@@ -363,21 +337,21 @@ class Store:
 
 
 def incomplete(name: str, change: index.Change) -> str | None:
-    """Say what is damaged or missing in a store, in a sentence; None if nothing is."""
-    told = []
+    """Say in a sentence what is damaged or missing in a store; None if nothing is."""
+    parts = []
     if change.damaged:
-        told.append(
+        parts.append(
             f"{name} has {len(change.damaged)} damaged fragments, which are left out, first "
             f"{change.damaged[0]}"
         )
     if change.missing:
-        told.append(
-            f"{name} lacks {len(change.missing)} fragments that others call for, so answers leave out "
-            f"what they held, first {change.missing[0]}"
+        parts.append(
+            f"{name} lacks {len(change.missing)} fragments that others refer to, so answers leave out "
+            f"their rows, first {change.missing[0]}"
         )
-    if not told:
+    if not parts:
         return None
-    return "; ".join(told) + ": `attnstore verify` names each, and what brings it back."
+    return "; ".join(parts) + ": `attnstore verify` names each, and how to restore it."
 
 
 def open(path: Location = "storage", analyses: str | Path | None = None) -> Store:

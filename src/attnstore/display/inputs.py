@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from attnstore.errors import UnknownNameError
-from attnstore.naming import whole_number
+from attnstore.naming import require_held, whole_number
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,30 +24,75 @@ WHERE r.run = $run AND c.example = $example
 """
 
 
-class Asked(Protocol):
-    """What answers SQL, as a store does."""
+class Stored(Protocol):
+    """A store, as far as an input is read from it."""
 
     def sql(self, text: str, /, **params: Any) -> pl.DataFrame:
-        """The answer to one question."""
+        """Answer one question."""
 
 
-def find(asked: Asked, run: str, example: int) -> dict[str, Any]:
-    """An input of a run: its texts and label, lists of what its tokens are, where its maps lie, and
-    as `data` what the viewer takes. Raises UnknownNameError for what the run does not hold."""
+def find(store: Stored, run: str, example: int) -> dict[str, Any]:
+    """Read an input of a run.
+
+    Returns:
+        Its texts and label, lists of what its tokens are, the place of its maps, the run's layers and
+        heads, and as `data` what the viewer takes.
+
+    Raises:
+        UnknownNameError: The store does not hold the run or the example.
+    """
     example = whole_number("example", example)
-    rows = asked.sql(_FIND, run=run, example=example)
+    rows = store.sql(_FIND, run=run, example=example)
     if rows.is_empty():
         raise UnknownNameError(
             f"Run {run} holds no example {example}; "
             f"`SELECT example FROM inputs WHERE run = '{run}'` lists those it holds."
         )
-    found = rows.row(0, named=True)
-    found["data"] = viewer_data(run, example, found)
-    return found
+    record = rows.row(0, named=True)
+    record["data"] = viewer_data(run, example, record)
+    return record
+
+
+class StoredMaps(Stored, Protocol):
+    """A store, as far as an input and its maps are read from it."""
+
+    def maps(self, run: str, example: int) -> Floats:
+        """Read every map of an input."""
+
+
+def restricted(
+    store: StoredMaps,
+    run: str,
+    example: int,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | None,
+) -> tuple[dict[str, Any], Floats]:
+    """Read an input as `find` does, and its maps, both of some layers and heads.
+
+    Args:
+        store: The store.
+        run: The run.
+        example: The input.
+        layers: Their numbers; None for all.
+        heads: Their numbers; None for all.
+
+    Raises:
+        UnknownNameError: The store does not hold the run, the example, a layer or a head.
+    """
+    record = find(store, run, example)
+    indices = []
+    for what, wanted in (("layer", layers), ("head", heads)):
+        stored = record[f"{what}s"]
+        for number in wanted or ():
+            require_held(run, what, number, stored)
+        chosen = stored if wanted is None else sorted(set(wanted))
+        record["data"][f"{what}s"] = chosen
+        indices.append([stored.index(number) for number in chosen])
+    return record, store.maps(run, example)[np.ix_(*indices)]
 
 
 def viewer_data(run: str, example: int, record: Mapping[str, Any]) -> dict[str, Any]:
-    """An input as the viewer takes it.
+    """Collect what the viewer takes of an input.
 
     Args:
         run: what the maps are called.
@@ -68,7 +113,7 @@ def viewer_data(run: str, example: int, record: Mapping[str, Any]) -> dict[str, 
 
 
 def words(record: Mapping[str, Any]) -> tuple[list[int], list[str]]:
-    """The first token of each word of an input, and the words as the text has them.
+    """Find the first token of each word of an input, and the words as the text has them.
 
     record: lists texts, words, segments, starts, ends of an input, and its text and text_pair. A
     token that belongs to no word is one of its own; a word without a place is its tokens' texts.
@@ -96,7 +141,7 @@ def words(record: Mapping[str, Any]) -> tuple[list[int], list[str]]:
 
 
 def merged(maps: Floats, starts: Sequence[int]) -> Floats:
-    """Maps (…, L, L) of word pieces as maps of words, whose first pieces are `starts`.
+    """Merge maps (…, L, L) of word pieces into maps of words, whose first pieces are `starts`.
 
     Attention from a word is the mean over its pieces, attention to a word the sum (Clark et al.
     2019, section 4.1), so that rows still sum to 1.
@@ -104,5 +149,5 @@ def merged(maps: Floats, starts: Sequence[int]) -> Floats:
     at = np.asarray(starts, np.intp)
     n = np.diff(np.append(at, maps.shape[-1])).astype(np.float32)
     to_words = np.add.reduceat(maps, at, axis=-1)
-    found = np.add.reduceat(to_words, at, axis=-2) / n[:, None]
-    return found.astype(np.float32)
+    of_words = np.add.reduceat(to_words, at, axis=-2) / n[:, None]
+    return of_words.astype(np.float32)

@@ -1,4 +1,4 @@
-"""How the command line shows rows: a table for the eye, or csv, json, parquet, markdown, latex, html."""
+"""Formats of rows on the command line: a table for the eye, csv, tsv, json, parquet, markdown, latex, html."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from attnstore.naming import near
 
 FORMATS = ("table", "csv", "tsv", "json", "parquet", "markdown", "latex", "html")
 ROWS = 40
-"""Rows that a table shows; the other formats give every one."""
+"""Rows that a table shows by default; the other formats have all of them."""
 _ENDINGS = {
     ".txt": "table", ".csv": "csv", ".tsv": "tsv", ".json": "json", ".parquet": "parquet",
     ".md": "markdown", ".tex": "latex", ".html": "html",
@@ -31,10 +31,13 @@ _GAP = "  "
 
 
 def format_of(form: str | None, out: str | None) -> str:
-    """The format of an output: the one asked for, else the one that the file's ending names.
+    """Choose the format of an output: the requested one, else the one that the file's ending names.
 
-    Raises UsageError for an ending that names none, or another one than asked for, and for parquet
-    to a terminal. Called before a question is asked, so that nothing is computed in vain.
+    Called before a question is asked, so that nothing is computed for nothing.
+
+    Raises:
+        UsageError: The ending names no format, or another one than requested; or parquet would go to
+            a terminal.
     """
     if out is None:
         if form == "parquet" and sys.stdout.isatty():
@@ -119,11 +122,16 @@ def sort_keys(
 
 
 def emit(frame: pl.DataFrame, form: str | None, out: str | None, most: int | None = None) -> None:
-    """Show rows on stdout, or write them to a file, in the format that `format_of` gives.
+    """Print rows, or write them to a file, in the format that `format_of` chooses.
 
-    most: rows that a table shows, ROWS if it is None.
+    Args:
+        frame: The rows.
+        form: The requested format.
+        out: The file; None for stdout.
+        most: Rows that a table shows; ROWS if it is None.
 
-    Raises UsageError as it does, and for a file that cannot be written.
+    Raises:
+        UsageError: As `format_of`; or the file cannot be written.
     """
     form = format_of(form, out)
     try:
@@ -137,7 +145,7 @@ def emit(frame: pl.DataFrame, form: str | None, out: str | None, most: int | Non
 
 
 def _bytes(frame: pl.DataFrame, form: str, width: int | None, most: int) -> bytes:
-    """Rows in a format; width, most: columns and rows of a table."""
+    """Encode rows in a format; width, most: columns and rows of a table."""
     if form == "parquet":
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
@@ -155,7 +163,7 @@ def _bytes(frame: pl.DataFrame, form: str, width: int | None, most: int) -> byte
 
 
 def write(data: bytes, out: str | None) -> None:
-    """Bytes to a file or to stdout."""
+    """Write bytes to a file or to stdout."""
     if out is None:
         stream, rest = sys.stdout.buffer, memoryview(data)
         while rest:  # with PYTHONUNBUFFERED a write may take less than it is given
@@ -166,7 +174,7 @@ def write(data: bytes, out: str | None) -> None:
         Path(out).expanduser().write_bytes(data)
     except OSError as error:
         raise UsageError(
-            f"{out} cannot be written ({error.strerror}); choose another place for --out."
+            f"{out} cannot be written ({error.strerror}); choose another file for --out."
         ) from error
 
 
@@ -175,18 +183,18 @@ def _terminal_width() -> int | None:
 
 
 def flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Lists and structs as JSON text, bytes as hexadecimal digits, which csv can hold."""
+    """Turn lists and structs into JSON text and bytes into hexadecimal digits, which csv can hold."""
     return _texts_of(frame, [n for n, kind in frame.schema.items() if kind.is_nested()])
 
 
 def json_text(frame: pl.DataFrame) -> str:
-    """Rows as a JSON array of objects; bytes as hexadecimal digits."""
-    holding = [n for n, kind in frame.schema.items() if kind.is_nested() and "Binary" in str(kind)]
-    return _texts_of(frame, holding).write_json()
+    """Encode rows as a JSON array of objects, bytes as hexadecimal digits."""
+    of_bytes = [n for n, kind in frame.schema.items() if kind.is_nested() and "Binary" in str(kind)]
+    return _texts_of(frame, of_bytes).write_json()
 
 
 def _texts_of(frame: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    """These columns as JSON text, and those of bytes as hexadecimal digits."""
+    """Turn these columns into JSON text, and those of bytes into hexadecimal digits."""
     texts = [
         pl.Series(name, [_json(v) for v in frame[name].to_list()], dtype=pl.String)
         for name in names
@@ -198,15 +206,15 @@ def _texts_of(frame: pl.DataFrame, names: list[str]) -> pl.DataFrame:
 
 
 def _json(value: object) -> str | None:
-    return None if value is None else json.dumps(value, default=_known, ensure_ascii=False)
+    return None if value is None else json.dumps(value, default=_plain, ensure_ascii=False)
 
 
-def _known(value: Any) -> str:
+def _plain(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def markdown(frame: pl.DataFrame) -> str:
-    """Rows as a Markdown table."""
+    """Format rows as a Markdown table."""
     columns = [[_bars(v) for v in texts] for texts in _texts(frame)]
     rules = ["---:" if kind.is_numeric() else "---" for kind in frame.dtypes]
     rows = [[_bars(name) for name in frame.columns], rules, *zip(*columns, strict=True)]
@@ -235,7 +243,7 @@ def table(frame: pl.DataFrame, width: int | None = None, most: int = ROWS) -> st
 
 
 def _texts(frame: pl.DataFrame) -> list[list[str]]:
-    """Every value as text, column by column; the numbers of a column with the same decimals."""
+    """Format every value, column by column; the numbers of a column with the same decimals."""
     texts = []
     for column in frame:
         values = column.to_list()
@@ -245,7 +253,7 @@ def _texts(frame: pl.DataFrame) -> list[list[str]]:
 
 
 def _fitted(sizes: list[int], kinds: list[pl.DataType], width: int | None) -> list[int]:
-    """Column widths that fit: the widest texts are cut first, then columns drop out on the right."""
+    """Fit column widths: the widest texts are cut first, then columns on the right are left out."""
     sizes = list(sizes)
     while width and sum(sizes) + len(_GAP) * (len(sizes) - 1) > width:
         texts = [
@@ -267,13 +275,13 @@ def _padded(text: str, size: int, right: bool) -> str:
 
 
 def _missing(frame: pl.DataFrame, shown: int, most: int) -> list[str]:
-    """What a table leaves out, in words."""
-    said = []
+    """Say what a table leaves out."""
+    notes = []
     if frame.height > most:
-        said.append(f"… {frame.height:,} rows, the first {most} shown; --format csv gives all")
+        notes.append(f"… {frame.height:,} rows, the first {most} shown; --format csv gives all")
     if hidden := frame.columns[shown:]:
         named = ", ".join(hidden[:5]) + (", …" if len(hidden) > 5 else "")
-        said.append(f"… {len(hidden)} of {frame.width} columns do not fit: {named}")
+        notes.append(f"… {len(hidden)} of {frame.width} columns do not fit: {named}")
     if frame.is_empty():
-        said.append("0 rows")
-    return said
+        notes.append("0 rows")
+    return notes

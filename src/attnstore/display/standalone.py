@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from attnstore.display.colors import scales
 from attnstore.display.templating import render
-from attnstore.errors import UsageError
+from attnstore.errors import UnknownNameError, UsageError
 from attnstore.formatting import many
 from attnstore.resources import viewer_file
 from attnstore.storage.files import write_file
@@ -30,7 +30,7 @@ _HEIGHT = 900  # pixels of a cell's frame in a notebook
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What `store.view` gives: a notebook shows it, `to_html` writes it.
+    """A view of an input, of `store.view`: a notebook shows it, `to_html` writes it.
 
     data: what the viewer takes; maps: (layers, heads, L, L) float32.
     """
@@ -51,7 +51,7 @@ class View:
         )  # fmt: skip
 
     def to_html(self, path: str | Path) -> Path:
-        """Write the document; returns its path. Raises StoreError where it cannot be written."""
+        """Write the document; return its path. Raises StoreError if it cannot be written."""
         file = Path(path).expanduser()
         write_file(file, self.html().encode())
         return file
@@ -61,18 +61,40 @@ class View:
 
 
 def view(
-    record: dict[str, Any], maps: npt.NDArray[np.float32], layer: int, head: int, title: str
+    record: dict[str, Any],
+    maps: npt.NDArray[np.float32],
+    layer: int | None,
+    head: int | None,
+    title: str,
 ) -> View:
-    """A view of an input. record: of `inputs.find`, its layers and heads those of `maps`;
-    layer, head: the map that is large at first. Raises UsageError where there is too much."""
+    """Make a view of an input.
+
+    Args:
+        record: Of `inputs.restricted`.
+        maps: (layers, heads, L, L), of the layers and heads in `record["data"]`.
+        layer: Layer of the map that is large at first; None for the first one.
+        head: Its head.
+        title: Title of the document.
+
+    Raises:
+        UnknownNameError: There is no such layer or head among the maps.
+        UsageError: A document cannot hold so many weights.
+    """
+    data = record["data"]
+    for number, what in ((layer, "layer"), (head, "head")):
+        if number is not None and number not in data[f"{what}s"]:
+            raise UnknownNameError(f"The view of {data['run']} holds no {what} {number}.")
     require_room(title, maps.size)
     texts = tuple(text for text in (record["text"], record["text_pair"]) if text)
-    state = {"layer": layer, "head": head}
-    return View(title, texts, record["data"] | {"state": state}, maps)
+    state = {
+        "layer": data["layers"][0] if layer is None else layer,
+        "head": data["heads"][0] if head is None else head,
+    }
+    return View(title, texts, data | {"state": state}, maps)
 
 
 def require_room(title: str, weights: int) -> None:
-    """Raise UsageError where there are more weights than a document may hold."""
+    """Raise UsageError for more weights than a document can hold."""
     if weights > MOST:
         raise UsageError(
             f"{title} has {many(weights)} weights, and a document holds at most {many(MOST)}; "

@@ -110,8 +110,10 @@ def _key(top: float, step: int, colour: bool) -> str:
     """What the picture shows, on two lines."""
     scaled = f"; each place shows the largest of {step} × {step} weights" if step > 1 else ""
     if colour:
-        said = f"weights from 0 (dark) to {top:.2g} (light)"
+        legend = f"weights from 0 (dark) to {top:.2g} (light)"
     else:
         steps = zip(_SHADES[1:], _STEPS, strict=True)
-        said = "weights: " + ", ".join(f"{shade} from {share * top:.2g}" for shade, share in steps)
-    return f"rows attend to columns{scaled}\n{said}"
+        legend = "weights: " + ", ".join(
+            f"{shade} from {share * top:.2g}" for shade, share in steps
+        )
+    return f"rows attend to columns{scaled}\n{legend}"

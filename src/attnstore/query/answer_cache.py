@@ -206,8 +206,8 @@ def _state(backend: Backend, run: str) -> str:
     """
     if not backend.is_local:
         return ""
-    found = sorted((f.path, f.bytes, f.modified) for f in backend.files(f"{arrays.FOLDER}/{run}"))
-    return f"{files.crc32c(json.dumps(found).encode()):08x}"
+    states = sorted((f.path, f.bytes, f.modified) for f in backend.files(f"{arrays.FOLDER}/{run}"))
+    return f"{files.crc32c(json.dumps(states).encode()):08x}"
 
 
 def _question(text: str, params: Mapping[str, Any]) -> str:

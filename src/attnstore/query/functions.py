@@ -2,10 +2,10 @@
 
 attention_weights(run_key, layer, head, cell, n)         FLOAT[]: n weights from offset `cell` on
 attention_received(run_key, layer, head, token_cell, n)  FLOAT[]: mean weight each token receives
-attention_at, attention_between, attention_compare       numbers of a map: `reductions` computes
-them, a few million weights at a time, so that a batch of long inputs needs no more memory
+attention_at, attention_between, attention_compare       numbers of a map: `kernels` computes them,
+a few million weights at a time, so that a batch of long inputs needs no more memory
 
-What each takes and gives stands in sql/schema/session/1-weights.sql.
+sql/schema/session/1-weights.sql describes their arguments and results.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from attnstore.storage.arrays import Floats, Ints
 from attnstore.storage.backend import Backend
 
 MAX_CELLS = 1 << 28
-"""Most weights that one batch of rows (up to 2048) may ask for: 1 GiB of float32."""
+"""Largest number of weights for one batch of rows (up to 2048): 1 GiB of float32."""
 PIECE_CELLS = 1 << 22
-"""Weights that a function which gives numbers holds at once, per run: 16 MiB of float32."""
+"""Weights in memory at once, per run, for functions that reduce maps to numbers: 16 MiB."""
 
 Keys = npt.NDArray[np.uint64]
 
@@ -42,8 +42,9 @@ _MAP: list[Any] = ["UBIGINT", "SMALLINT", "SMALLINT", "BIGINT", "BIGINT"]
 class Functions:
     """The functions of one session, with the runs that they have open.
 
-    failure: the last error raised inside a function; DuckDB wraps it in one of its own.
-    read: the runs whose arrays were read, until somebody clears it.
+    Attributes:
+        failure: The last error raised inside a function; DuckDB wraps it in one of its own.
+        read: The runs whose arrays were read since it was last cleared.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Functions:
         self.read: set[str] = set()
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Make the functions known to a connection."""
+        """Register the functions on a connection."""
         for call, more, result in (
             (self._weights, [], "FLOAT[]"),
             (self._received, [], "FLOAT[]"),
@@ -70,11 +71,11 @@ class Functions:
             )
 
     def forget(self) -> None:
-        """Close every run; the next call opens what is on disk then."""
+        """Close every run; the next call opens the files again."""
         self._open.clear()
 
     def _guarded(self, function: Callable[..., pa.Array]) -> Callable[..., pa.Array]:
-        """A function with its first five columns as numbers, and its error kept."""
+        """Wrap a function: its first five columns become numbers, and its error is kept."""
 
         @wraps(function)  # DuckDB reads the number of parameters off the signature
         def call(*columns: Any) -> pa.Array:
@@ -123,11 +124,11 @@ class Functions:
         self._require_lengths(run_key, length)
         (from_pos, counts), (to_pos, other_counts) = _items(from_positions), _items(to_positions)
         _check_pairs(length, from_pos, counts, to_pos, other_counts)
-        ends, found = np.concatenate(([0], np.cumsum(counts))), np.empty(len(from_pos), np.float32)
+        ends, picked = np.concatenate(([0], np.cumsum(counts))), np.empty(len(from_pos), np.float32)
         for rows, values in self._maps(run_key, layer, head, cell, length):
             at = slice(ends[rows.start], ends[rows.stop])
-            found[at] = kernels.pick(values, length[rows], counts[rows], from_pos[at], to_pos[at])
-        return _lists(found, counts)
+            picked[at] = kernels.pick(values, length[rows], counts[rows], from_pos[at], to_pos[at])
+        return _lists(picked, counts)
 
     def _between(
         self,
@@ -141,17 +142,17 @@ class Functions:
     ) -> pa.Array:
         self._require_lengths(run_key, length)
         (from_share, from_counts), (to_share, to_counts) = _items(from_shares), _items(to_shares)
-        for given in (from_counts, to_counts):
-            if (wrong := np.flatnonzero(given != length)).size:
+        for counts in (from_counts, to_counts):
+            if (wrong := np.flatnonzero(counts != length)).size:
                 raise QueryError(
-                    f"attention_between was given {given[wrong[0]]} shares for an input of "
+                    f"attention_between was given {counts[wrong[0]]} shares for an input of "
                     f"{length[wrong[0]]} tokens; give one per token."
                 )
-        ends, found = np.concatenate(([0], np.cumsum(length))), np.empty(len(length), np.float32)
+        ends, sums = np.concatenate(([0], np.cumsum(length))), np.empty(len(length), np.float32)
         for rows, values in self._maps(run_key, layer, head, cell, length):
             at = slice(ends[rows.start], ends[rows.stop])
-            found[rows] = kernels.between(values, length[rows], from_share[at], to_share[at])
-        return _arrow(found, pa.float32())
+            sums[rows] = kernels.between(values, length[rows], from_share[at], to_share[at])
+        return _arrow(sums, pa.float32())
 
     def _compare(
         self,
@@ -165,25 +166,25 @@ class Functions:
     ) -> pa.StructArray:
         self._require_lengths(run_key, length)
         keys, cells = _numpy(other_run_key).astype(np.uint64), _numbers(other_cell)
-        found = np.empty((2, len(length)), np.float32)
+        results = np.empty((2, len(length)), np.float32)
         for rows, values in self._maps(run_key, layer, head, cell, length):
-            places = (keys[rows], layer[rows], head[rows], cells[rows])
-            others = self._read("maps", *places, length[rows] ** 2)
-            found[0, rows] = kernels.cosine(values, others, length[rows])
-            found[1, rows] = kernels.jensen_shannon(values, others, length[rows])
-        columns = [_arrow(numbers, pa.float32()) for numbers in found]
+            at = (keys[rows], layer[rows], head[rows], cells[rows])
+            others = self._read("maps", *at, length[rows] ** 2)
+            results[0, rows] = kernels.cosine(values, others, length[rows])
+            results[1, rows] = kernels.jensen_shannon(values, others, length[rows])
+        columns = [_arrow(numbers, pa.float32()) for numbers in results]
         return pa.StructArray.from_arrays(columns, ["cosine", "js"])
 
     def _maps(
         self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
     ) -> Iterator[tuple[slice, Floats]]:
-        """The maps of a batch in pieces: which of its rows, and their weights end to end."""
+        """Yield the maps of a batch in pieces: a slice of its rows, and their weights end to end."""
         for rows in kernels.pieces(length**2, PIECE_CELLS):
-            places = (run_key[rows], layer[rows], head[rows], cell[rows])
-            yield rows, self._read("maps", *places, length[rows] ** 2)
+            at = (run_key[rows], layer[rows], head[rows], cell[rows])
+            yield rows, self._read("maps", *at, length[rows] ** 2)
 
     def _require_lengths(self, run_key: Keys, length: Ints) -> None:
-        """Refuse lengths that no input of the run has, before anything of that size is made."""
+        """Refuse lengths that no input of the run has, before anything of that size is allocated."""
         _refuse_less(length, 1, "length")
         for key in np.unique(run_key).tolist():
             self._run(key).require_lengths(length[run_key == key])
@@ -191,14 +192,14 @@ class Functions:
     def _read(
         self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> Floats:
-        """Slices of 'maps' or 'received', one after another."""
+        """Read slices of 'maps' or 'received', one after another."""
         if (run_key == run_key[0]).all():
             return self._gather(array, int(run_key[0]), layer, head, start, count)
         values = np.empty(int(count.sum()), np.float32)
         for key in np.unique(run_key).tolist():
-            mine = run_key == key
-            part = self._gather(array, key, *(x[mine] for x in (layer, head, start, count)))
-            values[np.repeat(mine, count)] = part
+            of_run = run_key == key
+            part = self._gather(array, key, *(x[of_run] for x in (layer, head, start, count)))
+            values[np.repeat(of_run, count)] = part
         return values
 
     def _gather(
@@ -212,7 +213,7 @@ class Functions:
             return run.arrays.gather(array, rows, start, count)
 
     def _run(self, run_key: int) -> OpenRun:
-        """The open arrays of a run."""
+        """Return the arrays of a run, opened if they are not."""
         if run_key not in self._open:
             name, shape = self._run_of(run_key) or (None, None)
             if name is None:
@@ -221,8 +222,8 @@ class Functions:
                 )
             if shape is None:
                 raise DamageError(
-                    f"The inputs of run {name} are missing, so its maps have no places; ingest the run "
-                    "again, which writes them anew."
+                    f"The inputs of run {name} are missing, so its maps cannot be located; ingest the run "
+                    "again, which writes them again."
                 )
             self._open[run_key] = OpenRun(arrays.open_run(self._backend, name, shape), shape)
         return self._open[run_key]
@@ -235,10 +236,7 @@ def _refuse_less(count: Ints, least: int, what: str) -> None:
 
 @contextlib.contextmanager
 def unless_dropped(backend: Backend, run: str | None) -> Iterator[None]:
-    """Where a run cannot be read because it was dropped in the meantime, say that instead.
-
-    Raises UnknownNameError then.
-    """
+    """Raise UnknownNameError for a failed read if the run was dropped in the meantime."""
     try:
         yield
     except StoreError as error:
@@ -250,7 +248,7 @@ def unless_dropped(backend: Backend, run: str | None) -> Iterator[None]:
 
 
 def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, others: Ints) -> None:
-    """Refuse lists that are no pairs, and positions that an input does not have."""
+    """Refuse lists of unequal length, and positions that an input does not have."""
     if (counts != others).any():
         raise QueryError(
             "attention_at takes pairs: give as many from-positions as to-positions "
@@ -269,24 +267,24 @@ def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, other
 
 
 def _numpy(column: Any) -> npt.NDArray[Any]:
-    """An Arrow column without nulls, as numpy."""
+    """Convert an Arrow column without nulls to numpy."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     parts = [np.from_dlpack(chunk) for chunk in chunks if len(chunk)]
     return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.int64)])
 
 
 def _arrow(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
-    """A numpy array of that type as Arrow, not copied."""
+    """Convert a numpy array of that type to Arrow without a copy."""
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
 def _numbers(column: Any) -> Ints:
-    """An Arrow column as int64."""
+    """Convert an Arrow column to int64."""
     return _numpy(column).astype(np.int64)
 
 
 def _items(column: Any) -> tuple[npt.NDArray[Any], Ints]:
-    """What the lists of an Arrow column hold, end to end, and how many each of them holds."""
+    """Return the items of an Arrow column of lists, end to end, and the length of each list."""
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     values, counts = lists.flatten(), np.diff(_numpy(lists.offsets)).astype(np.int64)
     if values.null_count:
@@ -295,6 +293,6 @@ def _items(column: Any) -> tuple[npt.NDArray[Any], Ints]:
 
 
 def _lists(values: Floats, counts: Ints) -> pa.ListArray:
-    """Values laid end to end, cut into lists."""
+    """Cut values that lie end to end into lists."""
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
     return pa.ListArray.from_arrays(_arrow(offsets, pa.int32()), _arrow(values, pa.float32()))

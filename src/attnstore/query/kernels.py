@@ -1,7 +1,7 @@
-"""What a batch of maps boils down to: numbers from weights, so that no map has to leave numpy.
+"""Kernels that reduce attention maps to numbers, so that no map has to leave numpy.
 
 Every function takes `values`, maps laid end to end row by row, and `length`, the number of tokens
-of each. Pure arithmetic; which maps these are, and reading them, is the business of `functions`.
+of each. Pure arithmetic; `functions` chooses the maps and reads them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 _IN_CACHE = 1 << 17
-"""Cells worked on at once where an operation takes many passes: what stays in a core's cache."""
+"""Cells per step of an operation with many passes, so that they stay in a core's cache."""
 _TINY = np.float32(1e-37)
 
 
@@ -32,14 +32,14 @@ def pieces(cells: Ints, limit: int) -> Iterator[slice]:
 
 
 def pick(values: Floats, length: Ints, counts: Ints, from_pos: Ints, to_pos: Ints) -> Floats:
-    """Single weights: `counts` of each map, from row `from_pos` to column `to_pos`."""
+    """Pick single weights: `counts` of each map, from row `from_pos` to column `to_pos`."""
     base = np.repeat(np.cumsum(length**2) - length**2, counts)
-    found: Floats = values[base + from_pos * np.repeat(length, counts) + to_pos]
-    return found
+    weights: Floats = values[base + from_pos * np.repeat(length, counts) + to_pos]
+    return weights
 
 
 def between(values: Floats, length: Ints, from_share: Floats, to_share: Floats) -> Floats:
-    """Per map, the sum over i and j of from_share[i] * weight(i, j) * to_share[j].
+    """Compute per map the sum over i and j of from_share[i] * weight(i, j) * to_share[j].
 
     from_share, to_share: one number per token, all maps' tokens end to end.
     """
@@ -54,35 +54,35 @@ def between(values: Floats, length: Ints, from_share: Floats, to_share: Floats) 
 
 
 def cosine(values: Floats, others: Floats, length: Ints) -> Floats:
-    """Per map, the cosine between its flattened weights and those of the other map."""
+    """Compute per map the cosine between its flattened weights and those of the other map."""
     out = np.empty(len(length), np.float32)
-    for (rows, mine), (_, theirs) in zip(
+    for (rows, maps), (_, other_maps) in zip(
         _stacks(values, length), _stacks(others, length), strict=True
     ):
-        a, b = (x.reshape(len(x), -1) for x in (mine, theirs))
+        a, b = (x.reshape(len(x), -1) for x in (maps, other_maps))
         out[rows] = np.vecdot(a, b) / np.sqrt(np.vecdot(a, a) * np.vecdot(b, b))
     return np.minimum(out, np.float32(1))
 
 
 def jensen_shannon(values: Floats, others: Floats, length: Ints) -> Floats:
-    """Per map, the mean over from-tokens of the Jensen-Shannon distance between the two rows.
+    """Compute per map the mean over from-tokens of the Jensen-Shannon distance between the two rows.
 
     The distance is the root of the divergence to base 2: 0 for equal rows, 1 for disjoint ones.
     """
     out = np.empty(len(length), np.float32)
-    for (rows, mine), (_, theirs) in zip(
+    for (rows, maps), (_, other_maps) in zip(
         _stacks(values, length), _stacks(others, length), strict=True
     ):
-        step = max(1, _IN_CACHE // mine[0].size)
-        for at in range(0, len(mine), step):
-            divergence = _divergence(mine[at : at + step], theirs[at : at + step])
-            found = np.sqrt(np.maximum(divergence, 0)).mean(axis=1)
-            out[rows.start + at : rows.start + at + len(found)] = found
+        step = max(1, _IN_CACHE // maps[0].size)
+        for at in range(0, len(maps), step):
+            divergence = _divergence(maps[at : at + step], other_maps[at : at + step])
+            distance = np.sqrt(np.maximum(divergence, 0)).mean(axis=1)
+            out[rows.start + at : rows.start + at + len(distance)] = distance
     return out
 
 
 def _divergence(p: Floats, q: Floats) -> Floats:
-    """The Jensen-Shannon divergence (base 2) along the last axis."""
+    """Compute the Jensen-Shannon divergence (base 2) along the last axis."""
     middle = p + q
     middle *= np.float32(0.5)
     np.maximum(middle, _TINY, out=middle)
@@ -93,16 +93,16 @@ def _divergence(p: Floats, q: Floats) -> Floats:
 
 
 def _surprise(p: Floats, middle: Floats) -> Floats:
-    """The sum of p ln(p / middle) along the last axis; the ratio keeps small differences exact."""
+    """Sum p ln(p / middle) along the last axis; the ratio keeps small differences exact."""
     ratio = p / middle
     np.maximum(ratio, _TINY, out=ratio)
     np.log(ratio, out=ratio)
-    found: Floats = np.vecdot(ratio, p)
-    return found
+    total: Floats = np.vecdot(ratio, p)
+    return total
 
 
 def _stacks(values: Floats, length: Ints) -> Iterator[tuple[slice, Floats]]:
-    """Neighbouring maps of equal length as one (k, L, L) array, with their place in the batch."""
+    """Yield neighboring maps of equal length as one (k, L, L) array, with their slice of the batch."""
     start = 0
     for rows in stretches(length):
         k, n = rows.stop - rows.start, int(length[rows.start])

@@ -200,18 +200,18 @@ def _pieces(text: str) -> Iterator[tuple[str, bool]]:
 
 def _arguments(analysis: Analysis, function: dict[str, Any]) -> dict[str, Any]:
     if "arguments" in function:  # DuckDB 2
-        given = [(a["name"], a["expression"]) for a in function["arguments"]]
+        pairs = [(a["name"], a["expression"]) for a in function["arguments"]]
     else:
-        given = [(a.get("alias") or "", a) for a in function.get("children") or []]
+        pairs = [(a.get("alias") or "", a) for a in function.get("children") or []]
     wanted = [p.name for p in analysis.parameters]
-    unnamed = [expression for name, expression in given if not name]
-    if len(given) > len(wanted):
+    unnamed = [expression for name, expression in pairs if not name]
+    if len(pairs) > len(wanted):
         raise QueryError(
-            f"{analysis.name}() has {len(given)} arguments; it takes {', '.join(wanted) or 'none'}."
+            f"{analysis.name}() has {len(pairs)} arguments; it takes {', '.join(wanted) or 'none'}."
         )
     spelled = {name.lower(): name for name in wanted}
     arguments = dict(zip(wanted, unnamed, strict=False))
-    arguments |= {spelled.get(name.lower(), name): e for name, e in given if name}
+    arguments |= {spelled.get(name.lower(), name): e for name, e in pairs if name}
     require_known(analysis, arguments)
     for parameter in analysis.parameters:
         if parameter.required and parameter.name not in arguments:

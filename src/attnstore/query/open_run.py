@@ -1,4 +1,4 @@
-"""A run's arrays as the SQL functions use them: which layers, heads and places may be asked for."""
+"""The arrays of a run as the SQL functions use them, with checks of what is asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnstore.storage.arrays import Ints, RunArrays
 
 
 class OpenRun:
-    """The open arrays of a run, and what may be asked of them."""
+    """The open arrays of a run, with checks of layers, heads, lengths and slices."""
 
     def __init__(self, opened: RunArrays, shape: Shape) -> None:
         self.arrays, self._shape = opened, shape
@@ -21,18 +21,22 @@ class OpenRun:
         self._rows[np.ix_(opened.layers, opened.heads)] = rows
 
     def rows(self, layer: Ints, head: Ints) -> Ints:
-        """The row of each (layer, head) in the arrays. Raises UnknownNameError for one not held."""
+        """Find the row of each (layer, head) in the arrays.
+
+        Raises:
+            UnknownNameError: The run does not store a layer or head.
+        """
         layers, heads = self._rows.shape
-        near = np.clip(layer, 0, layers - 1), np.clip(head, 0, heads - 1)
-        found: Ints = self._rows[near]
-        wrong = np.flatnonzero((near[0] != layer) | (near[1] != head) | (found < 0))
+        layer_at, head_at = np.clip(layer, 0, layers - 1), np.clip(head, 0, heads - 1)
+        rows: Ints = self._rows[layer_at, head_at]
+        wrong = np.flatnonzero((layer_at != layer) | (head_at != head) | (rows < 0))
         if wrong.size:
             require_held(self.arrays.run, "layer", int(layer[wrong[0]]), self.arrays.layers)
             require_held(self.arrays.run, "head", int(head[wrong[0]]), self.arrays.heads)
-        return found
+        return rows
 
     def require_lengths(self, length: Ints) -> None:
-        """Refuse lengths in tokens that no input has. Raises QueryError."""
+        """Raise QueryError for a length in tokens that no input has."""
         if (wrong := np.flatnonzero(length > self._shape.longest)).size:
             raise QueryError(
                 f"Run {self.arrays.run} was asked for an input of {length[wrong[0]]} tokens, and it "
@@ -40,7 +44,7 @@ class OpenRun:
             )
 
     def require_inside(self, array: str, start: Ints, count: Ints) -> None:
-        """Refuse slices that do not lie within an array. Raises QueryError."""
+        """Raise QueryError for a slice that does not lie within an array."""
         size = self._shape.cells if array == "maps" else self._shape.tokens
         wrong = np.flatnonzero((start < 0) | (count < 0) | (count > size) | (start > size - count))
         if wrong.size:

@@ -1,4 +1,4 @@
-"""How much memory a process may take for a query, so that an absurd one ends in a sentence.
+"""A bound on the memory of a process for a query, so that an absurd one ends in a sentence.
 
 DuckDB's own limit does not count what its functions allocate (texts that are repeated, lists that
 are built, weights that are read); the limit of the system does.
@@ -12,26 +12,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MEMORY = 2 << 30
-"""Bytes that a query may take where nothing else is said."""
+"""Bytes that a query may take by default."""
 
 
 def settings(memory: int) -> dict[str, str]:
-    """Settings of DuckDB for queries of so many bytes: half for its own, the rest for functions."""
+    """Return settings of DuckDB for queries of so many bytes: half for DuckDB, half for functions."""
     return {"memory_limit": f"{memory // 2}B", "max_temp_directory_size": "0B"}
 
 
 def bind(memory: int) -> None:
-    """Let the process take so many bytes beyond what it has; what asks for more fails."""
+    """Let the process allocate so many bytes beyond what it has; a larger allocation fails."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        most = _taken() + memory
+        limit = _allocated() + memory
         resource.setrlimit(
-            resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1])
+            resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1])
         )
 
 
 @contextlib.contextmanager
 def bound(memory: int) -> Iterator[None]:
-    """`bind`, for the length of a block."""
+    """Bound the memory, as `bind` does, for the length of a block."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     bind(memory)
     try:
@@ -40,7 +40,7 @@ def bound(memory: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def _taken() -> int:
-    """Bytes of data that the process has mapped."""
+def _allocated() -> int:
+    """Return the bytes of data that the process has mapped."""
     status = Path("/proc/self/status").read_text("utf-8")
     return int(status.split("VmData:")[1].split()[0]) * 1024

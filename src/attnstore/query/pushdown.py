@@ -1,8 +1,8 @@
-"""Filters of Polars as filters of DuckDB, as far as both mean the same by them.
+"""Translate filters of Polars into filters of DuckDB, as far as both mean the same by them.
 
-What is given to DuckDB keeps every row that the filter keeps, and maybe more: whoever reads applies
-the filter of Polars to what comes. Comparisons of a column with a value of its own type are given,
-joined by AND and OR; of everything else nothing.
+DuckDB's filter keeps every row that the filter of Polars keeps, and maybe more: the reader applies
+the filter of Polars to the result. Comparisons of a column with a value of its own type are
+translated, joined by AND and OR; nothing else is.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _TYPES = {
 
 
 def pushed(predicate: pl.Expr) -> duckdb.Expression | None:
-    """A filter for DuckDB that keeps every row that `predicate` keeps; None for all rows."""
+    """Return a filter for DuckDB that keeps every row that `predicate` keeps; None for all rows."""
     tree = _tree(predicate)
     return None if tree is None else _expression(tree)
 
 
 def applied(predicate: pl.Expr) -> pl.Expr | None:
-    """What of a predicate is to be applied to rows: all but hints for early pruning, which
+    """Return the part of a predicate to apply to rows: all but hints for early pruning, which
     `DataFrame.filter` cannot take and which change no result; None for nothing."""
     tree = _tree(predicate)
     hinted = tree is not None and "dynamic_pred" in json.dumps(tree)
@@ -51,7 +51,7 @@ def _without_hints(tree: Tree) -> pl.Expr | None:
 
 
 def _tree(predicate: pl.Expr) -> Tree | None:
-    """A predicate as Polars serializes it; None where it cannot (a Python function in it)."""
+    """Serialize a predicate as Polars does; None if it cannot (a Python function in it)."""
     try:
         tree = json.loads(predicate.meta.serialize(format="json"))
     except (pl.exceptions.PolarsError, ValueError):
@@ -89,7 +89,7 @@ def _comparison(left: Tree, op: str, right: Tree) -> duckdb.Expression | None:
 
 
 def _between(tree: Tree) -> duckdb.Expression | None:
-    """`is_between` with its ends, which keeps a row more where an end is left out."""
+    """Translate `is_between` with its ends, which keeps more rows if an end is excluded."""
     call = tree.get("Function")
     if not isinstance(call, dict) or not _is_between(call.get("function")):
         return None
@@ -104,7 +104,7 @@ def _is_between(function: Any) -> bool:
 
 
 def _value(tree: Tree) -> duckdb.Expression | None:
-    """A literal of one of `_TYPES`; None for others, for null and for what JSON cannot hold."""
+    """Translate a literal of one of `_TYPES`; None for others, null and what JSON cannot hold."""
     literal = tree.get("Literal")
     scalar = literal.get("Scalar") if isinstance(literal, dict) else None
     if not isinstance(scalar, dict) or len(scalar) != 1:

@@ -1,6 +1,6 @@
-"""The rows of a query as a Polars frame: a value for every type, or one sentence.
+"""Convert the rows of a query to a Polars frame: a value for every type, or one sentence.
 
-DuckDB has types that Polars lacks, or takes for others in silence (an INTERVAL, a UNION; a UHUGEINT
+DuckDB has types that Polars lacks, or silently takes for others (an INTERVAL, a UNION; a UHUGEINT
 above 2¹²⁷ would be negative, a TIMETZ would lose its zone). Those come as their text in SQL, inside
 of lists, structs and maps too. Dates that no calendar of Python has are refused by name.
 """
@@ -31,22 +31,22 @@ def frame(relation: duckdb.DuckDBPyRelation) -> pl.DataFrame:
     names, types = relation.columns, relation.types
     wanted = [_shown(kind) for kind in types]
     try:
-        found: pl.DataFrame = _cast(relation, names, wanted).pl()
+        rows: pl.DataFrame = _cast(relation, names, wanted).pl()
     except pl.exceptions.PolarsError as error:
         raise _no_frame(names, types, error) from error
     except BaseException as error:  # a panic of Polars is no Exception
         if type(error).__name__ != "PanicException":
             raise
         raise _no_frame(names, types, error) from None
-    for name in found.columns:
-        _require_calendar(name, found[name])
-    return found
+    for name in rows.columns:
+        _require_calendar(name, rows[name])
+    return rows
 
 
 def _cast(
     relation: duckdb.DuckDBPyRelation, names: list[str], wanted: list[str | None]
 ) -> duckdb.DuckDBPyRelation:
-    """The relation with some columns cast to the types wanted; names may occur twice."""
+    """Cast some columns of a relation to the wanted types; names may occur twice."""
     if not any(wanted):
         return relation
     columns = ", ".join(
@@ -54,13 +54,13 @@ def _cast(
         for i, (name, kind) in enumerate(zip(names, wanted, strict=True))
     )
     aliases = ", ".join(f"c{i}" for i in range(len(names)))
-    found = relation.query("answer", f"SELECT {columns} FROM answer AS t({aliases})")
-    assert found is not None  # a SELECT has rows
-    return found
+    converted = relation.query("answer", f"SELECT {columns} FROM answer AS t({aliases})")
+    assert converted is not None  # a SELECT has rows
+    return converted
 
 
 def _shown(kind: Any) -> str | None:
-    """The type that a type of DuckDB comes as, None where it stays as it is."""
+    """Return the type that a type of DuckDB is cast to, None if it is kept."""
     if kind.id in _AS_TEXT:
         return "VARCHAR"
     if kind.id not in ("list", "array", "struct", "tuple", "map"):
@@ -85,7 +85,7 @@ def _quoted(name: str) -> str:
 
 
 def _require_calendar(name: str, column: pl.Series) -> None:
-    """Raise QueryError where a date or a time, inside of lists and structs too, is none in Python."""
+    """Raise QueryError for a date or time, also in lists and structs, that Python cannot hold."""
     kind = column.dtype
     if isinstance(kind, pl.Struct):
         for part in kind.fields:

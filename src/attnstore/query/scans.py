@@ -1,4 +1,4 @@
-"""A view as frames of Polars, read batch by batch: what stands behind `store.scan`.
+"""A view as frames of Polars, read batch by batch, for `store.scan`.
 
 Polars may take the frames in one thread and give the rest up in another, or leave them behind as the
 process ends. So whatever reads has one owner and one lock: it is interrupted, waited for, and only
@@ -28,7 +28,7 @@ _LOOK = 0.1  # seconds between two looks for frames that Polars has given up
 
 
 class Frames(Iterator[pl.DataFrame]):
-    """The rows of a view, in frames. Given up, what it reads with is closed.
+    """The rows of a view, in frames. Once it is dropped, its connection is closed.
 
     columns, predicate, n_rows: as Polars gives them to a source; the limit comes before the filter.
     """
@@ -75,7 +75,7 @@ class _Reading:
         self._held = contextlib.ExitStack()
 
     def following(self) -> pl.DataFrame | None:
-        """The next frame; None after the last one, and once it is closed."""
+        """Read the next frame; None after the last one, and once it is closed."""
         with self._turn:
             if self._closed:
                 return None
@@ -115,7 +115,7 @@ class _Reading:
         return relation if self._pushed is None else relation.filter(self._pushed)
 
     def close(self) -> None:
-        """Stop what reads, wait for it, close the connection. Nothing the second time."""
+        """Stop the reader, wait for it, close the connection. Does nothing the second time."""
         session = self._session
         if session is not None:
             with contextlib.suppress(duckdb.Error):
@@ -136,7 +136,7 @@ _closer: threading.Thread | None = None
 
 
 def _keep(frames: Frames, reading: _Reading) -> None:
-    """Close what reads when nobody holds the frames any more."""
+    """Close the reader once its frames are dropped."""
     global _closer
     with _mutex:
         # The queue's put is written in C: no Ctrl-C comes between the last reference and the queue.
@@ -147,7 +147,7 @@ def _keep(frames: Frames, reading: _Reading) -> None:
 
 
 def _close_given_up() -> None:
-    """Close what is given up, until nothing is open."""
+    """Close the readers of dropped frames, until none is open."""
     global _closer
     while True:
         with _mutex:

@@ -2,7 +2,7 @@
 
 The index is attached read-only for the length of one query, so that ingestion can write it in
 between. A session for SQL texts is shut off from every other file before it reads anything of the
-store, and runs SELECT only. Which views there are is the package's to say, not the file's.
+store, and runs SELECT only. The views are the package's own, never those of the file.
 """
 
 from __future__ import annotations
@@ -43,17 +43,19 @@ _NOT_HERE = {
         "in PIVOT (…) ON head IN (0, 1, 2, 3) USING avg(entropy)."
     ),
 }
-"""What is said about kinds of statements that are refused for a reason of their own."""
+"""Sentences for kinds of statements that are refused for a reason of their own."""
 LONGEST = 1_000_000
 """Characters that the text of a query may have: parsing takes up to 500 bytes for each."""
 
 
 class Session:
-    """One connection with everything registered.
+    """A connection with every view, function and analysis.
 
-    confined: no access to files outside the index, settings locked, SELECT statements only.
-    settings: of DuckDB, such as its memory_limit, set before they are locked.
-    analyses: those that texts can call; by default attnstore's own and the store's.
+    Args:
+        backend: The files of the store.
+        confined: No access to files but the index, settings locked, SELECT statements only.
+        settings: Settings of DuckDB, such as memory_limit, set before they are locked.
+        analyses: Analyses that texts can call; by default attnstore's own and the store's.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Session:
             self._make_views()
 
     def _make_views(self) -> None:
-        """Show the index's views under their own names, and add those over the weights."""
+        """Create the views of the index under their own names, and those over the weights."""
         for name in index_schema.views():
             self.con.execute(f'CREATE VIEW "{name}" AS FROM idx.main."{name}"')
         for path in resources.sql_files("schema/session").values():
@@ -96,10 +98,12 @@ class Session:
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The connection with the index attached as `idx`, for the length of a block.
+        """Attach the index as `idx` for the length of a block, and yield the connection.
 
-        An index that is not as attnstore left it is rebuilt first. Raises DamageError where it
-        cannot be.
+        An index that another program changed is rebuilt first.
+
+        Raises:
+            DamageError: The index cannot be rebuilt.
         """
         with self._lock, index.current(self.backend):
             with index.opening(self.backend):
@@ -107,24 +111,24 @@ class Session:
                 self.con.execute(f"ATTACH '{path}' AS idx (READ_ONLY)")
             try:
                 with index.opening(self.backend):
-                    self._look_at_runs()
+                    self._load_runs()
                 yield self.con
             finally:
                 self.con.execute("DETACH idx")
 
-    def _look_at_runs(self) -> None:
-        """Learn which runs there are, unless the index is the one that was read last."""
+    def _load_runs(self) -> None:
+        """Load the list of runs, unless the index is the one that was read last."""
         seal = index.seal_of(self.backend)
         if seal is not None and seal == self._seal:
             return
         self._functions.forget()
         self._runs.clear()
-        found = self.con.execute(
+        rows = self.con.execute(
             "SELECT run_key, run, precision, layers, heads, layout, max_length, pad_to "
             "FROM idx.core.runs"
         ).fetchall()
         names = ("precision", "layers", "heads", "layout", "max_length", "pad_to")
-        for key, run, *values in found:
+        for key, run, *values in rows:
             record = RunRecord.of_row(dict(zip(names, values, strict=True)))
             planned = record.layout is not None  # where its inputs are missing, it may not be
             self._runs[key] = run, array_shape.of_record(run, record) if planned else None
@@ -132,15 +136,22 @@ class Session:
 
     @property
     def read_last(self) -> set[str]:
-        """The runs whose arrays the last question read."""
+        """Return the runs whose arrays the last question read."""
         return set(self._functions.read)
 
     def sql(
         self, text: str, params: dict[str, Any] | None = None, rows: int | None = None
     ) -> pl.DataFrame:
-        """Run one SQL statement; `$name` in the text takes its value from params.
+        """Run one SQL statement.
 
-        rows: compute no more than that many. Raises QueryError (it cannot be run), UnknownNameError (it names a run that is not there).
+        Args:
+            text: The statement; `$name` in it takes its value from params.
+            params: Values of parameters.
+            rows: Rows to compute at most; None for all.
+
+        Raises:
+            QueryError: The statement cannot be run.
+            UnknownNameError: It names a run that the store does not hold.
         """
         if len(text) > LONGEST:
             raise QueryError(
@@ -156,10 +167,10 @@ class Session:
             relation = con.sql(statement.query, params=used)
             if relation is None:
                 raise QueryError("The statement gives no rows; a query is a SELECT.")
-            found = result_frames.frame(relation if rows is None else relation.limit(rows))
+            answer = result_frames.frame(relation if rows is None else relation.limit(rows))
             if _kind(statement) == "MULTI":
                 self._drop_types()
-            return found
+            return answer
 
     def make_macros(self, text: str) -> None:
         """Make the analyses that a text calls callable; `sql` does it by itself."""
@@ -196,10 +207,10 @@ class Session:
 
     def _drop_types(self) -> None:
         """Delete the types that a PIVOT without IN leaves behind."""
-        left = self.con.execute(
+        types = self.con.execute(
             "SELECT type_name FROM duckdb_types() WHERE starts_with(type_name, '__pivot_enum_')"
         ).fetchall()
-        for (name,) in left:
+        for (name,) in types:
             self.con.execute(f'DROP TYPE IF EXISTS "{name}"')
 
     def _check(self, text: str, statement: Any, params: dict[str, Any]) -> None:
@@ -225,7 +236,7 @@ class Session:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn DuckDB's errors into one sentence each, and errors inside functions into theirs."""
+        """Turn DuckDB's errors into one sentence each, and unwrap errors raised inside functions."""
         self._functions.failure = None
         try:
             yield
@@ -236,7 +247,7 @@ class Session:
             raise (failure or QueryError(sql_text.sentence(str(error)))) from error
 
     def close(self) -> None:
-        """End the session."""
+        """Close the connection."""
         self.con.close()
 
 
@@ -245,15 +256,15 @@ _ASKING = ("execute", "sql", "query", "from_query")
 
 
 class Connection:
-    """A DuckDB connection (every attribute is its own) that holds the index until closed.
+    """A DuckDB connection (every attribute is its own) with the index attached until it is closed.
 
-    While it is open, the index cannot catch up with new data; ingestion is not kept from writing.
+    While it is open, the index cannot catch up with new data; ingestion can write all the same.
     """
 
     def __init__(self, backend: Backend, analyses: Analyses | None = None) -> None:
         self._session = Session(backend, confined=False, analyses=analyses)
-        self._held = contextlib.ExitStack()
-        self._held.enter_context(self._session.attached())
+        self._attached = contextlib.ExitStack()
+        self._attached.enter_context(self._session.attached())
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._session.con, name)
@@ -275,13 +286,13 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Give the index free and end the session."""
-        self._held.close()
+        """Release the index and close the session."""
+        self._attached.close()
         self._session.close()
 
 
 def _kind(statement: Any) -> str:
-    """The kind of a statement in DuckDB's words."""
+    """Return the kind of a statement in DuckDB's words."""
     try:
         return str(statement.type.name).replace("_", " ")
     except ValueError:  # a kind that DuckDB's Python does not know, such as UPDATE EXTENSIONS
@@ -289,10 +300,10 @@ def _kind(statement: Any) -> str:
 
 
 def _first_word(text: str) -> str:
-    """The first word of a SQL text after comments, in capitals."""
+    """Return the first word of a SQL text after comments, in capitals."""
     starts = [at for at, kind in duckdb.tokenize(text) if kind != duckdb.token_type.comment]
-    found = re.match(r"\w+", text.encode()[starts[0] :].decode()) if starts else None
-    return found[0].upper() if found else ""
+    word = re.match(r"\w+", text.encode()[starts[0] :].decode()) if starts else None
+    return word[0].upper() if word else ""
 
 
 def _require_text(*texts: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attnstore.apps.labeling.sittings import Place
-from attnstore.display.inputs import Asked
+from attnstore.display.inputs import Stored
 from attnstore.errors import UsageError
 
 PICKS = {
@@ -16,7 +16,7 @@ PICKS = {
 
 
 def draw(
-    asked: Asked, run: str, annotator: str, pick: str, seed: str, n: int, without: list[Place]
+    asked: Stored, run: str, annotator: str, pick: str, seed: str, n: int, without: list[Place]
 ) -> list[Place]:
     """Draw the next maps of a run that an annotator has not labeled.
 
