@@ -29,45 +29,45 @@ _INTERVAL = (
 def disabled_heads(
     store: Store, models_like: str = "%", value: str = "uniform", metric: str | None = None
 ) -> Drawing:
-    """What each task gains or loses without one head."""
-    found, more = _found(store, "head IS NOT NULL", models_like, value, metric)
+    """The change of each task's score without one head."""
+    frames, more = _frames(store, "head IS NOT NULL", models_like, value, metric)
     panels = [
         Panel(
             100 * by_head(f, "difference"), _title(f), dotted=_beyond(f).iter_rows()
         )
-        for f in found.values()
+        for f in frames.values()
     ]  # fmt: skip
     return Drawing(
         changes(in_rows(panels), "change (points)"),
         f"The score of a classifier without one head ({_meaning(value)}), less its baseline, in "
         f"points of 100; dotted where the interval leaves out 0: {_INTERVAL}, so that by chance "
-        f"alone one head in twenty has a dot. Section 4.6, Figure 8. {_counted(found)}{more}",
-        tuple(_command(name, "head IS NOT NULL", f, value) for name, f in found.items()),
-        {name: _best(f, "head") for name, f in found.items()},
+        f"alone one head in twenty has a dot. Section 4.6, Figure 8. {_counted(frames)}{more}",
+        tuple(_command(name, "head IS NOT NULL", f, value) for name, f in frames.items()),
+        {name: _best(f, "head") for name, f in frames.items()},
     )
 
 
 def disabled_layers(
     store: Store, models_like: str = "%", value: str = "uniform", metric: str | None = None
 ) -> Drawing:
-    """What each task gains or loses without all heads of one layer."""
-    found, more = _found(store, "layer IS NOT NULL AND head IS NULL", models_like, value, metric)
+    """The change of each task's score without all heads of one layer."""
+    frames, more = _frames(store, "layer IS NOT NULL AND head IS NULL", models_like, value, metric)
     panels = {
         _title(f): Series(
             f["layer"].to_list(), *((100 * f[c]).to_list() for c in ("difference", "low", "high"))
         )
-        for f in found.values()
+        for f in frames.values()
     }
     return Drawing(
         differences(panels, "change (points)"),
         f"The score of a classifier without the heads of one layer ({_meaning(value)}), less its "
-        f"baseline, in points of 100; {_INTERVAL}. Section 4.6, Figure 9. {_counted(found)}{more}",
-        tuple(_command(name, "head IS NULL", f, value) for name, f in found.items()),
-        {name: _best(f, "layer") for name, f in found.items()},
+        f"baseline, in points of 100; {_INTERVAL}. Section 4.6, Figure 9. {_counted(frames)}{more}",
+        tuple(_command(name, "head IS NULL", f, value) for name, f in frames.items()),
+        {name: _best(f, "layer") for name, f in frames.items()},
     )
 
 
-def _found(
+def _frames(
     store: Store, which: str, models_like: str, value: str, metric: str | None
 ) -> tuple[dict[str, pl.DataFrame], str]:
     """By model/dataset, the rows of one metric, at most _MOST of them, and about those left out."""
@@ -80,17 +80,17 @@ def _found(
     )  # fmt: skip
     if rows.is_empty():
         raise NothingToDraw(f"No heads are disabled in any model; `{DISABLED}` does it.")
-    found = {str(name): part for (name,), part in rows.group_by("name", maintain_order=True)}
-    left = len(found) - _MOST
+    frames = {str(name): part for (name,), part in rows.group_by("name", maintain_order=True)}
+    left = len(frames) - _MOST
     more = f" {left} more models are left out; choose others with models_like." if left > 0 else ""
-    return dict(list(found.items())[:_MOST]), more
+    return dict(list(frames.items())[:_MOST]), more
 
 
 def _title(frame: pl.DataFrame) -> str:
     """Dataset and model on lines of their own, the metric and its baseline on the last."""
     row = frame.row(0, named=True)
-    said = f"{row['metric']} {100 * row['baseline']:.1f}, n = {row['n']:,}"
-    return f"{row['dataset']}\n{row['model']}\n{said}"
+    text = f"{row['metric']} {100 * row['baseline']:.1f}, n = {row['n']:,}"
+    return f"{row['dataset']}\n{row['model']}\n{text}"
 
 
 def _beyond(frame: pl.DataFrame) -> pl.DataFrame:
@@ -103,11 +103,11 @@ def _best(frame: pl.DataFrame, what: str) -> str:
     ordered = frame.sort("difference", "layer", descending=[True, False])
     best, worst = ordered.row(0, named=True), ordered.row(-1, named=True)
 
-    def said(row: dict[str, float]) -> str:
+    def text(row: dict[str, float]) -> str:
         place = f"layer {row['layer']}" + (f", head {row['head']}" if what == "head" else "")
         return f"{100 * row['difference']:+.1f} ({place})"
 
-    return f"{said(best)} to {said(worst)}; {frame['metric'][0]}"
+    return f"{text(best)} to {text(worst)}; {frame['metric'][0]}"
 
 
 def _meaning(value: str) -> str:
@@ -118,8 +118,8 @@ def _meaning(value: str) -> str:
     )
 
 
-def _counted(found: dict[str, pl.DataFrame]) -> str:
-    sizes = {name: f["n"][0] for name, f in found.items()}
+def _counted(frames: dict[str, pl.DataFrame]) -> str:
+    sizes = {name: f["n"][0] for name, f in frames.items()}
     return "n = " + ", ".join(f"{n:,} inputs ({name})" for name, n in sizes.items()) + "."
 
 

@@ -52,7 +52,7 @@ BUILDERS: dict[str, Builder] = {
 
 
 def title(name: str) -> str:
-    """What a figure shows, on one line."""
+    """Return the title of a figure, on one line."""
     return str(inspect.getdoc(BUILDERS[name])).split("\n")[0].rstrip(".")
 
 
@@ -111,7 +111,7 @@ def require_figure(name: str) -> None:
         )
 
 
-def draw(store: Store, name: str, /, **given: object) -> Drawing:
+def draw(store: Store, name: str, /, **options: object) -> Drawing:
     """Draw a figure of a store.
 
     Args:
@@ -127,7 +127,7 @@ def draw(store: Store, name: str, /, **given: object) -> Drawing:
     require_figure(name)
     known = {p.name: p for p in parameters(name)}
     values: dict[str, object] = {}
-    for key, value in given.items():
+    for key, value in options.items():
         if key not in known:
             raise UsageError(
                 f"Figure {name} has no parameter {key!r}"

@@ -61,15 +61,15 @@ def frame_heads(
     heads = store.query("frame_heads", run=run, direction=direction, as_published=as_published)
     best = heads.row(0, named=True)
     example = _example(store, run, sentence)
-    found = store.map(run, example, best["layer"], best["head"])
+    one_map = store.map(run, example, best["layer"], best["head"])
     top = heads.filter("above_99th")
     panel = Panel(
         by_head(heads), f"{run}\nmean over n = {best['n']} sentences",
         outlined=list(top.select("layer", "head").iter_rows()), written=True,
     )  # fmt: skip
     beside = Panel(
-        found.weights.astype(float), f"example {example}\nlayer {best['layer']}, head {best['head']}",
-        found.texts, found.texts, ("to token", "from token"),
+        one_map.weights.astype(float), f"example {example}\nlayer {best['layer']}, head {best['head']}",
+        one_map.texts, one_map.texts, ("to token", "from token"),
     )  # fmt: skip
     first, second = heads["mean"].head(2).to_list()
     ours = f"{first:.3f} and {second:.3f} over {best['n']} sentences, {len(top)} of {len(heads)} heads above the 99th percentile"
@@ -95,20 +95,20 @@ def head_types(
     entropy: float = 3.8,
     runs_like: str = "%",
 ) -> Drawing:
-    """What each head does, by the thresholds of Clark et al. 2019."""
+    """The type of each head, by the thresholds of Clark et al. 2019."""
     choices = {"position": position, "special": special, "entropy": entropy}
-    found, more = _found(store, "head_types", runs_like, run, **choices)
+    frames, more = _frames(store, "head_types", runs_like, run, **choices)
     panels = [
         Panel(by_head(f.with_columns(mean=pl.col("type").replace_strict(_NUMBERS))), _title(run, f))
-        for run, f in found.items()
+        for run, f in frames.items()
     ]
     return Drawing(
         kinds(in_rows(panels), TYPES, _LETTERS),
         "The type of each head: its mean weight to the previous, the next or the same token lies "
         f"above {position}, to [CLS], [SEP], punctuation or (without [CLS]) the first above {special}, "
         f"or its mean entropy above {entropy} nats (broad); mixed above several thresholds, none below all. Clark et al. 2019, sections 3.1 "
-        f"to 3.3. {counted(found)}{more}",
-        tuple(asked("head_types", run=run, **choices) for run in found),
+        f"to 3.3. {counted(frames)}{more}",
+        tuple(asked("head_types", run=run, **choices) for run in frames),
     )
 
 
@@ -116,15 +116,15 @@ _NUMBERS = {name: number for number, name in enumerate(TYPES)}
 
 
 def head_entropy(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
-    """How broadly each head attends."""
-    found, more = _found(store, "head_entropy", runs_like, run)
-    panels = [Panel(by_head(f), _title(run, f)) for run, f in found.items()]
+    """The entropy of each head's attention."""
+    frames, more = _frames(store, "head_entropy", runs_like, run)
+    panels = [Panel(by_head(f), _title(run, f)) for run, f in frames.items()]
     return Drawing(
         pictures(in_rows(panels), "entropy (nats)"),
         "Mean over inputs of the entropy of a token's attention weights: 0 for a head that looks at "
         f"one token, ln L for one that looks at all L alike. Clark et al. 2019, section 3.3. "
-        f"{counted(found)}{more}",
-        tuple(asked("head_entropy", run=run) for run in found),
+        f"{counted(frames)}{more}",
+        tuple(asked("head_entropy", run=run) for run in frames),
     )
 
 
@@ -141,8 +141,8 @@ def token_pairs(
         store, run, "SELECT run FROM link_tokens WHERE kind IN ('dep', 'coreference')",
         f"No input has dependency or coreference links; `{ANNOTATED}` supplies them.",
     )  # fmt: skip
-    found = {}
-    for (one_relation, one_direction), said in _shown(relation, direction):
+    frames = {}
+    for (one_relation, one_direction), title in _shown(relation, direction):
         frame = store.query(
             "token_pairs",
             run=run,
@@ -152,22 +152,23 @@ def token_pairs(
             annotation=annotation,
         )
         if len(frame):
-            found[one_relation, one_direction, said] = frame
-    if not found:
+            frames[one_relation, one_direction, title] = frame
+    if not frames:
         raise NothingToDraw(
             f"Run {run} has no subject, object or coreference; `{ANNOTATED}` supplies them."
         )
     linked = [
-        Panel(by_head(f), f"{said}\n{n_of(f)}", dotted=_above(f)) for (*_, said), f in found.items()
+        Panel(by_head(f), f"{title}\n{n_of(f)}", dotted=_above(f))
+        for (*_, title), f in frames.items()
     ]
-    usual = [Panel(by_head(f, "baseline"), _usual(f)) for f in found.values()]
+    usual = [Panel(by_head(f, "baseline"), _usual(f)) for f in frames.values()]
     return Drawing(
         pictures([linked, usual], "attention weight", root=True),
         f"Top: per head, the mean over inputs of the {_WEIGHTS.get(statistic, statistic)} weight along a relation; dotted where "
         "it exceeds the bottom one with an interval above 0 (95 % per head, not corrected for the "
         "number of heads). Bottom: the same when each link goes to the token at the relation's "
         "usual distance instead, so that a head that only looks at a neighbour shows there too. "
-        f"Section 4.5. {_counts(found)} of {run}.",
+        f"Section 4.5. {_counts(frames)} of {run}.",
         tuple(
             asked(
                 "token_pairs",
@@ -177,7 +178,7 @@ def token_pairs(
                 statistic=statistic,
                 annotation=annotation,
             )
-            for r, d, _ in found
+            for r, d, _ in frames
         ),
     )
 
@@ -212,39 +213,44 @@ def word_match(
     )
     runs, more = chosen(store, 4, pairs, missing, run, runs_like=runs_like)
     choices = {"punctuation": punctuation, "stop_words": stop_words}
-    found = {name: f for name, f in per_run(store, "word_match", runs, **choices).items() if len(f)}
-    if not found:
+    frames = {
+        name: f for name, f in per_run(store, "word_match", runs, **choices).items() if len(f)
+    }
+    if not frames:
         raise NothingToDraw(missing)
     rows, ours = [], {}
-    for run, frame in found.items():
+    for run, frame in frames.items():
         best = frame.group_by("layer", "head").agg(pl.col("difference").mean())
         best = best.sort("difference", "layer", "head", descending=[True, False, False]).head(2)
         top = list(best.select("layer", "head").iter_rows())
         ours[run] = " and ".join(f"layer {layer}, head {head}" for layer, head in top)
         row: list[Panel] = []
-        for direction, said in (("first_to_second", "1st → 2nd"), ("second_to_first", "2nd → 1st")):
+        for direction, title in (
+            ("first_to_second", "1st → 2nd"),
+            ("second_to_first", "2nd → 1st"),
+        ):
             part = frame.filter(direction=direction)
             row += [
                 Panel(
                     by_head(part),
-                    f"equal words, {said}, {n_of(part)}",
+                    f"equal words, {title}, {n_of(part)}",
                     heading="" if row else run,
                     outlined=top,
                 ),
-                Panel(by_head(part, "unequal"), f"other words, {said}"),
+                Panel(by_head(part, "unequal"), f"other words, {title}"),
             ]
         rows.append(row)
     return Drawing(
         pictures(rows, "attention weight"),
         "Mean over inputs of the weight from a word of one text to an equal word of the other (any "
         "case), and to the other words; framed: the two heads with the largest difference, mean of "
-        f"both directions. Section 5. {counted(found)}{more}",
-        tuple(asked("word_match", run=run, **choices) for run in found),
+        f"both directions. Section 5. {counted(frames)}{more}",
+        tuple(asked("word_match", run=run, **choices) for run in frames),
         ours,
     )
 
 
-def _found(
+def _frames(
     store: Store, name: str, runs_like: str, run: Runs, **choices: object
 ) -> tuple[dict[str, pl.DataFrame], str]:
     """The results of an analysis that every run has."""
@@ -256,8 +262,8 @@ def _title(run: str, frame: pl.DataFrame) -> str:
     return f"{run}\n{n_of(frame)}"
 
 
-def _counts(found: dict[tuple[str, str, str], pl.DataFrame]) -> str:
-    sizes = {relation: int(f["n"].to_numpy().max()) for (relation, _, _), f in found.items()}
+def _counts(frames: dict[tuple[str, str, str], pl.DataFrame]) -> str:
+    sizes = {relation: int(f["n"].to_numpy().max()) for (relation, _, _), f in frames.items()}
     return "n = " + ", ".join(f"{n} inputs with a link of {name}" for name, n in sizes.items())
 
 

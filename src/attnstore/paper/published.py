@@ -1,4 +1,4 @@
-"""What the paper reports, for figures of the model and the tasks that it reports it for.
+"""Values that the paper reports, for figures of the model and the tasks that it reports it for.
 
 The facts stand in `data/published.toml`; layers and heads are counted from 0 there.
 """

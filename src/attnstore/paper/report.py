@@ -69,7 +69,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """What was written. page: the HTML file; sections: every figure, shown or missing."""
+    """The written report. page: the HTML file; sections: every figure, shown or missing."""
 
     page: Path
     sections: tuple[Section, ...]
@@ -139,11 +139,11 @@ def _width(drawing: Drawing) -> float:
 
 
 def _facts(store: Store, name: str, drawing: Drawing) -> tuple[tuple[str, str, str, str], ...]:
-    said = published.beside(store, name)
+    reported = published.beside(store, name)
     return tuple(
-        (run, said[run].what, f"{said[run].value} (section {said[run].section})", ours)
+        (run, reported[run].what, f"{reported[run].value} (section {reported[run].section})", ours)
         for run, ours in drawing.ours.items()
-        if run in said
+        if run in reported
     )
 
 

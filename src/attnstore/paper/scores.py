@@ -21,30 +21,30 @@ INITS = {
     "normal": "normal, fine-tuned",
     "pretrained": "pre-trained, fine-tuned",
 }
-"""What each init is called in a figure, in the order of the paper's columns."""
+"""The name of each init in a figure, in the order of the paper's columns."""
 _MOST = 8
 _SCORED = "attnstore finetune --model MODEL --task TASK --out FOLDER"
 _DATASET = ("base", "dataset", "metric")
 
 
 def table1(store: Store, base: str | None = None) -> Drawing:
-    """What pre-training and fine-tuning each bring, by task."""
-    found = store.query("table1", base=base)
-    if found.is_empty():
+    """Scores by task, with and without pre-training and fine-tuning."""
+    scores = store.query("table1", base=base)
+    if scores.is_empty():
         raise NothingToDraw(f"No model is evaluated on a task; `{_SCORED}` does it.")
-    found = found.unique([*_DATASET, "init"], keep="last", maintain_order=True)
-    groups = found.select(_DATASET).unique(maintain_order=True)
+    scores = scores.unique([*_DATASET, "init"], keep="last", maintain_order=True)
+    groups = scores.select(_DATASET).unique(maintain_order=True)
     series, marks = {}, {}
     for init, name in INITS.items():
-        if init not in found["init"]:
+        if init not in scores["init"]:
             continue
         rows = groups.join(
-            found.filter(init=init), on=_DATASET, how="left", maintain_order="left"
+            scores.filter(init=init), on=_DATASET, how="left", maintain_order="left"
         ).with_columns(pl.col("score").fill_null(float("nan")))
         series[name] = _series(rows, range(len(groups)))
         marks[name] = rows["published"].to_list()
     several = groups["base"].n_unique() > 1
-    seeds = found["seeds"].to_list()
+    seeds = scores["seeds"].to_list()
     return Drawing(
         bars(
             [f"{f'{b}, ' if several else ''}{d}\n{m}" for b, d, m in groups.iter_rows()],
@@ -52,24 +52,24 @@ def table1(store: Store, base: str | None = None) -> Drawing:
         ),
         "Scores after the last step, mean over seeds with the sample standard deviation; "
         "a diamond is the published score. Of several trainings the one of most examples and epochs. "
-        f"Section 4.3, Table 1. {min(seeds)} to {max(seeds)} seeds; n = {_inputs(found)}.",
+        f"Section 4.3, Table 1. {min(seeds)} to {max(seeds)} seeds; n = {_inputs(scores)}.",
         (asked("table1", base=base),),
     )  # fmt: skip
 
 
 def scores_over_steps(store: Store, base: str | None = None) -> Drawing:
-    """What each checkpoint of the trainings scores."""
-    found = store.query("scores_over_steps", base=base)
+    """Scores of the checkpoints of each training."""
+    rows = store.query("scores_over_steps", base=base)
     keys = [*_DATASET, "init", "n_train", "epochs", "learning_rate"]
-    found = found.filter(pl.col("step").n_unique().over(keys) > 1)
-    if found.is_empty():
+    rows = rows.filter(pl.col("step").n_unique().over(keys) > 1)
+    if rows.is_empty():
         raise NothingToDraw(
             f"No training has two evaluated checkpoints; `{_SCORED} --checkpoints-per-epoch 2` "
             "supplies them."
         )
-    several = found["base"].n_unique() > 1
+    several = rows["base"].n_unique() > 1
     panels: dict[str, dict[str, Series]] = {}
-    for (model, dataset, metric), part in found.group_by(_DATASET, maintain_order=True):
+    for (model, dataset, metric), part in rows.group_by(_DATASET, maintain_order=True):
         panels[f"{f'{model}, ' if several else ''}{dataset}: {metric}"] = {
             INITS[str(init)]: _series(rows, rows["step"].to_list())
             for (init,), rows in part.unique(["init", "step"], keep="last", maintain_order=True)
@@ -79,7 +79,7 @@ def scores_over_steps(store: Store, base: str | None = None) -> Drawing:
     return Drawing(
         lines(dict(list(panels.items())[:_MOST]), "%", "step"),
         "Scores of each kept checkpoint, mean over seeds with the sample standard deviation. "
-        f"n = {_inputs(found)}."
+        f"n = {_inputs(rows)}."
         + (f" {left} more panels are left out; choose with base." if left > 0 else ""),
         (asked("scores_over_steps", base=base),),
     )
@@ -91,6 +91,6 @@ def _series(rows: pl.DataFrame, x: range | list[int]) -> Series:
     return Series(x, *(rows.select(c).to_series().to_list() for c in ("score", low, high)))
 
 
-def _inputs(found: pl.DataFrame) -> str:
-    low, high = int(found["n"].to_numpy().min()), int(found["n"].to_numpy().max())
+def _inputs(rows: pl.DataFrame) -> str:
+    low, high = int(rows["n"].to_numpy().min()), int(rows["n"].to_numpy().max())
     return f"{low:,} inputs" if low == high else f"{low:,} to {high:,} inputs"

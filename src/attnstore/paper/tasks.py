@@ -45,7 +45,7 @@ _UNCLASSIFIED = f"No map is classified; `{CLASSIFIED}` does it."
 def pattern_examples(store: Store, run: str | None = None, examples: int = 2) -> Drawing:
     """Typical maps of each class, the most probable ones of different heads."""
     run = one(store, run, "SELECT run FROM patterns", _UNCLASSIFIED)
-    found = store.sql(
+    maps = store.sql(
         "SELECT p.class, p.example, p.layer, p.head, p.probability "
         "FROM patterns p JOIN inputs i USING (run, example) WHERE p.run = $run "
         "QUALIFY row_number() OVER (PARTITION BY p.class, p.layer, p.head "
@@ -56,19 +56,19 @@ def pattern_examples(store: Store, run: str | None = None, examples: int = 2) ->
     rows: list[list[Panel | None]] = [[None] * len(CLASSES) for _ in range(examples)]
     for column, name in enumerate(CLASSES):
         for row, at in enumerate(
-            found.filter(pl.col("class") == name).head(examples).rows(named=True)
+            maps.filter(pl.col("class") == name).head(examples).rows(named=True)
         ):
-            there = store.map(run, at["example"], at["layer"], at["head"])
+            one_map = store.map(run, at["example"], at["layer"], at["head"])
             rows[row][column] = Panel(
-                there.weights.astype(float),
+                one_map.weights.astype(float),
                 f"{name}\nlayer {at['layer']}, head {at['head']}\np = {at['probability']:.2f}",
-                there.texts, there.texts, ("to token", "from token"),
+                one_map.texts, one_map.texts, ("to token", "from token"),
             )  # fmt: skip
     shown = [row for row in rows if any(row)]
-    held = [any(row[column] for row in shown) for column in range(len(CLASSES))]
+    present = [any(row[column] for row in shown) for column in range(len(CLASSES))]
     n = store.sql("SELECT count(*) FROM patterns WHERE run = $run", run=run).item()
     return Drawing(
-        pictures([[p for p, keep in zip(row, held, strict=True) if keep] for row in shown],
+        pictures([[p for p, keep in zip(row, present, strict=True) if keep] for row in shown],
                  "attention weight", high=1.0, root=True),
         "Typical maps of each pattern class: those that the network gives the highest probability "
         "p, of different heads (layer and head from 0), of inputs of 10 to 22 tokens where there are "
@@ -83,10 +83,10 @@ def pattern_examples(store: Store, run: str | None = None, examples: int = 2) ->
 def pattern_shares(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
     """The share of each class, by run."""
     runs, more = _classified(store, 12, runs_like, run)
-    found = per_run(store, "pattern_shares", runs)
+    frames = per_run(store, "pattern_shares", runs)
     series = {}
     for name in CLASSES:
-        rows = [f.filter(pl.col("class") == name).row(0, named=True) for f in found.values()]
+        rows = [f.filter(pl.col("class") == name).row(0, named=True) for f in frames.values()]
         series[name] = Series(
             range(len(rows)), *([r[c] for r in rows] for c in ("mean", "low", "high"))
         )
@@ -94,7 +94,7 @@ def pattern_shares(store: Store, run: Runs = None, runs_like: str = "%") -> Draw
     return Drawing(
         bars([run.replace("/", "\n") for run in runs], series, "share of maps"),
         "Share of the maps of each pattern class, mean over inputs, with the 95 % interval over "
-        f"inputs. Section 4.1, Figure 2. {counted(found)}{more}",
+        f"inputs. Section 4.1, Figure 2. {counted(frames)}{more}",
         (asked("pattern_shares", run=run if isinstance(run, str) else None),),
         {run: f"{share:.0%}".replace("%", " %") for run, share in shares.items()},
     )
@@ -103,19 +103,19 @@ def pattern_shares(store: Store, run: Runs = None, runs_like: str = "%") -> Draw
 def pattern_by_head(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
     """The pattern class of most of a head's maps."""
     runs, more = _classified(store, 8, runs_like, run)
-    found = per_run(store, "pattern_by_head", runs)
+    frames = per_run(store, "pattern_by_head", runs)
     numbers = {name: number for number, name in enumerate(CLASSES)}
     panels = [
         Panel(
             by_head(f.with_columns(mean=pl.col("class").replace_strict(numbers))),
             f"{run}\n{n_of(f)}",
         )
-        for run, f in found.items()
+        for run, f in frames.items()
     ]
     return Drawing(
         kinds(in_rows(panels), CLASSES, _LETTERS),
-        f"The pattern class of most of a head's maps. Section 4.1. {counted(found)}{more}",
-        tuple(asked("pattern_by_head", run=run) for run in found),
+        f"The pattern class of most of a head's maps. Section 4.1. {counted(frames)}{more}",
+        tuple(asked("pattern_by_head", run=run) for run in frames),
     )
 
 
@@ -140,22 +140,22 @@ def drift(
         run, runs_like=runs_like, base_run=base_run,
     )  # fmt: skip
     choices = {"base_run": base_run, "as_published": as_published}
-    found = per_run(store, "drift", runs, **choices)
-    panels = [Panel(by_head(f), f"{run}\n{n_of(f)}") for run, f in found.items()]
+    frames = per_run(store, "drift", runs, **choices)
+    panels = [Panel(by_head(f), f"{run}\n{n_of(f)}") for run, f in frames.items()]
     return Drawing(
         pictures(in_rows(panels), "cosine similarity", low=None, high=1.0),
         "Per head, the mean over inputs of the cosine between the flattened maps of the trained and "
         "of its pre-trained model: the darker, the more training moved it. Section 4.3, Figure 5. "
-        f"{counted(found)}{more}",
-        tuple(asked("drift", run=run, **choices) for run in found),
-        {run: _moved_most(f) for run, f in found.items()},
+        f"{counted(frames)}{more}",
+        tuple(asked("drift", run=run, **choices) for run in frames),
+        {run: _moved_most(f) for run, f in frames.items()},
     )
 
 
 def special_tokens(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
     """Attention to [CLS], [SEP] and punctuation by layer."""
     runs, more = every(store, 8, runs_like, run)
-    found = per_run(store, "special_tokens", runs)
+    frames = per_run(store, "special_tokens", runs)
     panels = {
         f"{run}, {n_of(f)}": {
             SPECIAL.get(kind, kind): Series(
@@ -163,15 +163,15 @@ def special_tokens(store: Store, run: Runs = None, runs_like: str = "%") -> Draw
             )
             for (kind,), part in f.group_by("kind", maintain_order=True)
         }
-        for run, f in found.items()
+        for run, f in frames.items()
     }
     return Drawing(
         lines(panels, "share of attention"),
         "The share of a token's attention that [CLS], [SEP], punctuation, the first token of inputs "
         "without [CLS], and all other tokens receive together, mean over inputs and heads, with the 95 % interval over inputs. Section "
-        f"4.4; Clark et al. 2019, section 3.2. {counted(found)}{more}",
-        tuple(asked("special_tokens", run=run) for run in found),
-        {run: _preferred(f) for run, f in found.items()},
+        f"4.4; Clark et al. 2019, section 3.2. {counted(frames)}{more}",
+        tuple(asked("special_tokens", run=run) for run in frames),
+        {run: _preferred(f) for run, f in frames.items()},
     )
 
 
@@ -190,12 +190,12 @@ def feature_attention(
         run, runs_like=runs_like,
     )  # fmt: skip
     choices = {"as_published": as_published, "annotation": annotation}
-    found = per_run(store, "feature_attention", runs, **choices)
-    held = {feature for frame in found.values() for feature in frame["feature"]}
+    frames = per_run(store, "feature_attention", runs, **choices)
+    present = {feature for frame in frames.values() for feature in frame["feature"]}
     rows: list[list[Panel | None]] = []
-    for run, frame in found.items():
+    for run, frame in frames.items():
         row: list[Panel | None] = []
-        for feature in (f for f in FEATURES if f in held):
+        for feature in (f for f in FEATURES if f in present):
             part = frame.filter(feature=feature)
             title = f"{SPECIAL.get(feature, feature)}\n{n_of(part) if len(part) else ''}"
             heading = "" if row else run
@@ -205,8 +205,8 @@ def feature_attention(
         pictures(rows, "share of attention", root=True),
         "Per head, the mean over inputs that have the feature of the weight that a token of it "
         "receives from all tokens, divided by the length; the largest where an input has several. "
-        f"Section 4.4, Figure 6. {counted(found)}{more}",
-        tuple(asked("feature_attention", run=run, **choices) for run in found),
+        f"Section 4.4, Figure 6. {counted(frames)}{more}",
+        tuple(asked("feature_attention", run=run, **choices) for run in frames),
     )
 
 
@@ -221,12 +221,12 @@ def cls_attention(
     """What [CLS] attends to, in the last layer or another, by head and kind of token."""
     runs, more = every(store, 8, runs_like, run)
     choices = {"layer": layer, "statistic": statistic, "annotation": annotation}
-    found = per_run(store, "cls_attention", runs, **choices)
-    found = {run: f for run, f in found.items() if len(f)}
-    held = {feature for f in found.values() for feature in f["feature"]}
-    names = [feature for feature in FEATURES if feature in held]
+    frames = per_run(store, "cls_attention", runs, **choices)
+    frames = {run: f for run, f in frames.items() if len(f)}
+    present = {feature for f in frames.values() for feature in f["feature"]}
+    names = [feature for feature in FEATURES if feature in present]
     panels = []
-    for run, frame in found.items():
+    for run, frame in frames.items():
         cells = np.full((len(names), int(frame["head"].to_numpy().max()) + 1), np.nan)
         for head, feature, mean in frame.select("head", "feature", "mean").iter_rows():
             cells[names.index(feature), head] = mean
@@ -237,9 +237,9 @@ def cls_attention(
         pictures(in_rows(panels), "share of attention"),
         "What [CLS] attends to, by head: the mean over inputs that have the feature of its "
         f"{'summed' if statistic == 'sum' else 'largest'} weight to the feature's tokens; punctuation is apart from the other features. Section 4.5, "
-        f"Figure 7. Grey: no input has the feature, or none is annotated. {counted(found)}{more}",
-        tuple(asked("cls_attention", run=run, **choices) for run in found),
-        {run: _most_attended(f) for run, f in found.items()},
+        f"Figure 7. Grey: no input has the feature, or none is annotated. {counted(frames)}{more}",
+        tuple(asked("cls_attention", run=run, **choices) for run in frames),
+        {run: _most_attended(f) for run, f in frames.items()},
     )
 
 
@@ -254,7 +254,7 @@ def _moved_most(frame: pl.DataFrame) -> str:
 
 
 def _preferred(frame: pl.DataFrame) -> str:
-    """Which layers attend more to [CLS], and which to [SEP]; to the first token without these."""
+    """Return the layers that prefer [CLS] or [SEP], in words; without these, the first token."""
     if not {"cls", "sep"} <= set(frame["kind"]):
         kind = next((k for k in ("cls", "sep", "first") if k in frame["kind"]), "other")
         shares = frame.filter(kind=kind)["mean"].to_list()

@@ -1,4 +1,4 @@
-"""What a figure of the paper is: the picture, what it says, and the commands that give its numbers.
+"""A figure of the paper: the picture, its caption, and the commands that give its numbers.
 
 Also which runs of a store a figure can show. Leaves drawing to `panels` and `figures`.
 """
@@ -102,26 +102,26 @@ def one(store: Store, run: str | None, wanted: str, missing: str) -> str:
     """
     if run is not None:
         store.run(run)
-    found = store.sql(
+    rows = store.sql(
         "SELECT r.run FROM runs r JOIN models m USING (model) WHERE r.stored > 0 "
         f"AND r.run IN ({wanted}) AND ($wish IS NULL OR r.run = $wish) "
         "ORDER BY m.step IS NOT NULL, r.run LIMIT 1",
         wish=run,
     )
-    if found.is_empty():
+    if rows.is_empty():
         raise NothingToDraw(f"Run {run}: {missing}" if run else missing)
-    return str(found.item())
+    return str(rows.item())
 
 
 def asked(name: str, /, **params: object) -> str:
     """Write the command that gives the numbers of an analysis; defaults are left out."""
     defaults = {p.name: p.default for p in analyses.find(name).parameters}
-    given = (
+    options = (
         f"--param {shlex.quote(f'{key}={_typed(value)}')}"
         for key, value in params.items()
         if value != defaults[key]
     )
-    return " ".join(["attnstore query", name, *given])
+    return " ".join(["attnstore query", name, *options])
 
 
 def _typed(value: object) -> str:
@@ -141,13 +141,13 @@ def n_of(frame: pl.DataFrame) -> str:
     return f"n = {int(frame['n'].to_numpy().max())}"
 
 
-def counted(found: Mapping[str, pl.DataFrame]) -> str:
+def counted(frames: Mapping[str, pl.DataFrame]) -> str:
     """The n of some results in words: `n = 60 inputs (a/x, b/x), 20 to 58 (a/y).`"""
     runs_of: dict[str, list[str]] = {}
-    for run, frame in found.items():
+    for run, frame in frames.items():
         runs_of.setdefault(_range(frame), []).append(run)
     if len(runs_of) == 1:
-        return f"n = {next(iter(runs_of))} inputs{' in each run' if len(found) > 1 else ''}."
+        return f"n = {next(iter(runs_of))} inputs{' in each run' if len(frames) > 1 else ''}."
     return (
         "n = " + "; ".join(f"{n} inputs ({', '.join(runs)})" for n, runs in runs_of.items()) + "."
     )

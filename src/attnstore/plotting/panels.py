@@ -1,4 +1,4 @@
-"""Figures of several panels: pictures on one colour scale, and kinds of heads.
+"""Figures of several panels: pictures on one color scale, and kinds of heads.
 
 The values come in as arrays; what they mean is left to `paper_heads` and `paper_tasks`, lines and
 bars to `plots`. Made without pyplot, like `figures`.
@@ -24,7 +24,7 @@ from attnstore.plotting.figures import HEAD, LAYER, fonts, numbers, shortened
 
 Array = npt.NDArray[np.floating[Any]]
 CHANGES = "PuOr"
-"""Matplotlib's name of the scale of changes, whose two sides colour-blind readers tell apart."""
+"""Matplotlib's name of the scale of changes, whose two sides color-blind readers can distinguish."""
 _PLUM = "#7B3F61"
 _GREY = "#DDDDDD"
 _WIDEST = 9.0  # inches of the panels of a row together, labels aside
@@ -67,26 +67,26 @@ def in_rows(panels: Sequence[Panel]) -> list[Sequence[Panel]]:
 def pictures(
     rows: Rows, label: str, low: float | None = 0.0, high: float | None = None, root: bool = False
 ) -> Figure:
-    """Rows of panels as pictures, all on one colour scale from `low` to `high` (None: of the data).
+    """Rows of panels as pictures, all on one color scale from `low` to `high` (None: of the data).
 
-    label: what the colours measure; root: colours by the square root of the value, so that small
-    ones beside large ones can be told apart.
+    label: what the colors measure; root: colors by the square root of the value, so that small
+    ones beside large ones can be distinguished.
     """
     values = _values(rows)
     bottom = float(np.nanmin(values)) if low is None else low
     top = max(float(np.nanmax(values)) if high is None else high, bottom + 1e-6)
     scale = PowerNorm(0.5, bottom, top) if root else Normalize(bottom, top)
-    return _drawn(rows, scale, label + (" (colours by square root)" if root else ""), SCALE)
+    return _drawn(rows, scale, label + (" (colors by square root)" if root else ""), SCALE)
 
 
 def changes(rows: Rows, label: str) -> Figure:
     """Rows of panels of changes, on one scale around 0: orange below, white at 0, purple above.
 
-    Colours go by the square root, so that small changes beside a large one can be told apart.
+    Colors go by the square root, so that small changes beside a large one can be distinguished.
     """
     most = max(float(np.nanmax(np.abs(_values(rows)))), 1e-6)
     scale = FuncNorm((_root, _square), -most, most)
-    return _drawn(rows, scale, f"{label}\ncolours by square root", CHANGES)
+    return _drawn(rows, scale, f"{label}\ncolors by square root", CHANGES)
 
 
 def _root(values: Array) -> Array:
@@ -101,38 +101,38 @@ def _values(rows: Rows) -> Array:
     return np.concatenate([p.cells.ravel() for p in chain.from_iterable(rows) if p])
 
 
-def _drawn(rows: Rows, scale: Normalize, label: str, colours: str) -> Figure:
+def _drawn(rows: Rows, scale: Normalize, label: str, colors: str) -> Figure:
     figure, places = _placed(rows)
     for at, panel, axes, pitch in places:
-        _picture(axes, panel, scale, pitch, colours)
+        _picture(axes, panel, scale, pitch, colors)
         _axis_titles(axes, rows, at, panel)
-    _scale_bar(figure, scale, label, colours)
+    _scale_bar(figure, scale, label, colors)
     return figure
 
 
 def kinds(rows: Rows, names: Sequence[str], letters: Mapping[str, str]) -> Figure:
-    """Panels whose cells are numbers of `names`, each a colour and a letter in its cell."""
-    colours = (*OKABE_ITO, _PLUM, _GREY)[: len(names)]
-    scale = Normalize(-0.5, len(colours) - 0.5)
+    """Panels whose cells are numbers of `names`, each a color and a letter in its cell."""
+    colors = (*OKABE_ITO, _PLUM, _GREY)[: len(names)]
+    scale = Normalize(-0.5, len(colors) - 0.5)
     figure, places = _placed(rows)
     for at, panel, axes, pitch in places:
-        _picture(axes, panel, scale, pitch, ListedColormap(colours))
+        _picture(axes, panel, scale, pitch, ListedColormap(colors))
         for (y, x), kind in np.ndenumerate(panel.cells):
             if not np.isnan(kind):
-                ink, size = _ink(colours[int(kind)]), min(7.0, pitch * 36)
+                ink, size = _ink(colors[int(kind)]), min(7.0, pitch * 36)
                 text = letters[names[int(kind)]]
                 axes.text(x, y, text, ha="center", va="center", fontsize=size, color=ink)
         _axis_titles(axes, rows, at, panel)
     keys = [
-        Patch(color=colour, label=f"{letters[name]}  {name}")
-        for colour, name in zip(colours, names, strict=True)
+        Patch(color=color, label=f"{letters[name]}  {name}")
+        for color, name in zip(colors, names, strict=True)
     ]
     legend(figure, keys, _AXIS)
     return figure
 
 
 def _axis_titles(axes: Axes, rows: Rows, at: tuple[int, int], panel: Panel) -> None:
-    """What both axes are, once per row and column where they are the same."""
+    """Label both axes, once per row and column where they are the same."""
     first, below = rows[at[0]][0], [row[at[1]] for row in rows[at[0] + 1 :] if at[1] < len(row)]
     if (
         panel is first
@@ -194,13 +194,11 @@ def _size(panel: Panel, widest: float) -> tuple[float, float]:
     return n_down * pitch, n_across * pitch
 
 
-def _picture(
-    axes: Axes, panel: Panel, scale: Normalize, pitch: float, colours: Any = SCALE
-) -> None:
+def _picture(axes: Axes, panel: Panel, scale: Normalize, pitch: float, colors: Any = SCALE) -> None:
     n_down, n_across = panel.cells.shape
     masked = np.ma.masked_invalid(panel.cells)
     axes.set_facecolor("0.85")
-    axes.imshow(masked, cmap=colours, norm=scale, interpolation="nearest", aspect="auto")
+    axes.imshow(masked, cmap=colors, norm=scale, interpolation="nearest", aspect="auto")
     _ticks(axes, "x", n_across, pitch, panel.across)
     _ticks(axes, "y", n_down, pitch if not panel.down or panel.across else 0.16, panel.down)
     width = n_across * pitch
@@ -235,21 +233,21 @@ def _ticks(axes: Axes, axis: str, n: int, pitch: float, names: Sequence[str] | N
           parse_math=False, **turned)  # fmt: skip
 
 
-def _scale_bar(figure: Figure, scale: Normalize, label: str, colours: str) -> None:
-    """One colour bar for the whole figure, right of it."""
+def _scale_bar(figure: Figure, scale: Normalize, label: str, colors: str) -> None:
+    """One color bar for the whole figure, right of it."""
     width, height = figure.get_size_inches()
     high = min(height * 0.8, 2.2)
     place = figure.add_axes(
         (1 + 0.15 / width, (height - high) / 2 / height, 0.13 / width, high / height)
     )
-    bar = figure.colorbar(ScalarMappable(scale, colours), cax=place)
+    bar = figure.colorbar(ScalarMappable(scale, colors), cax=place)
     bar.set_label(label, fontsize=8, parse_math=False)
     bar.outline.set_linewidth(0.5)
     place.tick_params(length=2, width=0.5, labelsize=7)
 
 
 def legend(figure: Figure, keys: Sequence[Any], down: float = 0.0) -> None:
-    """What the colours stand for, so many inches below the figure."""
+    """Draw the legend of colors, so many inches below the figure."""
     width, height = figure.get_size_inches()
     n_rows = -(-len(keys) // max(1, int(width / 1.25)))
     figure.legend(
@@ -272,6 +270,6 @@ def fitted(text: str, width: float) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
-def _ink(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def _ink(color: str) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "white"

@@ -47,10 +47,10 @@ def lines(panels: Mapping[str, Mapping[str, Series]], label: str, across: str = 
     for i, (title, series) in enumerate(panels.items()):
         axes = _panel(figure, *divmod(i, columns))
         for name, s in series.items():
-            colour, marker = _style(names, name)
-            axes.plot(s.x, s.mean, color=colour, marker=marker, markersize=3.5, linewidth=1.2)
+            color, marker = _style(names, name)
+            axes.plot(s.x, s.mean, color=color, marker=marker, markersize=3.5, linewidth=1.2)
             low, high = _ends(s.low, s.mean), _ends(s.high, s.mean)
-            axes.fill_between(s.x, low, high, color=colour, alpha=0.2, lw=0)
+            axes.fill_between(s.x, low, high, color=color, alpha=0.2, lw=0)
         axes.set_ylim(0, top * 1.05)
         _titles(
             axes,
@@ -60,8 +60,8 @@ def lines(panels: Mapping[str, Mapping[str, Series]], label: str, across: str = 
         )
     keys = []
     for name in names:
-        colour, marker = _style(names, name)
-        keys.append(Line2D([], [], color=colour, marker=marker, markersize=4, label=name))
+        color, marker = _style(names, name)
+        keys.append(Line2D([], [], color=color, marker=marker, markersize=4, label=name))
     legend(figure, keys)
     return figure
 

@@ -13,9 +13,9 @@ from attnstore.web.site import Site
 
 
 def example_page(site: Site, request: Request) -> Response:
-    """One input: its text, its tokens, all its maps at once, one of them large, and lines."""
+    """Show one input: its text, its tokens, all its maps at once, one of them large, and lines."""
     run, example = run_of(site, request), whole("example", request.path_params["example"])
-    found = inputs.find(site.store, run["run"], example)
+    record = inputs.find(site.store, run["run"], example)
     others = comparable(site, run, example)
     against = request.query_params.get("against") or None
     if against is not None and against not in {o["run"] for o in others}:
@@ -29,21 +29,21 @@ def example_page(site: Site, request: Request) -> Response:
         "FROM inputs WHERE run = $run",
         run=run["run"], example=example,
     ).row(0)  # fmt: skip
-    data = found["data"] | {
+    data = record["data"] | {
         "against": against,
         "runs": [{"run": o["run"], "step": o["step"]} for o in others],
     }
     return site.render(
-        request, "example.html", needed=_needed(request, run, example), run=run, example=example, input=found, others=others,
+        request, "example.html", needed=_needed(request, run, example), run=run, example=example, input=record, others=others,
         against=against, previous=near[0], following=near[1], data=data,
     )  # fmt: skip
 
 
 def _needed(request: Request, run: Row, example: int) -> list[str]:
-    """What the page fetches first, so that the browser need not wait for its scripts."""
-    given = request.query_params
-    layer, head = (given.get(n, str(run[f"{n}s"][0])) for n in ("layer", "head"))
-    unit = "word" if given.get("unit") == "word" else "piece"
+    """Return the addresses that the page needs first, so that the browser fetches them at once."""
+    query = request.query_params
+    layer, head = (query.get(n, str(run[f"{n}s"][0])) for n in ("layer", "head"))
+    unit = "word" if query.get("unit") == "word" else "piece"
     if not (layer.isdecimal() and head.isdecimal()):
         return []
     maps = link("maps", run["run"], example)
@@ -51,12 +51,12 @@ def _needed(request: Request, run: Row, example: int) -> list[str]:
 
 
 def comparable(site: Site, run: Row, example: int) -> list[Row]:
-    """The runs whose maps of an input can lie beside the run's: same tokens, layers and heads."""
+    """Return the runs whose maps of an input are comparable: same tokens, layers and heads."""
     return site.store.ask(
         "SELECT o.run, o.model, m.step, m.base FROM inputs a JOIN inputs b USING (dataset, example) "
-        "JOIN runs o ON o.run = b.run JOIN runs mine ON mine.run = a.run "
+        "JOIN runs o ON o.run = b.run JOIN runs this ON this.run = a.run "
         "JOIN models m ON m.model = o.model "
         "WHERE a.run = $run AND a.example = $example AND a.token_ids = b.token_ids "
-        "AND o.layers = mine.layers AND o.heads = mine.heads ORDER BY m.step NULLS FIRST, o.run",
+        "AND o.layers = this.layers AND o.heads = this.heads ORDER BY m.step NULLS FIRST, o.run",
         run=run["run"], example=example,
     ).to_dicts()  # fmt: skip

@@ -21,13 +21,13 @@ _BINS = 32
 
 
 def head_page(site: Site, request: Request) -> Response:
-    """One head: its measures, how one of them lies over inputs, where it is strongest, its kin."""
+    """Show one head: its measures, one of them over inputs, its strongest maps, the same head elsewhere."""
     store, run = site.store, run_of(site, request)
     layer, head = head_of(run, request)
     by = request.query_params.get("by", "entropy")
     if by not in NAMES:
         by = "entropy"
-    mine = measures.statistics(store, run["run"]).filter(
+    rows = measures.statistics(store, run["run"]).filter(
         (pl.col("layer") == layer) & (pl.col("head") == head)
     )
     about = {
@@ -36,20 +36,20 @@ def head_page(site: Site, request: Request) -> Response:
         "head": head,
         "by": by,
         "units": measures.UNITS,
-        "measures": {r["measure"]: r for r in mine.to_dicts()},
+        "measures": {r["measure"]: r for r in rows.to_dicts()},
         "names": NAMES,
         "spread": _spread(site, run, layer, head, by),
         "strongest": _strongest(site, run, layer, head, by),
         "classes": _class_shares(site, run, layer, head),
         "effects": _effects(site, run, layer, head),
         "kin": _kin(site, run, layer, head, by),
-        "near": _neighbours(run, layer, head),
+        "near": _neighbors(run, layer, head),
     }
     return site.render(request, "head.html", **about)
 
 
 def features_panel(site: Site, request: Request) -> Response:
-    """How much attention tokens of each feature receive from a head (analysis feature_attention)."""
+    """Show the attention that tokens of each feature receive (analysis feature_attention)."""
     run = run_of(site, request)
     layer, head = head_of(run, request)
     rows = site.store.analysis("feature_attention", run=run["run"]).filter(
@@ -101,7 +101,7 @@ def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
 
 
 def _effects(site: Site, run: Row, layer: int, head: int) -> list[Row] | None:
-    """What disabling the head, and its whole layer, does; None where the store cannot say."""
+    """Return the changes of scores without the head and without its layer; None if the store has none."""
     if "ablations" not in site.store.current.views():
         return None
     rows = measures.ablations(site.store, run)
@@ -110,20 +110,20 @@ def _effects(site: Site, run: Row, layer: int, head: int) -> list[Row] | None:
 
 
 def _kin(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
-    """The same head in every run of the model's family."""
-    found = []
+    """Return the same head in every run of related models."""
+    kin = []
     for other in family(site, run):
         if layer not in other["layers"] or head not in other["heads"]:
             continue
         rows = measures.statistics(site.store, other["run"]).filter(
             (pl.col("layer") == layer) & (pl.col("head") == head) & (pl.col("measure") == by)
         )
-        found.append(other | (rows.row(0, named=True) if len(rows) else {}))
-    return found
+        kin.append(other | (rows.row(0, named=True) if len(rows) else {}))
+    return kin
 
 
-def _neighbours(run: Row, layer: int, head: int) -> dict[str, str]:
-    """Addresses of the heads around one, by the direction."""
+def _neighbors(run: Row, layer: int, head: int) -> dict[str, str]:
+    """Return the addresses of the neighboring heads, by direction."""
     layers, heads = list(run["layers"]), list(run["heads"])
     i, j = layers.index(layer), heads.index(head)
     around = {"up": (i - 1, j), "down": (i + 1, j), "left": (i, j - 1), "right": (i, j + 1)}

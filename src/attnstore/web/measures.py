@@ -1,4 +1,4 @@
-"""What can colour the grid of a run's heads: a measure of its maps, an analysis, an effect.
+"""Choices that color the grid of a run's heads: a measure of its maps, an analysis, an effect.
 
 A choice has a key that stands in the address: a column of `map_stats`, or `analysis:NAME` for any
 file of sql/analysis with layer, head and a mean or a class, or `disabling` where the store says
@@ -29,7 +29,7 @@ _SIGNED = ("feature_change",)  # analyses whose mean is a difference
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to colour the grid. parameters: of an analysis, run aside."""
+    """One way to color the grid. parameters: of an analysis, without `run`."""
 
     key: str
     title: str
@@ -51,11 +51,11 @@ def _analyses(store: ServedStore) -> dict[str, Choice]:
 
 
 def choices(store: ServedStore) -> list[Choice]:
-    """What can colour a grid of this store, in the order in which it is offered."""
+    """Return the choices of a store, in the order of the menu."""
     comments = store.current.columns("map_stats")
     measures = [Choice(n, (comments.get(n) or n).split(";")[0], "Measures") for n in NAMES]
     effect = (
-        [Choice("disabling", "What disabling the head does to the score", "Effects")]
+        [Choice("disabling", "Change of the score when the head is disabled", "Effects")]
         if "ablations" in store.current.views()
         else []
     )
@@ -63,7 +63,11 @@ def choices(store: ServedStore) -> list[Choice]:
 
 
 def find(store: ServedStore, key: str) -> Choice:
-    """The choice of a key. Raises UnknownNameError."""
+    """Return the choice of a key.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
     known = {c.key: c for c in choices(store)}
     if key not in known:
         raise UnknownNameError(
@@ -72,39 +76,39 @@ def find(store: ServedStore, key: str) -> Choice:
     return known[key]
 
 
-def is_quick(store: ServedStore, run: str, choice: Choice, given: Mapping[str, str]) -> bool:
-    """Whether a grid can be drawn with the page: it needs no analysis, or its result is at hand."""
+def is_quick(store: ServedStore, run: str, choice: Choice, query: Mapping[str, str]) -> bool:
+    """Return True if a grid can be drawn with the page: its numbers need no long computation."""
     if choice.group != "Analyses":
         return True
-    return store.has_analysis(choice.key.partition(":")[2], run=run, **_arguments(choice, given))
+    return store.has_analysis(choice.key.partition(":")[2], run=run, **_arguments(choice, query))
 
 
 def grid(
-    store: ServedStore, run: Mapping[str, Any], choice: Choice, given: Mapping[str, str]
+    store: ServedStore, run: Mapping[str, Any], choice: Choice, query: Mapping[str, str]
 ) -> Grid:
-    """The grid of a run. given: values of an analysis's parameters, and `part`."""
+    """Return the grid of a run. query: values of an analysis's parameters, and `part`."""
     place: dict[str, Any] = {"layers": list(run["layers"]), "heads": list(run["heads"])}
     if choice.group == "Measures":
         rows = statistics(store, run["run"]).filter(pl.col("measure") == choice.key)
         unit = UNITS[choice.key]
         return Grid(choice.title, unit, _cells(rows, None), **place)
     if choice.group == "Effects":
-        return _effects(store, run, choice, given.get("part"), place)
+        return _effects(store, run, choice, query.get("part"), place)
     name = choice.key.partition(":")[2]
-    rows = store.analysis(name, run=run["run"], **_arguments(choice, given))
+    rows = store.analysis(name, run=run["run"], **_arguments(choice, query))
     return _of_analysis(
-        store.current.named_analyses.find(name), choice, rows, given.get("part"), place
+        store.current.named_analyses.find(name), choice, rows, query.get("part"), place
     )
 
 
-def _arguments(choice: Choice, given: Mapping[str, str]) -> dict[str, Any]:
+def _arguments(choice: Choice, query: Mapping[str, str]) -> dict[str, Any]:
     kinds = {p.name: p.type for p in choice.parameters}
-    texts = {name: given[name] for name in kinds if given.get(name)}
+    texts = {name: query[name] for name in kinds if query.get(name)}
     return parameters.from_texts(texts, kinds)
 
 
 def statistics(store: ServedStore, run: str) -> pl.DataFrame:
-    """Every measure of every head of a run: layer, head, measure, n, mean, low, high."""
+    """Return every measure of every head of a run: layer, head, measure, n, mean, low, high."""
     columns = ", ".join(f'"{name}"' for name in NAMES)
     return store.ask(
         "SELECT layer, head, measure, count(*) AS n, avg(value) AS mean, "
@@ -119,7 +123,7 @@ def statistics(store: ServedStore, run: str) -> pl.DataFrame:
 def _of_analysis(
     analysis: Analysis, choice: Choice, rows: pl.DataFrame, part: str | None, place: dict[str, Any]
 ) -> Grid:
-    """A result as a grid: one row per head, or one per head and value of a further column."""
+    """Return a result as a grid: one row per head, or one per head and value of a further column."""
     texts = [c.name for c in analysis.columns if c.type == "VARCHAR"]
     value = next((c for c in analysis.columns if c.name == "mean"), None)
     parts: list[str] = []
@@ -159,11 +163,12 @@ def _effects(
 
 
 def ablations(store: ServedStore, run: Mapping[str, Any]) -> pl.DataFrame:
-    """What disabling heads and layers of a run's model does to its scores.
+    """Return the changes of scores when heads and layers of a run's model are disabled.
 
     Columns: layer, head (None for a whole layer), score (metric, dataset and what the heads were
     disabled to), mean (the change), low, high, n; the run's own dataset first.
-    Raises UsageError where the store has no view `ablations`.
+    Raises:
+        UsageError: The store has no view `ablations`.
     """
     if "ablations" not in store.current.views():
         raise UsageError("The store has no ablations; `attnstore ablate` makes them.")
@@ -177,12 +182,12 @@ def ablations(store: ServedStore, run: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def _cells(rows: pl.DataFrame, names: str | None) -> dict[tuple[int, int], Cell]:
-    found = {}
+    cells = {}
     for row in rows.iter_rows(named=True):
         value, low, high = (_finite(row.get(c)) for c in ("mean", "low", "high"))
         name = row[names] if names else None
-        found[int(row["layer"]), int(row["head"])] = Cell(value, low, high, row.get("n"), name)
-    return found
+        cells[int(row["layer"]), int(row["head"])] = Cell(value, low, high, row.get("n"), name)
+    return cells
 
 
 def _finite(value: Any) -> float | None:

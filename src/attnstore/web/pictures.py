@@ -18,7 +18,7 @@ SIDE = 96
 
 
 def thumbnails(maps: Floats, side: int = SIDE) -> npt.NDArray[np.uint8]:
-    """Maps (…, L, L) as bytes (…, s, s), s = min(L, side): q = 255 √weight."""
+    """Return maps (…, L, L) as bytes (…, s, s), s = min(L, side): q = 255 √weight."""
     length = maps.shape[-1]
     if length > side:
         at = np.linspace(0, length, side, endpoint=False).astype(np.intp)
@@ -28,6 +28,6 @@ def thumbnails(maps: Floats, side: int = SIDE) -> npt.NDArray[np.uint8]:
 
 
 def picture(weights: Floats, side: int = SIDE) -> bytes:
-    """One map (L, L) as a PNG of at most `side` pixels a side: √weight, up to its largest."""
+    """Return one map (L, L) as a PNG of at most `side` pixels a side: √weight, up to its largest."""
     small = thumbnails(weights, side).astype(np.float32)
     return png(colours(small, float(small.max(initial=0))))

@@ -1,7 +1,7 @@
-"""Queries that people ask: started, followed, cancelled; each runs in a `worker` of its own.
+"""Queries of the SQL page: started, followed, cancelled; each runs in a worker process.
 
-A result stays as a file as long as the query is among the last ones, so that its table, its
-pictures and its downloads all come from one computation.
+The results of the last queries stay as files, so that a table, its pictures and its downloads all come
+from one computation.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from attnstore.query import process_memory
 from attnstore.storage.backend import Backend
 from attnstore.web.served_store import ServedStore
 
-_KEPT = 16
+_MAX_RESULTS = 16
 _AT_ONCE = 2
-_LONGEST = 100_000  # characters of a query
+_MAX_TEXT = 100_000  # characters of a query
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one query may take. seconds: wall time; memory: bytes; rows: of its result; file: bytes
-    of its result on disk, where the last ones are kept."""
+    """Limits of one query. seconds: wall time; memory: bytes; rows: of its result; file: bytes of its
+    result on disk."""
 
     seconds: float = 60.0
     memory: int = process_memory.MEMORY
@@ -59,13 +59,13 @@ class Question:
     worker: _Worker | None = None
 
     @property
-    def over(self) -> bool:
-        """Whether it will not change any more."""
+    def is_over(self) -> bool:
+        """True if the query has ended."""
         return self.state in ("done", "failed", "cancelled")
 
-    def told(self) -> dict[str, Any]:
-        """How it stands, for the page."""
-        seconds = self.seconds if self.over else time.monotonic() - self.began
+    def status(self) -> dict[str, Any]:
+        """Return the status of the query, for the page."""
+        seconds = self.seconds if self.is_over else time.monotonic() - self.began
         return {
             "id": self.id, "state": self.state, "percent": self.percent,
             "sentence": self.sentence, "seconds": round(seconds, 2),
@@ -79,47 +79,52 @@ class Questions:
         self._store = store
         self.limits = limits or Limits()
         self._folder = tempfile.TemporaryDirectory(prefix="attnstore-results-")
-        self._known: OrderedDict[str, Question] = OrderedDict()
+        self._questions: OrderedDict[str, Question] = OrderedDict()
         self._mutex = threading.Lock()
         self._turn = threading.Semaphore(_AT_ONCE)
         self._idle: list[_Worker] = []
 
     def ask(self, text: str, params: Mapping[str, str]) -> Question:
-        """Start a query, or find the same one if the store has not changed since.
+        """Start a query, or return the same one if the store has not changed since.
 
-        Raises UsageError for an empty or an endless text.
+        Raises:
+            UsageError: The text is empty or too long.
         """
         if not text.strip():
             raise UsageError("The query is empty; write one, such as FROM runs.")
-        if len(text) > _LONGEST:
-            raise UsageError(f"The query has {len(text):,} characters; at most {_LONGEST:,}.")
+        if len(text) > _MAX_TEXT:
+            raise UsageError(f"The query has {len(text):,} characters; at most {_MAX_TEXT:,}.")
         about = json.dumps([self._store.stamp, text, sorted(params.items())])
         name = hashlib.sha256(about.encode()).hexdigest()[:20]
         with self._mutex:
-            known = self._known.get(name)
+            known = self._questions.get(name)
             if known is not None and known.state in ("waiting", "running", "done"):
-                self._known.move_to_end(name)
+                self._questions.move_to_end(name)
                 return known
             file = Path(self._folder.name) / f"{name}.parquet"
-            question = self._known[name] = Question(name, text, dict(params), file)
-            self._known.move_to_end(name)
+            question = self._questions[name] = Question(name, text, dict(params), file)
+            self._questions.move_to_end(name)
             self._forget()
         threading.Thread(target=self._run, args=(question,), daemon=True).start()
         return question
 
     def _forget(self) -> None:
-        over = [q for q in self._known.values() if q.over]
-        for question in over[: max(len(self._known) - _KEPT, 0)]:
-            del self._known[question.id]
+        over = [q for q in self._questions.values() if q.is_over]
+        for question in over[: max(len(self._questions) - _MAX_RESULTS, 0)]:
+            del self._questions[question.id]
             question.file.unlink(missing_ok=True)
             question.file.with_suffix(".csv").unlink(missing_ok=True)
 
     def find(self, name: str) -> Question:
-        """A query by its id. Raises UnknownNameError."""
+        """Return a query by its id.
+
+        Raises:
+            UnknownNameError: Its result is no longer kept.
+        """
         with self._mutex:
-            if name not in self._known:
+            if name not in self._questions:
                 raise UnknownNameError("This result is no longer kept; run the query again.")
-            return self._known[name]
+            return self._questions[name]
 
     def cancel(self, name: str) -> Question:
         """Stop a query."""
@@ -129,7 +134,7 @@ class Questions:
 
     def _end(self, question: Question, state: str, sentence: str) -> None:
         with self._mutex:
-            if question.over:
+            if question.is_over:
                 return
             question.state, question.sentence = state, sentence
             question.seconds = time.monotonic() - question.began
@@ -139,39 +144,43 @@ class Questions:
 
     def _run(self, question: Question) -> None:
         with self._turn:
-            if question.over:
+            if question.is_over:
                 return
             worker = self._take()
             question.worker = worker
             question.state = "running"
             question.began = time.monotonic()
-            late = f"It took longer than {self.limits.seconds:.0f} s, the limit here; ask for less, or use `attnstore sql`."
+            late = f"The query took longer than {self.limits.seconds:.0f} s, the limit here; ask for less, or use `attnstore sql`."
             timer = threading.Timer(self.limits.seconds, self._end, (question, "failed", late))
             timer.start()
             job = {"sql": question.text, "params": question.params, "rows": self.limits.rows, "file": str(question.file)}  # fmt: skip
-            told = worker.do(job, question)
+            reply = worker.do(job, question)
             timer.cancel()
             question.worker = None
-            if "done" in told:
-                question.result = told["done"]
+            if "done" in reply:
+                question.result = reply["done"]
                 self._end(question, "done", "")
             else:
-                self._end(question, "failed", told.get("failed") or self._broken())
+                self._end(question, "failed", reply.get("failed") or self._broken())
             self._give(worker)
 
     def _broken(self) -> str:
         return f"The query needed more than {self.limits.memory >> 20} MiB of memory, the limit here; ask for less."
 
     def csv(self, question: Question) -> Path:
-        """The result as a CSV file, made when first asked for. Raises QueryError."""
+        """Return the result as a CSV file, written when first asked for.
+
+        Raises:
+            QueryError: It cannot be written.
+        """
         file = question.file.with_suffix(".csv")
         if not file.exists():
             worker = self._take()
             part = file.with_suffix(".part")
-            told = worker.do({"file": str(question.file), "csv": str(part)}, None)
+            reply = worker.do({"file": str(question.file), "csv": str(part)}, None)
             self._give(worker)
-            if "done" not in told:
-                raise QueryError(told.get("failed") or self._broken())
+            if "done" not in reply:
+                raise QueryError(reply.get("failed") or self._broken())
             part.rename(file)
         return file
 
@@ -196,7 +205,7 @@ class Questions:
 
     def close(self) -> None:
         """Stop everything and forget the results."""
-        for question in list(self._known.values()):
+        for question in list(self._questions.values()):
             self._end(question, "cancelled", "The server has ended.")
         for worker in self._idle:
             worker.kill()
@@ -204,7 +213,7 @@ class Questions:
 
 
 class _Worker:
-    """A worker process, asked through its pipes."""
+    """A worker process, asked through its pipes: see `query_worker`."""
 
     def __init__(self, backend: Backend, limits: Limits, analyses: Path | None) -> None:
         about = [str(backend.root), str(limits.memory), str(limits.file)]
@@ -217,11 +226,11 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take a job."""
+        """True if the worker can take a job."""
         return self._process.poll() is None
 
     def do(self, job: dict[str, Any], question: Question | None) -> dict[str, Any]:
-        """Its answer to a job; nothing where it ended on the way."""
+        """Return the reply to a job; {} if the process ended before."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -229,15 +238,15 @@ class _Worker:
             stdin.write(json.dumps(job) + "\n")
             stdin.flush()
             for line in stdout:
-                told: dict[str, Any] = json.loads(line)
-                if "progress" not in told:
-                    return told
+                reply: dict[str, Any] = json.loads(line)
+                if "progress" not in reply:
+                    return reply
                 if question is not None:
-                    question.percent = told["progress"]
+                    question.percent = reply["progress"]
         self.kill()
         return {}
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process at once."""
         self._process.kill()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""What a result can be drawn as, from its columns: a heatmap of heads, bars, or lines."""
+"""Pictures of a query's result, chosen by its columns: a heatmap of heads, bars, or lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENDS = ("low", "high")
 
 
 class Result:
-    """A query's result as it is shown. columns: (name, type, whether numeric); rows: of values."""
+    """A query's result to show. columns: (name, type, whether numeric); rows: of values."""
 
     def __init__(self, columns: Sequence[Sequence[Any]], rows: Sequence[Sequence[Any]]) -> None:
         self.columns, self.rows = columns, rows
@@ -28,8 +28,8 @@ class Result:
         self.numeric = [name for name, _, numeric in columns if numeric]
 
     def pictures(self) -> dict[str, Markup]:
-        """By kind, every picture that fits the columns."""
-        found = {}
+        """Return every picture that fits the columns, by kind."""
+        drawings = {}
         for kind, draw in (
             ("heatmap", self._heatmap),
             ("lines", self._lines),
@@ -37,8 +37,8 @@ class Result:
         ):
             drawn = draw() if self.rows else None
             if drawn is not None:
-                found[kind] = drawn
-        return found
+                drawings[kind] = drawn
+        return drawings
 
     def _of(self, name: str, row: Sequence[Any]) -> Any:
         return row[self.at[name]] if name in self.at else None
@@ -50,7 +50,7 @@ class Result:
         )
 
     def _value(self, keys: Sequence[str]) -> str | None:
-        """The column of values: one with a usual name, else the last number that is no key."""
+        """Return the column of values: one with a usual name, else the last number that is no key."""
         rest = [n for n in self.numeric if n not in keys and n not in _ENDS]
         return next((n for n in _VALUES if n in rest), rest[-1] if rest else None)
 

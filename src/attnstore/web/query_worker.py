@@ -1,4 +1,4 @@
-"""A process of its own for people's SQL: it reads, and is bounded in memory, time, rows and bytes.
+"""The process that runs a query of the SQL page: it only reads; memory, time, rows and bytes are bounded.
 
     python -m attnstore.web.query_worker STORE MEMORY_BYTES FILE_BYTES [ANALYSES]
 
@@ -33,7 +33,7 @@ COLUMNS = 300
 """Columns that a result may have."""
 LONGEST = 400
 """Characters of a value that its page shows."""
-EVERY = 0.15  # seconds between two words about progress
+EVERY = 0.15  # seconds between two reports of progress
 
 
 def main(root: str, memory: int, file: int, folder: str | None = None) -> None:
@@ -48,26 +48,26 @@ def main(root: str, memory: int, file: int, folder: str | None = None) -> None:
         backend = location.locate(root)
         session = Session(backend, settings=settings, analyses=analyses.Analyses(backend, folder))
     except AttnstoreError as error:
-        _tell(answers, {"failed": str(error)})
+        _send(answers, {"failed": str(error)})
         return
     process_memory.bind(memory)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file, file))
     for line in sys.stdin:
         job = json.loads(line)
-        told = _answer(session, job, lambda percent: _tell(answers, {"progress": percent}))
-        _tell(answers, told)
+        reply = _answer(session, job, lambda percent: _send(answers, {"progress": percent}))
+        _send(answers, reply)
 
 
-def _tell(answers: Any, what: dict[str, Any]) -> None:
-    answers.write(json.dumps(what) + "\n")
+def _send(answers: Any, reply: dict[str, Any]) -> None:
+    answers.write(json.dumps(reply) + "\n")
     answers.flush()
 
 
 def _answer(
     session: Session, job: dict[str, Any], progress: Callable[[float], None]
 ) -> dict[str, Any]:
-    """What a job comes to: a query's result on disk, or a result as CSV."""
-    told: dict[str, Any] = {}
+    """Do a job: leave a query's result on disk, or write a result as CSV."""
+    reply: dict[str, Any] = {}
 
     def work() -> None:
         try:
@@ -75,15 +75,15 @@ def _answer(
                 flat(pl.read_parquet(job["file"], glob=False, hive_partitioning=False)).write_csv(
                     job["csv"]
                 )
-                told["done"] = {}
+                reply["done"] = {}
             else:
-                told["done"] = _query(session, job)
+                reply["done"] = _query(session, job)
         except AttnstoreError as error:
-            told["failed"] = str(error)
+            reply["failed"] = str(error)
         except MemoryError:
-            told["failed"] = "The result needs more memory than a query may take; ask for less."
+            reply["failed"] = "The result needs more memory than a query may take; ask for less."
         except BaseException as error:
-            told["failed"] = f"The query failed: {str(error).splitlines()[0][:300]}"
+            reply["failed"] = f"The query failed: {str(error).splitlines()[0][:300]}"
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -92,26 +92,26 @@ def _answer(
         percent = session.con.query_progress()
         if thread.is_alive() and percent >= 0:
             progress(round(percent, 1))
-    return told
+    return reply
 
 
 def _query(session: Session, job: dict[str, Any]) -> dict[str, Any]:
-    found = session.sql(job["sql"], values(job["sql"], job["params"]), rows=job["rows"] + 1)
-    if found.width > COLUMNS:
-        raise QueryError(f"The result has {found.width:,} columns; at most {COLUMNS} here.")
-    more = len(found) > job["rows"]
-    found = found.head(job["rows"])
+    frame = session.sql(job["sql"], values(job["sql"], job["params"]), rows=job["rows"] + 1)
+    if frame.width > COLUMNS:
+        raise QueryError(f"The result has {frame.width:,} columns; at most {COLUMNS} here.")
+    more = len(frame) > job["rows"]
+    frame = frame.head(job["rows"])
     try:
-        found.write_parquet(job["file"], compression="zstd")
+        frame.write_parquet(job["file"], compression="zstd")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise QueryError(
             f"The result cannot be kept ({error}): it is larger than a file may be here, or the "
             "disk is full; ask for less."
         ) from error
-    shown = found.head(SHOWN)
-    columns = [(name, str(kind), kind.is_numeric()) for name, kind in found.schema.items()]
-    rows = list(map(list, zip(*(_values(shown[name]) for name in shown.columns), strict=True)))
-    return {"columns": columns, "rows": rows, "n": len(found), "more": more}
+    first = frame.head(SHOWN)
+    columns = [(name, str(kind), kind.is_numeric()) for name, kind in frame.schema.items()]
+    rows = list(map(list, zip(*(_values(first[name]) for name in first.columns), strict=True)))
+    return {"columns": columns, "rows": rows, "n": len(frame), "more": more}
 
 
 def values(text: str, texts: dict[str, str]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def values(text: str, texts: dict[str, str]) -> dict[str, Any]:
 
 
 def _values(column: pl.Series) -> list[Any]:
-    """A column's values as JSON holds them: numbers, short texts, None."""
+    """Return a column's values for JSON: numbers, short texts, None."""
     return [_plain(value) for value in column]
 
 

@@ -1,4 +1,4 @@
-"""What a page sends, read strictly: one JSON object of whole numbers and whole texts, or a sentence."""
+"""Bodies of requests, read strictly: one JSON object of whole numbers and texts, or an error."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ _LARGEST = 1 << 62
 
 
 def parsed(body: bytes) -> dict[str, Any]:
-    """The JSON object of a body. Raises UsageError for anything else, and for numbers and texts
-    that JSON can write and nothing can store (1e999, half of a character)."""
+    """Parse the JSON object of a body.
+
+    Raises:
+        UsageError: It is no JSON object, or has numbers or texts that nothing can store (1e999, half
+            of a character).
+    """
     try:
-        found = json.loads(body.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
-        json.dumps(found, ensure_ascii=False).encode()
+        content = json.loads(body.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
+        json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise UsageError("A text of what was sent holds half of a character.") from None
     except RecursionError:
         raise UsageError("What was sent is nested too deeply; send a flat JSON object.") from None
     except ValueError as error:
         raise UsageError(f"What was sent is no JSON that can be read: {error}.") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UsageError("What was sent is no JSON object.")
-    return found
+    return content
 
 
 def _finite(text: str) -> float:
@@ -36,26 +40,38 @@ def _finite(text: str) -> float:
     return value
 
 
-def text(given: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """A text of a body; `default` for none. Raises UsageError."""
-    value = given.get(name, default)
+def text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    """Return a text of a body, `default` for none.
+
+    Raises:
+        UsageError: It is missing or no text.
+    """
+    value = body.get(name, default)
     value = default if value is None else value
     if not isinstance(value, str):
         raise UsageError(f"What was sent needs {name} as a text, and has {_shown(value)}.")
     return value
 
 
-def whole(given: Mapping[str, Any], name: str) -> int:
-    """A whole number from 0 of a body. Raises UsageError."""
-    value = given.get(name)
+def whole(body: Mapping[str, Any], name: str) -> int:
+    """Return a whole number from 0 of a body.
+
+    Raises:
+        UsageError: It is missing or no such number.
+    """
+    value = body.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _LARGEST:
         raise UsageError(f"What was sent needs {name} as a whole number, and has {_shown(value)}.")
     return value
 
 
-def texts(given: Mapping[str, Any], name: str) -> dict[str, str]:
-    """An object of texts of a body. Raises UsageError."""
-    value = given.get(name)
+def texts(body: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Return an object of texts of a body.
+
+    Raises:
+        UsageError: It is missing or no such object.
+    """
+    value = body.get(name)
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise UsageError(f"What was sent needs {name} as an object of texts.")
     return value

@@ -17,37 +17,37 @@ INPUTS = 24
 
 
 def run_page(site: Site, request: Request) -> Response:
-    """The grid of a run's heads, coloured by a choice, and the list of its inputs."""
+    """Show the grid of a run's heads, colored by a choice, and the list of its inputs."""
     store, run = site.store, run_of(site, request)
     key = request.query_params.get("by", "entropy")
     choice = measures.find(store, key)
-    given = dict(request.query_params)
+    query = dict(request.query_params)
     others = family(site, run)
     about = {
         "run": run,
         "choice": choice,
         "choices": measures.choices(store),
-        "given": given,
+        "query": query,
         "others": others,
-        "quick": measures.is_quick(store, run["run"], choice, given),
+        "quick": measures.is_quick(store, run["run"], choice, query),
         "address": request.url.path,
-        "query": request.url.query,
-        **_inputs(site, run, given),
+        "query_string": request.url.query,
+        **_inputs(site, run, query),
     }
     if about["quick"]:
-        about |= _grid(site, run, choice, given)
+        about |= _grid(site, run, choice, query)
     return site.render(request, "run.html", **about)
 
 
 def grid_panel(site: Site, request: Request) -> Response:
-    """The grid alone, for a choice that takes long; the run page asks for it."""
-    run, given = run_of(site, request), dict(request.query_params)
-    choice = measures.find(site.store, given.get("by", "entropy"))
-    return site.render(request, "_grid.html", run=run, **_grid(site, run, choice, given))
+    """Show the grid alone, for a choice that takes long; the run page asks for it."""
+    run, query = run_of(site, request), dict(request.query_params)
+    choice = measures.find(site.store, query.get("by", "entropy"))
+    return site.render(request, "_grid.html", run=run, **_grid(site, run, choice, query))
 
 
-def _grid(site: Site, run: Row, choice: measures.Choice, given: Mapping[str, str]) -> Row:
-    grid = measures.grid(site.store, run, choice, given)
+def _grid(site: Site, run: Row, choice: measures.Choice, query: Mapping[str, str]) -> Row:
+    grid = measures.grid(site.store, run, choice, query)
     href = link("run", run["run"], "head")
     return {
         "choice": choice,
@@ -56,18 +56,18 @@ def _grid(site: Site, run: Row, choice: measures.Choice, given: Mapping[str, str
         "scale": None if grid.names else grid_chart.scale(grid),
         "extremes": grid.extremes(5),
         "legend": grid_chart.class_colors(grid.names),
-        "given": given,
+        "query": query,
     }
 
 
-def _inputs(site: Site, run: Row, given: Mapping[str, str]) -> Row:
-    """One page of a run's inputs, searched by text."""
-    find, page = given.get("find", ""), max(whole("page", given.get("page", "1")), 1)
+def _inputs(site: Site, run: Row, query: Mapping[str, str]) -> Row:
+    """Return one page of the list of a run's inputs, searched by text."""
+    find, page = query.get("find", ""), max(whole("page", query.get("page", "1")), 1)
     clauses = "run = $run AND ($find = '' OR contains(lower(e.text), lower($find)) OR contains(lower(e.text_pair), lower($find)))"
     joined = "FROM inputs i JOIN examples e USING (dataset, example)" if find else "FROM inputs i"
     where = clauses if find else "run = $run"
     params = {"run": run["run"], "find": find} if find else {"run": run["run"]}
-    found = site.store.ask(f"SELECT count(*) AS n {joined} WHERE {where}", **params).item()
+    count = site.store.ask(f"SELECT count(*) AS n {joined} WHERE {where}", **params).item()
     rows = site.store.ask(
         f"WITH page AS (SELECT i.dataset, i.example, i.length, i.truncated {joined} WHERE {where} "
         "ORDER BY i.example LIMIT $limit OFFSET $offset) "
@@ -75,10 +75,10 @@ def _inputs(site: Site, run: Row, given: Mapping[str, str]) -> Row:
         "ORDER BY example",
         **params, limit=INPUTS, offset=(page - 1) * INPUTS,
     )  # fmt: skip
-    pages = max(-(-found // INPUTS), 1)
-    return {"inputs": rows.to_dicts(), "found": found, "find": find, "page": page, "pages": pages}
+    pages = max(-(-count // INPUTS), 1)
+    return {"inputs": rows.to_dicts(), "count": count, "find": find, "page": page, "pages": pages}
 
 
 def to_run(site: Site, request: Request) -> Response:
-    """The run page of `?run=`, for forms."""
+    """Go to the page of the run `?run=`, for forms."""
     return RedirectResponse(link("run", request.query_params.get("run", "")), 303)

@@ -1,5 +1,6 @@
-"""Who may ask: the addresses that are answered, the token of a server that others can reach, and
-what a page may load. Everything that a page shows is this server's own; nothing leaves the machine.
+"""Request guard: host check, access token, page token, security headers.
+
+Everything that a page shows is this server's own; nothing leaves the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ HEADERS = {
 
 
 def loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own."""
+    """Return True if a host name or address is this machine's own."""
     name = host.strip("[]").lower()
     try:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
@@ -40,7 +41,7 @@ def loopback(host: str) -> bool:
 
 
 class Guard:
-    """Middleware: refuses strangers, and puts `HEADERS` on every answer.
+    """Middleware that refuses strangers and puts `HEADERS` on every answer.
 
     token: what others must show, once in the address (`?token=…`), then as a cookie; None for a
     server on loopback, which answers to names of this machine only, so that no other site's page
@@ -72,8 +73,8 @@ class Guard:
         if self._token is None and not loopback(request.url.hostname or ""):
             return PlainTextResponse("This server answers to localhost only.", 421)
         if self._token is not None:
-            given = request.query_params.get("token")
-            if given is not None and _same(given, self._token):
+            token = request.query_params.get("token")
+            if token is not None and _same(token, self._token):
                 return self._let_in(request)
             if not _same(request.cookies.get(COOKIE, ""), self._token):
                 return PlainTextResponse(
@@ -88,7 +89,7 @@ class Guard:
         return None
 
     def _let_in(self, request: Request) -> Response:
-        """Take the token out of the address into a cookie."""
+        """Move the token from the address into a cookie."""
         rest = [(k, v) for k, v in request.query_params.multi_items() if k != "token"]
         path = request.url.path + (f"?{urlencode(rest)}" if rest else "")
         answer = RedirectResponse("/" + path.lstrip("/"), 303)
@@ -96,5 +97,5 @@ class Guard:
         return answer
 
 
-def _same(given: str, wanted: str) -> bool:
-    return secrets.compare_digest(given.encode(), wanted.encode())
+def _same(token: str, expected: str) -> bool:
+    return secrets.compare_digest(token.encode(), expected.encode())

@@ -1,4 +1,4 @@
-"""What every page needs: the store, the templates and the page's own token."""
+"""The state that every page shares: the store, the templates and the pages' own token."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Site:
         }
 
     def close(self) -> None:
-        """End everything that the site holds."""
+        """End the queries and the sessions."""
         self.questions.close()
         self.store.close()
 
@@ -87,7 +87,7 @@ def _checksum(file: Path) -> str:
 
 
 def ago(moment: datetime | None) -> str:
-    """How long ago a moment (UTC) was, in words."""
+    """Return the time since a moment (UTC) in words."""
     if moment is None:
         return "never"
     seconds = (datetime.now(UTC).replace(tzinfo=None) - moment).total_seconds()
@@ -99,6 +99,6 @@ def ago(moment: datetime | None) -> str:
 
 
 def cut(text: str | None, longest: int = 160) -> str:
-    """A text on one line, shortened."""
+    """Shorten a text to one line."""
     shown = formatting.plain(text[: longest + 1]) if text else ""
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"

@@ -21,20 +21,20 @@ ORDER BY layer, head"""
 
 
 def sql_page(site: Site, request: Request) -> Response:
-    """The editor with the query of the address: `q` or `analysis`, and `p.NAME` for parameters."""
-    given = request.query_params
+    """Show the editor with the query of the address: `q` or `analysis`, and `p.NAME` for parameters."""
+    query = request.query_params
     named = site.store.current.named_analyses
-    name = given.get("analysis")
-    text = given.get("q") or (named.find(name).sql if name else "")
+    name = query.get("analysis")
+    text = query.get("q") or (named.find(name).sql if name else "")
     runs = site.store.ask("SELECT run FROM runs ORDER BY stored DESC, run")["run"].to_list()
-    params = {k[2:]: v for k, v in given.items() if k.startswith("p.")}
+    params = {k[2:]: v for k, v in query.items() if k.startswith("p.")}
     data = {
         "start": START.format(run=(runs[0] if runs else "model/dataset").replace("'", "''")),
         "runs": runs,
         "params": params,
         "analysis": name,
         "ask": bool(text),
-        "show": given.get("show", ""),
+        "show": query.get("show", ""),
         "limits": {"seconds": site.questions.limits.seconds, "shown": SHOWN},
     }
     return site.render(
@@ -57,34 +57,34 @@ def _columns(site: Site) -> dict[str, list[tuple[str, str, str]]]:
 
 
 def ask(site: Site, body: bytes) -> Response:
-    """Start the query of a JSON body {sql, params}; answers how it stands."""
-    given = request_bodies.parsed(body)
-    text, params = request_bodies.text(given, "sql"), request_bodies.texts(given, "params")
-    return JSONResponse(site.questions.ask(text, params).told())
+    """Start the query of a JSON body {sql, params} and return its status."""
+    content = request_bodies.parsed(body)
+    text, params = request_bodies.text(content, "sql"), request_bodies.texts(content, "params")
+    return JSONResponse(site.questions.ask(text, params).status())
 
 
 def follow(site: Site, request: Request) -> Response:
-    """How a query stands."""
-    return JSONResponse(_question(site, request).told())
+    """Return the status of a query."""
+    return JSONResponse(_question(site, request).status())
 
 
 def cancel(site: Site, request: Request) -> Response:
-    """Stop a query."""
-    return JSONResponse(site.questions.cancel(request.path_params["question"]).told())
+    """Stop a query and return its status."""
+    return JSONResponse(site.questions.cancel(request.path_params["question"]).status())
 
 
 def table(site: Site, request: Request) -> Response:
-    """The result of a query as a table, and as the pictures that fit."""
+    """Show the result of a query as a table, and as the pictures that fit."""
     question = _done(site, request)
     result = Result(question.result["columns"], question.result["rows"])
     return site.render(
         request, "_result.html", question=question, result=result, cell=cell,
-        pictures=result.pictures(), found=question.result, shown=SHOWN,
+        pictures=result.pictures(), totals=question.result, shown=SHOWN,
     )  # fmt: skip
 
 
 def download(site: Site, request: Request) -> Response:
-    """The result as result.parquet or result.csv, or a picture of it as NAME.svg."""
+    """Send the result as result.parquet or result.csv, or a picture of it as NAME.svg."""
     question, name = _done(site, request), request.path_params["file"]
     if name == "result.parquet":
         return FileResponse(question.file, filename=name)

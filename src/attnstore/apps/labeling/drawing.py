@@ -10,7 +10,7 @@ PICKS = {
     "balanced": "balanced over heads",
     "random": "at random",
     "unsure": "where the classifier is least sure",
-    "shared": "maps that others have labelled",
+    "shared": "maps that others have labeled",
 }
 """Ways to draw the next maps, in words."""
 

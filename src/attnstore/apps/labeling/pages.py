@@ -46,16 +46,16 @@ class Labeling:
         self._sittings = Sittings(backend)
 
     def annotate_page(self, site: Site, request: Request) -> Response:
-        """Who annotates and what; then one map after the other."""
-        given = request.query_params
-        annotator, run = given.get("annotator", ""), given.get("run", "")
+        """Show the form of annotator and run; then one map after the other."""
+        query = request.query_params
+        annotator, run = query.get("annotator", ""), query.get("run", "")
         runs = site.store.ask("SELECT run FROM runs WHERE stored > 0 ORDER BY run")["run"].to_list()
         classified = site.store.ask("SELECT DISTINCT run FROM patterns")["run"].to_list()
         if run and run not in runs:
             raise UnknownNameError(
                 f"The store holds no run {run!r}; it holds {', '.join(runs) or 'none'}."
             )
-        pick = given.get("pick", "balanced")
+        pick = query.get("pick", "balanced")
         if pick not in PICKS:
             raise UsageError(
                 f"There is no way {pick!r} to draw maps; there are {', '.join(PICKS)}."
@@ -76,37 +76,37 @@ class Labeling:
         )  # fmt: skip
 
     def following(self, site: Site, request: Request) -> Response:
-        """The next maps for an annotator, as places and addresses of their weights."""
-        given = request.query_params
-        annotator, run = given.get("annotator", ""), given.get("run", "")
+        """Send the next maps for an annotator: places and addresses of weights."""
+        query = request.query_params
+        annotator, run = query.get("annotator", ""), query.get("run", "")
         sitting = self._sittings.of(annotator)
         skipped = [
-            Place(run, *map(int, part.split("-"))) for part in _parts(given.get("without", ""))
+            Place(run, *map(int, part.split("-"))) for part in _parts(query.get("without", ""))
         ]
         places = draw(
-            site.store, run, annotator, given.get("pick", "balanced"), annotator, AHEAD,
+            site.store, run, annotator, query.get("pick", "balanced"), annotator, AHEAD,
             [*sitting.places, *skipped],
         )  # fmt: skip
         return JSONResponse([_shown(site, place) for place in places])
 
     def save(self, site: Site, body: bytes) -> Response:
         """Save a label: JSON with annotator, run, example, layer, head, label, confidence, note."""
-        given = request_bodies.parsed(body)
+        content = request_bodies.parsed(body)
         try:
-            run = request_bodies.text(given, "run")
+            run = request_bodies.text(content, "run")
             example, layer, head = (
-                request_bodies.whole(given, n) for n in ("example", "layer", "head")
+                request_bodies.whole(content, n) for n in ("example", "layer", "head")
             )
             confidence = (
                 None
-                if given.get("confidence") is None
-                else request_bodies.whole(given, "confidence")
+                if content.get("confidence") is None
+                else request_bodies.whole(content, "confidence")
             )
             label, note = (
-                request_bodies.text(given, "label"),
-                request_bodies.text(given, "note", ""),
+                request_bodies.text(content, "label"),
+                request_bodies.text(content, "note", ""),
             )
-            annotator = request_bodies.text(given, "annotator")
+            annotator = request_bodies.text(content, "annotator")
         except UsageError as error:
             raise UsageError(
                 f"A label names annotator, run, example, layer, head and label. {error}"
@@ -118,7 +118,7 @@ class Labeling:
         return JSONResponse({"labelled": len(self._sittings.of(annotator).places)})
 
     def undo(self, site: Site, body: bytes) -> Response:
-        """Take an annotator's last label back; answers its map, or null."""
+        """Delete an annotator's last label; answer its map, or null."""
         sitting = self._sittings.of(request_bodies.text(request_bodies.parsed(body), "annotator"))
         place = sitting.undo()
         site.store.expire()
@@ -128,26 +128,26 @@ class Labeling:
 
 
 def agreement_panel(site: Site, request: Request) -> Response:
-    """Who has labelled how much, kappa, and where annotators differ."""
+    """Show the labels of each annotator, their agreement and the classes they disagree on."""
     site.store.catch_up()
     return site.render(request, "_agreement.html", classes=CLASSES, **_agreement(site, request.query_params.get("run", "")))  # fmt: skip
 
 
 def _agreement(site: Site, run: str) -> dict[str, Any]:
     where = "run = $run" if run else "true"
-    given = {"run": run} if run else {}
+    params = {"run": run} if run else {}
     ask = site.store.ask
     counts = ask(
         f"SELECT annotator, count(*) AS n, max(labelled) AS latest FROM labels WHERE {where} "
         "GROUP BY annotator ORDER BY annotator",
-        **given,
+        **params,
     )
-    agreed = site.store.analysis("label_agreement", **given)
+    agreed = site.store.analysis("label_agreement", **params)
     pairs = ask(
         "SELECT a.annotator AS first, b.annotator AS second, a.label AS one, b.label AS other, count(*) AS n "
         f"FROM labels a JOIN labels b USING (run, example, layer, head) WHERE a.annotator < b.annotator AND {where} "
         "GROUP BY ALL",
-        **given,
+        **params,
     )
     tables: dict[tuple[str, str], dict[tuple[str, str], int]] = {}
     for first, second, one, other, n in pairs.iter_rows():
@@ -174,7 +174,7 @@ def _shown(site: Site, place: Place) -> dict[str, Any]:
 
 
 def labels_csv(site: Site, request: Request) -> Response:
-    """Every label as a CSV file, as `attnstore.experiments.patterns.labels` reads it."""
+    """Send every label as a CSV file, as `attnstore.experiments.patterns.labels` reads it."""
     site.store.catch_up()
     rows = site.store.ask(
         f"SELECT {', '.join(SCHEMA)} FROM labels ORDER BY run, example, layer, head, annotator"

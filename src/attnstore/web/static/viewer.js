@@ -27,10 +27,10 @@ export function table(anchors) {
 }
 
 // Squares of values, each 0 to 255, below one another as a picture, one pixel a cell.
-export function picture(values, n, colours, squares = 1) {
+export function picture(values, n, colors, squares = 1) {
   const image = new ImageData(n, n * squares);
   const pixels = new Uint32Array(image.data.buffer);
-  const inks = Uint32Array.from({ length: 256 }, (_, q) => (255 << 24) | (colours[3 * q + 2] << 16) | (colours[3 * q + 1] << 8) | colours[3 * q]);
+  const inks = Uint32Array.from({ length: 256 }, (_, q) => (255 << 24) | (colors[3 * q + 2] << 16) | (colors[3 * q + 1] << 8) | colors[3 * q]);
   for (let i = 0; i < pixels.length; i++) pixels[i] = inks[values[i]];
   const canvas = new OffscreenCanvas(n, n * squares);
   canvas.getContext("2d").putImageData(image, 0, 0);
@@ -66,7 +66,7 @@ const make = (tag, about = {}, ...children) => {
 export class Viewer {
   constructor(root, data, load, changed = () => {}) {
     Object.assign(this, { root, data, load, changed });
-    this.colours = table(data.scales.weight);
+    this.colors = table(data.scales.weight);
     this.state = { run: data.run, against: null, layer: data.layers[0], head: data.heads[0], unit: "piece", scale: "root", token: null, pins: [], ...data.state };
     this.kept = new Map();
     this.#build();
@@ -200,7 +200,7 @@ export class Viewer {
     const cell = Math.max(16, Math.min(84, Math.floor((room - left) / heads.length) - gap));
     Object.assign(this, { left, top, pitch: cell + gap });
     const pen = sized(this.all, left + heads.length * this.pitch, top + layers.length * this.pitch);
-    const colours = two ? this.differences : this.colours;
+    const colors = two ? this.differences : this.colors;
     pen.font = `11px ${css("--font")}`;
     pen.fillStyle = css("--soft");
     pen.textAlign = "center";
@@ -211,7 +211,7 @@ export class Viewer {
     let most = 0;
     if (two) for (let i = 0; i < bytes.length; i++) most = Math.max(most, Math.abs(bytes[i] ** 2 - other.bytes[i] ** 2));
     const values = two ? bytes.map((q, k) => shade((q ** 2 - other.bytes[k] ** 2) / (most || 1), true, true)) : bytes;
-    const image = picture(values, side, colours, layers.length * heads.length);
+    const image = picture(values, side, colors, layers.length * heads.length);
     pen.imageSmoothingEnabled = side > cell * (devicePixelRatio || 1);
     layers.forEach((layer, i) => heads.forEach((head, j) => {
       const x = left + j * this.pitch, y = top + i * this.pitch;
@@ -261,7 +261,7 @@ export class Viewer {
     this.large.replaceChildren(...views.map((view) => {
       const canvas = make("canvas");
       const reach = view.signed ? view.values.reduce((a, b) => Math.max(a, Math.abs(b)), 0) : top;
-      const drawing = new Square(canvas, this.labels, view.values, each, view.signed ? this.differences : this.colours, reach, { signed: view.signed, root: this.state.scale !== "linear" });
+      const drawing = new Square(canvas, this.labels, view.values, each, view.signed ? this.differences : this.colors, reach, { signed: view.signed, root: this.state.scale !== "linear" });
       canvas.addEventListener("pointermove", (e) => this.#hovered(drawing.at(e), drawing));
       canvas.addEventListener("pointerleave", () => this.#hovered(null, drawing));
       canvas.addEventListener("click", (e) => this.#pin(drawing.at(e)));
@@ -310,7 +310,7 @@ export class Viewer {
     const chosen = token !== null && token < n ? token : null;
     this.linesNote.textContent = chosen === null
       ? "Every token's weights, strong lines are strong weights; choose a token for its own."
-      : `What “${shown(this.labels[chosen])}” attends to${against ? ": this run in the accent colour, the other in blue" : ""}.`;
+      : `What “${shown(this.labels[chosen])}” attends to${against ? ": this run in the accent color, the other in blue" : ""}.`;
     const from = make("ol"), to = make("ol");
     this.labels.forEach((label, i) => {
       const button = make("button", { type: "button", textContent: shown(label, 24), title: shown(label, 300) });
@@ -329,9 +329,9 @@ export class Viewer {
     const width = this.lines.clientWidth, height = n * 21;
     const pen = sized(canvas, width, height);
     const x0 = from.getBoundingClientRect().right - box.left + 4, x1 = to.getBoundingClientRect().left - box.left - 4;
-    const colours = [css("--accent"), css("--bar")];
+    const colors = [css("--accent"), css("--bar")];
     this.maps.forEach((map, which) => {
-      pen.strokeStyle = colours[which];
+      pen.strokeStyle = colors[which];
       for (let i = 0; i < n; i++) {
         if (chosen !== null ? i !== chosen : which) continue;
         for (let j = 0; j < n; j++) {
@@ -352,13 +352,13 @@ export class Viewer {
 
 // One map with its tokens along both sides.
 export class Square {
-  constructor(canvas, labels, values, width, colours, top, { signed = false, root = true, named = true, largest = 26 } = {}) {
+  constructor(canvas, labels, values, width, colors, top, { signed = false, root = true, named = true, largest = 26 } = {}) {
     Object.assign(this, { canvas, labels, top, signed, root });
     const n = labels.length;
     const shades = new Uint8Array(n * n);
     for (let i = 0; i < n * n; i++) shades[i] = shade(values[i] / (top || 1), root, signed);
-    this.image = picture(shades, n, colours);
-    this.scale = colours;
+    this.image = picture(shades, n, colors);
+    this.scale = colors;
     const letters = Math.max(...labels.map((l) => [...shown(l, 13)].length));
     this.room = named ? Math.min(letters * 6.4 + 8, width * 0.24, 96) : 0;
     this.cell = Math.min((width - this.room - 2) / n, largest);
@@ -373,9 +373,9 @@ export class Square {
     pen.imageSmoothingEnabled = pitch * (devicePixelRatio || 1) < 1;
     pen.drawImage(this.image, room, room, side, side);
     if (room) this.#names(pen, cell);
-    const mark = ([i, j], colour) => {
+    const mark = ([i, j], color) => {
       pen.lineWidth = 1.5;
-      pen.strokeStyle = colour;
+      pen.strokeStyle = color;
       pen.strokeRect(room + j * pitch - 0.5, room + i * pitch - 0.5, pitch + 1, pitch + 1);
     };
     for (const pin of pins) if (pin[0] < labels.length && pin[1] < labels.length) mark(pin, "#ff5a1f");
