@@ -87,7 +87,7 @@ _TEXTS = {
     "value": "What a disabled head gives: uniform or zero",
     "metric": "Metric of the scores; NULL takes accuracy or pearson",
 }
-"""What the parameters are that no analysis declares."""
+"""Meaning of the parameters that no analysis declares."""
 
 
 def several_runs(name: str) -> bool:

@@ -195,7 +195,7 @@ def _shown(relation: str | None, direction: str | None) -> list[tuple[tuple[str,
 
 
 _WEIGHTS = {"max": "largest"}
-"""How the statistics of token_pairs are called in a caption."""
+"""Names of the statistics of token_pairs in a caption."""
 
 
 def word_match(

@@ -218,7 +218,7 @@ def cls_attention(
     annotation: str | None = None,
     runs_like: str = "%",
 ) -> Drawing:
-    """What [CLS] attends to, in the last layer or another, by head and kind of token."""
+    """The attention of [CLS] in the last layer or another, by head and kind of token."""
     runs, more = every(store, 8, runs_like, run)
     choices = {"layer": layer, "statistic": statistic, "annotation": annotation}
     frames = per_run(store, "cls_attention", runs, **choices)
