@@ -1,4 +1,4 @@
-"""`IngestCallback`: while transformers' Trainer trains, each checkpoint is ingested once it is saved.
+"""`IngestCallback`: ingest each checkpoint that transformers' Trainer saves, while it trains.
 
     trainer = Trainer(…, callbacks=[IngestCallback("attnstore.toml")])
 
@@ -24,11 +24,16 @@ _COMMAND = "from attnstore.cli.main import main; main()"
 
 
 class IngestCallback(TrainerCallback):  # type: ignore[misc]
-    """Asks for the ingestion of what the file declares after every save.
+    """Starts a refresh of what a file declares after every save.
 
-    file: an attnstore.toml, one of whose globs matches the checkpoints; log: where the refreshes
-    write, by default `refresh.log` beside the file; threads: of each refresh; gpu: let it use the
-    GPU, which the training then shares. Raises UsageError for a mistake in the file, at once.
+    Args:
+        file: An attnstore.toml, one of whose globs matches the checkpoints.
+        log: Where the refreshes write, by default `refresh.log` beside the file.
+        threads: Threads of each refresh.
+        gpu: Let it use the GPU, which the training then shares.
+
+    Raises:
+        UsageError: The file has a mistake.
     """
 
     def __init__(
@@ -44,16 +49,16 @@ class IngestCallback(TrainerCallback):  # type: ignore[misc]
         self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         if not gpu:
             self._environment["CUDA_VISIBLE_DEVICES"] = ""
-        self._asked: list[subprocess.Popen[bytes]] = []
+        self._refreshes: list[subprocess.Popen[bytes]] = []
 
     def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Ask, in the one process that saves."""
+        """Start a refresh, in the one process that saves."""
         if state.is_world_process_zero:
             self.ask()
 
     def ask(self) -> None:
-        """Start a refresh and return; one that ended is forgotten."""
-        self._asked = [process for process in self._asked if process.poll() is None]
+        """Start a refresh and return; forget those that ended."""
+        self._refreshes = [process for process in self._refreshes if process.poll() is None]
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", _COMMAND, "refresh", str(self._file), "--wait"],
@@ -63,16 +68,16 @@ class IngestCallback(TrainerCallback):  # type: ignore[misc]
                 process_group=0,
             )  # fmt: skip
         _put_last(process.pid)
-        self._asked.append(process)
+        self._refreshes.append(process)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until everything that was asked for is done; otherwise it ends on its own."""
-        for process in self._asked:
+        """Wait until every refresh has ended; without it they end on their own."""
+        for process in self._refreshes:
             process.wait(timeout)
 
 
 def _put_last(pid: int) -> None:
-    """Leave a process the cores that nobody else wants, from its first moment on."""
+    """Give a process only the cores that no other process wants, from its first moment on."""
     with contextlib.suppress(OSError):  # it has ended already
         os.setpriority(os.PRIO_PROCESS, pid, 19)
         if hasattr(os, "SCHED_IDLE"):  # Linux

@@ -184,7 +184,7 @@ def test_what_is_no_longer_declared_is_told_and_kept(work: Work) -> None:
     work.refresh()
     work.file.write_text(work.file.read_text().replace("max_length = 40", "max_length = 50"))
     table = work.plan()
-    assert set(table.filter(state="no longer declared")["name"]) == {"other/d", "base/d"}
+    assert set(table.filter(state="undeclared")["name"]) == {"other/d", "base/d"}
     assert table.filter(state="missing").height == 1
     work.refresh()
     assert set(work.runs()) == {"base/d", "base/d@2", "other/d"}
@@ -223,7 +223,7 @@ def test_classes_are_kept_current_and_made_anew_only_for_another_network(work: W
     }  # fmt: skip
     outcome = work.refresh()
     assert outcome.classified == ["patterns of base/d"]
-    assert "patterns of base/d: 64 of 64 maps classified" in outcome.said
+    assert "patterns of base/d: 64 of 64 maps classified" in outcome.lines
     with attnstore.open(work.root) as store:
         assert store.sql("SELECT run, count(*) FROM patterns GROUP BY run").rows() == [
             ("base/d", 64)
@@ -530,7 +530,7 @@ def test_what_the_callback_starts_leaves_the_cores_to_the_training(work: Work) -
         pytest.skip("the system has no idle priority")
     callback = IngestCallback(work.file)
     callback.ask()
-    (process,) = callback._asked
+    (process,) = callback._refreshes
     assert os.sched_getscheduler(process.pid) == os.SCHED_IDLE
     assert os.getsid(process.pid) == os.getsid(0)
     assert os.getpgid(process.pid) == process.pid

@@ -11,7 +11,7 @@ import polars as pl
 
 from attnstore import resources
 from attnstore.cli.named import Named, NamedCommand, of_analysis
-from attnstore.cli.options import analyses_option, memory_option, param_option, said
+from attnstore.cli.options import analyses_option, as_utf8, memory_option, param_option
 from attnstore.cli.reading import bounded, reading
 from attnstore.cli.rows import Rows, rows_options
 from attnstore.errors import StoreError, UnknownNameError, UsageError
@@ -36,16 +36,16 @@ def sql(
     Example: attnstore sql 'FROM map_stats WHERE run = $run LIMIT 5' --param run=minilm/sample
     """
     rows.require()
-    asked = _text(text)
+    question = _text(text)
     values = parameters.from_texts(params, {})
     with reading(store, analyses) as opened:
-        rows.emit(bounded(opened, memory, lambda: opened.sql(asked, **values)))
+        rows.emit(bounded(opened, memory, lambda: opened.sql(question, **values)))
 
 
 def _text(text: str) -> str:
-    """The question itself, or what the file or stdin holds, as UTF-8."""
+    """Return the question: the text itself, or what is in the file or on stdin, as UTF-8."""
     if text != "-" and not text.startswith("@"):
-        return said(text)
+        return as_utf8(text)
     name = "Standard input" if text == "-" else f"The file {text[1:]}"
     try:
         data = sys.stdin.buffer.read() if text == "-" else Path(text[1:]).expanduser().read_bytes()

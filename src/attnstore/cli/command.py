@@ -1,4 +1,4 @@
-"""How a command may end: a user's mistake is one sentence on stderr and exit code 2, never a trace."""
+"""End a command: a user's mistake is one sentence on stderr and exit code 2, never a trace."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from attnstore import extras
 from attnstore.errors import AttnstoreError
 
 
-class _Sentences(click.Command):
-    """A click command that ends so. Ctrl-C is exit code 130, a closed pipe is quiet."""
+class Command(click.Command):
+    """A command that ends so. Ctrl-C is exit code 130, a closed pipe is quiet."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run from the command line: what is printed is UTF-8 in every locale."""
@@ -37,8 +37,8 @@ class _Sentences(click.Command):
             context.exit(2)
         except KeyboardInterrupt:
             click.echo(
-                "\nattnstore: interrupted; finished blocks of an ingestion are kept, the same command "
-                "goes on from there",
+                "\nattnstore: interrupted; finished blocks are kept, and the same command "
+                "continues from there",
                 err=True,
             )
             context.exit(130)
@@ -47,9 +47,5 @@ class _Sentences(click.Command):
             context.exit(141)
 
 
-class Command(_Sentences):
-    """One command, as a flow is."""
-
-
-class Commands(_Sentences, click.Group):
+class Commands(Command, click.Group):
     """A group of commands, as `attnstore` is."""

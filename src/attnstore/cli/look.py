@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from attnstore.cli.options import said
+from attnstore.cli.options import as_utf8
 from attnstore.cli.show import draw
 
 
@@ -38,7 +38,7 @@ def look(
     page = bool(out and out.endswith(".html"))
     layers, heads = (None, None) if page else ([layer or 0], [head or 0])
     view = captured(
-        model, said(text), None if pair is None else said(pair),
+        model, as_utf8(text), None if pair is None else as_utf8(pair),
         layer=layer, head=head, layers=layers, heads=heads, device=device,
     )  # fmt: skip
     if page:

@@ -19,7 +19,7 @@ from attnstore.storage import index, location
 @rows_options
 @click.pass_obj
 def verify(store: str, rows: Rows) -> None:
-    """Compare every byte and row with what was committed; exit 1 where something is damaged.
+    """Compare every byte and row with what was committed; exit 1 if something is damaged.
 
     \b
     Example: attnstore verify
@@ -44,14 +44,14 @@ def verify(store: str, rows: Rows) -> None:
 @click.command()
 @click.pass_obj
 def reindex(store: str) -> None:
-    """Make the index anew from the fragments.
+    """Rebuild the index from the fragments.
 
     \b
     Example: attnstore reindex
     """
-    with Console(stderr=True).status("making the index anew"):
+    with Console(stderr=True).status("rebuilding the index"):
         change = index.rebuild(location.find(store))
-    click.echo(f"The index is made anew from {change.loaded} fragments.")
+    click.echo(f"The index is rebuilt from {change.loaded} fragments.")
 
 
 @click.command()
@@ -66,37 +66,37 @@ def drop(store: str, run: str, yes: bool) -> None:
     """
     with reading(store) as opened:
         record = opened.run(run).record
-        held = f"{run} ({record['stored']:,} examples, {size(record['bytes'])})"
+        described = f"{run} ({record['stored']:,} examples, {size(record['bytes'])})"
         if not yes:
-            click.confirm(f"Delete {held}?", abort=True)
+            click.confirm(f"Delete {described}?", abort=True)
         opened.drop(run)
-    click.echo(f"Deleted {held}.")
+    click.echo(f"Deleted {described}.")
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only tell what would be moved.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be moved.")
 @rows_options
 @click.pass_obj
 def gc(store: str, dry_run: bool, rows: Rows) -> None:
-    """Move files that nothing refers to into a folder of the store, and tell why; deletes nothing.
+    """Move files that nothing refers to into a folder of the store, with reasons; delete nothing.
 
     \b
     Example: attnstore gc --dry-run
     """
     rows.require()
     with bar("moving") as progress:
-        found = orphans.collect(store, dry_run, progress)
-    for note in found.notes:
+        collected = orphans.collect(store, dry_run, progress)
+    for note in collected.notes:
         click.echo(f"attnstore: note: {note}", err=True)
-    if found.files or not rows.is_plain:
-        rows.emit(found.summary(), {"bytes": ("bytes", size)})
-    if not found.files:
+    if collected.files or not rows.is_plain:
+        rows.emit(collected.summary(), {"bytes": ("bytes", size)})
+    if not collected.files:
         rows.say("Nothing in the store is without use.")
         return
-    if found.folder is None:
+    if collected.folder is None:
         rows.say("Nothing was moved; leave out --dry-run to move them aside.")
     else:
         rows.say(
-            f"Moved to {store.rstrip('/')}/{found.folder}, with the reasons in {orphans.REASONS}; delete that folder "
-            "when nothing is missed, or copy it over the store to bring everything back."
+            f"Moved to {store.rstrip('/')}/{collected.folder}, with the reasons in {orphans.REASONS}; delete that folder "
+            "if nothing is missing, or copy it over the store to bring everything back."
         )

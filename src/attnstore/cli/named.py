@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from attnstore.cli.command import Command
-from attnstore.cli.options import said
+from attnstore.cli.options import as_utf8
 from attnstore.errors import AttnstoreError, UsageError
 from attnstore.query.analysis_file import Analysis, Parameter
 
@@ -127,7 +127,9 @@ class NamedCommand(Command):
                 raise UsageError(
                     f"{name} is given twice, as --{name} and as --param; give it once."
                 )
-            several = [said(text) for text in value] if isinstance(value, tuple) else [said(value)]
+            several = (
+                [as_utf8(text) for text in value] if isinstance(value, tuple) else [as_utf8(value)]
+            )
             texts[name] = several if len(several) > 1 else several[0]
         for name in _ARRANGING:
             context.params.setdefault(name, () if name == "sort" else None)

@@ -156,7 +156,7 @@ def flow_options(command: Command) -> Command:
 def parameters(
     _context: click.Context, _option: click.Parameter, pairs: tuple[str, ...]
 ) -> dict[str, str]:
-    """The texts of each `--param K=V` by name; `query.parameters` reads them."""
+    """Split each `--param K=V`; `query.parameters` reads the texts."""
     texts: dict[str, str] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -164,12 +164,12 @@ def parameters(
             raise UsageError(f"--param {pair} names no value; write --param name=value.")
         if name in texts:
             raise UsageError(f"--param {name} is given twice; give it once.")
-        texts[name] = said(text)
+        texts[name] = as_utf8(text)
     return texts
 
 
-def said(text: str) -> str:
-    """An argument as UTF-8, where the locale took its bytes for something else."""
+def as_utf8(text: str) -> str:
+    """Read an argument as UTF-8 if the locale decoded its bytes otherwise."""
     try:
         return os.fsencode(text).decode("utf-8")
     except UnicodeError:

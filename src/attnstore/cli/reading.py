@@ -1,4 +1,4 @@
-"""A store opened for a command, and a question asked of it: notes go to stderr, Ctrl-C is heard."""
+"""Open a store for a command and ask it a question: notes go to stderr, Ctrl-C ends it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _T = TypeVar("_T")
 def reading(path: str, analyses: str | None = None) -> Iterator[Store]:
     """Open a store to read; a note on stderr says what keeps its index behind.
 
-    analyses: a folder of one's own analyses.
+    Args:
+        path: The store.
+        analyses: A folder of your own analyses.
     """
     with stores.open(path, analyses) as store:
         if store.behind:
@@ -33,11 +35,20 @@ def reading(path: str, analyses: str | None = None) -> Iterator[Store]:
 
 
 def bounded(store: Store, memory: int, ask: Callable[[], _T]) -> _T:
-    """`answer`, where the question may take so many MiB of memory. Raises QueryError beyond."""
-    most = memory << 20
-    store.settings |= process_memory.settings(most)
+    """Answer a question within a bound of memory.
+
+    Args:
+        store: The store that is asked.
+        memory: The bound in MiB.
+        ask: The question.
+
+    Raises:
+        QueryError: The question needs more.
+    """
+    limit = memory << 20
+    store.settings |= process_memory.settings(limit)
     try:
-        with process_memory.bound(most):
+        with process_memory.bound(limit):
             return answer(ask)
     except (MemoryError, QueryError) as error:
         if not (isinstance(error, MemoryError) or _MEMORY.search(str(error))):
@@ -49,12 +60,12 @@ def bounded(store: Store, memory: int, ask: Callable[[], _T]) -> _T:
 
 
 def answer(ask: Callable[[], _T]) -> _T:
-    """What `ask` returns. DuckDB is deaf to Ctrl-C while it computes: this thread listens for it."""
-    asked = ThreadPoolExecutor(1).submit(ask)
+    """Return what `ask` returns; DuckDB ignores Ctrl-C while it computes, so this thread waits for it."""
+    future = ThreadPoolExecutor(1).submit(ask)
     try:
-        while not asked.done():
-            wait([asked], timeout=0.1)  # polars keeps a signal from ending a wait without a limit
-        return asked.result()
+        while not future.done():
+            wait([future], timeout=0.1)  # polars keeps a signal from ending a wait without a limit
+        return future.result()
     except KeyboardInterrupt:
         click.echo("\nattnstore: interrupted", err=True)
         os._exit(130)  # a reader leaves nothing half done; an orderly exit would wait for DuckDB

@@ -51,13 +51,13 @@ def serve(
 
 
 def _free(host: str, port: int) -> int:
-    """The port, or a free one for 0. Raises UsageError where it cannot be listened on."""
+    """Return the port, or a free one for 0. Raises UsageError if it cannot be listened on."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind((host, port))
-            return int(tried.getsockname()[1])
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            return int(listener.getsockname()[1])
     except OSError as error:
         raise UsageError(
             f"{host}, port {port}, cannot be listened on ({error.strerror}); choose another --port."

@@ -32,11 +32,11 @@ def runs(store: str, rows: Rows) -> None:
     """
     rows.require()
     with reading(store) as opened:
-        shown = opened.runs().select(
+        listed = opened.runs().select(
             "run", "state", "stored", "planned", pl.col("n_layers").alias("layers"),
             pl.col("n_heads").alias("heads"), "precision", "max_length", "bytes", "bits_per_weight",
         )  # fmt: skip
-    rows.emit(shown, {"bytes": ("on disk", size)})
+    rows.emit(listed, {"bytes": ("on disk", size)})
 
 
 @click.command()
@@ -57,8 +57,8 @@ def show(store: str, run: str, example: int, layer: int, head: int, out: str | N
 
         figures.kind_of(out)
     with reading(store) as opened:
-        found = opened.map(run, example, layer, head)
-    draw(found.weights, found.texts, found.title, out)
+        map_ = opened.map(run, example, layer, head)
+    draw(map_.weights, map_.texts, map_.title, out)
 
 
 def draw(

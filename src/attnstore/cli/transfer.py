@@ -16,7 +16,7 @@ from attnstore.maintenance import exports
 @click.option("--run", "runs", multiple=True, metavar="RUN",
               help="Only that run; may be repeated.  [default: all]")  # fmt: skip
 def copy(source: str, target: str, runs: tuple[str, ...]) -> None:
-    """Copy runs from one store to another, every byte compared; again goes on where it stopped.
+    """Copy runs from one store to another, every byte compared; the same command continues where it stopped.
 
     \b
     Example: attnstore copy storage /backup/storage --run minilm/sample
@@ -24,13 +24,13 @@ def copy(source: str, target: str, runs: tuple[str, ...]) -> None:
     from attnstore.maintenance import copying  # imports zarr
 
     with bar("copying") as progress:
-        done = copying.copy(source, target, runs or None, progress)
-    for note in done.notes:
+        copied = copying.copy(source, target, runs or None, progress)
+    for note in copied.notes:
         click.echo(f"attnstore: note: {note}", err=True)
-    there = done.bytes - done.written_bytes
+    before = copied.bytes - copied.written_bytes
     click.echo(
-        f"{len(done.runs)} runs in {done.files:,} files: {size(done.written_bytes)} copied and "
-        f"compared, {size(there)} there already."
+        f"{len(copied.runs)} runs in {copied.files:,} files: {size(copied.written_bytes)} copied and "
+        f"compared, {size(before)} there already."
     )
 
 
@@ -48,5 +48,5 @@ def export(store: str, run: str, to: str, out: str | None, examples: tuple[int, 
     Example: attnstore export minilm/sample --to bertviz --example 3 --out views
     """
     with reading(store) as opened, bar(run) as progress:
-        done = exports.export(opened, run, to, out, examples or None, progress)
-    click.echo(f"{done.path}: {done.examples:,} examples, {size(done.bytes)}")
+        exported = exports.export(opened, run, to, out, examples or None, progress)
+    click.echo(f"{exported.path}: {exported.examples:,} examples, {size(exported.bytes)}")

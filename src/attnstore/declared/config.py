@@ -95,7 +95,7 @@ class Models(_Table):
 
     @property
     def spec(self) -> str:
-        """A model that is not a glob, as the command line writes it."""
+        """The model as the command line writes it; not of a glob."""
         if self.id is not None:
             return self.id + (f"@{self.revision}" if self.revision else "")
         return f"{PACKAGE}{self.package}" if self.package is not None else str(self.folder)
@@ -113,7 +113,7 @@ class Data(_Table):
 
 
 class Ingest(_Table):
-    """Which models to run over which datasets (all, unless some are named), and how."""
+    """Models to run over datasets (all, unless some are named), and how."""
 
     models: tuple[str, ...] | None = None
     datasets: tuple[str, ...] | None = None
@@ -131,7 +131,7 @@ class Ingest(_Table):
         return self
 
     def settings(self) -> Settings:
-        """As an ingestion takes them."""
+        """Return the settings as an ingestion takes them."""
         return Settings(**self.model_dump(exclude={"models", "datasets"}))
 
 
@@ -141,7 +141,7 @@ def _known_annotator(with_: str) -> str:
 
 
 class Annotate(_Table):
-    """Which datasets to annotate (all, unless some are named), and with what."""
+    """Datasets to annotate (all, unless some are named), and annotators."""
 
     with_: tuple[Annotated[str, AfterValidator(_known_annotator)], ...] = Field(
         alias="with", min_length=1
@@ -151,8 +151,7 @@ class Annotate(_Table):
 
 
 class Classify(_Table):
-    """Every run whose name fits the pattern `runs` has the pattern classes of its maps by a network:
-    that of a file, by default the package's."""
+    """Pattern classes of every run whose name matches `runs`, by the network of a file or the package's."""
 
     runs: str = "*"
     network: str | None = None
@@ -166,7 +165,7 @@ def _known_analysis(name: str) -> str:
 
 
 class Analysis(_Table):
-    """An analysis to keep current for every run whose name fits the pattern `runs`."""
+    """An analysis to keep current for every run whose name matches `runs`."""
 
     name: Annotated[str, AfterValidator(_known_analysis)]
     runs: str = "*"
@@ -185,7 +184,7 @@ class Analysis(_Table):
 
 
 class Drift(_Table):
-    """What to tell about heads that moved: how many, and below which mean cosine to warn."""
+    """Heads that moved: how many to show, and the mean cosine below which to warn."""
 
     most: int = Field(default=10, ge=1)
     alert_below_base: float | None = Field(default=None, ge=0, le=1)
@@ -193,9 +192,14 @@ class Drift(_Table):
 
 
 class Declaration(_Table):
-    """The whole file. settle: seconds without a change before a folder of
-    weights is read; results: folder of the analyses; report: folder of the report, None for none;
-    classify: None where maps are not classified."""
+    """The whole file.
+
+    Attributes:
+        settle: Seconds without a change before a folder of weights is read.
+        results: Folder of the results of analyses.
+        report: Folder of the report; None for no report.
+        classify: None if maps are not classified.
+    """
 
     store: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -212,7 +216,7 @@ class Declaration(_Table):
     _folder: Path = PrivateAttr(Path())
 
     def path(self, written: str) -> Path:
-        """A path of the file, absolute."""
+        """Make a path of the file absolute."""
         return (self._folder / os.path.expanduser(written)).absolute()
 
     @property
@@ -227,7 +231,7 @@ class Declaration(_Table):
 
     @property
     def network(self) -> Path | None:
-        """The file of the network that classifies, None for the package's."""
+        """File of the network that classifies, None for the package's."""
         if self.classify is None or self.classify.network is None:
             return None
         return self.path(self.classify.network)

@@ -1,5 +1,7 @@
-"""What a run and its pattern classes will cost, from what the last ones cost:
-`sql/analysis/ingest_rates.sql` and `classify_rates.sql`."""
+"""Estimate the cost of a run and of its pattern classes from the last ones.
+
+Rates are rows of `sql/analysis/ingest_rates.sql` and `classify_rates.sql`.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,12 @@ sample: within 6 % on each."""
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do. examples: exact; seconds, bytes: estimated, None where nothing like it
-    was done before."""
+    """What is left to do.
+
+    Attributes:
+        examples: Exact number.
+        seconds, bytes: Estimates; None if nothing like it was done before.
+    """
 
     examples: int
     seconds: float | None
@@ -29,7 +35,7 @@ class Estimate:
 
 
 def cells(dataset: Dataset, chosen: npt.NDArray[np.int64], settings: Settings) -> int:
-    """About how many cells per head a run over some examples will have, by counting words."""
+    """Estimate the cells per head of a run over some examples, by counting words."""
     rows = dataset.frame[chosen]
     words = sum(
         rows[column].fill_null("").str.count_matches(r"\w+|[^\w\s]").to_numpy() * _PIECES
@@ -44,10 +50,18 @@ def estimate(
     checkpoint: Checkpoint, precision: str, examples: int, weights: int, share: float,
     rates: pl.DataFrame,
 ) -> Estimate:  # fmt: skip
-    """The cost of a share of a run with so many weights.
+    """Estimate the cost of a share of a run.
 
     Time goes by the last models of the same shape, whatever the precision, else by any; room by the
-    last runs of the same precision. rates: rows of `ingest_rates`, the latest first.
+    last runs of the same precision.
+
+    Args:
+        checkpoint: The model.
+        precision: How weights are stored.
+        examples: Inputs of the whole run.
+        weights: Weights of the whole run.
+        share: What is left of it, 0 to 1.
+        rates: Rows of `ingest_rates`, the latest first.
     """
     left = round(examples * share)
     if rates.is_empty():
@@ -71,10 +85,15 @@ def estimate(
 
 
 def classifying(examples: int, heads: int, share: float, rates: pl.DataFrame) -> Estimate:
-    """The cost of the pattern classes of a share of a run's maps.
+    """Estimate the cost of the pattern classes of a share of a run's maps.
 
     A map of 8 to 64 tokens costs the same, as it becomes a picture of one size; one of 128 twice that.
-    heads: of all its layers; rates: rows of `classify_rates`, the latest first.
+
+    Args:
+        examples: Inputs of the whole run.
+        heads: Heads of all its layers.
+        share: What is left to classify, 0 to 1.
+        rates: Rows of `classify_rates`, the latest first.
     """
     left = round(examples * share)
     if rates.is_empty():

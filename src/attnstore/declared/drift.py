@@ -1,10 +1,10 @@
-"""How far each head moved in training: against the base model and against the checkpoint before.
+"""Drift of each head in training: against the base model and against the checkpoint before.
 
     for item in planned(store, declared, pairs):
         frame = item.result.make(lambda: moved(store, item))
     most(frame, 10), alerts(frame, declared.drift)
 
-Drift itself is `sql/analysis/drift.sql`; what is kept is a file per run, as of any analysis.
+Drift itself is `sql/analysis/drift.sql`; its result is a file per run, as of any analysis.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ KIND = "movement"
 
 @dataclass(frozen=True)
 class Movement:
-    """A run of a trained model; against: what to hold it against, 'base' or 'previous', to run."""
+    """A run of a trained model.
+
+    Attributes:
+        against: Runs to compare it with, by 'base' and 'previous'.
+    """
 
     result: Result
     step: int | None
@@ -35,16 +39,16 @@ class Movement:
 
 
 def planned(store: Store, declared: Declaration, pairs: Sequence[Pair]) -> Iterator[Movement]:
-    """Every complete run whose base model or earlier checkpoint has a run of the same settings."""
+    """Yield every run whose base model or earlier checkpoint has a run of the same settings."""
     base = dict(store.sql("FROM base_runs").iter_rows())
     sql = analyses.find("drift").sql
-    held = [p for p in pairs if p.run is not None]
-    for pair in held:
+    complete = [p for p in pairs if p.run is not None]
+    for pair in complete:
         assert pair.run is not None
         run, against = pair.run.run, {}
         if run in base:
             against["base"] = base[run]
-        if (previous := _previous(pair, held)) is not None:
+        if (previous := _previous(pair, complete)) is not None:
             against["previous"] = previous
         if against:
             params = {"run": run, **against}
@@ -59,14 +63,14 @@ def _step(pair: Pair) -> int | None:
     return pair.candidate.checkpoint.step
 
 
-def _previous(pair: Pair, held: Sequence[Pair]) -> str | None:
-    """The run of the checkpoint before, of the same training, dataset and settings."""
+def _previous(pair: Pair, complete: Sequence[Pair]) -> str | None:
+    """Find the run of the checkpoint before, of the same training, dataset and settings."""
     step = _step(pair)
     if step is None:
         return None
     earlier = [
         (before, p.run.run)
-        for p in held
+        for p in complete
         if p.run is not None
         and p.candidate.entry.name == pair.candidate.entry.name
         and (p.dataset.fingerprint, p.settings) == (pair.dataset.fingerprint, pair.settings)
@@ -77,7 +81,7 @@ def _previous(pair: Pair, held: Sequence[Pair]) -> str | None:
 
 
 def moved(store: Store, item: Movement) -> pl.DataFrame:
-    """One row per head and comparison: run, step, against, other_run, layer, head, n, cosine (mean
+    """Ask for one row per head and comparison: run, step, against, other_run, layer, head, n, cosine (mean
     over inputs, with low and high of its 95 % interval), js (Jensen-Shannon distance).
 
     Kovaleva et al. 2019, section 4.3.
@@ -94,7 +98,7 @@ def moved(store: Store, item: Movement) -> pl.DataFrame:
 
 
 def most(frame: pl.DataFrame, n: int) -> pl.DataFrame:
-    """The heads that moved most, at most n of each comparison, those that moved furthest first."""
+    """Keep the heads that moved most, at most n of each comparison, the furthest first."""
     return (
         frame.sort("cosine", "layer", "head")
         .group_by("run", "against", maintain_order=True)
@@ -104,24 +108,24 @@ def most(frame: pl.DataFrame, n: int) -> pl.DataFrame:
 
 
 def alerts(frame: pl.DataFrame, drift: Drift) -> pl.DataFrame:
-    """The heads whose mean cosine lies below the file's threshold of their comparison."""
+    """Keep the heads whose mean cosine is below the file's threshold of their comparison."""
     limits = {"base": drift.alert_below_base, "previous": drift.alert_below_previous}
     limit = pl.col("against").replace_strict(limits, return_dtype=pl.Float64)
     return frame.with_columns(limit.alias("limit")).filter(pl.col("cosine") < pl.col("limit"))
 
 
 def sentences(frame: pl.DataFrame, drift: Drift) -> list[str]:
-    """One line per comparison: the head that moved most, and how many are below the threshold."""
+    """Describe each comparison: the head that moved most, and how many are below the threshold."""
     below = alerts(frame, drift)
     lines = []
     for (run, against), heads in frame.group_by("run", "against", maintain_order=True):
         far = heads.sort("cosine").row(0, named=True)
-        said = (
+        line = (
             f"{run} against {far['other_run']} ({against}): layer {far['layer']}, head "
             f"{far['head']} moved most, cosine {far['cosine']:.3f}"
         )
-        mine = below.filter(run=run, against=against)
-        if len(mine):
-            said += f"; ALERT: {len(mine)} heads below {mine['limit'][0]}"
-        lines.append(said)
+        alerted = below.filter(run=run, against=against)
+        if len(alerted):
+            line += f"; ALERT: {len(alerted)} heads below {alerted['limit'][0]}"
+        lines.append(line)
     return lines

@@ -1,4 +1,4 @@
-"""What a refresh did, what it waits for, and what went wrong."""
+"""The outcome of a refresh: what it made, what it waits for, and what went wrong."""
 
 from __future__ import annotations
 
@@ -12,9 +12,20 @@ from attnstore.capture.ingestion import Summary
 
 @dataclass
 class Outcome:
-    """What a refresh did. ingested, annotated, classified, analysed: what it made; moved: drift of the heads of runs that were new to it; alerts: of these,
-    the heads below the file's thresholds; said: a line about each thing that was made; waiting,
-    refused (before, and not tried again), problems: a sentence each; page: the report."""
+    """The outcome of a refresh.
+
+    Attributes:
+        ingested: Summaries of its ingestions.
+        annotated, classified, analysed: Names of what it made.
+        moved: Drift of the heads of runs that were new to it.
+        most: Of these, the heads that moved most.
+        alerts: Of these, the heads below the file's thresholds.
+        lines: One line about each thing that was made.
+        waiting: A sentence about each model that is not ready.
+        refused: A sentence about each run that was refused before and not tried again.
+        problems: A sentence about each failure.
+        page: The report.
+    """
 
     ingested: list[Summary] = field(default_factory=list)
     annotated: list[str] = field(default_factory=list)
@@ -23,7 +34,7 @@ class Outcome:
     moved: pl.DataFrame = field(default_factory=pl.DataFrame)
     most: pl.DataFrame = field(default_factory=pl.DataFrame)
     alerts: pl.DataFrame = field(default_factory=pl.DataFrame)
-    said: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -31,6 +42,6 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was made."""
+        """True if anything was made."""
         made = (self.ingested, self.annotated, self.classified, self.analysed, self.moved)
-        return any(len(found) for found in made)
+        return any(len(results) for results in made)

@@ -1,4 +1,4 @@
-"""What a plan holds: the runs that are declared and can be run, and everything else to look at."""
+"""The plan of a refresh: declared runs and their states, and everything else to look at."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from attnstore.declared.readiness import Candidate
 
 @dataclass(frozen=True)
 class Pair:
-    """A model over a dataset that is declared and can be run. name: what its run is or will be
-    called; identity: of its run; run: what the store holds of it; left: blocks that are not
-    committed, None where nothing is planned yet; refused: why it was refused before, if so."""
+    """A declared run of a model over a dataset.
+
+    Attributes:
+        name: Name of its run, now or once it is registered.
+        identity: Identity of its run.
+        run: The run, if the store has it.
+        left: Blocks that are not committed; None if the run is not registered.
+        refused: Why it was refused before, if so.
+    """
 
     name: str
     identity: str
@@ -30,16 +36,21 @@ class Pair:
 
     @property
     def state(self) -> str:
-        """held, refused, partial or missing."""
+        """current, refused, partial or missing."""
         if self.refused is not None and self.left != 0:
             return "refused"
-        return "missing" if self.left is None else "partial" if self.left else "held"
+        return "missing" if self.left is None else "partial" if self.left else "current"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the plan that is no run to ingest. what: model, run, classification, annotation or
-    analysis; state: waiting, unreadable, missing, partial, stale or no longer declared."""
+    """A line of the plan that is no run to ingest.
+
+    Attributes:
+        what: model, run, classification, annotation or analysis.
+        state: waiting, unreadable, missing, partial, stale or undeclared.
+        why: The reason of the state.
+    """
 
     what: str
     name: str
@@ -50,7 +61,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a store lacks and what it has too much. pairs: every declared run that can be run."""
+    """What a store lacks, and what it has that nobody declares.
+
+    Attributes:
+        pairs: Every declared run whose model can be read.
+        rows: Everything else to do or to look at.
+    """
 
     candidates: list[Candidate]
     datasets: dict[str, Dataset]
@@ -69,18 +85,18 @@ class Plan:
 
     @property
     def settling(self) -> bool:
-        """Whether some model only has to stay unchanged for a moment."""
+        """True if some model only has to stay unchanged for a moment."""
         return any(c.settling for c in self.candidates)
 
     def table(self) -> pl.DataFrame:
-        """What is to be done or looked at, one row each; what is held is left out.
+        """List what is to be done or looked at, one row each; what is current is left out.
 
         Columns: what, name, state, why, examples, seconds, bytes (estimates; NULL: not known).
         """
         rows = [Row("run", p.name, p.state, _why(p), p.estimate) for p in self.to_ingest]
         rows += [Row("run", p.name, "refused", p.refused or "") for p in self.refused]
         rows += self.rows
-        told = [
+        values = [
             (r.what, r.name, r.state, r.why, *(astuple(r.estimate) if r.estimate else [None] * 3))
             for r in rows
         ]
@@ -88,7 +104,7 @@ class Plan:
             "what": pl.String, "name": pl.String, "state": pl.String, "why": pl.String,
             "examples": pl.Int64, "seconds": pl.Float64, "bytes": pl.Float64,
         }  # fmt: skip
-        return pl.DataFrame(told, schema=schema, orient="row")
+        return pl.DataFrame(values, schema=schema, orient="row")
 
 
 def _why(pair: Pair) -> str:

@@ -1,7 +1,6 @@
-"""What is declared against what a store holds: missing, stale, no longer declared.
+"""Compare a declaration with its store: what is missing, partial, stale or undeclared.
 
-    found = plan(read("attnstore.toml"))
-    found.table()
+    plan(read("attnstore.toml")).table()
 
 Nothing is written but the memory of `readiness`. What a run will cost is estimated from the last
 ingestions of the store, those of this machine first.
@@ -36,50 +35,55 @@ from attnstore.storage.run_record import RunRecord
 def plan(declared: Declaration, retry: bool = False) -> Plan:
     """Compare a declaration with its store, which need not exist yet.
 
-    retry: plan again what was refused before.
-    Raises UsageError, DatasetError (a declared dataset cannot be read).
+    Args:
+        declared: The declaration.
+        retry: Plan again what was refused before.
+
+    Raises:
+        UsageError, DatasetError: A declared dataset cannot be read.
     """
-    found = candidates(declared)
+    models = candidates(declared)
     backend = declared.backend if location.exists(declared.backend) else None
     datasets = {d.name: _load(declared, d.name) for d in declared.datasets}
     known, seen = _known(backend), None if retry else Seen(declared.backend)
     pairs: list[Pair] = []
-    rows = [_waiting(c) for c in found if c.checkpoint is None]
+    rows = [_waiting(c) for c in models if c.checkpoint is None]
     for entry in declared.ingest:
-        for candidate, dataset in _asked(entry, found, datasets):
+        for candidate, dataset in _runs_of(entry, models, datasets):
             try:
                 pair = _pair(backend, candidate, dataset, entry.settings(), known)
                 refused = None if seen is None else seen.refusal(pair.identity)
                 pairs.append(replace(pair, refused=refused))
-            except (UsageError, ModelError) as error:  # a layer that this model has not
+            except (UsageError, ModelError) as error:  # a layer that this model does not have
                 rows.append(
                     Row("run", f"{candidate.name}/{dataset.name}", "unreadable", str(error))
                 )
     if backend is not None:
-        rows += _others(backend, declared, found, pairs)
+        rows += _undeclared(backend, declared, models, pairs)
     rows += _classes(declared, _once(pairs), known)
     if backend is not None:
-        rows += _made(backend, declared, datasets, pairs)
-    return Plan(found, datasets, _once(pairs), rows)
+        rows += _derived(backend, declared, datasets, pairs)
+    return Plan(models, datasets, _once(pairs), rows)
 
 
 def _load(declared: Declaration, name: str) -> Dataset:
-    about = next(d for d in declared.datasets if d.name == name)
-    given = about.source
-    local = declared.path(given)
-    if given not in corpora.SAMPLES and local.exists():
-        given = str(local)
-    columns = {"split": about.split, "text": about.text, "pair": about.pair, "label": about.label}
+    entry = next(d for d in declared.datasets if d.name == name)
+    source = entry.source
+    local = declared.path(source)
+    if source not in corpora.SAMPLES and local.exists():
+        source = str(local)
+    columns = {"split": entry.split, "text": entry.text, "pair": entry.pair, "label": entry.label}
     try:
-        return corpora.load(given, name=name, **columns)
+        return corpora.load(source, name=name, **columns)
     except (DatasetError, UsageError) as error:
         raise DatasetError(f"Dataset {name}: {error}") from error
 
 
-def _asked(
-    entry: Ingest, found: list[Candidate], datasets: dict[str, Dataset]
+def _runs_of(
+    entry: Ingest, models: list[Candidate], datasets: dict[str, Dataset]
 ) -> Iterator[tuple[Candidate, Dataset]]:
-    for candidate in found:
+    """Yield each readable model with each dataset that an [[ingest]] names."""
+    for candidate in models:
         if candidate.checkpoint and (entry.models is None or candidate.entry.name in entry.models):
             for name in entry.datasets or datasets:
                 yield candidate, datasets[name]
@@ -87,8 +91,13 @@ def _asked(
 
 @dataclass(frozen=True)
 class _Known:
-    """What the store knows about cost. rates, classify: rows of `ingest_rates` and `classify_rates`,
-    of this machine if it has any; cells: per input of a dataset (fingerprint) with a max_length and pad_to, mean over a run."""
+    """The store's measurements of cost.
+
+    Attributes:
+        rates: Rows of `ingest_rates`, of this machine if it has any.
+        classify: Rows of `classify_rates`, likewise.
+        cells: Mean cells per input, by fingerprint of the dataset, max_length and pad_to.
+    """
 
     rates: pl.DataFrame = field(default_factory=pl.DataFrame)
     classify: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -113,7 +122,7 @@ def _known(backend: Backend | None) -> _Known:
 
 
 def _here(rates: pl.DataFrame) -> pl.DataFrame:
-    """Those of this machine, if there are any."""
+    """Keep the rows of this machine, if there are any."""
     here = rates.filter(pl.col("host") == platform.node())
     return here if len(here) else rates
 
@@ -125,11 +134,11 @@ def _pair(
     checkpoint = candidate.checkpoint
     assert checkpoint is not None
     chosen = dataset.select(settings.limit, settings.seed)
-    wanted = runs.identity(checkpoint, dataset, chosen, settings)
-    run = catalog.find(backend, wanted) if backend else None
+    identity = runs.identity(checkpoint, dataset, chosen, settings)
+    run = catalog.find(backend, identity) if backend else None
     name, left = f"{candidate.name}/{dataset.name}", None
     if backend is not None:
-        name = run.run if run else catalog.owner(backend, "runs", name, wanted)
+        name = run.run if run else catalog.owner(backend, "runs", name, identity)
     if run is not None:
         stored = fragments.listing(run.backend, "blocks", run.run)
         left = run.record.n_blocks - len({f.part for f in stored})
@@ -145,18 +154,17 @@ def _pair(
     estimate = costs.estimate(
         checkpoint, settings.precision, len(chosen), cells * n_maps, share, known.rates
     )
-    return Pair(name, wanted, candidate, dataset, settings, run, left, estimate)
+    return Pair(name, identity, candidate, dataset, settings, run, left, estimate)
 
 
 def _n_heads(checkpoint: Checkpoint, settings: Settings) -> int:
-    """How many heads of a model a run keeps, those of all its layers; UsageError for one that is
-    not there."""
+    """Count the heads that a run keeps, over all its layers. Raises UsageError for one not there."""
     layers = runs.kept(settings.layers, checkpoint.n_layers, "layer")
     return len(layers) * len(runs.kept(settings.heads, checkpoint.n_heads, "head"))
 
 
 def _once(pairs: list[Pair]) -> list[Pair]:
-    """A run that several [[ingest]] ask for counts once."""
+    """Keep the first of several pairs of one run."""
     first: dict[str, Pair] = {}
     for pair in pairs:
         first.setdefault(pair.identity, pair)
@@ -164,7 +172,7 @@ def _once(pairs: list[Pair]) -> list[Pair]:
 
 
 def _classes(declared: Declaration, pairs: list[Pair], known: _Known) -> Iterator[Row]:
-    """Pattern classes that are missing, partial or stale, those of runs still to ingest included."""
+    """Yield pattern classes that are missing, partial or stale, also of runs still to ingest."""
     for pair in pairs:
         if pair.state == "refused" or not staleness.to_classify(declared, pair.name):
             continue
@@ -176,7 +184,7 @@ def _classes(declared: Declaration, pairs: list[Pair], known: _Known) -> Iterato
                 "partial": f"{item.done} of {item.blocks} blocks are classified",
                 "stale": "they are by another network",
             }.get(state, "")
-        if state != "held":
+        if state != "current":
             checkpoint = pair.candidate.checkpoint
             assert checkpoint is not None
             heads = _n_heads(checkpoint, pair.settings)
@@ -184,20 +192,20 @@ def _classes(declared: Declaration, pairs: list[Pair], known: _Known) -> Iterato
             yield Row("classification", staleness.classes_of(pair.name), state, why, estimate)
 
 
-def _made(
+def _derived(
     backend: Backend, declared: Declaration, datasets: dict[str, Dataset], pairs: list[Pair]
 ) -> Iterator[Row]:
-    """Annotations and results that are missing or stale, of what the store holds already."""
+    """Yield annotations and results that are missing or stale, of runs that the store has."""
     for annotation in staleness.annotating(backend, declared, datasets):
-        if annotation.state != "held":
+        if annotation.state != "current":
             yield Row("annotation", annotation.name, annotation.state, annotation.problem or "")
     if not declared.analyses:
         return
-    held = [p.run.run for p in pairs if p.run and p.state == "held"]
+    complete = [p.run.run for p in pairs if p.run and p.state == "current"]
     try:
         with stores.open(backend) as store:
-            for result in staleness.results(store, declared, held):
-                if result.state != "held":
+            for result in staleness.results(store, declared, complete):
+                if result.state != "current":
                     yield Row("analysis", result.name, result.state, "")
     except StoreError as error:
         yield Row("analysis", "every one", "unreadable", str(error))
@@ -209,28 +217,31 @@ def _waiting(candidate: Candidate) -> Row:
     return Row("model", candidate.name, state, candidate.why or "")
 
 
-def _others(
-    backend: Backend, declared: Declaration, found: list[Candidate], pairs: list[Pair]
+def _undeclared(
+    backend: Backend, declared: Declaration, models: list[Candidate], pairs: list[Pair]
 ) -> Iterator[Row]:
-    """Runs of the store that the file does not ask for. Of a checkpoint whose folder is gone, or
-    cannot be read now, the maps are kept without a word: they are what it was run for."""
-    wanted = {p.run.run for p in pairs if p.run}
+    """Yield runs of the store that the file does not ask for.
+
+    Runs of a checkpoint whose folder is gone or cannot be read now are left out: their maps are what
+    the checkpoint was run for.
+    """
+    declared_runs = {p.run.run for p in pairs if p.run}
     for fragment in fragments.listing(backend, "runs"):
-        if fragment.owner in wanted:
+        if fragment.owner in declared_runs:
             continue
         try:
             record = run_record.read(backend, fragment)
             model = fragments.read_one(backend, "models", record.model)
         except AttnstoreError:
-            continue  # `verify` tells
+            continue  # `verify` reports it
         source = "" if model is None else str(model["source"][0])
-        there = next((c for c in found if c.source == source), None)
+        candidate = next((c for c in models if c.source == source), None)
         if not _settings_declared(declared, record):
-            yield Row("run", fragment.owner, "no longer declared", _DROP)
-        elif there is not None and there.checkpoint is not None:
+            yield Row("run", fragment.owner, "undeclared", _DROP)
+        elif candidate is not None and candidate.checkpoint is not None:
             yield Row("run", fragment.owner, "stale", f"{source} holds other weights or texts now")
-        elif there is None and not _of_a_glob(declared, source):
-            yield Row("run", fragment.owner, "no longer declared", _DROP)
+        elif candidate is None and not _of_a_glob(declared, source):
+            yield Row("run", fragment.owner, "undeclared", _DROP)
 
 
 _DROP = "`attnstore drop` deletes it, if it is not wanted"
@@ -238,11 +249,11 @@ _DROP = "`attnstore drop` deletes it, if it is not wanted"
 
 def _of_a_glob(declared: Declaration, source: str) -> bool:
     patterns = [m.glob for m in declared.models if m.glob is not None]
-    return any(run_matching.means(declared.folder, pattern, source) for pattern in patterns)
+    return any(run_matching.matches(declared.folder, pattern, source) for pattern in patterns)
 
 
 def _settings_declared(declared: Declaration, record: RunRecord) -> bool:
-    """Whether some [[ingest]] asks for a run over that dataset with these settings."""
+    """Return True if some [[ingest]] asks for a run over that dataset with these settings."""
     name = record.dataset.partition("@")[0]
     return any(
         name in (entry.datasets or [d.name for d in declared.datasets])

@@ -1,4 +1,4 @@
-"""Which models a declaration means, and which of them are ready to be read.
+"""Find the models of a declaration, and decide which of them are ready to be read.
 
 A checkpoint is ready when its files are complete (`checkpoints.readiness`) and none of them has
 changed for a while: a slow copy, or one that fills a file of the final size, is waited for. What
@@ -30,10 +30,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that is declared. name: as it will be called; checkpoint: None where it cannot be
-    read, and why; settling: whether waiting is all that it takes; broken:
-    whether waiting will not help; files: what its folder was when
-    the checkpoint was read, None for a model of the Hub or a package."""
+    """A declared model.
+
+    Attributes:
+        name: Its name in the store.
+        source: Its folder, or as the declaration writes it.
+        checkpoint: The checkpoint; None if it cannot be read.
+        why: Why it cannot be read.
+        settling: True if only the settle time is missing.
+        broken: True if waiting will not help.
+        files: Signature of its folder when the checkpoint was read; None for a model of the Hub or
+            of a package.
+    """
 
     entry: Models
     name: str
@@ -46,14 +54,14 @@ class Candidate:
 
 
 def candidates(declared: Declaration) -> list[Candidate]:
-    """Every declared model in the order of the file, the checkpoints of a glob by step.
+    """List every declared model in the order of the file, the checkpoints of a glob by step.
 
     A model on the Hub that is not in the cache is downloaded to be looked at.
     """
     seen = Seen(declared.backend)
-    found = [c for entry in declared.models for c in _of_entry(declared, entry, seen)]
+    models = [c for entry in declared.models for c in _of_entry(declared, entry, seen)]
     seen.save()
-    return found
+    return models
 
 
 def _of_entry(declared: Declaration, entry: Models, seen: Seen) -> Iterator[Candidate]:
@@ -66,14 +74,14 @@ def _of_entry(declared: Declaration, entry: Models, seen: Seen) -> Iterator[Cand
         yield _in_folder(declared, entry, declared.path(entry.folder), entry.name, seen)
     else:
         try:
-            found = checkpoints.resolve(entry.spec, entry.name)
-            yield Candidate(entry, entry.name, entry.spec, _with_base(entry, found))
+            checkpoint = checkpoints.resolve(entry.spec, entry.name)
+            yield Candidate(entry, entry.name, entry.spec, _with_base(entry, checkpoint))
         except Exception as error:
             yield Candidate(entry, entry.name, entry.spec, None, _sentence(entry.spec, error))
 
 
 def _sentence(source: str, error: Exception) -> str:
-    """Why a model cannot be read; whatever is wrong with one does not keep the others."""
+    """Say why a model cannot be read; whatever is wrong with it does not keep the others."""
     if isinstance(error, AttnstoreError):
         return str(error)
     _log.warning("%s cannot be read", source, exc_info=error)
@@ -82,7 +90,7 @@ def _sentence(source: str, error: Exception) -> str:
 
 
 def _step(entry: Models, folder: Path) -> int:
-    """The step of a checkpoint by its Trainer, else by the entry's pattern or by its name; else -1."""
+    """Return a checkpoint's step by its Trainer, else by the entry's pattern or its name; else -1."""
     step = _of_trainer(folder)
     if step is None:
         match = re.search(entry.step or r"([0-9]+)$", folder.name)
@@ -91,7 +99,7 @@ def _step(entry: Models, folder: Path) -> int:
 
 
 def _of_trainer(folder: Path) -> int | None:
-    """`global_step` of trainer_state.json; None where there is no such number."""
+    """Read `global_step` of trainer_state.json; None if there is no such number."""
     try:
         state = json.loads((folder / "trainer_state.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -113,16 +121,16 @@ def _in_folder(
         age = time.time() - max(changed for *_, changed in now) / 1e9
         if age < declared.settle:
             return waiting(f"{folder} changed {max(age, 0):.0f} s ago; it may not be whole", True)
-        found = replace(seen.resolve(folder, now, stepped=entry.step is not None), name=name)
+        checkpoint = replace(seen.resolve(folder, now, stepped=entry.step is not None), name=name)
     except Exception as error:
         broken = not isinstance(error, AttnstoreError)
         return replace(waiting(_sentence(str(folder), error)), broken=broken)
     step = _step(entry, folder)
     if entry.glob is not None and step >= 0:
-        found = replace(found, step=step)
-    return Candidate(entry, name, str(folder), _with_base(entry, found), files=now)
+        checkpoint = replace(checkpoint, step=step)
+    return Candidate(entry, name, str(folder), _with_base(entry, checkpoint), files=now)
 
 
-def _with_base(entry: Models, found: Checkpoint) -> Checkpoint:
-    """The checkpoint with the base model that the file names, if it names one."""
-    return found if entry.base is None else replace(found, base=entry.base)
+def _with_base(entry: Models, checkpoint: Checkpoint) -> Checkpoint:
+    """Give a checkpoint the base model that the file names, if it names one."""
+    return checkpoint if entry.base is None else replace(checkpoint, base=entry.base)

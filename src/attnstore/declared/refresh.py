@@ -2,8 +2,8 @@
 
     outcome = refresh("attnstore.toml")
 
-One refresh at a time per store. What fails is told at the end, and the rest is done all the same.
-`flows.refresh` does this with Prefect, a task per block and per step.
+One refresh runs at a time per store. A step that fails becomes a sentence of the outcome, and the other
+steps are done all the same.
 """
 
 from __future__ import annotations
@@ -48,18 +48,26 @@ def refresh(
     step: Step = lambda _name, work: work(),
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Ingest, annotate, classify and analyse what is missing or stale, tell the drift, rebuild the
-    report.
+    """Ingest, annotate, classify and analyze what is missing or stale, and rebuild the report.
 
-    wait: for another refresh of the store to end, and for checkpoints to settle; without it the
-    one raises BusyError and the others are left for the next time. retry: also what was refused
-    before, which is otherwise left until its bytes change. runner: where the units of its jobs are
-    stored. say: called with a line about each thing that was made. Raises UsageError, DatasetError (the file asks for what cannot be).
+    Args:
+        path: The declaration, an attnstore.toml.
+        wait: Wait for another refresh of the store to end, and for checkpoints to settle. Otherwise
+            the former raises BusyError and the latter are left for the next refresh.
+        retry: Try again what was refused before; otherwise it is left until its bytes change.
+        runner: Stores the units of the jobs.
+        progress: Called as they go.
+        step: Runs work that is no job: an analysis, the report.
+        say: Called with a line about each thing that was made.
+
+    Raises:
+        UsageError, DatasetError: The file has a mistake or names a dataset that cannot be read.
+        BusyError: Another refresh of the store runs.
     """
     declared = read(path)
     backend = location.create(declared.backend)
-    with _alone(backend, wait) as mine:
-        if not mine:  # another process waits for its turn, and will see what this one would
+    with _alone(backend, wait) as is_alone:
+        if not is_alone:  # another process waits for its turn, and will see what this one would
             return Outcome()
         work = _Refresh(declared, backend, runner, progress, step, say)
         plan = planning.plan(declared, retry)
@@ -71,10 +79,10 @@ def refresh(
 
 @contextlib.contextmanager
 def _alone(backend: Backend, wait: bool) -> Iterator[bool]:
-    """Hold the store against a second refresh; False where another one waits for it already."""
+    """Hold the store against a second refresh; yield False if another one waits for it already."""
     lock, turn = (locks.path_of(backend, name) for name in ("refresh", "refresh.next"))
-    what = f"The refresh of {backend.name}"
-    with contextlib.ExitStack() as held:
+    subject = f"The refresh of {backend.name}"
+    with contextlib.ExitStack() as entered:
         if wait:
             with contextlib.ExitStack() as waiting:
                 try:
@@ -82,9 +90,9 @@ def _alone(backend: Backend, wait: bool) -> Iterator[bool]:
                 except BusyError:
                     yield False
                     return
-                held.enter_context(locks.hold(lock, wait=float("inf"), what=what))
+                entered.enter_context(locks.hold(lock, wait=float("inf"), what=subject))
         else:
-            held.enter_context(locks.hold(lock, what=what))
+            entered.enter_context(locks.hold(lock, what=subject))
         yield True
 
 
@@ -96,38 +104,39 @@ class _Refresh:
         say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.declared, self.backend = declared, backend
-        self._runner, self._progress, self._step, self._hears = runner, progress, step, say
+        self._runner, self._progress, self._step, self._say = runner, progress, step, say
         self.outcome = Outcome()
 
-    def _say(self, line: str) -> None:
-        self.outcome.said.append(line)
-        self._hears(line)
+    def _report_line(self, line: str) -> None:
+        """Keep a line about what was made, and pass it on."""
+        self.outcome.lines.append(line)
+        self._say(line)
 
     def make(self, plan: Plan) -> Outcome:
-        """Every step."""
-        told = self.outcome
+        """Do every step."""
+        outcome = self.outcome
         for row in plan.rows:
             if row.state in ("waiting", "unreadable"):
-                where = told.waiting if row.state == "waiting" else told.problems
-                where.append(f"{row.name}: {row.why}")
-        told.refused = [f"{p.name}: {p.refused}" for p in plan.refused]
-        held = [p for p in plan.pairs if p.state == "held"]
+                sentences = outcome.waiting if row.state == "waiting" else outcome.problems
+                sentences.append(f"{row.name}: {row.why}")
+        outcome.refused = [f"{p.name}: {p.refused}" for p in plan.refused]
+        complete = [p for p in plan.pairs if p.state == "current"]
         for pair in plan.to_ingest:
-            with self._told(pair.name):
-                held.append(self._ingest(pair))
-        self._record_bases(held)
+            with self._catching(pair.name):
+                complete.append(self._ingest(pair))
+        self._record_bases(complete)
         self._annotate(plan)
-        self._classify(held)
+        self._classify(complete)
         with stores.open(self.backend) as store:
-            self._move(store, held)
-            self._analyse(store, held)
-            with self._told("The report"):
+            self._compare(store, complete)
+            self._analyze(store, complete)
+            with self._catching("The report"):
                 self._report(store)
-        return told
+        return outcome
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """A mistake becomes a sentence of the outcome; the rest is done all the same."""
+    def _catching(self, what: str) -> Iterator[None]:
+        """Turn an error into a sentence of the outcome, so that the rest is done all the same."""
         try:
             yield
         except AttnstoreError as error:
@@ -138,7 +147,7 @@ class _Refresh:
             self.outcome.problems.append(f"{what}: it failed unexpectedly ({reason})")
 
     def _ingest(self, pair: Pair) -> Pair:
-        """Run a model over a dataset; returns the pair with its run."""
+        """Run a model over a dataset; return the pair with its run."""
         checkpoint = pair.candidate.checkpoint
         assert checkpoint is not None
         run = None
@@ -159,44 +168,46 @@ class _Refresh:
             raise
         self._remember(lambda seen: seen.forget(pair.identity))
         self.outcome.ingested.append(summary)
-        self._say(f"{summary.run}: {summary.stored:,} of {summary.examples:,} examples stored")
+        self._report_line(
+            f"{summary.run}: {summary.stored:,} of {summary.examples:,} examples stored"
+        )
         return replace(pair, run=run, left=0)
 
     def _remember(self, change: Callable[[Seen], None]) -> None:
-        """Change what later refreshes know."""
+        """Change what later refreshes remember."""
         seen = Seen(self.backend)
         change(seen)
         seen.save()
 
-    def _record_bases(self, held: list[Pair]) -> None:
+    def _record_bases(self, complete: list[Pair]) -> None:
         """Record the base models that the file names, also of models that were stored before."""
-        for pair in held:
+        for pair in complete:
             base = pair.candidate.entry.base
             if base is not None and pair.run is not None:
-                with self._told(pair.name):
+                with self._catching(pair.name):
                     base_models.record(self.backend, pair.run.record.model, base)
 
     def _annotate(self, plan: Plan) -> None:
         datasets = plan.datasets
         for item in staleness.annotating(self.backend, self.declared, datasets):
-            if item.state == "held":
+            if item.state == "current":
                 continue
-            with self._told(item.name):
+            with self._catching(item.name):
                 annotate.annotate(
                     self.backend, item.dataset, item.with_, item.as_published,
                     runner=self._runner, progress=self._progress,
                 )  # fmt: skip
                 self.outcome.annotated.append(item.name)
-                self._say(f"{item.name}: annotated")
+                self._report_line(f"{item.name}: annotated")
 
-    def _classify(self, held: list[Pair]) -> None:
-        for run in [p.run for p in held if p.run is not None]:
+    def _classify(self, complete: list[Pair]) -> None:
+        for run in [p.run for p in complete if p.run is not None]:
             if not staleness.to_classify(self.declared, run.run):
                 continue
             item = staleness.classifying(self.declared, run)
-            if item.state == "held":
+            if item.state == "current":
                 continue
-            with self._told(item.name):
+            with self._catching(item.name):
                 # A refresh that finds nothing to do needs no torch, which takes seconds to import.
                 from attnstore.experiments.patterns import classification
 
@@ -205,15 +216,18 @@ class _Refresh:
                     runner=self._runner, progress=self._progress,
                 )  # fmt: skip
                 self.outcome.classified.append(item.name)
-                self._say(f"{item.name}: {summary.stored:,} of {summary.maps:,} maps classified")
+                self._report_line(
+                    f"{item.name}: {summary.stored:,} of {summary.maps:,} maps classified"
+                )
 
-    def _move(self, store: Store, held: list[Pair]) -> None:
+    def _compare(self, store: Store, complete: list[Pair]) -> None:
+        """Compare each trained model with its base and with the checkpoint before."""
         drift = self.declared.drift
         frames = []
-        for item in movement.planned(store, self.declared, held):
-            if item.result.state == "held":
+        for item in movement.planned(store, self.declared, complete):
+            if item.result.state == "current":
                 continue
-            with self._told(item.result.name):
+            with self._catching(item.result.name):
                 frame = self._step(
                     item.result.name,
                     lambda item=item: item.result.make(lambda: movement.moved(store, item)),  # type: ignore[misc]
@@ -221,18 +235,18 @@ class _Refresh:
                 assert isinstance(frame, pl.DataFrame)
                 frames.append(frame)
                 for line in movement.sentences(frame, drift):
-                    self._say(line)
+                    self._report_line(line)
         if frames:
             self.outcome.moved = pl.concat(frames)
             self.outcome.most = movement.most(self.outcome.moved, drift.most)
             self.outcome.alerts = movement.alerts(self.outcome.moved, drift)
 
-    def _analyse(self, store: Store, held: list[Pair]) -> None:
-        complete = [p.run.run for p in held if p.run is not None]
-        for item in staleness.results(store, self.declared, complete):
-            if item.state == "held":
+    def _analyze(self, store: Store, complete: list[Pair]) -> None:
+        runs = [p.run.run for p in complete if p.run is not None]
+        for item in staleness.results(store, self.declared, runs):
+            if item.state == "current":
                 continue
-            with self._told(item.name):
+            with self._catching(item.name):
                 self._step(
                     item.name,
                     lambda item=item: item.make(  # type: ignore[misc]
@@ -240,7 +254,7 @@ class _Refresh:
                     ),
                 )
                 self.outcome.analysed.append(item.name)
-                self._say(f"{item.name}: {item.path}")
+                self._report_line(f"{item.name}: {item.path}")
 
     def _report(self, store: Store) -> None:
         if self.declared.report is None:
@@ -250,35 +264,40 @@ class _Refresh:
         newest = max((f.modified for f in fragments.listing(self.backend)), default=0)
         if not page.exists() or page.stat().st_mtime_ns < newest:
             self._step("report", lambda: report.write(store, folder))
-            self._say(f"The report: {page}")
+            self._report_line(f"The report: {page}")
         self.outcome.page = page
 
 
 def _lasting(pair: Pair, error: Exception) -> bool:
-    """Whether the same bytes will be refused again: not where memory ran out or they have changed."""
+    """Return True if the same bytes will be refused again: memory sufficed and they are the same."""
     cause = error.__cause__
     if isinstance(cause, (MemoryError, OSError)) or "OutOfMemory" in type(cause).__name__:
         return False
-    found = pair.candidate
+    candidate = pair.candidate
     try:
-        return found.files is None or signature(Path(found.source)) == found.files
+        return candidate.files is None or signature(Path(candidate.source)) == candidate.files
     except ModelError:  # it is gone
         return False
 
 
 def _refuse_changed(pair: Pair) -> None:
-    """ModelError where the folder is no longer what the run was planned for."""
-    found = pair.candidate
-    if found.files is not None and signature(Path(found.source)) != found.files:
+    """Raise ModelError if the folder is no longer what the run was planned for."""
+    candidate = pair.candidate
+    if candidate.files is not None and signature(Path(candidate.source)) != candidate.files:
         raise ModelError(
-            f"{found.source} has changed while it was read; nothing of it was stored, and the next "
+            f"{candidate.source} has changed while it was read; nothing of it was stored, and the next "
             "refresh takes it as it is then"
         )
 
 
 def _forget(backend: Backend, run: Run, models: set[str]) -> None:
-    """Drop a run that was planned for weights that nobody will see again, and their record, unless
-    it is one of the `models` that were there before."""
+    """Drop a run that was planned for weights that are gone, and the record of its model.
+
+    Args:
+        backend: The files of the store.
+        run: The run.
+        models: Paths of records that existed before; they stay.
+    """
     Store(backend).drop(run.run)
     with locks.registry(backend):
         for fragment in fragments.listing(backend, "models", run.record.model):

@@ -1,6 +1,6 @@
-"""Which folders a glob of attnstore.toml means: what exists under a name as written is that folder.
+"""Match folders with a glob of attnstore.toml; a name that exists as written is that folder.
 
-`run[12]` is a folder called so where there is one, else run1 and run2.
+`run[12]` is the folder of that name if it exists, else run1 and run2.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 
 def folders(base: Path, pattern: str) -> list[Path]:
-    """The folders that a pattern means, sorted; one that is relative begins at `base`."""
+    """List the folders that a pattern matches, sorted; a relative one begins at `base`."""
     start, parts = _parts(base, pattern)
-    found = [start]
+    paths = [start]
     for part in parts:
-        found = [below for folder in found for below in _below(folder, part)]
-    return sorted(folder for folder in found if folder.is_dir())
+        paths = [below for path in paths for below in _below(path, part)]
+    return sorted(path for path in paths if path.is_dir())
 
 
 def _below(folder: Path, part: str) -> list[Path]:
@@ -27,8 +27,8 @@ def _below(folder: Path, part: str) -> list[Path]:
     return [folder / name for name in glob.glob(part, root_dir=folder)]
 
 
-def means(base: Path, pattern: str, folder: str) -> bool:
-    """Whether a pattern means a folder, which may be gone."""
+def matches(base: Path, pattern: str, folder: str) -> bool:
+    """Return True if a pattern matches a folder, which may be gone."""
     start, parts = _parts(base, pattern)
     names = Path(folder).parts
     if names[: len(start.parts)] != start.parts or len(names) != len(start.parts) + len(parts):
@@ -41,7 +41,7 @@ def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
 
 
 def _parts(base: Path, pattern: str) -> tuple[Path, tuple[str, ...]]:
-    """Where a pattern begins, which is a folder as written, and its parts below that."""
+    """Split a pattern into the folder where it begins and its parts below that."""
     path = Path(os.path.expanduser(pattern))
     if path.is_absolute():
         return Path(path.anchor), path.parts[1:]

@@ -1,4 +1,4 @@
-"""Which of the declared annotations, classes and analyses are there, made from what is there now.
+"""Staleness of declared annotations, classes and results.
 
 The result of an analysis is a Parquet file, `<results>/<analysis>/<run>.parquet`. Its metadata
 holds a hash over what it was made from: the SQL, its parameters, and the fragments of the run.
@@ -32,13 +32,18 @@ from attnstore.store import Store
 MADE_FROM = "attnstore.made_from"
 """Key of a result's metadata."""
 _RECORDS = ("ingests", "classifications")
-"""Tables that tell how something was made, which changes no result."""
+"""Tables of how something was made, which changes no result."""
 
 
 @dataclass(frozen=True)
 class Annotating:
-    """A declared annotation. dataset: as the store calls it; state: held, missing or stale;
-    problem: why it cannot be made, if so."""
+    """A declared annotation.
+
+    Attributes:
+        dataset: Its name in the store.
+        state: current, missing or stale.
+        problem: Why it cannot be made, if so.
+    """
 
     dataset: str
     with_: str
@@ -48,14 +53,19 @@ class Annotating:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Name in plans and sentences."""
         return f"{self.dataset} by {self.with_}"
 
 
 @dataclass(frozen=True)
 class Classifying:
-    """The pattern classes of a run. done: of its blocks, by the declared network; other: whether
-    the store holds classes by another one."""
+    """The pattern classes of a run.
+
+    Attributes:
+        done: Blocks that the declared network has classified.
+        blocks: Blocks of the run.
+        other: True if the store has classes by another network.
+    """
 
     run: str
     done: int
@@ -64,30 +74,37 @@ class Classifying:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Name in plans and sentences."""
         return classes_of(self.run)
 
     @property
     def state(self) -> str:
-        """held, partial, missing or stale."""
+        """current, partial, missing or stale."""
         if self.done == self.blocks:
-            return "held"
+            return "current"
         return "partial" if self.done else "stale" if self.other else "missing"
 
     @property
     def left(self) -> float:
-        """The share of its maps that is left to classify."""
+        """Share of its maps that is left to classify."""
         return 1 - self.done / self.blocks
 
 
 def classes_of(run: str) -> str:
-    """What to call the pattern classes of a run."""
+    """Name the pattern classes of a run."""
     return f"patterns of {run}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """A result of a run to keep current. state: held, missing or stale; path: its file."""
+    """A result of a run to keep current.
+
+    Attributes:
+        kind: Name of the analysis.
+        path: Its file.
+        made_from: Hash over the SQL, the parameters and the fragments.
+        state: current, missing or stale.
+    """
 
     kind: str
     run: str
@@ -98,11 +115,11 @@ class Result:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Name in plans and sentences."""
         return f"{self.kind} of {self.run}"
 
     def make(self, ask: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """Ask, and put the answer in its file's place. Raises UsageError, and what `ask` raises."""
+        """Ask, and write the answer to its file. Raises UsageError, and what `ask` raises."""
         frame = ask()
         unfinished = self.path.with_name(f".{self.path.name}.tmp")
         try:
@@ -120,7 +137,7 @@ class Result:
 def annotating(
     backend: Backend, declared: Declaration, datasets: dict[str, Dataset]
 ) -> Iterator[Annotating]:
-    """Every declared annotation, of datasets as far as the store has them."""
+    """Yield every declared annotation."""
     owners = {f.part: f.owner for f in fragments.listing(backend, "datasets")}
     for entry in declared.annotate:
         for name in entry.datasets or datasets:
@@ -135,25 +152,25 @@ def annotating(
 
 def _annotation(backend: Backend, dataset: str, with_: str, as_published: bool) -> Annotating:
     try:
-        asked = annotate.request(backend, dataset, with_, as_published)
-        source = slug(asked.annotator.source)
-        stored = not asked.lacking()
+        annotation = annotate.request(backend, dataset, with_, as_published)
+        source = slug(annotation.annotator.source)
+        stored = not annotation.lacking()
     except AttnstoreError as error:
         return Annotating(dataset, with_, as_published, "missing", str(error))
     if stored:
-        return Annotating(dataset, with_, as_published, "held")
+        return Annotating(dataset, with_, as_published, "current")
     parts = [f.part for f in fragments.listing(backend, "spans", dataset)]
     older = any(part.rpartition(".")[0] == source for part in parts)
     return Annotating(dataset, with_, as_published, "stale" if older else "missing")
 
 
 def to_classify(declared: Declaration, run: str) -> bool:
-    """Whether a run, by its name, is declared to have pattern classes."""
+    """Return True if a run, by its name, is declared to have pattern classes."""
     return declared.classify is not None and fnmatch.fnmatch(run, declared.classify.runs)
 
 
 def classifying(declared: Declaration, run: Run) -> Classifying:
-    """How far the pattern classes of a run are there."""
+    """Compare the pattern classes of a run with the declared network."""
     network = stored_classes.fingerprint(declared.network)
     others = {stored_classes.network_of(f) for f in stored_classes.stored(run)} - {network}
     done = len(stored_classes.blocks(run, network))
@@ -161,7 +178,7 @@ def classifying(declared: Declaration, run: Run) -> Classifying:
 
 
 def results(store: Store, declared: Declaration, runs: Iterable[str]) -> Iterator[Result]:
-    """Every declared analysis of these runs; one without a parameter `run` is of all of them."""
+    """Yield every declared analysis of these runs; one without a parameter `run` is of them all."""
     runs = list(runs)
     base = dict(store.sql("FROM base_runs").iter_rows())
     for entry in declared.analyses:
@@ -170,32 +187,32 @@ def results(store: Store, declared: Declaration, runs: Iterable[str]) -> Iterato
             yield result(store, declared, entry.name, "all runs", entry.params, runs, analysis.sql)
             continue
         for run in fnmatch.filter(runs, entry.runs):
-            of = [run, *([base[run]] if run in base else [])]
+            read = [run, *([base[run]] if run in base else [])]
             params = {**entry.params, "run": run}
-            yield result(store, declared, entry.name, run, params, of, analysis.sql)
+            yield result(store, declared, entry.name, run, params, read, analysis.sql)
 
 
 def result(
     store: Store, declared: Declaration, kind: str, run: str, params: dict[str, Any],
-    of: list[str], sql: str,
+    read: list[str], sql: str,
 ) -> Result:  # fmt: skip
-    """A result of `kind`, made from the fragments of some runs, their models and datasets."""
+    """Describe a result of `kind`, made from the fragments of the runs that it reads."""
     path = declared.path(declared.results) / kind / f"{run.replace('/', '--')}.parquet"
-    made_from = _made_from(store, of, params, sql)
+    made_from = _made_from(store, read, params, sql)
     state = "missing"
     if path.exists():
-        kept = None
+        written_from = None
         with contextlib.suppress(OSError, pl.exceptions.PolarsError):
-            kept = pl.read_parquet_metadata(path).get(MADE_FROM)
-        state = "held" if kept == made_from else "stale"
+            written_from = pl.read_parquet_metadata(path).get(MADE_FROM)
+        state = "current" if written_from == made_from else "stale"
     return Result(kind, run, params, path, made_from, state)
 
 
-def _made_from(store: Store, of: list[str], params: dict[str, Any], sql: str) -> str:
-    named = store.sql("SELECT run, model, dataset FROM runs").rows()
-    owners = {name for row in named if row[0] in of for name in row}
+def _made_from(store: Store, read: list[str], params: dict[str, Any], sql: str) -> str:
+    runs = store.sql("SELECT run, model, dataset FROM runs").rows()
+    owners = {name for row in runs if row[0] in read for name in row}
     owners |= {value for value in params.values() if isinstance(value, str)}
-    held = [f.path for f in fragments.listing(store.backend) if f.owner in owners]
-    held = [path for path in held if path.split("/")[1] not in _RECORDS]
-    content = json.dumps([sql, sorted(params.items()), held])
+    paths = [f.path for f in fragments.listing(store.backend) if f.owner in owners]
+    paths = [path for path in paths if path.split("/")[1] not in _RECORDS]
+    content = json.dumps([sql, sorted(params.items()), paths])
     return hashlib.sha256(content.encode()).hexdigest()
