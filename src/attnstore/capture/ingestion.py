@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """What an ingestion did and what the run holds now.
+    """The outcome of an ingestion.
 
     examples, stored: planned for the run, and stored by this ingestion; weights and bytes are the
     run's; bits_per_weight: of `maps` on disk; seconds: wall time of this ingestion after
@@ -142,7 +142,7 @@ class Ingestion(Job["Stored", Summary]):
 
     @cached_property
     def left(self) -> Forecast:
-        """What the blocks that were missing at first will take."""
+        """Forecast of the blocks that were missing at first."""
         missing = pl.col("block").is_in([unit.number for unit in self.missing()])
         length = self.run.plan.filter(missing)["length"].to_numpy()
         record = self.run.record
@@ -154,7 +154,7 @@ class Ingestion(Job["Stored", Summary]):
 
     @cached_property
     def worker(self) -> BlockWorker:
-        """What computes its blocks; the model is loaded when it is first asked for."""
+        """The worker that computes its blocks; the model is loaded when it is first asked for."""
         # A finished run needs no torch, whose import takes longer than everything else then.
         from attnstore.capture.blocks import BlockWorker
 

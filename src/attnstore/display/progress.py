@@ -1,4 +1,4 @@
-"""How a job goes and how it ended, in the terminal: a bar where there is one, else lines."""
+"""Progress and summaries of jobs in the terminal: a bar if there is one, else lines."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Progress:
 
 
 class _Description(ProgressColumn):
-    """How far a job is now; the time left runs down between two units."""
+    """The description of a job as of now; the time left runs down between two units."""
 
     def __init__(self, job: Job[Any, Any]) -> None:
         super().__init__(Column(no_wrap=True))

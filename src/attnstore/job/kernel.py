@@ -22,7 +22,7 @@ from attnstore.storage.backend import Backend
 
 
 class Summary(Protocol):
-    """How a job went and what the store holds of it now."""
+    """The outcome of a job, and the state of the store after it."""
 
     def lines(self) -> list[str]:
         """Describe it to people; of several lines the first is a title."""
@@ -35,13 +35,13 @@ S = TypeVar("S", bound=Summary)
 class Job(ABC, Generic[R, S]):
     """One resumable piece of work over a store, locked against a second process while it is entered.
 
-    A subclass says what is missing, how a unit is stored and how it ended.
+    A subclass lists the missing units, stores one of them, and summarizes the end.
     """
 
     kind: ClassVar[str]
     """The verb: ingest, annotate, classify, …"""
     noun: ClassVar[str]
-    """What its items are: examples, maps, …"""
+    """Plural name of its items: examples, maps, …"""
     at_once: ClassVar[int] = 1
     """Units in work at the same time in one process."""
     in_turn: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""What a job is cut into, what storing a unit gives, and how far a job is."""
+"""Units of jobs, reports of stored units, and the progress over them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Unit:
-    """What is committed whole or not at all.
+    """A piece of a job that is committed whole or not at all.
 
     name: of its job alone, as people read it; number: by which the job knows it; items: how many of
     the job's noun it holds; size: its cost, in any measure that the units of a job share.
@@ -29,7 +29,7 @@ class Report:
 
 @dataclass
 class Advance:
-    """How far a job is. Size, not the number of items, tells the time that is left.
+    """Progress of a job. The time left follows from size, not from the number of items.
 
     total, size: items and size to do; items, done: those of stored units; ahead: items and size that
     are computed and not stored yet; began, last: seconds of the beginning and of the last change.

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """What an ablation did and what the store holds of it now.
+    """The outcome of an ablation.
 
     results: one row per setting and metric, as view `ablations`; stored: settings run now; in_pieces:
     whether the model ran in pieces, None where nothing ran; seconds: wall time.
@@ -82,7 +82,7 @@ def _change(row: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for, all of it found and read; nothing is loaded or written yet.
+    """An ablation before it begins: everything is found and read, nothing loaded or written.
 
     importance: whether the gradient score of each head is wanted too.
     """

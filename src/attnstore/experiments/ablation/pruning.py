@@ -44,7 +44,7 @@ _SCHEMA = {
 
 @dataclass(frozen=True)
 class Summary:
-    """How a search ended. row: its last round, as view `prunings`; n_heads: of the whole model;
+    """The outcome of a search. row: its last round, as view `prunings`; n_heads: of the whole model;
     rounds: run now; seconds: wall time."""
 
     row: dict[str, Any]
@@ -68,7 +68,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for, all of it found and read.
+    """A search before it begins: everything is found and read, nothing loaded or written.
 
     loss: how far the metric may fall below the baseline (share of 1); at_once: at most so many heads
     go in one round.
@@ -172,9 +172,9 @@ class Pruning(ScoredJob[Report, Summary]):
         n = min(self.asked.at_once, len(bearable), self._size - len(gone) - 1)
         while n > 0:  # together they may cost more than one by one
             together = gone | {head for _, head in bearable[:n]}
-            found = self._scored(self._passes.outputs([together]).double().numpy())[0][0]
-            if found >= least - 1e-12:
-                going, score = together, found
+            outputs = self._passes.outputs([together]).double().numpy()
+            if (reached := self._scored(outputs)[0][0]) >= least - 1e-12:
+                going, score = together, reached
                 break
             n //= 2
         if score is None:

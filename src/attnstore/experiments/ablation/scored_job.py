@@ -1,4 +1,4 @@
-"""What ablation and pruning share: the way passes run, and a job about one classifier over one dataset."""
+"""The common part of ablation and pruning: options of their passes, and a job about one classifier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Passing:
-    """How inputs run through a classifier with heads disabled.
+    """Options of passes through a classifier with heads disabled.
 
     value: of a disabled head's map, one of VALUES; tokens: in one pass, all settings counted (None:
     as suits the device); memory: MiB of hidden states that may be kept. Raises UsageError.

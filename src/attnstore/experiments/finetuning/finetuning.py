@@ -51,7 +51,7 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a training did. scores: (dataset, metric, value) of its last step.
+    """The outcome of a training. scores: (dataset, metric, value) of its last step.
 
     steps: trained by this call; evaluated: (model, dataset) pairs scored by it; seconds: wall time.
     """
@@ -98,7 +98,7 @@ class Training(Job[Report, Summary]):
 
     @property
     def trains(self) -> bool:
-        """Whether there is anything to train: an untrained head is only evaluated."""
+        """True if there is anything to train; an untrained head is only evaluated."""
         return self.asked.init != "none"
 
     @property
@@ -151,7 +151,7 @@ class Training(Job[Report, Summary]):
 
     @property
     def trained(self) -> bool:
-        """Whether every checkpoint that should stay is there and whole."""
+        """True if every checkpoint that should stay is there and whole."""
         if not self.trains:
             return True
         return all(

@@ -41,7 +41,7 @@ _BATCH_CELLS = 1 << 20
 
 @dataclass(frozen=True)
 class Summary:
-    """What a classification did and what the run holds now.
+    """The outcome of a classification.
 
     maps: classified maps of the run; stored: of these, by this classification; shares: of each
     class among all of them; network: its fingerprint; seconds: wall time of this classification.
@@ -122,20 +122,20 @@ class Classification(Job[Report, Summary]):
         maps = maps.reshape(self.n_heads, -1)
         pieces = layout.stretches(length)
         flat = self.network.classify(_batches(maps, length, pieces)).numpy()
-        found = np.empty((self.n_heads, len(rows), len(CLASSES)), np.float32)
+        probabilities = np.empty((self.n_heads, len(rows), len(CLASSES)), np.float32)
         at = 0
         for piece in pieces:
             n = self.n_heads * (piece.stop - piece.start)
-            found[:, piece] = flat[at : at + n].reshape(self.n_heads, -1, len(CLASSES))
+            probabilities[:, piece] = flat[at : at + n].reshape(self.n_heads, -1, len(CLASSES))
             at += n
-        return found
+        return probabilities
 
-    def _table(self, rows: pl.DataFrame, found: Floats) -> pl.DataFrame:
+    def _table(self, rows: pl.DataFrame, probabilities: Floats) -> pl.DataFrame:
         """One row per map, ordered as the maps lie: layer, head, input."""
         layers, heads = (
             np.array(x, np.int16) for x in (self.run.record.layers, self.run.record.heads)
         )
-        flat = found.reshape(-1, len(CLASSES))
+        flat = probabilities.reshape(-1, len(CLASSES))
         best = flat.argmax(1)
         keys = {
             "run_key": pl.repeat(self.run.key, len(flat), dtype=pl.UInt64, eager=True),
