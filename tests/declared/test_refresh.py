@@ -214,6 +214,26 @@ def test_annotations_and_analyses_are_kept_current(work: Work) -> None:
 
 
 @pytest.mark.slow
+def test_own_spans_and_links_are_kept_current(work: Work) -> None:
+    """Their files lie beside attnstore.toml; changed spans are annotated again, and their links."""
+    spans, links = work.folder / "mine.csv", work.folder / "links.csv"
+    spans.write_text("example,start,end,kind,label\n0,0,1,m,a\n0,1,2,m,b\n")
+    links.write_text("example,from_span,to_span,kind\n0,0,1,next\n")
+    work.declare("[[annotate]]\nwith = ['spans:mine.csv', 'links:links.csv=mine']")
+    assert len(work.refresh().annotated) == 2
+    with attnstore.open(work.root) as store:
+        assert len(store.sql("FROM spans")) == 2
+        assert len(store.sql("FROM links")) == 1
+    assert not work.refresh().changed
+    spans.write_text("example,start,end,kind,label\n0,1,2,m,b\n0,0,1,m,c\n")
+    assert set(states(work.plan()).values()) == {"stale"}
+    assert len(work.refresh().annotated) == 2
+    with attnstore.open(work.root) as store:
+        assert store.sql("SELECT label FROM spans ORDER BY span").rows() == [("b",), ("c",)]
+        assert len(store.sql("FROM links")) == 1
+
+
+@pytest.mark.slow
 def test_classes_are_kept_current_and_made_anew_only_for_another_network(work: Work) -> None:
     """Of the declared runs, those still to ingest included; what is there is not classified again."""
     work.checkpoint(1)

@@ -68,10 +68,10 @@ def of_place(path: Path, split: str | None) -> Names:
     return {}
 
 
-def numbers(names: Sequence[str] | None, wanted: Sequence[str]) -> dict[str, int]:
-    """Return the place in `wanted` of each label that a dataset may write: a name, or a number of `names`."""
-    places = {name: number for number, name in enumerate(wanted)}
-    folded = {_fold(name): number for number, name in enumerate(wanted)}
+def numbers(names: Sequence[str] | None, classes: Sequence[str]) -> dict[str, int]:
+    """Return the place in `classes` of each label that a dataset may write: a name, or a number of `names`."""
+    places = {name: number for number, name in enumerate(classes)}
+    folded = {_fold(name): number for number, name in enumerate(classes)}
     return places | {
         str(number): folded[_fold(name)]
         for number, name in enumerate(names or ())

@@ -63,20 +63,20 @@ def _damaged(path: Path, error: BaseException) -> DatasetError:
 
 def _load(path: Path, chosen: list[tuple[str, str]]) -> pl.DataFrame:
     """Return columns by their names here and in the file."""
-    names = [own for _, own in chosen]
+    names = [in_file for _, in_file in chosen]
     try:
         with pq.ParquetFile(path, read_dictionary=_texts(path, names)) as file:
             size_limits.refuse(str(path), _unpacked(file, names))
             pieces: list[list[pl.Series]] = [[] for _ in chosen]
             total = row = 0
             for batch in file.iter_batches(batch_size=_AT_ONCE, columns=names):
-                for at, (name, own) in enumerate(chosen):
-                    column = batch.column(batch.schema.get_field_index(own))
+                for at, (name, in_file) in enumerate(chosen):
+                    column = batch.column(batch.schema.get_field_index(in_file))
                     total += columns.text_bytes(column)
                     size_limits.refuse(str(path), total, "its texts take more than")
                     pieces[at].append(columns.from_arrow(column, str(path), name, row))
                 row += batch.num_rows
-            empty = [_empty(file.schema_arrow.field(own).type) for own in names]
+            empty = [_empty(file.schema_arrow.field(in_file).type) for in_file in names]
     except DatasetError:
         raise
     except (*_FAILURES, pl.exceptions.PolarsError) as error:
