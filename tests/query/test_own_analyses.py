@@ -173,6 +173,16 @@ def test_a_link_in_a_store_is_no_analysis(root: Path, tmp_path: Path) -> None:
             store.query("linked")
 
 
+def test_a_file_that_is_too_large_is_left_out(root: Path) -> None:
+    """In a sentence, without being read."""
+    file = root / "analysis" / "large.sql"
+    with file.open("wb") as large:
+        large.truncate(1 << 32)
+    with attnstore.open(root) as store:
+        assert "large.sql has 4,294,967,296 bytes" in store.named_analyses.problems()[0]
+        assert "large" not in store.analyses()["name"].to_list()
+
+
 def test_a_name_that_sql_cannot_have_is_left_out(root: Path) -> None:
     """In a sentence."""
     (root / "analysis" / "my-runs.sql").write_text(GOOD)

@@ -458,3 +458,17 @@ def test_weights_are_not_written_without_the_lock(
         maps = np.zeros((len(run.layers), len(run.heads), layout.SHARD_CELLS), np.float16)
         with pytest.raises(BusyError, match="has lost its lock"):
             run.write_block(0, maps, maps[:, :, : layout.SHARD_TOKENS].astype(np.float32))
+
+
+def test_own_analyses_lie_in_the_bucket(
+    s3: S3, address: str, request: pytest.FixtureRequest
+) -> None:
+    """They are asked by name, and called in SQL."""
+    s3.store(request.node.name).put(
+        "analysis/n_runs.sql",
+        b"-- title: T\n-- source: S\n-- reads: runs\n-- column n BIGINT: Number of runs\n"
+        b"SELECT count(*) AS n FROM runs ORDER BY n",
+    )
+    with attnstore.open(address) as store:
+        assert store.query("n_runs").item() == store.sql("FROM n_runs()").item() == 1
+        assert store.analyses()["file"].to_list()[-1] == "analysis/n_runs.sql"

@@ -12,11 +12,13 @@ are one SELECT over the views; the session holds them to it (`macros`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -162,7 +164,7 @@ class Analyses:
                 f"{self.folder} is no folder; --analyses (or {VARIABLE}) names the folder of your "
                 "own analyses, one NAME.sql each."
             )
-        return [_OwnFile(str(p), p.read_bytes) for p in sorted(self.folder.glob("*.sql"))]
+        return _on_disk(sorted(self.folder.glob("*.sql")), f"{self.folder}/")
 
     def _of_store(self) -> list[_OwnFile]:
         if self._backend is None:
@@ -174,17 +176,18 @@ class Analyses:
         assert self._backend is not None
         bucket = self._backend
         return [
-            _OwnFile(path, partial(bucket.read, path))
-            for path in sorted(bucket.starting(f"{FOLDER}/"))
-            if path.endswith(".sql")
+            _OwnFile(file.path, file.bytes, partial(bucket.read, file.path))
+            for file in sorted(bucket.files(FOLDER), key=attrgetter("path"))
+            if file.path.endswith(".sql") and file.path.count("/") == 1
         ]
 
 
 @dataclass(frozen=True)
 class _OwnFile:
-    """A file of a folder of one's own or of a store; file: where it lies, for people."""
+    """A file of a folder of one's own or of a store. file: its path, for people; size: in bytes."""
 
     file: str
+    size: int
     data: Callable[[], bytes]
 
     @property
@@ -192,13 +195,13 @@ class _OwnFile:
         return PurePosixPath(self.file).stem
 
     def read(self) -> Analysis:
-        """The analysis. Raises UsageError, which names the file."""
+        """Read the analysis. Raises UsageError, which names the file."""
+        if self.size > LARGEST:
+            raise UsageError(
+                f"{self.file} has {self.size:,} bytes; an analysis has at most {LARGEST:,}."
+            )
         try:
             data = self.data()
-            if len(data) > LARGEST:
-                raise UsageError(
-                    f"{self.file} has {len(data):,} bytes; an analysis has at most {LARGEST:,}."
-                )
             return parse(self.name, data.decode("utf-8-sig"), self.file, shipped=False)
         except OSError as error:
             raise UsageError(f"{self.file} cannot be read ({error.strerror}).") from error
@@ -207,9 +210,16 @@ class _OwnFile:
 
 
 def _in_folder(backend: Backend) -> list[_OwnFile]:
-    """The files of a store in a folder; links are left out: what they lead to is not the store's."""
-    return [
-        _OwnFile(f"{FOLDER}/{path.name}", path.read_bytes)
-        for path in sorted((backend.root / FOLDER).glob("*.sql"))
-        if not (path.is_symlink() or path.parent.is_symlink())
-    ]
+    """List the files of a store in a folder, without links: their targets are not the store's."""
+    folder = backend.root / FOLDER
+    files = [] if folder.is_symlink() else sorted(folder.glob("*.sql"))
+    return _on_disk([path for path in files if not path.is_symlink()], f"{FOLDER}/")
+
+
+def _on_disk(paths: Iterable[Path], prefix: str) -> list[_OwnFile]:
+    """Describe files of this machine; `prefix` stands before their names."""
+    files = []
+    for path in paths:
+        with contextlib.suppress(OSError):  # removed since it was listed
+            files.append(_OwnFile(f"{prefix}{path.name}", path.stat().st_size, path.read_bytes))
+    return files
