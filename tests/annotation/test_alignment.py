@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from attnstore import resources
 from attnstore.datasets.annotations import Annotation
 from attnstore.datasets.tokenize import tokenize
-from attnstore.storage.index import align
+from attnstore.storage.index_rows import align
 
 ARCHITECTURES = ("bert", "albert", "xlm-roberta", "roberta", "gpt2", "modernbert")
 """WordPiece, Unigram with and without capitals, byte-level BPE with offsets trimmed and not."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import attnstore
 from attnstore import naming
 from attnstore.errors import StoreError
+from attnstore.maintenance import row_sums
 from attnstore.maintenance.findings import Report
 from attnstore.maintenance.verify import verify
 from attnstore.resources import sql_files
@@ -29,7 +30,6 @@ from attnstore.storage import (
     index_seal,
     layout,
     location,
-    row_sums,
     zarr_metadata,
 )
 from attnstore.storage.precision import PRECISIONS

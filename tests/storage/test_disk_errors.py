@@ -21,7 +21,7 @@ from attnstore import store as stores
 from attnstore.cli.main import main
 from attnstore.errors import AttnstoreError, BusyError, DamageError, StoreError
 from attnstore.maintenance import copying
-from attnstore.storage import files, index, location
+from attnstore.storage import files, index, index_errors, location
 
 CAUSES = {
     errno.ENOSPC: "make room",
@@ -73,7 +73,7 @@ def test_errors_of_the_index_name_the_cause(
     tmp_path: Path, text: str, kind: type[StoreError], told: str
 ) -> None:
     """Damage is no lock, though `block` has one in it; a full disk is no damage."""
-    with pytest.raises(StoreError) as caught, index.opening(location.locate(tmp_path)):
+    with pytest.raises(StoreError) as caught, index_errors.opening(location.locate(tmp_path)):
         raise duckdb.IOException(text)
     assert type(caught.value) is kind
     assert told in str(caught.value)

@@ -18,6 +18,7 @@ import polars as pl
 
 from attnstore.errors import DamageError, StoreError
 from attnstore.formatting import many, size
+from attnstore.maintenance import row_sums
 from attnstore.maintenance.findings import DROP, Findings, Report
 from attnstore.maintenance.index_check import IndexChecks
 from attnstore.storage import (
@@ -26,7 +27,6 @@ from attnstore.storage import (
     fragments,
     index,
     layout,
-    row_sums,
     zarr_metadata,
 )
 from attnstore.storage.array_shape import Shape

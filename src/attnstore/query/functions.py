@@ -26,8 +26,9 @@ from attnstore.query import kernels
 from attnstore.query.open_run import OpenRun
 from attnstore.storage import arrays, fragments
 from attnstore.storage.array_shape import Shape
-from attnstore.storage.arrays import Floats, Ints
+from attnstore.storage.arrays import Floats
 from attnstore.storage.backend import Backend
+from attnstore.storage.reads import Ints
 
 MAX_CELLS = 1 << 28
 """Largest number of weights for one batch of rows (up to 2048): 1 GiB of float32."""

@@ -7,7 +7,8 @@ import numpy as np
 from attnstore.errors import QueryError
 from attnstore.naming import require_held
 from attnstore.storage.array_shape import Shape
-from attnstore.storage.arrays import Ints, RunArrays
+from attnstore.storage.arrays import RunArrays
+from attnstore.storage.reads import Ints
 
 
 class OpenRun:

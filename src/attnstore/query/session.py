@@ -25,7 +25,7 @@ from attnstore.query.analyses import Analyses
 from attnstore.query.analysis_file import Analysis
 from attnstore.query.functions import Functions
 from attnstore.query.macros import Macros
-from attnstore.storage import array_shape, index, index_schema
+from attnstore.storage import array_shape, index, index_errors, index_schema
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
@@ -78,7 +78,7 @@ class Session:
         self._macros = Macros(self.con, analyses or Analyses(backend))
         if confined:
             self._confine()
-        with self.attached(), index.opening(backend):
+        with self.attached(), index_errors.opening(backend):
             self._make_views()
 
     def _make_views(self) -> None:
@@ -106,11 +106,11 @@ class Session:
             DamageError: The index cannot be rebuilt.
         """
         with self._lock, index.current(self.backend):
-            with index.opening(self.backend):
+            with index_errors.opening(self.backend):
                 path = str(self.backend.root / index.FILE).replace("'", "''")
                 self.con.execute(f"ATTACH '{path}' AS idx (READ_ONLY)")
             try:
-                with index.opening(self.backend):
+                with index_errors.opening(self.backend):
                     self._load_runs()
                 yield self.con
             finally:
@@ -242,8 +242,8 @@ class Session:
             yield
         except duckdb.Error as error:
             failure: AttnstoreError | None = self._functions.failure
-            if index.CORRUPT in str(error):
-                failure = index.explained(self.backend, error)
+            if index_errors.CORRUPT in str(error):
+                failure = index_errors.explained(self.backend, error)
             raise (failure or QueryError(sql_text.sentence(str(error)))) from error
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ from attnstore.storage import files, layout
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend, File
 from attnstore.storage.precision import FLOAT32, PRECISIONS, Precision
+from attnstore.storage.reads import Ints, reads_of
 
 FOLDER = "attention.zarr"
 CACHE_BYTES = 64 << 20
@@ -34,7 +35,6 @@ CACHE_BYTES = 64 << 20
 _READS_AT_ONCE = 16
 
 Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 def remove(backend: Backend, run: str) -> None:
@@ -170,7 +170,7 @@ class RunArrays:
         """
         source, precision = self._source(array)
         size, n_heads = int(count.sum()), len(self.heads)
-        reads = _merge(_segments(row, start, count), layout.CHUNK_CELLS) if size else []
+        reads = reads_of(row, start, count, layout.CHUNK_CELLS) if size else []
         if len(reads) == 1 and reads[0].parts == [(0, size, 0)]:
             only = reads[0]
             return precision.decode(
@@ -203,53 +203,6 @@ class RunArrays:
                 f"Run {self.run} in {self.backend.name} cannot be read: {_reason(error)}; "
                 "`attnstore verify` names the damaged blocks, and ingesting again mends them."
             ) from error
-
-
-@dataclass(frozen=True)
-class _Read:
-    """One contiguous read: of `row`, from start to stop; parts: (offset in it, size, target)."""
-
-    row: int
-    start: int
-    stop: int
-    parts: list[tuple[int, int, int]]
-
-
-def _segments(row: Ints, start: Ints, count: Ints) -> npt.NDArray[np.int64]:
-    """Join requests that continue one another: (4, n) of row, start, count, target, sorted."""
-    target = np.cumsum(count) - count
-    new = np.empty(len(row), bool)
-    new[0] = True
-    new[1:] = (row[1:] != row[:-1]) | (start[1:] != start[:-1] + count[:-1])
-    at = np.flatnonzero(new)
-    found = np.stack([row[at], start[at], np.add.reduceat(count, at), target[at]])
-    return found[:, np.lexsort((found[1], found[0]))]
-
-
-def _merge(segments: npt.NDArray[np.int64], gap: int) -> list[_Read]:
-    """Group sorted segments into reads: same row, and no more than `gap` unread cells between."""
-    row, start, count, target = segments
-    apart = int(start.max() + count.max() + gap + 1)  # lays the rows end to end, never in reach
-    reach = np.maximum.accumulate(row * apart + start + count)
-    new = np.empty(len(row), bool)
-    new[0] = True
-    new[1:] = (row[1:] * apart + start[1:] > reach[:-1] + gap) | (row[1:] != row[:-1])
-    first = np.flatnonzero(new)
-    last = np.append(first[1:], len(row)) - 1
-    begin = start[first]
-    offset = start - np.repeat(begin, last - first + 1)
-    parts = list(zip(offset.tolist(), count.tolist(), target.tolist(), strict=True))
-    return [
-        _Read(r, b, e - r * apart, parts[f : t + 1])
-        for r, b, e, f, t in zip(
-            row[first].tolist(),
-            begin.tolist(),
-            reach[last].tolist(),
-            first.tolist(),
-            last.tolist(),
-            strict=True,
-        )
-    ]
 
 
 @lru_cache(maxsize=1)

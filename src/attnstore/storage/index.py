@@ -13,8 +13,6 @@ views and nothing else; see `accept`.
 from __future__ import annotations
 
 import contextlib
-import errno
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,19 +20,19 @@ from pathlib import Path
 
 import duckdb
 
-from attnstore.errors import BusyError, DamageError, StoreError
+from attnstore.errors import DamageError, StoreError
 from attnstore.storage import files, index_rows, index_schema, index_seal, locks
 from attnstore.storage.backend import Backend
 from attnstore.storage.commits import committed, counting, missing
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.index_errors import FILE, opening, refused
 from attnstore.storage.index_schema import CONFINED
 from attnstore.storage.locks import Lock
 from attnstore.storage.snapshot import fresh
 from attnstore.storage.tables import TABLES
 
-__all__ = ["committed", "counting"]  # beside what stands here
+__all__ = ["FILE", "committed", "counting"]  # beside what stands here
 
-FILE = "index.duckdb"
 SEAL = "index.crc32c"
 LOCK = "index.lock"
 _MEMORY = "2GB"
@@ -269,72 +267,12 @@ def _opened(backend: Backend, read_only: bool) -> Iterator[duckdb.DuckDBPyConnec
         yield con
 
 
-@contextlib.contextmanager
-def opening(backend: Backend) -> Iterator[None]:
-    """Turn DuckDB's errors about the index file into one sentence."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise explained(backend, error) from error
-
-
-_SYSTEM = {
-    "No space left on device": errno.ENOSPC,
-    "Disk quota exceeded": errno.EDQUOT,
-    "File too large": errno.EFBIG,
-    "Too many open files in system": errno.ENFILE,
-    "Too many open files": errno.EMFILE,
-    "Permission denied": errno.EACCES,
-    "Read-only file system": errno.EROFS,
-    "Input/output error": errno.EIO,
-}
-"""What DuckDB quotes of the system, with the error's number."""
-CORRUPT = "Corrupt database file"
-"""What DuckDB says where a block of the index does not match its checksum, in whatever class of error."""
-_ELSEWHERE = re.compile(
-    "Could not set lock on file|same database file with a different configuration"
-    "|Unique file handle conflict"
-)
-
-
-def refused(error: Exception) -> OSError | None:
-    """Find the refusal of the system behind an error of DuckDB's; None where there is none."""
-    if isinstance(error, OSError):
-        return error
-    known = (OSError(number, text) for text, number in _SYSTEM.items() if text in str(error))
-    return next(known, None)
-
-
-def explained(backend: Backend, error: duckdb.Error) -> StoreError:
-    """Make one sentence of an error of DuckDB's about the index file.
-
-    BusyError where another program has it, StoreError where the system refuses, else DamageError.
-    """
-    text = str(error).splitlines()[0]
-    if _ELSEWHERE.search(text):
-        pid = re.search(r"PID (\d+)", text)
-        holder = f"process {pid[1]}" if pid else "another program"
-        return BusyError(
-            f"The index {backend.root / FILE} is open in {holder}; close it there, and run the same "
-            "command again."
-        )
-    if system := refused(error):
-        return StoreError(
-            f"The index {backend.root / FILE} cannot be used: {system.strerror}; {files.remedy(system)}, "
-            "then run the same command again."
-        )
-    return DamageError(
-        f"The index {backend.root / FILE} cannot be read ({text[:200]}); no data is lost: "
-        f"`attnstore --store {backend.root} reindex` makes it anew."
-    )
-
-
 def _apply(con: duckdb.DuckDBPyConnection, backend: Backend, pending: _Pending) -> Change:
     """Load and drop fragments in one transaction, then write it out so that no WAL stays."""
     new = pending.new
     con.execute(f"SET memory_limit = '{_MEMORY}'")
     con.execute("BEGIN")
-    _drop(con, pending.gone)
+    index_rows.drop(con, pending.gone)
     highest = con.execute("SELECT coalesce(max(fragment), -1) FROM core.fragments").fetchall()
     number = int(highest[0][0]) + 1
     for table in TABLES:
@@ -343,36 +281,13 @@ def _apply(con: duckdb.DuckDBPyConnection, backend: Backend, pending: _Pending) 
     unreadable = {path for (path,) in con.execute("SELECT path FROM core.unreadable").fetchall()}
     count = {f.path for f in counting(pending.found, unreadable)}
     useless = [f.path for f in new if f.path not in count]  # without what turned out unreadable
-    _drop(con, useless)
+    index_rows.drop(con, useless)
     if any(f.table in ("runs", "inputs") for f in new):
         index_rows.complete(con)
     if pending.gone or any(f.table in ("runs", "inputs", "spans") for f in new):
-        align(con)
+        index_rows.align(con)
     lacking = missing(con, backend, pending.found)
     con.execute("COMMIT")
     con.execute("CHECKPOINT")
     loaded = sum(f.path in count - unreadable for f in new)
     return Change(loaded, len(pending.gone), sorted({*pending.damaged, *unreadable}), lacking)
-
-
-def _drop(con: duckdb.DuckDBPyConnection, gone: list[str]) -> None:
-    """Delete the rows of fragments, and their places in the lists of those that were seen."""
-    for table in TABLES if gone else ():
-        con.execute(
-            f"DELETE FROM core.{table} WHERE fragment IN "
-            "(SELECT fragment FROM core.fragments WHERE list_contains($gone, path))",
-            {"gone": gone},
-        )
-    for table in ("fragments", "unreadable") if gone else ():
-        con.execute(f"DELETE FROM core.{table} WHERE list_contains($gone, path)", {"gone": gone})
-
-
-def align(con: duckdb.DuckDBPyConnection) -> None:
-    """Find the tokens of each span, for runs and annotations that are new; forget those gone."""
-    for table in ("span_tokens", "aligned"):
-        con.execute(
-            f"DELETE FROM core.{table} WHERE inputs_fragment NOT IN (SELECT fragment FROM core.fragments) "
-            "OR spans_fragment NOT IN (SELECT fragment FROM core.fragments)"
-        )
-    con.execute("INSERT INTO core.span_tokens BY NAME FROM core.missing_span_tokens")
-    con.execute("INSERT INTO core.aligned FROM core.unaligned")

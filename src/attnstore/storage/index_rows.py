@@ -18,7 +18,7 @@ from attnstore.storage import array_shape, fragments, layout
 from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.run_record import RunRecord
-from attnstore.storage.tables import OF_RUNS, tables
+from attnstore.storage.tables import OF_RUNS, TABLES, tables
 
 _AT_ONCE = 256
 """Fragments that are loaded, and sorted, together."""
@@ -176,3 +176,26 @@ def complete(con: duckdb.DuckDBPyConnection) -> None:
         ") e WHERE e.run_key = core.runs.run_key AND layout IS NULL",
         {"sizes": list(sizes), "cells": layout.SHARD_CELLS},
     )
+
+
+def drop(con: duckdb.DuckDBPyConnection, gone: list[str]) -> None:
+    """Delete the rows of fragments, and their places in the lists of those that were seen."""
+    for table in TABLES if gone else ():
+        con.execute(
+            f"DELETE FROM core.{table} WHERE fragment IN "
+            "(SELECT fragment FROM core.fragments WHERE list_contains($gone, path))",
+            {"gone": gone},
+        )
+    for table in ("fragments", "unreadable") if gone else ():
+        con.execute(f"DELETE FROM core.{table} WHERE list_contains($gone, path)", {"gone": gone})
+
+
+def align(con: duckdb.DuckDBPyConnection) -> None:
+    """Find the tokens of each span, for runs and annotations that are new; forget those gone."""
+    for table in ("span_tokens", "aligned"):
+        con.execute(
+            f"DELETE FROM core.{table} WHERE inputs_fragment NOT IN (SELECT fragment FROM core.fragments) "
+            "OR spans_fragment NOT IN (SELECT fragment FROM core.fragments)"
+        )
+    con.execute("INSERT INTO core.span_tokens BY NAME FROM core.missing_span_tokens")
+    con.execute("INSERT INTO core.aligned FROM core.unaligned")

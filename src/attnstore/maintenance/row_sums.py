@@ -9,8 +9,9 @@ import numpy.typing as npt
 import polars as pl
 
 from attnstore.naming import ROW_OFF
-from attnstore.storage.arrays import Ints, RunArrays
+from attnstore.storage.arrays import RunArrays
 from attnstore.storage.precision import PRECISIONS
+from attnstore.storage.reads import Ints
 
 _CELLS_AT_ONCE = 1 << 20
 """Weights that are read and summed together (4 MiB)."""
