@@ -359,12 +359,12 @@ def test_verify_prints_a_line_for_each_finding(own_store: Path) -> None:
     assert result.stdout.startswith(f"{RUN}, block 0: ")
 
 
-def test_an_overwritten_index_is_named_by_verify_and_made_anew(own_store: Path) -> None:
-    """verify names the command that makes it anew; reading does so by itself."""
+def test_an_overwritten_index_is_named_by_verify_and_rebuilt(own_store: Path) -> None:
+    """verify names the command that rebuilds it; reading does so by itself."""
     (own_store / "index.duckdb").write_bytes(b"damaged" * 1000)
     found = attn(own_store, "verify")
     assert found.exit_code == 1
-    assert "`attnstore reindex` makes it anew" in found.output
+    assert "`attnstore reindex` rebuilds it" in found.output
     output(own_store, "reindex")
     assert RUN in output(own_store, "runs")
     (own_store / "index.duckdb").write_bytes(b"damaged" * 1000)

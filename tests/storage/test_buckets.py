@@ -363,7 +363,7 @@ def test_commands_take_an_address(address: str) -> None:
             "AWS_ENDPOINT_URL is '127.0.0.1:9'; give a URL",
         ),
         (f"s3://{NAME}/x", {"AWS_ENDPOINT_URL": ""}, "AWS_ENDPOINT_URL is ''; give a URL"),
-        (f"s3://{NAME}/x", {"AWS_SKIP_SIGNATURE": "maybe"}, "mend the environment"),
+        (f"s3://{NAME}/x", {"AWS_SKIP_SIGNATURE": "maybe"}, "fix the environment"),
         ("gs://bucket/store", {}, "names no bucket; write s3://BUCKET/PATH"),
         (f"s3://{NAME}/x", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "cannot be used"),
     ],

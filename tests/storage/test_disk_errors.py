@@ -206,4 +206,4 @@ def test_what_a_library_quotes_of_the_system_gets_the_next_step_that_fits(number
     """Room is no remedy for a limit on the size of files; what nobody knows may be anything."""
     quoted = f'Failed writing: "c/0/0/0": {os.strerror(number)}'
     assert files.remedy_of(quoted) == files.remedy(OSError(number, ""))
-    assert "make room or mend the rights" in files.remedy_of("it did not work")
+    assert "make room or fix the rights" in files.remedy_of("it did not work")

@@ -1,6 +1,6 @@
-"""What a copy may add to a store that holds something already, so that no row stands there twice.
+"""Rules for a copy into a store that holds something already, so that no row is there twice.
 
-    merged = merging.plan(backend, target, fragments)
+    merged = copy_rules.plan(source, target, fragments)
 
 Of one owner and one kind (the classes of a run, the annotation of a dataset by one source, the scores
 of one ablation) a store holds one result. Where both stores made one on their own, the target's stays
@@ -25,7 +25,7 @@ _OF_A_PLAN = tuple(t.name for t in tables().values() if t.copy in ("by name", "b
 """Tables whose parts follow from the run's plan: the same part is the same rows, wherever it was made."""
 
 Kind = tuple[str, str]
-"""What is one at a time: a word for it, and whose it is."""
+"""A result that a store holds once: a word for it, and its owner."""
 _WHOLE = ("annotation", "prunings")
 """Kinds whose parts are of no use beside parts that were made elsewhere."""
 _WITH = {
@@ -37,7 +37,7 @@ _WORDS = {_WITH.get(t.name, t.name): t.copy for t in tables().values() if t.copy
 
 @dataclass(frozen=True)
 class Merged:
-    """What a copy does.
+    """Plan of a copy.
 
     add: fragments to copy; unfinished: those of the target that must go before, halves of a result;
     replaced: those that may go afterwards; kept: what the target keeps of its own, unclear: what the
@@ -71,13 +71,13 @@ def plan(source: Backend, target: Backend, wanted: list[Fragment]) -> Merged:
     merged = Merged()
     for of, parts in coming.items():
         paths = {f.path for f in parts}
-        held = [f for f in own[of] if f.path in paths or fragments.whole(target, f)]
+        present = [f for f in own[of] if f.path in paths or fragments.whole(target, f)]
         before = len(merged.add)
-        _one(source, target, of[0], parts, held, merged)
-        missing = {_key(f) for f in parts} - {_key(f) for f in [*held, *merged.add[before:]]}
-        differs = not paths <= {f.path for f in [*held, *merged.add[before:]]}
+        _one(source, target, of[0], parts, present, merged)
+        missing = {_key(f) for f in parts} - {_key(f) for f in [*present, *merged.add[before:]]}
+        differs = not paths <= {f.path for f in [*present, *merged.add[before:]]}
         if of[0] in _WORDS and (missing or differs):
-            (merged.kept if held else merged.unclear).append(of)
+            (merged.kept if present else merged.unclear).append(of)
     return merged
 
 

@@ -4,8 +4,8 @@
 
 Only what is committed is copied, in the order in which it is committed: models and datasets, which
 others refer to, arrays, fragments, then the marks of blocks, then the records of runs. So what a
-stopped copy leaves is a sound store that holds less, and the same command goes on from there. A place
-that holds other runs keeps them; `merging` tells what is added to what it holds of these.
+stopped copy leaves is a sound store that holds less, and the same command continues from there. A place
+that holds other runs keeps them; `copy_rules` decides what is added to what it holds of these.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from attnstore.storage.tables import OF_RUNS
 _FIRST = ("models", "datasets", "examples")
 """Tables that others refer to, in the order in which they are written."""
 _ORDER = {table: i for i, table in enumerate((*_FIRST, "", "map_stats", "blocks", "runs"))}
-"""When the fragments of a table are written; all that are not named come after the names of `_FIRST`."""
+"""Position of a table in the order of writing; tables that are not named come after `_FIRST`."""
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are done, and all of them."""
@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy did. files, bytes: of the whole; of them written now, the others were there.
+    """Result of a copy. files, bytes: of the whole; of them written now, the others were there.
 
     notes: what stayed behind, since the target holds the same, or a result of its own.
     """
@@ -81,23 +81,23 @@ def copy(
     backend, to = location.find(source), location.locate(target)
     if to.root == backend.root:
         raise UsageError(f"{backend.name} cannot be copied onto itself; give another place.")
-    found = index.committed(backend, {f.path for f in fragments.listing(backend)})[0]
-    wanted = _runs(found, runs)
-    mine = found if runs is None else _about(backend, found, wanted)
-    with _receiving(to, wanted, mine) as told:
-        mine, notes = _without_twins(to, mine)
-        wanted = sorted({f.owner for f in mine if f.table == "runs"})
+    committed = index.committed(backend, {f.path for f in fragments.listing(backend)})[0]
+    wanted = _runs(committed, runs)
+    selected = committed if runs is None else _about(backend, committed, wanted)
+    with _receiving(to, wanted, selected) as problems:
+        selected, notes = _without_twins(to, selected)
+        wanted = sorted({f.owner for f in selected if f.table == "runs"})
         with locks.registry(to):
-            _refuse_same_names(to, mine)
-        _clear_leftovers(backend, to, mine)
-        merged = copy_rules.plan(backend, to, mine)
+            _refuse_same_names(to, selected)
+        _clear_leftovers(backend, to, selected)
+        merged = copy_rules.plan(backend, to, selected)
         items = list(_items(backend, wanted, merged.add))
         for fragment in merged.unfinished:
             fragments.discard(to, fragment)
         done = _write(backend, to, items, progress)
         for fragment in merged.replaced:
             fragments.discard(to, fragment)
-    return replace(done, runs=wanted, notes=[*notes, *merged.notes(), *told])
+    return replace(done, runs=wanted, notes=[*notes, *merged.notes(), *problems])
 
 
 @contextlib.contextmanager
@@ -107,25 +107,25 @@ def _receiving(backend: Backend, runs: list[str], coming: list[Fragment]) -> Ite
     Gives a list, which in the end holds what the target is found to lack.
     """
     location.create(backend)
-    place = backend.name
+    name = backend.name
     with contextlib.ExitStack() as held:
-        held.enter_context(locks.hold(location.copy_lock(backend), what=f"The store {place}"))
+        held.enter_context(locks.hold(location.copy_lock(backend), what=f"The store {name}"))
         for run in runs:
             held.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
         results = {copy_rules.kind(f) for f in coming}
         guards = {lock for kind in results if (lock := copy_rules.lock(backend, kind))}
         for lock in sorted(guards, key=lambda lock: lock.path):
-            what = f"What {lock.file.stem} guards in {place}"
+            what = f"What {lock.file.stem} guards in {name}"
             held.enter_context(locks.hold(lock, what=what))
-        told: list[str] = []
-        yield told
+        problems: list[str] = []
+        yield problems
         with contextlib.suppress(BusyError):  # it catches up when it is next opened
-            if lacking := stores.incomplete(place, index.catch_up(backend)):
-                told.append(lacking)
+            if lacking := stores.incomplete(name, index.catch_up(backend)):
+                problems.append(lacking)
 
 
-def _runs(found: list[Fragment], runs: Sequence[str] | None) -> list[str]:
-    known = sorted({f.owner for f in found if f.table == "runs"})
+def _runs(committed: list[Fragment], runs: Sequence[str] | None) -> list[str]:
+    known = sorted({f.owner for f in committed if f.table == "runs"})
     for run in runs or ():
         if run not in known:
             listed = "; `attnstore runs` lists them"
@@ -133,26 +133,28 @@ def _runs(found: list[Fragment], runs: Sequence[str] | None) -> list[str]:
     return known if runs is None else sorted(set(runs))
 
 
-def _about(backend: Backend, found: list[Fragment], wanted: list[str]) -> list[Fragment]:
+def _about(backend: Backend, committed: list[Fragment], wanted: list[str]) -> list[Fragment]:
     """The fragments of some runs, of their models and datasets, and of what their scores name."""
-    records = [fragments.read(backend, f) for f in found if f.table == "runs" and f.owner in wanted]
+    records = [
+        fragments.read(backend, f) for f in committed if f.table == "runs" and f.owner in wanted
+    ]
     owners = {*wanted, *(r[name].item() for r in records for name in ("model", "dataset"))}
-    mine = [f for f in found if f.owner in owners]
-    scores = [fragments.read(backend, f) for f in mine if f.table == "evaluations"]
+    owned = [f for f in committed if f.owner in owners]
+    scores = [fragments.read(backend, f) for f in owned if f.table == "evaluations"]
     named = {
         (table, name)
         for rows in scores
         for table, column in (("models", "base"), ("datasets", "dataset"), ("examples", "dataset"))
         for name in rows[column]
     }
-    return [f for f in found if f.owner in owners or (f.table, f.owner) in named]
+    return [f for f in committed if f.owner in owners or (f.table, f.owner) in named]
 
 
-def _without_twins(to: Backend, mine: list[Fragment]) -> tuple[list[Fragment], list[str]]:
+def _without_twins(to: Backend, selected: list[Fragment]) -> tuple[list[Fragment], list[str]]:
     """Leave out runs whose content the target has, or what is copied has, under another name."""
     names = {f.part: f.owner for f in fragments.listing(to, "runs")}
     twins: dict[str, str] = {}
-    for f in mine:
+    for f in selected:
         if f.table == "runs" and names.setdefault(f.part, f.owner) != f.owner:
             twins[f.owner] = names[f.part]
     notes = [
@@ -160,25 +162,25 @@ def _without_twins(to: Backend, mine: list[Fragment]) -> tuple[list[Fragment], l
         for run, other in twins.items()
     ]
     of_runs = ("runs", *OF_RUNS)
-    return [f for f in mine if f.table not in of_runs or f.owner not in twins], notes
+    return [f for f in selected if f.table not in of_runs or f.owner not in twins], notes
 
 
-def _refuse_same_names(to: Backend, mine: list[Fragment]) -> None:
+def _refuse_same_names(to: Backend, selected: list[Fragment]) -> None:
     """UsageError where a name of what is copied stands for something else in the target."""
-    held = {(f.table, f.owner): f.part for f in fragments.listing(to)}
-    for f in mine:
-        if f.table in copy_rules.OF_A_NAME and held.get((f.table, f.owner), f.part) != f.part:
+    parts = {(f.table, f.owner): f.part for f in fragments.listing(to)}
+    for f in selected:
+        if f.table in copy_rules.OF_A_NAME and parts.get((f.table, f.owner), f.part) != f.part:
             raise UsageError(
                 f"{to.name} holds other content under the name {f.owner} (in {f.table}); "
                 "copy to another place, or name the runs to copy with --run."
             )
 
 
-def _clear_leftovers(backend: Backend, to: Backend, mine: list[Fragment]) -> None:
+def _clear_leftovers(backend: Backend, to: Backend, selected: list[Fragment]) -> None:
     """Delete what a stopped drop or copy left in the target under names of runs that come now."""
     known = {f.owner for f in fragments.listing(to, "runs")}
-    coming = {f.path for f in mine}
-    for f in mine:
+    coming = {f.path for f in selected}
+    for f in selected:
         if f.table == "runs" and f.owner in known:
             leftovers.discard(to, f.owner, fragments.read(backend, f)["run_key"].item())
         elif f.table == "runs":
@@ -186,7 +188,7 @@ def _clear_leftovers(backend: Backend, to: Backend, mine: list[Fragment]) -> Non
 
 
 def _items(backend: Backend, wanted: list[str], added: list[Fragment]) -> Iterator[Item]:
-    """What to copy, in the order in which it is committed: what others refer to comes before them.
+    """List the files to copy in the order of their commit: what others refer to comes before them.
 
     The shards and statistics of a block that the target has of its own stay as they are.
     """
@@ -204,12 +206,12 @@ def _items(backend: Backend, wanted: list[str], added: list[Fragment]) -> Iterat
             raise DamageError(f"What describes the arrays of {run} is damaged; ingest it again.")
         described |= zarr_metadata.files(backend, run)  # groups above several runs only once
     yield from (Item(path, len(x), files.crc32c(x)) for path, x in described.items())
-    lying = {path: f.bytes for run in wanted for path, f in arrays.shards(backend, run).items()}
+    sizes = {path: f.bytes for run in wanted for path, f in arrays.shards(backend, run).items()}
     for f in order:
         if f.table == "blocks":
             block = fragments.read(backend, f).row(0, named=True)
             for path, value in arrays.sealed(f.owner, block).items():
-                yield Item(path, lying.get(path, 0), value)
+                yield Item(path, sizes.get(path, 0), value)
     yield from (Item(f.path, f.bytes, f.crc32c) for f in order[len(names) :])
 
 
@@ -234,7 +236,7 @@ def _write(source: Backend, to: Backend, items: list[Item], progress: Progress) 
             if files.crc32c(data) != item.crc32c:
                 raise DamageError(
                     f"{item.path} of {source.name} is not what was committed, and was not copied; "
-                    "`attnstore verify` tells how to mend it."
+                    "`attnstore verify` shows how to fix it."
                 )
             with _named(to, item.path):
                 _put(target, item, data)
@@ -253,9 +255,9 @@ def _named(to: Backend, path: str) -> Iterator[None]:
         return
     part = owner.pop().partition(".")[0]
     with locks.registry(to):
-        held = fragments.listing(to, table)
-        if any(f.owner == "/".join(owner) and f.part != part for f in held) or (
-            table == "runs" and any(f.part == part and f.owner != "/".join(owner) for f in held)
+        named = fragments.listing(to, table)
+        if any(f.owner == "/".join(owner) and f.part != part for f in named) or (
+            table == "runs" and any(f.part == part and f.owner != "/".join(owner) for f in named)
         ):
             raise BusyError(
                 f"{to.name} has been given other content, or the same run under another "

@@ -1,4 +1,4 @@
-"""What `verify` finds, and how a failure on damaged bytes becomes a finding instead of a crash."""
+"""Findings of `verify`; a failure on damaged bytes becomes one instead of a crash."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What verifying found. notes: what is not damage; checked: what was looked at, in words."""
+    """Result of `verify`. notes: remarks that are no damage; checked: what was checked, in words."""
 
     findings: list[Finding]
     notes: list[str]
@@ -54,30 +54,30 @@ class Findings:
         self._notes: dict[str, None] = {}
 
     def add(self, what: str, run: str | None = None, block: int | None = None) -> None:
-        """Something is wrong."""
+        """Add damage."""
         self._findings[Finding(run, block, what)] = None
         self._places.add((run, block))
         self._about.add(run)
 
     def note(self, what: str) -> None:
-        """Something is worth telling and is no damage."""
+        """Add a remark that is no damage."""
         self._notes[what] = None
 
     def any(self) -> bool:
-        """Whether something is wrong."""
+        """Return True if there is damage."""
         return bool(self._findings)
 
     def known(self, run: str | None, block: int | None) -> bool:
-        """Whether something is known to be wrong with a block, or with its run as a whole."""
+        """Return True if damage of a block, or of its run as a whole, is known."""
         return not self._places.isdisjoint({(run, block), (run, None)})
 
     def about(self, run: str) -> bool:
-        """Whether something is known to be wrong with a run, anywhere in it."""
+        """Return True if damage anywhere in a run is known."""
         return run in self._about
 
     @contextlib.contextmanager
     def step(self, what: str, run: str | None = None, block: int | None = None) -> Iterator[None]:
-        """Damaged bytes can fail anywhere, in any library: every failure is a finding."""
+        """Turn every failure into a finding: damaged bytes can fail anywhere, in any library."""
         try:
             yield
         except BusyError as error:
@@ -91,5 +91,5 @@ class Findings:
             )
 
     def report(self, checked: str) -> Report:
-        """What was collected."""
+        """Return everything that was collected."""
         return Report(list(self._findings), list(self._notes), checked)

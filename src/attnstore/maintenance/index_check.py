@@ -1,4 +1,4 @@
-"""What `verify` checks of the index: its bytes, its rows against the fragments, and `sql/check`."""
+"""Checks of the index for `verify`: its bytes, its rows against the fragments, and `sql/check`."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class IndexChecks:
         self.done = 0
 
     def run(self) -> None:
-        """The index is as it was left, and holds the rows of the fragments."""
+        """Check that the index is as it was left and holds the rows of the fragments."""
         if not self._sealed():
             return
-        found = index.committed(self.backend, self._whole)[0]
-        loose = self._whole.keys() - {f.path for f in found}
+        committed = index.committed(self.backend, self._whole)[0]
+        loose = self._whole.keys() - {f.path for f in committed}
         if n := sum(not self.findings.about(self._whole[path].owner) for path in loose):
             self.findings.note(
                 f"{n} fragments belong to no committed block or run; they do no harm."
@@ -52,13 +52,13 @@ class IndexChecks:
             if store.behind:
                 self.findings.note(store.behind)
             else:
-                self._indexed(store, index.counting(found, unreadable))
+                self._indexed(store, index.counting(committed, unreadable))
             self._checks(store)
         if self.done < len(sql_files("check")) and not self.findings.any():
             self.findings.add("The tables were not checked; run `attnstore verify` again.")
 
     def _sealed(self) -> bool:
-        """Whether the index matches its seal, byte by byte, or there is none to compare."""
+        """Return True if the index matches its seal, byte by byte, or there is none to compare."""
         if not (self.backend.root / index.FILE).exists():
             return True
         with index.reading(self.backend):
@@ -69,37 +69,37 @@ class IndexChecks:
                 f"{index.FILE} does not match its checksum" if whole else f"{index.SEAL} is damaged"
             )
             self.findings.add(
-                f"{what} and the tables were not checked; `attnstore reindex` makes it anew, then "
+                f"{what} and the tables were not checked; `attnstore reindex` rebuilds it, then "
                 "verify again."
             )
         return sealed is not False
 
     def _unreadable(self, store: Store) -> set[str]:
-        """Fragments whose checksum is right and that cannot be loaded are findings; their paths."""
-        found = dict(store.sql("SELECT path, problem FROM idx.core.unreadable").iter_rows())
+        """Report fragments that match their checksum and cannot be loaded; return their paths."""
+        problems = dict(store.sql("SELECT path, problem FROM idx.core.unreadable").iter_rows())
         for fragment in self._whole.values():
-            if fragment.path in found:
-                self.findings.add(found[fragment.path], *self._whose(fragment))
-        return set(found)
+            if fragment.path in problems:
+                self.findings.add(problems[fragment.path], *self._whose(fragment))
+        return set(problems)
 
     def _indexed(self, store: Store, wanted: list[Fragment]) -> None:
-        """The index holds as many rows of each fragment as the fragment has."""
+        """Check that the index holds as many rows of each fragment as the fragment has."""
         tables = " UNION ALL ".join(f"SELECT fragment FROM idx.core.{t}" for t in TABLES)
-        found = store.sql(
+        counts = store.sql(
             f"SELECT path, count(r.fragment) FROM idx.core.fragments LEFT JOIN ({tables}) r "
             "USING (fragment) GROUP BY path"
         )
-        held = dict(found.iter_rows())
+        indexed = dict(counts.iter_rows())
         counted = fragments.counts(self.backend, [f.path for f in wanted])
         for path, rows in counted.items():
-            if held.get(path) != rows:
+            if indexed.get(path) != rows:
                 self.findings.add(
-                    f"{index.FILE} holds {held.get(path, 0)} rows of {path}, which has {rows}; "
-                    "`attnstore reindex` makes it anew."
+                    f"{index.FILE} holds {indexed.get(path, 0)} rows of {path}, which has {rows}; "
+                    "`attnstore reindex` rebuilds it."
                 )
 
     def _checks(self, store: Store) -> None:
-        """Every file of `sql/check` gives no rows, but for what is known to be damaged."""
+        """Check that every file of `sql/check` gives no rows, but for known damage."""
         for name, path in sql_files("check").items():
             with self.findings.step(f"sql/check/{name}.sql"):
                 for run, block, what in store.sql(expanded(path.read_text("utf-8"))).iter_rows():

@@ -1,4 +1,4 @@
-"""Files that nothing in a store refers to: found, told with the reason, and moved aside.
+"""Find files that nothing in a store refers to, give the reason, and move them aside.
 
     found = collect(backend)           # what `attnstore gc` does; found.folder can be deleted later
 
@@ -26,9 +26,9 @@ from attnstore.storage.location import Location
 from attnstore.storage.tables import TABLES
 
 FOLDER = "orphans"
-"""Folder of a store that holds what was moved aside."""
+"""Folder of a store for files that were moved aside."""
 REASONS = "why.csv"
-"""The file beside what was moved aside: path, bytes and why of each."""
+"""File beside those that were moved aside, with path, bytes and why of each."""
 _FRESH = 3600.0  # seconds in which a temporary file may still be written
 
 Progress = Callable[[int, int], None]
@@ -46,7 +46,7 @@ class Orphan:
 
 @dataclass(frozen=True)
 class Orphans:
-    """What was found. folder: of the store, where it was moved, None if it was not; notes: what was left alone."""
+    """Result of `collect`. folder: where the files were moved, None if they were not; notes: files left alone."""
 
     files: list[Orphan]
     notes: list[str]
@@ -68,14 +68,14 @@ def collect(path: Location, dry: bool = False, progress: Progress = lambda *_: N
     """
     backend = location.find(path)
     with (
-        contextlib.ExitStack() as held,
+        contextlib.ExitStack() as entered,
         locks.hold(location.copy_lock(backend), what=f"The store {backend.name}"),
         locks.registry(backend),
     ):
         _refuse_unseen(backend)
-        found, notes = _find(backend, held)
-        folder = _move(backend, found, progress) if found and not dry else None
-        return Orphans(found, notes, folder)
+        orphans, notes = _find(backend, entered)
+        folder = _move(backend, orphans, progress) if orphans and not dry else None
+        return Orphans(orphans, notes, folder)
 
 
 def _refuse_unseen(backend: Backend) -> None:
@@ -114,28 +114,28 @@ def _unseen(folder: Path) -> Iterator[Path]:
             yield from _unseen(Path(entry.path))
 
 
-def _find(backend: Backend, held: contextlib.ExitStack) -> tuple[list[Orphan], list[str]]:
+def _find(backend: Backend, entered: contextlib.ExitStack) -> tuple[list[Orphan], list[str]]:
     """The orphans and what was left alone; the locks of the runs stay held in `held`."""
-    listed = fragments.listing(backend)
+    all_fragments = fragments.listing(backend)
     notes: list[str] = []
     runs: dict[str, set[str]] = {}
-    left: set[str] = set()
-    for run in sorted({f.owner for f in listed if f.table == "runs"}):
+    skipped: set[str] = set()
+    for run in sorted({f.owner for f in all_fragments if f.table == "runs"}):
         try:
-            held.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
+            entered.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
             runs[run] = _referred(backend, run)
         except BusyError as error:
             notes.append(f"{run} is left alone: {error}")
-            left.add(run)
+            skipped.add(run)
         except AttnstoreError as error:
-            notes.append(f"{run} is left alone; `attnstore verify` tells what is wrong: {error}")
-            left.add(run)
+            notes.append(f"{run} is left alone; `attnstore verify` shows what is wrong: {error}")
+            skipped.add(run)
     files = [
-        *_in_fragments(backend, listed, left),
-        *_in_arrays(backend, runs, left),
+        *_in_fragments(backend, all_fragments, skipped),
+        *_in_arrays(backend, runs, skipped),
         *_temporary(backend),
     ]
-    foreign = sum(f.table not in TABLES or f.crc32c < 0 for f in listed)
+    foreign = sum(f.table not in TABLES or f.crc32c < 0 for f in all_fragments)
     if foreign:
         notes.append(f"{foreign} files in {fragments.FOLDER} are not attnstore's, and stay.")
     return sorted(files, key=lambda f: f.path), notes
@@ -207,13 +207,13 @@ def _temporary(backend: Backend) -> Iterator[Orphan]:
             yield Orphan(inside, stat.st_size, "a process was stopped while it wrote it")
 
 
-def _move(backend: Backend, found: list[Orphan], progress: Progress) -> str:
+def _move(backend: Backend, orphans: list[Orphan], progress: Progress) -> str:
     """Move files below a new folder of the store, the reasons first."""
     folder = f"{FOLDER}/{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     backend.write(
-        f"{folder}/{REASONS}", pl.DataFrame([vars(f) for f in found]).write_csv().encode()
+        f"{folder}/{REASONS}", pl.DataFrame([vars(f) for f in orphans]).write_csv().encode()
     )
-    for done, orphan in enumerate(found, 1):
+    for done, orphan in enumerate(orphans, 1):
         backend.move(orphan.path, f"{folder}/{orphan.path}")
-        progress(done, len(found))
+        progress(done, len(orphans))
     return folder

@@ -1,4 +1,4 @@
-"""Whether the rows of stored maps sum to 1, as far as their precision lets them."""
+"""Check that the rows of stored maps sum to 1, within the rounding of their precision."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tolerance(precision: str, length: Ints) -> npt.NDArray[np.floating[Any]]:
 
 
 def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame, sinks: bool = False) -> str | None:
-    """What is wrong with the sums of a block's maps and `received`, in words; None if nothing.
+    """Describe the first wrong sum in a block's maps and `received`; None if all are right.
 
     inputs: the block's rows of `inputs` in storage order; sinks: whether attention sinks may take
     any share of a row.

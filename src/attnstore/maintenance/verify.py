@@ -1,7 +1,7 @@
-"""Whether a store is sound: every byte is what was committed, and what the bytes say holds together.
+"""Check a store: every byte is what was committed, and the parts agree with each other.
 
 Nothing here trusts what it reads: whatever is wrong becomes a finding that names the run and the
-block, and the checks that do not need it go on. Ingesting again mends what this finds.
+block, and the checks that do not need it continue. Ingesting again fixes what this finds.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def verify(path: Location, progress: Progress | None = None) -> Report:
 
 
 def _in_part(backend: Backend) -> bool:
-    """Whether anything of a store is there."""
+    """Return True if any part of a store is there."""
     try:
         backend.read(MARK)
     except FileNotFoundError:
@@ -89,7 +89,7 @@ class _Verification:
         self._count: Counter[str] = Counter()
 
     def checked(self) -> str:
-        """What was looked at, in words."""
+        """Describe what was checked."""
         n = self._count
         return (
             f"{n['runs']:,} runs, {n['blocks']:,} blocks, {many(n['weights'])} weights, "
@@ -97,7 +97,7 @@ class _Verification:
         )
 
     def mark(self) -> None:
-        """`attnstore.json` is as it was written."""
+        """Check that `attnstore.json` is as it was written."""
         data = (self._read(MARK) or b"").rstrip(b"\n")
         if data not in [json.dumps({"attnstore": v}).encode() for v in range(1, VERSION + 1)]:
             self.findings.add(
@@ -112,13 +112,13 @@ class _Verification:
             return None
 
     def fragments(self) -> None:
-        """Every fragment matches the checksum in its name."""
-        found = sorted(fragments.listing(self.backend), key=lambda f: f.modified)
-        self._runs = sorted({f.owner for f in found if f.table == "runs"})
-        self._count.update(fragments=len(found), runs=len(self._runs))
-        self._owners = {(f.table, f.owner) for f in found}
-        parts = {(f.table, f.owner, f.part) for f in found}
-        for fragment in found:
+        """Check that every fragment matches the checksum in its name."""
+        all_fragments = sorted(fragments.listing(self.backend), key=lambda f: f.modified)
+        self._runs = sorted({f.owner for f in all_fragments if f.table == "runs"})
+        self._count.update(fragments=len(all_fragments), runs=len(self._runs))
+        self._owners = {(f.table, f.owner) for f in all_fragments}
+        parts = {(f.table, f.owner, f.part) for f in all_fragments}
+        for fragment in all_fragments:
             run, block = self._whose(fragment)
             with self.findings.step(fragment.path, run, block):
                 if what := self._fragment(fragment):
@@ -129,7 +129,7 @@ class _Verification:
                     self.findings.add(
                         (tables()[fragment.table].without or "").format(fragment.owner), run, block
                     )
-        if not found and not self.backend.files(arrays.FOLDER):
+        if not all_fragments and not self.backend.files(arrays.FOLDER):
             self._empty()
         hidden = (self.backend.root / fragments.FOLDER).rglob(".*")  # what killed writers left
         others = sum(not f.path.endswith(".parquet") for f in self.backend.files(fragments.FOLDER))
@@ -145,7 +145,7 @@ class _Verification:
         return run, int(fragment.part) if by_block else None
 
     def _fragment(self, fragment: Fragment) -> str | None:
-        """What is wrong with a fragment, if anything."""
+        """Describe the damage of a fragment; None if there is none."""
         if fragment.table not in TABLES or fragment.crc32c < 0:
             return "is no fragment of attnstore; move it away"
         if self.backend.crc32c(fragment.path) != fragment.crc32c:
@@ -158,7 +158,7 @@ class _Verification:
         return None
 
     def runs(self) -> None:
-        """Each run's arrays are described as its record says, and its blocks are whole."""
+        """Check that each run's arrays are described as its record says, and its blocks whole."""
         for at in range(0, len(self._runs), _RUNS_AT_ONCE):
             batch = self._runs[at : at + _RUNS_AT_ONCE]
             self._ahead = self._read_ahead(batch)
@@ -168,12 +168,12 @@ class _Verification:
 
     def _read_ahead(self, runs: list[str]) -> dict[str, pl.DataFrame]:
         """The rows of these runs' fragments by path, as far as they can be read together."""
-        found: dict[str, pl.DataFrame] = {}
+        rows: dict[str, pl.DataFrame] = {}
         for table in ("runs", "inputs", "blocks"):
-            mine = [f for run in runs for f in self._of.get((table, run), {}).values()]
+            of_table = [f for run in runs for f in self._of.get((table, run), {}).values()]
             with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # then one by one
-                found |= fragments.read_together(self.backend, mine)
-        return found
+                rows |= fragments.read_together(self.backend, of_table)
+        return rows
 
     def _run(self, run: str) -> None:
         records, inputs, blocks = (self._rows(t, run) for t in ("runs", "inputs", "blocks"))
@@ -196,8 +196,8 @@ class _Verification:
             number = row["block"] if row.get("block") is not None else -1
             with self.findings.step("The block", run, number):
                 if self._shards(run, row) and opened and record and inputs is not None:
-                    mine = inputs.filter(pl.col("block") == number)
-                    if what := row_sums.wrong(opened, record.precision, mine, record.sinks):
+                    in_block = inputs.filter(pl.col("block") == number)
+                    if what := row_sums.wrong(opened, record.precision, in_block, record.sinks):
                         self.findings.add(f"{what}; {DROP}.", run, number)
                     maps = len(opened.layers) * len(opened.heads)
                     self._count.update(weights=row["n_cells"] * maps)
@@ -232,15 +232,15 @@ class _Verification:
 
     def _rows(self, table: str, run: str) -> pl.DataFrame | None:
         """All whole rows of a run in a table."""
-        mine = self._of.get((table, run), {}).values()
+        owned = self._of.get((table, run), {}).values()
         frames = [
             self._ahead[f.path] if f.path in self._ahead else fragments.read(self.backend, f)
-            for f in mine
+            for f in owned
         ]
         return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
     def _plan(self, run: str, shape: Shape, inputs: pl.DataFrame) -> bool:
-        """Whether the inputs lie where the plan puts them, and the arrays are described for it."""
+        """Check that the inputs lie where the plan puts them, and that zarr.json describes that."""
         plan = layout.plan(inputs["length"].to_numpy())
         stored = inputs.select("block", "cell", "token_cell").to_numpy()
         if not np.array_equal(stored, np.stack((plan.block, plan.cell, plan.token), axis=1)):
@@ -254,14 +254,14 @@ class _Verification:
         return not self.findings.known(run, None)
 
     def _shards(self, run: str, row: dict[str, Any]) -> bool:
-        """Whether the shards of a committed block are whole."""
+        """Return True if the shards of a committed block are whole."""
         self._expected.update(arrays.sealed(run, row))
         damaged = arrays.damage(self.backend, run, row)
         for path in damaged:
             lies = self.backend.crc32c(path) is not None
             what = "does not match its checksum" if lies else "is missing"
             self.findings.add(
-                f"{path} {what}; ingest the run again, which computes the block anew.",
+                f"{path} {what}; ingest the run again, which recomputes the block.",
                 run,
                 row["block"],
             )
@@ -269,15 +269,15 @@ class _Verification:
         return not damaged
 
     def leftovers(self) -> None:
-        """Files of the arrays that nothing refers to are told, and are no damage."""
-        found: Counter[str] = Counter()
+        """Note files of the arrays that nothing refers to; they are no damage."""
+        unused: Counter[str] = Counter()
         groups = {p / "zarr.json" for run in self._runs for p in Path(arrays.FOLDER, run).parents}
         for file in self.backend.files(arrays.FOLDER):
             inside = Path(file.path)
             if inside not in groups and file.path not in self._expected:
                 parents = {p.as_posix() for p in inside.relative_to(arrays.FOLDER).parents}
-                found[next((run for run in self._runs if run in parents), "")] += 1
-        for run, n in sorted(found.items()):
+                unused[next((run for run in self._runs if run in parents), "")] += 1
+        for run, n in sorted(unused.items()):
             if not run:
                 self.findings.note(
                     f"{n} files in {arrays.FOLDER} belong to no run and can be deleted."
@@ -288,7 +288,7 @@ class _Verification:
                 )
 
     def index(self) -> None:
-        """The index is as it was left, and holds the rows of the fragments."""
+        """Check that the index is as it was left and holds the rows of the fragments."""
         whole = {f.path: f for f in self._whole.values()}
         checks = IndexChecks(self.backend, self.findings, whole, self._whose)
         checks.run()

@@ -1,4 +1,4 @@
-"""How the arrays of a run are laid out, taken from the run's record.
+"""The layout of a run's arrays, taken from the run's record.
 
 A description on disk (zarr.json) carries no checksum, so nothing is read by it: arrays are opened by
 the `Shape` of the record, whose fragment has one, and a description that says otherwise is damage.
@@ -18,7 +18,7 @@ from attnstore.storage.run_record import RunRecord
 
 @dataclass(frozen=True)
 class Shape:
-    """What a run's record says of its arrays.
+    """Shape of a run's arrays, as its record gives it.
 
     layers, heads: the 0-based numbers along the first two axes; shards: of each array;
     shard_cells, chunk_cells: of `maps` along its last axis; shard_tokens, chunk_tokens: of `received`;
@@ -52,7 +52,7 @@ class Shape:
         return self.shards * self.shard_tokens
 
     def metadata(self, array: str) -> dict[str, Any]:
-        """What zarr.json of 'maps' or 'received' has to say of the weights (Zarr v3)."""
+        """Return the part of zarr.json of 'maps' or 'received' that describes the weights (Zarr v3)."""
         maps = array == "maps"
         precision = PRECISIONS[self.precision] if maps else FLOAT32
         kind = precision.dtype

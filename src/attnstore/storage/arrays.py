@@ -78,15 +78,15 @@ def shards(backend: Backend, run: str) -> dict[str, File]:
     return {f.path: f for f in backend.files(folder) if f.path.startswith(chunks)}
 
 
-def changed(run: str, block: dict[str, Any], lying: dict[str, File], committed: int) -> bool:
-    """Whether the shards of a block show, without a look inside, that they are not what they were.
+def changed(run: str, block: dict[str, Any], shard_files: dict[str, File], committed: int) -> bool:
+    """Return True if the shards of a block are visibly not what was committed; no byte is read.
 
     One is missing, their bytes do not add up, or one was written after the block was committed.
     block: its row of `blocks`; lying: `shards` of the run; committed: when, in nanoseconds.
     """
-    found = [lying[path] for path in sealed(run, block) if path in lying]
+    files = [shard_files[path] for path in sealed(run, block) if path in shard_files]
     whole = block["maps_bytes"] + block["received_bytes"]
-    return sum(f.bytes for f in found) != whole or any(f.modified > committed for f in found)
+    return sum(f.bytes for f in files) != whole or any(f.modified > committed for f in files)
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class RunArrays:
         except Exception as error:  # tensorstore raises its own kinds by status, not by class
             raise DamageError(
                 f"Run {self.run} in {self.backend.name} cannot be read: {_reason(error)}; "
-                "`attnstore verify` names the damaged blocks, and ingesting again mends them."
+                "`attnstore verify` names the damaged blocks, and ingesting again fixes them."
             ) from error
 
 
@@ -226,7 +226,7 @@ def open_run(backend: Backend, run: str, shape: Shape, write: bool = False) -> R
     except Exception as error:  # tensorstore raises its own kinds by status, not by class
         raise StoreError(
             f"The arrays of run {run} cannot be opened in {backend.name}: {_reason(error)}; "
-            "`attnstore verify` tells what is damaged."
+            "`attnstore verify` shows what is damaged."
         ) from error
     precision = PRECISIONS[shape.precision]
     return RunArrays(backend, run, shape.layers, shape.heads, precision, *handles)
@@ -259,17 +259,17 @@ def _open(backend: Backend, run: str, array: str, shape: Shape, write: bool) -> 
 
 def _require_attributes(backend: Backend, run: str, shape: Shape) -> None:
     """Refuse a run's group whose attributes are not its record's."""
-    found = _parsed(backend, _group(run)).get("attributes")
+    attributes = _parsed(backend, _group(run)).get("attributes")
     wanted = {
         "precision": shape.precision, "layers": list(shape.layers), "heads": list(shape.heads),
     }  # fmt: skip
-    given = found if isinstance(found, dict) else {}
-    _require_same(backend.name, run, _group(run), given, wanted)
+    actual = attributes if isinstance(attributes, dict) else {}
+    _require_same(backend.name, run, _group(run), actual, wanted)
 
 
 def _parsed(backend: Backend, path: str) -> dict[str, Any]:
-    found = json.loads(backend.read(path))
-    return found if isinstance(found, dict) else {}
+    document = json.loads(backend.read(path))
+    return document if isinstance(document, dict) else {}
 
 
 def _require_same(
@@ -279,12 +279,12 @@ def _require_same(
         if given.get(key) != value:
             raise DamageError(
                 f"{path} of {place} does not describe the arrays of run {run} as its record does "
-                f"(in {key!r}): it is damaged; ingest the run again, which writes it anew."
+                f"(in {key!r}): it is damaged; ingest the run again, which rewrites it."
             )
     if given.get("storage_transformers"):
         raise DamageError(
             f"{path} of {place} asks for storage transformers, and attnstore writes none: it is "
-            "damaged; ingest the run again, which writes it anew."
+            "damaged; ingest the run again, which rewrites it."
         )
 
 

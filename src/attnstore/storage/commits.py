@@ -1,4 +1,4 @@
-"""Which fragments count: those that are whole, newest of their part, and committed with what they need."""
+"""The fragments that count: whole, newest of their part, and committed with what they need."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def committed(backend: Backend, known: Collection[str] = ()) -> tuple[list[Fragm
     new = [f for f in newest.values() if f.path not in known]
     fragments.fetch(backend, (f for f in new if f.crc32c >= 0))
     damaged = {f.path for f in new if f.crc32c < 0 or not fragments.whole(backend, f)}
-    found = [f for f in newest.values() if f.path not in damaged]
-    blocks = {(f.owner, f.part) for f in found if f.table == "blocks"}
-    runs = {f.owner for f in found if f.table == "runs"}
+    whole = [f for f in newest.values() if f.path not in damaged]
+    blocks = {(f.owner, f.part) for f in whole if f.table == "blocks"}
+    runs = {f.owner for f in whole if f.table == "runs"}
     count = [
         f
-        for f in found
+        for f in whole
         if (f.table != "map_stats" or (f.owner, f.part) in blocks)
         and (f.table not in OF_RUNS or f.owner in runs)
     ]
     return sorted(count, key=lambda f: f.path), sorted(damaged)
 
 
-def counting(found: list[Fragment], unreadable: Collection[str] = ()) -> list[Fragment]:
+def counting(committed: list[Fragment], unreadable: Collection[str] = ()) -> list[Fragment]:
     """Of committed fragments those that are loaded: a block only with its statistics and inputs.
 
     So a run is complete only where every row is there. unreadable: paths that were tried in vain;
     those are among the result, and nothing that needs them.
     """
-    there = {(f.table, f.owner, f.part) for f in found if f.path not in unreadable}
+    there = {(f.table, f.owner, f.part) for f in committed if f.path not in unreadable}
     runs = {owner for table, owner, _ in there if table == "runs"}
     planned = {owner for table, owner, _ in there if table == "inputs"} & runs
 
@@ -52,11 +52,11 @@ def counting(found: list[Fragment], unreadable: Collection[str] = ()) -> list[Fr
         both = all((table, f.owner, f.part) in there for table in ("blocks", "map_stats"))
         return both and f.owner in planned
 
-    return [f for f in found if f.path in unreadable or counts(f)]
+    return [f for f in committed if f.path in unreadable or counts(f)]
 
 
 def missing(con: duckdb.DuckDBPyConnection, backend: Backend, found: list[Fragment]) -> list[str]:
-    """What committed fragments call for and nobody has written, as `table/owner/part`."""
+    """List what committed fragments call for and nobody has written, as `table/owner/part`."""
     there = {(f.table, f.owner) for f in found}
     parts = {(f.table, f.owner, f.part) for f in found}
     runs = con.execute("SELECT DISTINCT model, dataset FROM core.runs").fetchall()

@@ -85,4 +85,4 @@ def remedy(error: OSError) -> str:
 def remedy_of(text: str) -> str:
     """The same for a library's own error, which quotes what the system said."""
     known = (step for number, step in _REMEDIES.items() if os.strerror(number) in text)
-    return next(known, "make room or mend the rights to write there")
+    return next(known, "make room or fix the rights to write there")

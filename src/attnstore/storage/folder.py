@@ -45,12 +45,12 @@ class Folder:
     def files(self, folder: str) -> list[File]:
         """Every file below a folder but hidden ones, which are being written; links are followed."""
         skip = len(str(self.root)) + 1
-        found = []
+        files = []
         for entry in _walk(self.root / folder):
             with contextlib.suppress(FileNotFoundError):  # replaced since it was listed
                 stat = entry.stat()
-                found.append(File(entry.path[skip:], stat.st_size, stat.st_mtime_ns))
-        return found
+                files.append(File(entry.path[skip:], stat.st_size, stat.st_mtime_ns))
+        return files
 
     def starting(self, start: str) -> list[str]:
         """Those of one folder, without a look at any file."""

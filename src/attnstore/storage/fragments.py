@@ -45,7 +45,7 @@ class Fragment:
 
 
 def whole(backend: Backend, fragment: Fragment) -> bool:
-    """Whether a fragment's content is what its name says; a file that is gone is not."""
+    """Return True if a fragment's content matches its checksum; False if the file is gone."""
     try:
         return file_crc32c(local(backend, fragment)) == fragment.crc32c
     except OSError:
@@ -59,9 +59,11 @@ def write(backend: Backend, table: str, owner: str, part: str, rows: pl.DataFram
     data = buffer.getvalue()
     folder = f"{FOLDER}/{table}/{owner}"
     path = f"{folder}/{part}.{crc32c(data):08x}.parquet"
-    held = backend.starting(f"{folder}/{part}.")  # before: of two writers at once, both must not go
+    earlier = backend.starting(
+        f"{folder}/{part}."
+    )  # before: of two writers at once, both must not go
     backend.commit(path, data)
-    for older in held:
+    for older in earlier:
         if (
             older.endswith(".parquet")
             and older.rsplit(".", 2)[0] == f"{folder}/{part}"
@@ -72,11 +74,11 @@ def write(backend: Backend, table: str, owner: str, part: str, rows: pl.DataFram
 
 
 def listing(backend: Backend, table: str | None = None, owner: str | None = None) -> list[Fragment]:
-    """The fragments of a store, ordered by path; of one table, and of one owner, if named."""
+    """List the fragments of a store by path; of one table, and of one owner, if named."""
     folder = "/".join((FOLDER, *(part for part in (table, owner) if part)))
     files = backend.files(folder)
-    found = [_describe(file) for file in files if file.path.endswith(".parquet")]
-    return sorted((f for f in found if owner is None or f.owner == owner), key=lambda f: f.path)
+    fragments = [_describe(file) for file in files if file.path.endswith(".parquet")]
+    return sorted((f for f in fragments if owner is None or f.owner == owner), key=lambda f: f.path)
 
 
 def _describe(file: File) -> Fragment:
@@ -90,7 +92,7 @@ def _describe(file: File) -> Fragment:
 
 
 def local(backend: Backend, fragment: Fragment) -> Path:
-    """The file of a fragment on this machine; of one in a bucket a copy, fetched anew if damaged."""
+    """Return the file of a fragment on this machine; of one in a bucket a copy, fetched again if damaged."""
     file = backend.local(fragment.path)
     if not backend.is_local and file_crc32c(file) != fragment.crc32c:
         file.unlink(missing_ok=True)
@@ -113,7 +115,7 @@ def fetch(backend: Backend, wanted: Iterable[Fragment]) -> None:
 
 
 def read(backend: Backend, fragment: Fragment) -> pl.DataFrame:
-    """The rows of a fragment, its checksum compared first (DamageError)."""
+    """Read the rows of a fragment. Raises DamageError (its checksum differs, or no reader takes it)."""
     try:
         data = local(backend, fragment).read_bytes()
     except FileNotFoundError as error:
@@ -145,7 +147,7 @@ def read(backend: Backend, fragment: Fragment) -> pl.DataFrame:
 
 
 def sound(backend: Backend, fragment: Fragment) -> bool:
-    """Whether a fragment can be read, and holds what its table needs."""
+    """Return True if a fragment can be read and holds what its table needs."""
     try:
         read(backend, fragment)
     except DamageError:
@@ -170,8 +172,8 @@ def read_together(backend: Backend, wanted: Sequence[Fragment]) -> dict[str, pl.
 
 
 def counts(backend: Backend, paths: Sequence[str]) -> dict[str, int]:
-    """How many rows each of some fragments has, by path; only the ends of the files are read."""
-    found = dict.fromkeys(paths, 0)
+    """Count the rows of fragments, by path; only the ends of the files are read."""
+    rows_of = dict.fromkeys(paths, 0)
     for _, group in itertools.groupby(sorted(paths), key=lambda path: path.split("/")[1]):
         of_table = list(group)
         for at in range(0, len(of_table), _COUNTED_AT_ONCE):
@@ -182,12 +184,12 @@ def counts(backend: Backend, paths: Sequence[str]) -> dict[str, int]:
                 missing_columns="insert", extra_columns="ignore",
             )  # fmt: skip
             rows = scan.select(_FILE).group_by(_FILE).len().collect()
-            found |= {local[file]: n for file, n in rows.iter_rows()}
-    return found
+            rows_of |= {local[file]: n for file, n in rows.iter_rows()}
+    return rows_of
 
 
 def read_one(backend: Backend, table: str, owner: str) -> pl.DataFrame | None:
-    """All rows that an owner has in a table, or None if it has no fragment there."""
+    """Read all rows that an owner has in a table; None if it has no fragment there."""
     frames = [read(backend, fragment) for fragment in listing(backend, table, owner)]
     return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
@@ -199,11 +201,11 @@ def discard(backend: Backend, fragment: Fragment) -> None:
 
 def remove(backend: Backend, table: str, owner: str) -> None:
     """Delete an owner's fragments of one table (not those of owners below it)."""
-    mine = listing(backend, table, owner)
-    if len(mine) == len(backend.files(f"{FOLDER}/{table}/{owner}")):
+    owned = listing(backend, table, owner)
+    if len(owned) == len(backend.files(f"{FOLDER}/{table}/{owner}")):
         backend.remove_below(f"{FOLDER}/{table}/{owner}")  # what a killed writer left there, too
         return
-    for fragment in mine:
+    for fragment in owned:
         backend.remove(fragment.path)
 
 

@@ -36,12 +36,12 @@ __all__ = ["FILE", "committed", "counting"]  # beside what stands here
 SEAL = "index.crc32c"
 LOCK = "index.lock"
 _MEMORY = "2GB"
-"""What DuckDB may use to write the index."""
+"""Memory limit of DuckDB while it writes the index."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What catching up did: fragments loaded, and fragments whose rows were dropped.
+    """Result of catching up: fragments loaded, and fragments whose rows were dropped.
 
     damaged: paths of fragments that were left out, because they do not match their checksum or
     cannot be loaded; missing: parts that the others call for and that are not there.
@@ -83,7 +83,7 @@ def current(backend: Backend) -> Iterator[None]:
 
 
 def usable(backend: Backend) -> bool:
-    """Whether the index is as attnstore left it on this machine, or was accepted where it lies."""
+    """Return True if attnstore left the index so on this machine, or has accepted it."""
     return seal_of(backend) is not None or _state(backend) in _accepted
 
 
@@ -173,23 +173,23 @@ class _Pending:
 
 
 def _pending(backend: Backend) -> _Pending | None:
-    """How the index differs from the fragments on disk; None if it has another schema."""
+    """Compare the index with the fragments on disk; None if it has another schema."""
     with _opened(backend, read_only=True) as con:
         if not index_schema.made_by_this_version(con):
             return None
         known = {path for (path,) in con.execute("SELECT path FROM core.fragments").fetchall()}
         unreadable = dict(con.execute("FROM core.unreadable").fetchall())
-        found, damaged = committed(backend, known | unreadable.keys())
-        count = counting(found, unreadable)
+        fragments, damaged = committed(backend, known | unreadable.keys())
+        count = counting(fragments, unreadable)
         new = [f for f in count if f.path not in known and f.path not in unreadable]
         gone = sorted((known | unreadable.keys()) - {f.path for f in count})
-        listed = {f.path for f in found}
+        listed = {f.path for f in fragments}
         damaged = sorted({*damaged, *(path for path in unreadable if path in listed)})
-        return _Pending(new, gone, damaged, missing(con, backend, found), found)
+        return _Pending(new, gone, damaged, missing(con, backend, fragments), fragments)
 
 
 def n_loaded(backend: Backend) -> int:
-    """How many fragments the index has rows of, whether they are still there; 0 without an index."""
+    """Count the fragments that the index has rows of, also those that are gone; 0 without an index."""
     if not (backend.root / FILE).exists():
         return 0
     with reading(backend), _opened(backend, read_only=True) as con:
@@ -199,12 +199,12 @@ def n_loaded(backend: Backend) -> int:
 
 
 def rebuild(backend: Backend, wait: float = 5.0) -> Change:
-    """Make the index anew from the fragments and put it in the old one's place.
+    """Rebuild the index from the fragments and put it in the place of the old one.
 
     Readers that have the old file open keep it.
     """
-    found, damaged = committed(backend)
-    pending = _Pending(counting(found), [], damaged, [], found)
+    fragments, damaged = committed(backend)
+    pending = _Pending(counting(fragments), [], damaged, [], fragments)
     temporary = backend.root / f"{FILE}.new"
     with _writing(backend, wait):
         for leaving in (temporary, Path(f"{temporary}.wal")):
@@ -238,7 +238,7 @@ def _writing(backend: Backend, wait: float) -> Iterator[None]:
 
 
 def sealed(backend: Backend) -> bool | None:
-    """Whether every byte is what the last catching-up left; None where there is no seal.
+    """Return True if every byte is what catching up left; None where there is no seal.
 
     A seal that is damaged fits nothing. Reads the whole file.
     """

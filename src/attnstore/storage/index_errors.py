@@ -35,9 +35,9 @@ _SYSTEM = {
     "Read-only file system": errno.EROFS,
     "Input/output error": errno.EIO,
 }
-"""What DuckDB quotes of the system, with the error's number."""
+"""Texts of the system that DuckDB quotes, with their error numbers."""
 CORRUPT = "Corrupt database file"
-"""What DuckDB says where a block of the index does not match its checksum, in whatever class of error."""
+"""Text of DuckDB's error, of any class, about a block that does not match its checksum."""
 _ELSEWHERE = re.compile(
     "Could not set lock on file|same database file with a different configuration"
     "|Unique file handle conflict"
@@ -72,5 +72,5 @@ def explained(backend: Backend, error: duckdb.Error) -> StoreError:
         )
     return DamageError(
         f"The index {backend.root / FILE} cannot be read ({text[:200]}); no data is lost: "
-        f"`attnstore --store {backend.root} reindex` makes it anew."
+        f"`attnstore --store {backend.root} reindex` rebuilds it."
     )

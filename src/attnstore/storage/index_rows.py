@@ -126,16 +126,16 @@ def fitting(
         else:
             columns.append(pl.lit(None, kind).alias(column))
     try:
-        found = frame.select(columns)
+        fitted = frame.select(columns)
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0][:160]
         raise DamageError(
             f"{fragment.path} holds other types than {fragment.table} has ({reason}); {advice}"
         ) from error
-    lacking = [c for c in needed if found[c].null_count()]
+    lacking = [c for c in needed if fitted[c].null_count()]
     if lacking:
         raise DamageError(f"{fragment.path} lacks {lacking[0]} in some of its rows; {advice}")
-    return found
+    return fitted
 
 
 def _recorded(fragment: Fragment, record: pl.DataFrame, keys: _Keys) -> int:
@@ -150,11 +150,11 @@ def _recorded(fragment: Fragment, record: pl.DataFrame, keys: _Keys) -> int:
             f"{fragment.path} is a second record of run {fragment.owner}; `attnstore drop` the run and "
             "ingest it again."
         )
-    found = RunRecord.of_row(record.row(0, named=True))
+    run_record = RunRecord.of_row(record.row(0, named=True))
     array_shape.of_record(
-        fragment.owner, found, 1
+        fragment.owner, run_record, 1
     )  # of an earlier version: `complete` fills in the rest
-    return keys.give(fragment.owner, found.identity)
+    return keys.give(fragment.owner, run_record.identity)
 
 
 def run_key(run: str, identity: str) -> int:

@@ -19,11 +19,11 @@ CONFINED: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
 }
-"""How DuckDB is opened on a file of a store: no other file, no network, no extension."""
+"""Settings of DuckDB for a file of a store: no other file, no network, no extension."""
 
 
 def version() -> str:
-    """What stands for the schema in an index, so that one of another version is rebuilt."""
+    """Fingerprint of the schema, so that an index of another version is rebuilt."""
     return f"{files.crc32c(tables.sql().encode()):08x}"
 
 
@@ -39,14 +39,14 @@ def create(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def made_by_this_version(con: duckdb.DuckDBPyConnection) -> bool:
-    """Whether an index that this machine made has this version's schema."""
+    """Return True if an index that this machine made has this version's schema."""
     tables = con.execute("SELECT table_name FROM duckdb_tables()").fetchall()
     made_by = con.execute("FROM core.made_by").fetchall() if ("made_by",) in tables else []
     return made_by == [(version(),)]
 
 
 def nothing_else(con: duckdb.DuckDBPyConnection) -> bool:
-    """Whether a database holds this schema and nothing else but rows, whoever made it."""
+    """Return True if a database, whoever made it, holds this schema and nothing else but rows."""
     with contextlib.closing(duckdb.connect(":memory:", config=CONFINED)) as own:
         create(own)
         return contents(con) == contents(own)

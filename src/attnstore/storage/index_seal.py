@@ -5,7 +5,7 @@ by block, how the block begins and its CRC-32C. DuckDB begins each block with it
 so a block that begins as before has hardly been written since: sealing again after a small change reads
 little of a large file. A byte that changes in another way leaves the beginning as it was, and shows.
 
-DuckDB's checksum is an exclusive or over words, the same in any order, so a block that it wrote anew
+DuckDB's checksum is an exclusive or over words, the same in any order, so a block that it rewrote
 may begin as the old one did. Entries taken over unread are marked; where the CRC-32C of such a block
 differs, DuckDB's own checksum decides, and a byte that rotted never passes that.
 
@@ -33,7 +33,7 @@ _TAKEN = b"\1"
 
 @dataclass(frozen=True)
 class Seal:
-    """What a file was when it was sealed.
+    """State of a file when it was sealed.
 
     value: stands for the whole content; size in bytes; modified, changed: mtime and ctime in
     nanoseconds; blocks: an entry for the head and for each block.
@@ -46,14 +46,14 @@ class Seal:
     blocks: bytes
 
     def untouched(self, file: Path) -> bool:
-        """Whether this is the sealed file itself, and no program has written it since."""
+        """Return True if this is the sealed file itself, and no program has written it since."""
         try:
             return _times(file.stat()) == (self.size, self.modified, self.changed)
         except FileNotFoundError:
             return False
 
     def fits(self, file: Path) -> bool:
-        """Whether every byte of the file is what it was; reads all of it."""
+        """Return True if every byte of the file is what it was; reads all of it."""
         entries = [self.blocks[i : i + ENTRY] for i in range(0, len(self.blocks), ENTRY)]
         n = 0
         with file.open("rb", buffering=0) as handle:
@@ -115,7 +115,7 @@ def _entry(data: bytes) -> bytes:
 
 
 def _same(entry: bytes, data: bytes, head: bool) -> bool:
-    """Whether a block is what its entry says; of the head nothing is ever taken over."""
+    """Return True if a block matches its entry; the head is always read."""
     if entry[:-1] == _entry(data):
         return True
     taken = not head and entry[-1:] == _TAKEN and entry[:_BEGIN] == data[:_BEGIN]

@@ -1,4 +1,4 @@
-"""Where every map lies: the packing plan, pure arithmetic without I/O.
+"""The packing plan, which gives every map its cells: pure arithmetic without I/O.
 
 Maps are laid end to end along one axis `cell`: an input of length L owns L² consecutive cells,
 row by row (from-token major), at the same offset for every layer and head. One shard is one
@@ -33,7 +33,7 @@ BATCH_TOKENS = 2048
 
 @dataclass(frozen=True)
 class Plan:
-    """Where each input of a run lies; row i is the i-th input in storage order.
+    """Position of each input of a run; row i is the i-th input in storage order.
 
     order: index into the lengths given to `plan`; length: tokens of the input;
     block: its block; cell: offset of its maps (cells); token: offset of its tokens (tokens).
@@ -67,11 +67,11 @@ def plan(
 
     Raises ValueError for a length below 1 or above `shard_tokens`.
     """
-    given = np.asarray(lengths, dtype=np.int64)
-    if given.size and (given.min() < 1 or given.max() > shard_tokens):
+    sizes = np.asarray(lengths, dtype=np.int64)
+    if sizes.size and (sizes.min() < 1 or sizes.max() > shard_tokens):
         raise ValueError(f"lengths must lie in 1..{shard_tokens}")
-    order = np.argsort(given, kind="stable")
-    length = given[order]
+    order = np.argsort(sizes, kind="stable")
+    length = sizes[order]
     block, cell, token, first, shards = _fill(length, shard_cells, shard_tokens)
     return Plan(
         order, length, block, cell, token, np.array(first, np.int64), np.array(shards, np.int64)

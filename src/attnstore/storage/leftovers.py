@@ -25,11 +25,11 @@ def discard(backend: Backend, run: str, key: int) -> int:
     key: run_key of the run that takes the name. Shards go too where nothing of that run is left.
     The caller holds the run's lock. Raises StoreError where something cannot be deleted.
     """
-    lying = [f for table in OF_RUNS for f in fragments.listing(backend, table, run)]
-    stale = [f for f in lying if _key(backend, f) not in (key, None)]
+    present = [f for table in OF_RUNS for f in fragments.listing(backend, table, run)]
+    stale = [f for f in present if _key(backend, f) not in (key, None)]
     for fragment in stale:
         fragments.discard(backend, fragment)
-    if stale and len(stale) == len(lying):
+    if stale and len(stale) == len(present):
         arrays.remove(backend, run)
     return len(stale)
 

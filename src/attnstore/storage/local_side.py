@@ -25,7 +25,7 @@ _KEYS = {"address": str, "endpoint": (str, type(None)), "side": str}
 
 
 def of_address(address: str) -> Path:
-    """The local side of a bucket, made if it is not there. Raises UsageError, StoreError."""
+    """Return the local side of a bucket, made if it is not there. Raises UsageError, StoreError."""
     place, _, path = address.removeprefix(SCHEME).strip("/").partition("/")
     if not address.startswith(SCHEME) or not place:
         raise UsageError(f"{address} names no bucket; write s3://BUCKET/PATH.")
@@ -65,18 +65,18 @@ def write(folder: Path, mark: Mark) -> None:
 
 
 def read(folder: Path) -> Mark | None:
-    """The mark of a folder, None where it has none. Raises DamageError."""
+    """Read the mark of a folder; None where it has none. Raises DamageError."""
     try:
-        found = json.loads((folder / FILE).read_bytes())
+        mark_ = json.loads((folder / FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(folder) from error
     # Marks of earlier versions have no checksum.
-    sum_ = found.pop("crc32c", None) if isinstance(found, dict) else None
-    if not _sound(found) or sum_ not in (None, _crc32c(found)):
+    sum_ = mark_.pop("crc32c", None) if isinstance(mark_, dict) else None
+    if not _sound(mark_) or sum_ not in (None, _crc32c(mark_)):
         raise _damaged(folder)
-    mark: Mark = found
+    mark: Mark = mark_
     return mark
 
 
@@ -94,6 +94,6 @@ def _crc32c(mark: Mark) -> str:
 
 def _damaged(folder: Path) -> DamageError:
     return DamageError(
-        f"{folder / FILE} is damaged, so it cannot be told which bucket {folder} belongs to; open the "
-        "store by its address (s3://BUCKET/PATH), which writes it anew."
+        f"{folder / FILE} is damaged, so the bucket that {folder} belongs to is not known; open the "
+        "store by its address (s3://BUCKET/PATH), which rewrites it."
     )

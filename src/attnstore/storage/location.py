@@ -1,4 +1,4 @@
-"""Where a store is: its folder or the local side of its bucket, and whether one is there.
+"""From a path or an address to the backend of a store, found or created.
 
 backend = location.create("storage")       # makes it a store
 backend = location.find("storage")         # one that is there

@@ -142,11 +142,11 @@ def _locks(inode: int) -> list[list[str]]:
 
 
 def _holders(handle: int) -> str:
-    """Who holds a locked file, as far as the system tells."""
+    """Name the processes that hold a locked file, as far as the system shows them."""
     try:
-        found = _locks(os.fstat(handle).st_ino)
+        fields = _locks(os.fstat(handle).st_ino)
     except OSError:
         return "another process"
-    pids = sorted({int(f[4]) for f in found})
+    pids = sorted({int(f[4]) for f in fields})
     names = ["this process" if pid == os.getpid() else f"process {pid}" for pid in pids]
     return " and ".join(names) or "another process"

@@ -39,8 +39,8 @@ def _segments(row: Ints, start: Ints, count: Ints) -> npt.NDArray[np.int64]:
     new[0] = True
     new[1:] = (row[1:] != row[:-1]) | (start[1:] != start[:-1] + count[:-1])
     at = np.flatnonzero(new)
-    found = np.stack([row[at], start[at], np.add.reduceat(count, at), target[at]])
-    return found[:, np.lexsort((found[1], found[0]))]
+    segments = np.stack([row[at], start[at], np.add.reduceat(count, at), target[at]])
+    return segments[:, np.lexsort((segments[1], segments[0]))]
 
 
 def _merge(segments: npt.NDArray[np.int64], gap: int) -> list[Read]:

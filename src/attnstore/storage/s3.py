@@ -64,7 +64,7 @@ class Bucket:
             )
         except (BaseError, ValueError) as error:
             raise UsageError(
-                f"{self._address} cannot be used ({_reason(error)}); mend the environment's AWS_…."
+                f"{self._address} cannot be used ({_reason(error)}); fix the environment's AWS_…."
             ) from error
 
     def __reduce__(self) -> tuple[type[Bucket], tuple[Path, Mark]]:
@@ -93,14 +93,14 @@ class Bucket:
 
     def starting(self, start: str) -> list[str]:
         """One request: objects are listed in the order of their paths, from `start` on."""
-        found: list[str] = []
+        paths: list[str] = []
         with self._explained():
             folder = start.rpartition("/")[0]
             for page in obstore.list(self._store, prefix=folder or None, offset=start):
-                found += [o["path"] for o in page if o["path"].startswith(start)]
+                paths += [o["path"] for o in page if o["path"].startswith(start)]
                 if not page[-1]["path"].startswith(start):
                     break
-        return found
+        return paths
 
     def read(self, path: str) -> bytes:
         """A whole object. Raises FileNotFoundError, StoreError."""
@@ -150,8 +150,8 @@ class Bucket:
 
     def settled(self, paths: list[str]) -> tuple[list[int], int]:
         """Each object read back, once."""
-        found = [self._checked(path) for path in paths]
-        return [value for value, _ in found], sum(size for _, size in found)
+        checked = [self._checked(path) for path in paths]
+        return [value for value, _ in checked], sum(size for _, size in checked)
 
     def _checked(self, path: str) -> tuple[int, int]:
         """The CRC-32C and the bytes of an object. Raises FileNotFoundError."""
@@ -193,17 +193,17 @@ class Bucket:
 
     def arrays(self, folder: str) -> dict[str, Any]:
         """tensorstore's own driver for S3."""
-        found: dict[str, Any] = {
+        kvstore: dict[str, Any] = {
             "driver": "s3", "bucket": self._bucket, "path": f"{self._prefix}/{folder}/".lstrip("/"),
         }  # fmt: skip
         if self._endpoint:
             region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-            found |= {"endpoint": self._endpoint, "aws_region": region or "us-east-1"}
+            kvstore |= {"endpoint": self._endpoint, "aws_region": region or "us-east-1"}
         if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("true", "1", "yes", "on"):
-            found["aws_credentials"] = {"type": "anonymous"}
+            kvstore["aws_credentials"] = {"type": "anonymous"}
         elif "AWS_ACCESS_KEY_ID" in os.environ:  # spares the search in files and on the network
-            found["aws_credentials"] = {"type": "environment"}
-        return found
+            kvstore["aws_credentials"] = {"type": "environment"}
+        return kvstore
 
     @contextlib.contextmanager
     def leased(self, path: str, wait: float, what: str) -> Iterator[None]:
@@ -232,7 +232,7 @@ class Bucket:
                 del self._leases[path]
 
     def leased_elsewhere(self, path: str) -> bool:
-        """Whether somebody holds a lock of the store, as far as the bucket tells."""
+        """Return True if the bucket shows that somebody holds a lock of the store."""
         with self._explained():
             return Lease(self._quick, path, self._machine).fresh()
 
@@ -254,7 +254,7 @@ class Bucket:
         except (BaseError, OSError) as error:
             if "NoSuchBucket" in str(error):
                 raise StoreError(
-                    f"There is no bucket {self._bucket}; create it, or mend the address."
+                    f"There is no bucket {self._bucket}; create it, or fix the address."
                 ) from error
             if isinstance(error, FileNotFoundError):
                 raise
@@ -265,7 +265,7 @@ class Bucket:
 
 
 def _boot() -> str:
-    """What tells this start of this machine from others, where the system has it."""
+    """Return the identifier of this start of the machine; empty where the system has none."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
     return ""

@@ -24,13 +24,13 @@ from obstore.store import S3Store
 SECONDS = 45.0
 """A lock in a bucket whose holder has not renewed it for so long may be taken over."""
 POLL_SECONDS = 5.0
-"""How often to look at a lock that somebody else has."""
+"""Seconds between two looks at a lock that somebody else has."""
 CLOCK = "locks/clock"
 """An object that is put to learn the server's time."""
 
 
 class Lease:
-    """One lock object. path: of the object; machine: what tells this machine's processes from others'.
+    """One lock object. path: of the object; machine: identifies this machine's processes.
 
     Its methods raise obstore's errors.
     """
@@ -47,7 +47,7 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether it was taken over, or has not been renewed for so long that it may have been."""
+        """True if it was taken over, or may have been, as it was not renewed for so long."""
         return self._taken_over or _awake() - self._seen > SECONDS
 
     def taken(self) -> str | None:
@@ -68,7 +68,7 @@ class Lease:
         return f"process {holder.get('pid')} on {holder.get('host')}"
 
     def fresh(self) -> bool:
-        """Whether somebody has renewed it lately, by this machine's clock; for show."""
+        """Return True if it was renewed lately, by this machine's clock; for display only."""
         try:
             renewed = obstore.head(self._store, self._path)["last_modified"]
         except FileNotFoundError:
@@ -106,7 +106,7 @@ class Lease:
                 continue  # the network may come back in time
 
     def _still_mine(self) -> bool:
-        """Whether the last renewal was made after all, and only its answer was lost."""
+        """Return True if the last renewal was made, and only its answer was lost."""
         with contextlib.suppress(BaseError, OSError):
             there = obstore.get(self._store, self._path)
             if _holder(bytes(there.bytes())).get("id") == self._mine["id"]:
@@ -118,20 +118,20 @@ class Lease:
         """Every put has another content, and so another tag."""
         content = json.dumps({**self._mine, "renewals": self._renewals}).encode()
         at = _awake()
-        found = obstore.put(self._store, self._path, content, mode=mode)
-        self._renewals, self._tag, self._seen = self._renewals + 1, found["e_tag"], at
+        result = obstore.put(self._store, self._path, content, mode=mode)
+        self._renewals, self._tag, self._seen = self._renewals + 1, result["e_tag"], at
 
 
 def _holder(data: bytes) -> dict[str, Any]:
-    """Who holds a lock, as its object says; nothing where that is damaged."""
+    """Read the holder of a lock from its object; empty where that is damaged."""
     try:
-        found = json.loads(data)
+        holder = json.loads(data)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _awake() -> float:
-    """Seconds of a clock that goes on while the machine sleeps, where the system has one."""
+    """Return seconds of a clock that runs while the machine sleeps, where the system has one."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)

@@ -17,7 +17,7 @@ from attnstore.naming import BATCHINGS, CAPTURED, CLASSES, KIND_TEXTS, column_of
 from attnstore.statistics import STATISTICS
 from attnstore.storage.precision import PRECISIONS
 
-AGAIN = "ingest the run again, which writes it anew"
+AGAIN = "ingest the run again, which rewrites it"
 """What repairs the tables that ingesting writes."""
 RULES = ("by name", "by plan", "latest")
 """Values of `Table.copy` that are no words for the rows."""

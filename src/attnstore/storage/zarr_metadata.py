@@ -1,4 +1,4 @@
-"""What describes a run's arrays on disk: every zarr.json, and the coordinates.
+"""The description of a run's arrays on disk: every zarr.json, and the coordinates.
 
 zarr-python writes it, so that zarr and xarray open the arrays; the weights are `arrays`'.
 """
@@ -27,7 +27,7 @@ from attnstore.storage.run_record import RunRecord
 def describe(backend: Backend, run: str, shape: Shape) -> None:
     """Write what describes the arrays of a run; no weight is written or touched.
 
-    Each file is replaced as a whole, so it also mends a damaged description.
+    Each file is replaced as a whole, so it also fixes a damaged description.
     """
     for path, data in description(run, shape).items():
         backend.write(path, data)
@@ -41,14 +41,14 @@ def description(run: str, shape: Shape) -> dict[str, bytes]:
     stand_in = "/".join(f"~{i}~" for i, _ in enumerate(run.split("/")))
     written = _of_any(stand_in, shape)
     names = list(zip(stand_in.split("/"), run.split("/"), strict=True))
-    found = {}
+    files = {}
     for path, data in written.items():
         for place, name in names:
             path = path.replace(place, name)
             if path.endswith(".json"):
                 data = data.replace(place.encode(), json.dumps(name)[1:-1].encode())
-        found[f"{FOLDER}/{path}"] = data
-    return found
+        files[f"{FOLDER}/{path}"] = data
+    return files
 
 
 @lru_cache(maxsize=64)
@@ -110,7 +110,7 @@ def files(backend: Backend, run: str) -> dict[str, bytes]:
 
 
 def described(backend: Backend, run: str) -> bool:
-    """Whether what describes the arrays of a run is whole: the very bytes that its record calls for."""
+    """Return True if the description of a run's arrays is, byte by byte, what its record calls for."""
     try:
         return all(backend.read(path) == data for path, data in files(backend, run).items())
     except (OSError, ValueError, KeyError, TypeError, IndexError):
