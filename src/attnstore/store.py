@@ -201,8 +201,7 @@ class Store:
         example, layer, head = map(
             whole_number, ("example", "layer", "head"), (example, layer, head)
         )
-        weights = self._maps.one(run, example, layer, head)
-        record = self._maps.input(run, example)
+        record, weights = self._maps.one(run, example, layer, head)
         tokens, texts = (tuple(record[name]) for name in ("tokens", "texts"))
         return Map(run, example, layer, head, tokens, weights, texts)
 

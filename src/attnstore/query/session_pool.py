@@ -23,7 +23,11 @@ class SessionPool:
     """
 
     def __init__(
-        self, backend: Backend, size: int, settings: Mapping[str, str], analyses: Analyses
+        self,
+        backend: Backend,
+        size: int,
+        settings: Mapping[str, str],
+        analyses: Analyses | None = None,
     ) -> None:
         self._backend, self._settings, self._analyses = backend, settings, analyses
         self._closed = 0  # how often the pool was closed

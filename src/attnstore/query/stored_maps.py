@@ -90,22 +90,26 @@ class StoredMaps:
             yield inputs[first:stop], flat.reshape(len(opened.layers), len(opened.heads), -1)
             first = stop
 
-    def one(self, run: str, example: int, layer: int, head: int) -> Floats:
-        """Return the map of one head, (L, L) float32.
+    def one(self, run: str, example: int, layer: int, head: int) -> tuple[dict[str, Any], Floats]:
+        """Return an input and the map of one head, (L, L) float32.
 
         Raises:
             UnknownNameError: The store does not hold the run, example, layer or head.
         """
-        layers, heads = self._ask(_HEADS, run=run).row(0)
-        require_held(run, "layer", layer, layers)
-        require_held(run, "head", head, heads)
+        try:
+            record = self.input(run, example)
+        except UnknownNameError:
+            layers, heads = self._ask(_HEADS, run=run).row(0)
+            _require_head(run, layers, heads, layer, head)
+            raise
+        layers, heads = record["layers"], record["heads"]
+        _require_head(run, layers, heads, layer, head)
         row = layers.index(layer) * len(heads) + heads.index(head)
-        record = self.input(run, example)
         cell, length = record["cell"], record["length"]
         with unless_dropped(self._backend, run):
             opened = self._arrays(run, record)
             flat = opened.gather("maps", *(np.array([n]) for n in (row, cell, length * length)))
-        return flat.reshape(length, length)
+        return record, flat.reshape(length, length)
 
     def _arrays(self, run: str, record: dict[str, Any]) -> RunArrays:
         """Open the arrays of a run, or return them if open since the index last changed."""
@@ -120,3 +124,8 @@ class StoredMaps:
             if seal is not None:
                 self._open[seal, run] = opened
         return opened
+
+
+def _require_head(run: str, layers: list[int], heads: list[int], layer: int, head: int) -> None:
+    require_held(run, "layer", layer, layers)
+    require_held(run, "head", head, heads)

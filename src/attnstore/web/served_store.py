@@ -98,8 +98,8 @@ class ServedStore:
         return self.current.cached(sql, **params)
 
     def sql(self, text: str, /, **params: Any) -> pl.DataFrame:
-        """Answer a question without the cache."""
-        return self.current.sql(text, **params)
+        """Answer a question as `ask` does, under the name that `display.inputs` calls."""
+        return self.ask(text, **params)
 
     def analysis(self, name: str, /, **params: Any) -> pl.DataFrame:
         """Return the result of a named analysis, once as long as the index is the same; few at a time."""
