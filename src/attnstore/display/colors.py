@@ -1,6 +1,6 @@
-"""Colours of weights, for the pictures that matplotlib does not draw: viridis, and PNG bytes.
+"""Colors of weights, for the pictures that matplotlib does not draw: viridis, and PNG bytes.
 
-viridis keeps its order for colour-blind readers and in grey; the figures use the same scale.
+viridis keeps its order for color-blind readers and in gray; the figures use the same scale.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ANCHORS = np.array(
 
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-"""Colours of classes and series that colour-blind readers tell apart (Okabe and Ito 2008)."""
+"""Colors of classes and series that color-blind readers can distinguish (Okabe and Ito 2008)."""
 
 _DIVERGING = np.array(
     [
@@ -44,7 +44,7 @@ _DIVERGING_DARK = np.array(
 
 
 def scales() -> dict[str, list[list[int]]]:
-    """The colours that a scale runs through, at equal distances, for a browser to draw with."""
+    """Return the colors of each scale, at equal distances, for a browser to draw with."""
     return {
         "weight": _ANCHORS.tolist(),
         "difference": _DIVERGING.tolist(),
@@ -53,12 +53,12 @@ def scales() -> dict[str, list[list[int]]]:
 
 
 def diverging(values: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
-    """RGB of signed values, (…, 3): blue for -top, near white for 0, orange for top."""
+    """Return the RGB of signed values, (…, 3): blue for -top, near white for 0, orange for top."""
     return _through(_DIVERGING, (np.asarray(values, float) / (top or 1.0) + 1) / 2)
 
 
 def colours(weights: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
-    """RGB of each weight, (…, 3): the scale's dark end for 0, its light end for `top` and above."""
+    """Return the RGB of each weight, (…, 3): the scale's dark end for 0, its light end for `top` and above."""
     return _through(_ANCHORS, np.asarray(weights, float) / (top or 1.0))
 
 
@@ -72,7 +72,7 @@ def _through(
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """A PNG file of RGB pixels (height, width, 3)."""
+    """Encode RGB pixels (height, width, 3) as a PNG file."""
     height, width, _ = pixels.shape
     lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
     return b"\x89PNG\r\n\x1a\n" + b"".join(

@@ -18,7 +18,7 @@ _LATEX = {
 
 
 def latex(frame: pl.DataFrame) -> str:
-    """A `tabular` of booktabs: numbers to the right, NULL as an empty cell."""
+    """Format rows as a `tabular` of booktabs: numbers to the right, NULL as an empty cell."""
     kinds = "".join("r" if kind.is_numeric() else "l" for kind in frame.dtypes)
     lines = [" & ".join(map(_latex, row)) + r" \\" for row in _rows(frame)]
     body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
@@ -41,7 +41,7 @@ def _rows(frame: pl.DataFrame) -> list[list[str]]:
 
 
 def exact(column: pl.Series) -> list[str]:
-    """The values of a column as texts that lose nothing; NULL is empty."""
+    """Format the values of a column as texts that lose nothing; NULL is empty."""
     if column.dtype.is_float():  # a float32 with its own digits, not with those of a float64
         column = column.cast(pl.String)
     return [_exact(value) for value in column.to_list()]
@@ -58,4 +58,4 @@ def _exact(value: object) -> str:
 
 
 def _latex(text: str) -> str:
-    return re.sub(r"[\\&%$#_{}~^<>|\"]", lambda found: _LATEX[found[0]], text)
+    return re.sub(r"[\\&%$#_{}~^<>|\"]", lambda match: _LATEX[match[0]], text)

@@ -1,4 +1,4 @@
-"""What a store hands out to look at: the record of a run, and one map with its tokens."""
+"""Objects that a store returns to look at: the record of a run, and one map with its tokens."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Map:
 
     @property
     def title(self) -> str:
-        """What it is, in words."""
+        """Return the run, example, layer and head in words."""
         return f"{self.run}, example {self.example}, layer {self.layer}, head {self.head}"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        """The weights, so that numpy takes a map for an array."""
+        """Return the weights, so that numpy accepts a map as an array."""
         return np.array(self.weights, dtype=dtype, copy=copy)
 
     def _repr_html_(self) -> str:

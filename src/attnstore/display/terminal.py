@@ -1,4 +1,4 @@
-"""A map as a picture in the terminal: coloured half blocks, or shades where there is no colour."""
+"""A map as a picture in the terminal: colored half blocks, or shades where there is no color."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ _LABEL = 16  # columns of a token's label, at most
 _TICK = 10  # every so many positions one is named
 _SHADES = " ░▒▓█"
 _STEPS = (0.05, 0.2, 0.4, 0.7)
-"""Shares of the largest weight from which on each shade stands."""
+"""Shares of the largest weight at which each shade begins."""
 
 Weights = npt.NDArray[np.floating[Any]]
 
 
 def picture(weights: Weights, tokens: Sequence[str], width: int = 80, colour: bool = True) -> Text:
-    """A map in at most `width` columns, each line named by its (first) token.
+    """Draw a map in at most `width` columns, each line named by its (first) token.
 
-    weights: (L, L), rows attend to columns. An input too long for the width is scaled down: a
-    place then shows the largest of the weights that fall on it.
+    Args:
+        weights: (L, L), rows attend to columns. An input too long for the width is scaled down: a
+            place then shows the largest of its weights.
+        tokens: The L tokens.
+        width: Columns of the terminal.
+        colour: True for colors, False for shades.
     """
     names = _names(tokens)
     room = max(width - cell_len(names[0]) - 1, 10)
@@ -49,7 +53,7 @@ def picture(weights: Weights, tokens: Sequence[str], width: int = 80, colour: bo
 
 
 def _names(tokens: Sequence[str]) -> list[str]:
-    """Position and token of each row, all of the same width."""
+    """Write position and token of each row, all of the same width."""
     tokens = [plain(token) for token in tokens]
     wide = min(max(map(cell_len, tokens)), _LABEL)
     digits = len(str(len(tokens) - 1))
@@ -57,14 +61,14 @@ def _names(tokens: Sequence[str]) -> list[str]:
 
 
 def _fitted(token: str, wide: int) -> str:
-    """A token in exactly that many columns; full-width letters take two."""
+    """Fit a token into exactly that many columns; full-width letters take two."""
     if cell_len(token) > wide:
         token = set_cell_size(token, wide - 1).rstrip() + "…"
     return set_cell_size(token, wide)
 
 
 def _largest(weights: Weights, step: int) -> Weights:
-    """The largest weight of each square of step × step weights."""
+    """Find the largest weight of each square of step × step weights."""
     starts = np.arange(0, len(weights), step)
     rows: Weights = np.maximum.reduceat(weights, starts, axis=0)
     small: Weights = np.maximum.reduceat(rows, starts, axis=1)
@@ -72,7 +76,7 @@ def _largest(weights: Weights, step: int) -> Weights:
 
 
 def _ruler(indent: int, n: int, step: int, wide: int) -> str:
-    """Positions above the columns."""
+    """Write positions above the columns."""
     line = [" "] * (n * wide + 8)
     every = _TICK if wide == 1 or n > _TICK else 2
     for at in range(0, n, every):
@@ -90,7 +94,7 @@ def _blocks(text: Text, rgb: npt.NDArray[np.uint8], names: Sequence[str]) -> Non
 
 
 def _half_blocks(text: Text, rgb: npt.NDArray[np.uint8], names: Sequence[str]) -> None:
-    """Two rows a line: the upper half of a place is the one, the lower half the other."""
+    """Draw two rows a line: one in the upper half of a place, the other in the lower half."""
     for i, name in enumerate(names):
         text.append(name)
         upper = rgb[2 * i]
@@ -107,7 +111,7 @@ def _shades(text: Text, share: Weights, names: Sequence[str], wide: int) -> None
 
 
 def _key(top: float, step: int, colour: bool) -> str:
-    """What the picture shows, on two lines."""
+    """Write the key of the picture, on two lines."""
     scaled = f"; each place shows the largest of {step} × {step} weights" if step > 1 else ""
     if colour:
         legend = f"weights from 0 (dark) to {top:.2g} (light)"

@@ -1,9 +1,9 @@
 """A view as frames of Polars, read batch by batch, for `store.scan`.
 
-Polars may take the frames in one thread and give the rest up in another, or leave them behind as the
-process ends. So whatever reads has one owner and one lock: it is interrupted, waited for, and only
-then its connection is closed; at the end of the process too, while threads can still answer. What is
-given up is closed by a thread of its own, where no Ctrl-C can cut the closing short.
+Polars may take frames in one thread and drop the rest in another, or keep them until the process
+ends. So each reader has one owner and one lock: it is interrupted, waited for, and only then its
+connection is closed; at the end of the process too, while threads can still answer. Readers of
+dropped frames are closed by a thread of their own, where no Ctrl-C can interrupt the closing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Frames(Iterator[pl.DataFrame]):
 
 
 class _Reading:
-    """What reads: a session of its own, opened with the first frame, and a reader of its rows."""
+    """A reader: a session of its own, opened with the first frame, and the rows of a relation."""
 
     def __init__(
         self,
