@@ -62,7 +62,7 @@ CREATE TABLE core.inputs (
 -- of: run
 -- copy: by plan
 -- after: map_stats
--- without it: the statistics of its maps are missing; ingest the run again, which writes it anew.
+-- without it: the statistics of its maps are missing; ingest the run again, which rewrites it.
 CREATE TABLE core.blocks (
     fragment INTEGER, run_key UBIGINT NOT NULL, block INTEGER NOT NULL, first_shard INTEGER, n_shards INTEGER,
     examples INTEGER, n_tokens BIGINT, n_cells BIGINT NOT NULL, maps_crc32c UINTEGER[] NOT NULL, received_crc32c UINTEGER[] NOT NULL,

@@ -39,7 +39,7 @@ _BUFFERS = 2  # one being filled, one being written
 
 @dataclass(frozen=True)
 class Stored(Report):
-    """What storing a block took: seconds of wall time, of them in forward passes, and their device.
+    """Cost of storing a block: seconds of wall time, of them in forward passes, and their device.
 
     The unit's items are examples, its size is cells per head.
     """
@@ -62,7 +62,7 @@ class _Computed:
 
 
 def _real(rows: pl.DataFrame) -> list[int]:
-    """How many tokens of each input are no padding."""
+    """Count the tokens of each input that are no padding."""
     return (rows["length"] - rows["kinds"].list.count_matches("pad")).to_list()
 
 
@@ -120,7 +120,7 @@ class BlockWorker:
         return Stored(unit, n_bytes, seconds, forward, str(self.device))
 
     def _store_at_once(self, number: int, rows: pl.DataFrame) -> tuple[int, float]:
-        """A block of one shard, through a buffer: its bytes, and the seconds of forward passes."""
+        """Store a block of one shard through a buffer; returns its bytes, and the seconds of forward passes."""
         buffer = self._take()
         try:
             with self._computing:
@@ -135,7 +135,7 @@ class BlockWorker:
             self._free.put(buffer)
 
     def _store_long(self, number: int, rows: pl.DataFrame) -> tuple[int, float]:
-        """A block of several shards, which holds one input: its maps go to disk head by head."""
+        """Store a block of several shards, which holds one input: its maps go to disk head by head."""
         record, first = self.run.record, int(rows["cell"][0]) // layout.SHARD_CELLS
         length = int(rows["length"][0])
         count, shape = -(-(length**2) // layout.SHARD_CELLS), (len(self._layers), len(self._heads))
@@ -170,7 +170,7 @@ class BlockWorker:
                 return self._commit(number, rows, sink.statistics.numpy(), written), forward
 
     def _take(self) -> Buffer:
-        """A buffer for one shard, used again and again."""
+        """Return a buffer for one shard, used again and again."""
         shape = (len(self._layers), len(self._heads), layout.SHARD_CELLS)
         buffer = self._free.get()
         return buffer or Buffer.make(shape, self.run.record.precision, self.device)
@@ -200,7 +200,7 @@ class BlockWorker:
         return _Computed(sink.statistics.cpu().numpy(), seconds)
 
     def _compare_one(self, rows: pl.DataFrame, batch: slice, buffer: Buffer) -> None:
-        """CaptureError unless an input of a full batch has the maps that it has when run alone.
+        """Raise CaptureError unless an input of a full batch has the maps that it has when run alone.
 
         The model was examined with a few inputs; what it does only to many at once shows here.
         """
@@ -211,14 +211,14 @@ class BlockWorker:
 
         def compare(layer: int, weights: torch.Tensor) -> None:
             nonlocal off
-            if (place := self._layers.get(layer)) is not None:
-                stored = buffer.maps[place, :, start : start + n * n].view(-1, n, n)
+            if (axis := self._layers.get(layer)) is not None:
+                stored = buffer.maps[axis, :, start : start + n * n].view(-1, n, n)
                 alone = weights[0].index_select(0, self._heads)
                 off = max(off, distance(stored, alone, buffer.precision))
 
         if n_inputs > 1:
-            given = None if types is None else [types.to_list()]
-            self.capturer.forward([ids.to_list()], given, compare, [_real(rows)[at]])
+            type_ids = None if types is None else [types.to_list()]
+            self.capturer.forward([ids.to_list()], type_ids, compare, [_real(rows)[at]])
         if not off <= ROW_OFF:  # NaN is wrong too
             raise CaptureError(
                 f"The maps of example {rows['example'][at]} in a batch of {n_inputs} inputs differ by up "
@@ -234,7 +234,7 @@ class BlockWorker:
                 f"The map of example {rows['example'][int(i)]}, layer {list(self._layers)[layer]}, "
                 f"head {self.run.record.heads[head]} has rows that do not sum to 1 (off by "
                 f"{off[i, layer, head]:.3g}): nothing of this block is stored; "
-                "`attnstore doctor MODEL` tells what is wrong with the model."
+                "`attnstore doctor MODEL` shows what is wrong with the model."
             )
 
     def _commit(
@@ -264,7 +264,7 @@ class BlockWorker:
         return written["maps"][1] + written["received"][1]
 
     def _map_stats(self, number: int, statistics: Statistics, rows: pl.DataFrame) -> pl.DataFrame:
-        """One row per map, ordered as the maps lie: layer, head, input."""
+        """Return one row per map, ordered as the maps are stored: layer, head, input."""
         layers, heads = self.run.record.layers, self.run.record.heads
         n = len(rows)
         flat = statistics.transpose(1, 2, 0, 3).reshape(-1, len(NAMES))

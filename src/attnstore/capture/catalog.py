@@ -17,13 +17,13 @@ from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DamageError, UnknownNameError
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import near
-from attnstore.storage import array_shape, fragments, run_record
+from attnstore.storage import array_shape, fragments, locks, run_record
 from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 
 
 def find(backend: Backend, run_identity: str) -> Run | None:
-    """The run of that content, if the store has it planned and its record is sound."""
+    """Return the run of that content, if the store has planned it and its record is sound."""
     for fragment in fragments.listing(backend, "runs"):
         if fragment.part == run_identity[:16]:
             try:
@@ -62,51 +62,70 @@ def keep_dataset(backend: Backend, dataset: Dataset) -> str:
     return name
 
 
+def record_base(backend: Backend, model: str, base: str) -> None:
+    """Record which model another was trained from; no part of what identifies a run.
+
+    So it can be given later, or again: the record is replaced, and no weight is computed.
+    """
+    rows = fragments.read_one(backend, "models", model)
+    if rows is not None and rows["base"].to_list() == [base]:
+        return
+    with locks.registry(backend):
+        records = fragments.listing(backend, "models", model)
+        if not records:  # dropped meanwhile
+            return
+        newest = max(records, key=lambda f: f.modified)
+        row = fragments.read(backend, newest).with_columns(pl.lit(base, pl.String).alias("base"))
+        # A new fragment of the same part takes the older one's place.
+        fragments.write(backend, "models", model, newest.part, row)
+
+
 def _of_other_tokenizers(backend: Backend, checkpoint: Checkpoint) -> set[str]:
-    """Models of the store with these weights and another tokenizer: they are other models."""
-    found = set()
+    """Return models of the store with these weights and another tokenizer: they are other models."""
+    models = set()
     for fragment in fragments.listing(backend, "models"):
         if fragment.part == checkpoint.fingerprint[:16]:
-            with contextlib.suppress(DamageError):  # it is written anew
-                held = fragments.read(backend, fragment)["tokenizer_fingerprint"][0]
-                if held != checkpoint.tokenizer_fingerprint:
-                    found.add(fragment.owner)
-    return found
+            with contextlib.suppress(DamageError):  # it will be replaced
+                fingerprint = fragments.read(backend, fragment)["tokenizer_fingerprint"][0]
+                if fingerprint != checkpoint.tokenizer_fingerprint:
+                    models.add(fragment.owner)
+    return models
 
 
 def owner(
     backend: Backend, table: str, name: str, content: str, others: Collection[str] = frozenset()
 ) -> str:
-    """The name under which some content is kept: `name`, or its next free revision `name@2`.
+    """Return the name under which content is kept: `name`, or its next free revision `name@2`.
 
-    others: names that are of other content though their fragments look the same.
+    others: names of other content whose fragments look the same.
     """
-    held = {f.owner: f for f in fragments.listing(backend, table)}
+    fragment_of = {f.owner: f for f in fragments.listing(backend, table)}
     number = 1
     while True:
         candidate = name if number == 1 else f"{name}@{number}"
-        free = candidate not in held or is_of(backend, held[candidate], content)
+        free = candidate not in fragment_of or is_of(backend, fragment_of[candidate], content)
         if candidate not in others and free:
             return candidate
         number += 1
 
 
 def is_of(backend: Backend, fragment: Fragment, content: str) -> bool:
-    """Whether a record is of some content: its part is the beginning of the SHA-256, its row the whole."""
+    """Return True if a record is of that content: its part is the beginning of the SHA-256, its row
+    has the whole."""
     if fragment.part != content[:16]:
         return False
     try:
         row = fragments.read(backend, fragment).row(0, named=True)
     except DamageError:
-        return True  # written anew
+        return True  # it will be replaced
     return bool(row.get("identity" if fragment.table == "runs" else "fingerprint") == content)
 
 
 def write_once(backend: Backend, table: str, owner: str, content: str, rows: pl.DataFrame) -> None:
     """Write a fragment unless it is there and sound; of a run, unless the record is of that name."""
-    found = [f for f in fragments.listing(backend, table, owner) if f.part == content[:16]]
-    there = any(fragments.sound(backend, f) for f in found)
-    if not there or (table == "runs" and find(backend, content) is None):
+    same = [f for f in fragments.listing(backend, table, owner) if f.part == content[:16]]
+    written = any(fragments.sound(backend, f) for f in same)
+    if not written or (table == "runs" and find(backend, content) is None):
         fragments.write(backend, table, owner, content[:16], rows)
 
 

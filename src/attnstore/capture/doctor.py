@@ -1,4 +1,4 @@
-"""Does capture work on this model? A few questions, each answered by running it.
+"""Examine whether capture works on a model: a few checks, each made by running it.
 
 The model is examined as an ingestion examines it (`probe`), with two texts and a pair of them, of
 unequal lengths; what it then gives is compared with the model loaded afresh for each input.
@@ -36,7 +36,7 @@ _BATCHES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One answer. ok: whether maps of this model can be trusted in that respect."""
+    """One check. ok: True if maps of this model can be trusted in that respect."""
 
     name: str
     ok: bool
@@ -63,7 +63,7 @@ def examine(spec: str, device: str = "auto") -> list[Check]:
 
 
 def _inputs(checkpoint: checkpoints.Checkpoint) -> list[Item]:
-    """Two texts, and a pair of them, as the model takes them; shortest first."""
+    """Tokenize two texts, and a pair of them; shortest first."""
     frame = pl.DataFrame(
         {
             "example": [0, 1, 2],
@@ -77,12 +77,12 @@ def _inputs(checkpoint: checkpoints.Checkpoint) -> list[Item]:
 
 
 def _maps(capturer: Capturer, inputs: list[Item]) -> list[torch.Tensor]:
-    """Each layer's weights of some inputs run together, as an ingestion would run them."""
-    found: list[torch.Tensor] = []
+    """Return each layer's weights of some inputs run together, as an ingestion would run them."""
+    layers: list[torch.Tensor] = []
     types = None if inputs[0].types is None else [item.types or () for item in inputs]
     ids, real = [item.ids for item in inputs], [item.real for item in inputs]
-    capturer.forward(ids, types, lambda _, weights: found.append(weights.clone()), real)
-    return found
+    capturer.forward(ids, types, lambda _, weights: layers.append(weights.clone()), real)
+    return layers
 
 
 def _way(capturer: Capturer) -> Check:
@@ -92,11 +92,11 @@ def _way(capturer: Capturer) -> Check:
 
 def _counts(capturer: Capturer, checkpoint: checkpoints.Checkpoint) -> Check:
     way, n_layers = capturer.way, checkpoint.n_layers
-    found = f"{n_layers} layers of {way.n_heads} heads, none empty"
+    finding = f"{n_layers} layers of {way.n_heads} heads, none empty"
     if len(way.layers) < n_layers:
-        held = ", ".join(map(str, way.layers))
-        found = f"{way.n_heads} heads in {len(way.layers)} of {n_layers} layers ({held})"
-    return Check("layers and heads", True, found)
+        listed = ", ".join(map(str, way.layers))
+        finding = f"{way.n_heads} heads in {len(way.layers)} of {n_layers} layers ({listed})"
+    return Check("layers and heads", True, finding)
 
 
 def _rows(capturer: Capturer, maps: list[list[torch.Tensor]]) -> Check:
@@ -135,7 +135,7 @@ def _padding(capturer: Capturer, inputs: list[Item], maps: list[list[torch.Tenso
 def _equal(
     capturer: Capturer, inputs: list[Item], maps: list[list[torch.Tensor]], fresh: Any
 ) -> Check:
-    """What is captured beside what the model, loaded afresh, returns for each input alone."""
+    """Compare the captured maps with those that the model, loaded afresh, returns for each input alone."""
     model, off, bits = architectures.text_part(fresh), 0.0, True
     for item, own in zip(inputs, maps, strict=True):
         found: list[torch.Tensor] = []

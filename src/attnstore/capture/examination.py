@@ -26,7 +26,7 @@ _GPU_BATCH_TOKENS = 1 << 15
 
 @dataclass(frozen=True)
 class Examined:
-    """A model that was found fit for a run.
+    """A model that can be captured for a run.
 
     capturer: ready to run; checkpoint: with the sizes that the loaded model shows, where its
     configuration says otherwise.

@@ -1,4 +1,4 @@
-"""What a run will take, before it is run: tokens, bytes, and the room there is.
+"""Forecast of a run: tokens, bytes, and the room on the disk.
 
 Bytes follow from the plan, which is exact, and from what a weight took in the runs that were
 measured (docs/benchmarks.md); very peaked maps take less.
@@ -19,7 +19,7 @@ from attnstore.storage.precision import PRECISIONS
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is left of a run.
+    """The blocks of a run that are not stored yet.
 
     examples, tokens, cells: exact, cells per layer and head; bytes: expected on disk; free: bytes of
     the disk that are free, None for a bucket.
@@ -34,12 +34,12 @@ class Forecast:
 
     @property
     def short(self) -> bool:
-        """Whether the disk has less room than it is expected to take."""
+        """True if the disk has less room than expected bytes."""
         return self.free is not None and self.bytes > self.free
 
     @property
     def sentence(self) -> str:
-        """Examples, tokens, expected bytes, and room."""
+        """The forecast as a sentence."""
         if not self.examples:
             return "every example is stored already"
         text = (
@@ -54,7 +54,7 @@ class Forecast:
 def of(
     backend: Backend, run: str, length: npt.NDArray[np.int32], n_maps: int, precision: str
 ) -> Forecast:
-    """The forecast of inputs of some lengths (tokens) with n_maps maps each, in a store."""
+    """Forecast inputs of some lengths (tokens) with n_maps maps each, in a store."""
     lengths = length.astype(np.int64)
     cells, tokens = int((lengths**2).sum()), int(lengths.sum())
     n_bytes = n_maps * (
@@ -64,8 +64,8 @@ def of(
 
 
 def free(backend: Backend) -> int | None:
-    """Bytes that are free where a store lies or will lie; None for a bucket."""
+    """Return the free bytes of the disk of a store; None for a bucket."""
     if not backend.is_local:
         return None
-    there = next(folder for folder in (backend.root, *backend.root.parents) if folder.is_dir())
-    return shutil.disk_usage(there).free
+    folders = (backend.root, *backend.root.parents)
+    return shutil.disk_usage(next(folder for folder in folders if folder.is_dir())).free

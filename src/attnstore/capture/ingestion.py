@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import polars as pl
 
 from attnstore.capture import (
-    base_models,
     catalog,
     forecast,
     registration,
@@ -77,7 +76,7 @@ class Summary:
         stored = f", of them {self.stored:,} stored now" if self.stored else ", all stored before"
         rows = {
             "examples": f"{self.examples:,}{stored}",
-            "kept out": f"{self.n_empty:,} with an empty text",
+            "excluded": f"{self.n_empty:,} with an empty text",
             "truncated": f"{self.n_truncated:,} longer than the max-length",
             "maps": f"{self.maps:,}",
             "weights": many(self.weights),
@@ -258,56 +257,56 @@ def ingest(
     Returns:
         One Summary per run.
     """
-    asked = requests.find(models, datasets, **options)
+    request = requests.find(models, datasets, **options)
     backend = location.create(path)
 
     def run(checkpoint: Checkpoint, dataset: Dataset) -> Summary:
-        with planned(backend, checkpoint, dataset, asked.settings, asked.device) as work:
-            if asked.base is not None and checkpoint.base == asked.base:
-                base_models.record(backend, work.run.record.model, asked.base)
+        with planned(backend, checkpoint, dataset, request.settings, request.device) as work:
+            if request.base is not None and checkpoint.base == request.base:
+                catalog.record_base(backend, work.run.record.model, request.base)
             summary = work.complete(runner, progress)
         finished(summary)
         return summary
 
-    return _each(asked, run, "stored")
+    return _each(request, run, "stored")
 
 
 def foresee(
     path: Location, models: Sequence[str] | str, datasets: Sequence[str] | str, **options: Any
 ) -> list[Forecast]:
-    """Tell what `ingest` would do, for the same arguments, and write nothing.
+    """Forecast what `ingest` would do, for the same arguments, and write nothing.
 
-    Texts are tokenized and new models are examined, so what an ingestion would refuse at its
-    beginning is refused. Returns one Forecast per run: of one that the store has, what is left.
+    Texts are tokenized and new models are examined, so that whatever an ingestion refuses at its
+    beginning is refused. Returns one Forecast per run; of a run that the store has, of the rest.
     """
-    asked = requests.find(models, datasets, **options)
+    request = requests.find(models, datasets, **options)
     backend = location.locate(path)
 
     def look(checkpoint: Checkpoint, dataset: Dataset) -> Forecast:
-        draft = registration.draft(backend, checkpoint, dataset, asked.settings, asked.device)
+        draft = registration.draft(backend, checkpoint, dataset, request.settings, request.device)
         if draft.run is not None:
-            work = Ingestion(draft.run, checkpoint, asked.device)
+            work = Ingestion(draft.run, checkpoint, request.device)
             work.look()
             return work.left
         assert draft.inputs is not None  # of a new run
         lengths, name = draft.inputs["length"].to_numpy(), f"{checkpoint.name}/{dataset.name}"
         run = catalog.owner(backend, "runs", name, draft.identity)
-        return forecast.of(backend, run, lengths, draft.record.n_maps, asked.settings.precision)
+        return forecast.of(backend, run, lengths, draft.record.n_maps, request.settings.precision)
 
-    return _each(asked, look, "fine")
+    return _each(request, look, "fine")
 
 
 _T = TypeVar("_T")
 
 
-def _each(asked: Request, work: Callable[[Checkpoint, Dataset], _T], fate: str) -> list[_T]:
-    """Do something for each run, go on after a refusal, raise the refusals at the end.
+def _each(request: Request, work: Callable[[Checkpoint, Dataset], _T], fate: str) -> list[_T]:
+    """Do something for each run, continue after a refusal, raise the refusals at the end.
 
     fate: what became of the runs that were not refused, for the sentence.
     """
     results: list[_T] = []
     refused: list[tuple[str, AttnstoreError]] = []
-    for checkpoint, dataset in asked.pairs:
+    for checkpoint, dataset in request.pairs:
         try:
             results.append(work(checkpoint, dataset))
         except REFUSALS as error:

@@ -59,10 +59,12 @@ class Recomputation(Job[Report, Summary]):
         """Name it; nothing is looked at yet."""
         super().__init__(run.backend, run.run, lock=run.run, subject=f"Run {run.run}")
         self.run, self.statistic = run, statistic
+        self._listed: dict[str, Fragment] = {}
 
     def lacking(self) -> list[Unit]:
         """Return the blocks that lack the statistic."""
-        missing = sorted(int(part) for part, f in self._fragments().items() if not self._has(f))
+        self._listed = self._fragments()
+        missing = sorted(int(part) for part, f in self._listed.items() if not self._has(f))
         return [self._unit(block) for block in missing]
 
     def _unit(self, block: int) -> Unit:
@@ -82,7 +84,9 @@ class Recomputation(Job[Report, Summary]):
     def store(self, unit: Unit) -> Report:
         """Compute one block and commit it. Raises DamageError, StoreError."""
         part = f"{unit.number:06d}"
-        rows = fragments.read(self.backend, self._fragments()[part])
+        if part not in self._listed:  # in another process than the one that looked
+            self._listed = self._fragments()
+        rows = fragments.read(self.backend, self._listed[part])
         filled = rows.join(
             self.values(unit.number), on=["layer", "head", "example"], how="left", maintain_order="left"
         )  # fmt: skip

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 class Draft:
     """A run before it is registered.
 
-    run: as the store has it already, None for a new one; sound: whether nothing of it is missing;
+    run: as the store has it already, None for a new one; sound: True if nothing of it is missing;
     inputs: its plan (None where it is sound); record: its row of `runs`, of a new one without the
     names under which the store will keep it; checkpoint: with the sizes that the loaded model shows;
     capturer: the model of a new run, examined and ready to run.
@@ -77,50 +77,49 @@ def draft(
         )
     longest = settings.pad_to or settings.max_length
     checkpoints.require_length(checkpoint, longest, "pad-to" if settings.pad_to else "max-length")
-    wanted = runs.identity(checkpoint, dataset, chosen, settings)
-    found = catalog.find(backend, wanted)
-    if found is not None and _sound(backend, found):
-        return Draft(found, True, wanted, found.record, checkpoint)
+    identity = runs.identity(checkpoint, dataset, chosen, settings)
+    existing = catalog.find(backend, identity)
+    if existing is not None and _sound(backend, existing):
+        return Draft(existing, True, identity, existing.record, checkpoint)
     # A run that exists already needs neither torch nor transformers, which take seconds to import.
     from attnstore.capture import examination
 
     inputs = plan_inputs(checkpoint, dataset.frame[chosen], dataset.source, settings)
-    if found is not None:
-        return Draft(found, False, wanted, found.record, checkpoint, inputs)
+    if existing is not None:
+        return Draft(existing, False, identity, existing.record, checkpoint, inputs)
     examined = examination.examine(checkpoint, inputs, settings, device)
-    record = _record(examined, dataset, settings, wanted, inputs)
-    return Draft(None, False, wanted, record, examined.checkpoint, inputs, examined.capturer)
+    record = _record(examined, dataset, settings, identity, inputs)
+    return Draft(None, False, identity, record, examined.checkpoint, inputs, examined.capturer)
 
 
 def register(backend: Backend, dataset: Dataset, planned: Draft) -> Run:
     """Write what describes a run, its record last; what is there and whole stays as it is."""
     if planned.run is not None and planned.sound:
         return planned.run
-    wanted, checkpoint = planned.identity, planned.checkpoint
-    with locks.registry(backend), contextlib.ExitStack() as held:
-        found = catalog.find(backend, wanted)  # another process may have planned it meanwhile
-        run = found.run if found else _name(backend, f"{checkpoint.name}/{dataset.name}", wanted)
-        if found is None:  # a drop or a copy may be at work under that name
-            held.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
-        key = found.key if found else index_rows.run_key(run, wanted)
+    identity, checkpoint = planned.identity, planned.checkpoint
+    with locks.registry(backend), contextlib.ExitStack() as entered:
+        existing = catalog.find(backend, identity)  # another process may have planned it meanwhile
+        name = f"{checkpoint.name}/{dataset.name}"
+        run = existing.run if existing else _name(backend, name, identity)
+        if existing is None:  # a drop or a copy may be at work under that name
+            entered.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
+        key = existing.key if existing else index_rows.run_key(run, identity)
         leftovers.discard(backend, run, key)
-        model, stored = (
-            catalog.keep_model(backend, checkpoint),
-            catalog.keep_dataset(backend, dataset),
-        )
-        new = replace(planned.record, run=run, run_key=key, model=model, dataset=stored)
-        record = found.record if found else new
+        model = catalog.keep_model(backend, checkpoint)
+        dataset_name = catalog.keep_dataset(backend, dataset)
+        new = replace(planned.record, run=run, run_key=key, model=model, dataset=dataset_name)
+        record = existing.record if existing else new
         _write(backend, run, record, planned.inputs)
         return Run(backend, run, record)
 
 
 def _sound(backend: Backend, run: Run) -> bool:
-    """Whether everything that `register` writes for a run is there and sound."""
+    """Return True if everything that `register` writes for a run is there and sound."""
     model, dataset = run.record.model, run.record.dataset
-    wanted = (("inputs", run.run), ("models", model), ("datasets", dataset), ("examples", dataset))
-    for table, owner in wanted:
-        found = fragments.listing(backend, table, owner)
-        if len(found) != 1 or not fragments.sound(backend, found[0]):
+    needed = (("inputs", run.run), ("models", model), ("datasets", dataset), ("examples", dataset))
+    for table, owner in needed:
+        listed = fragments.listing(backend, table, owner)
+        if len(listed) != 1 or not fragments.sound(backend, listed[0]):
             return False
     return zarr_metadata.described(backend, run.run)
 
@@ -161,7 +160,7 @@ def plan_inputs(
 
 
 def _refuse_foreign_tokens(checkpoint: Checkpoint, inputs: pl.DataFrame) -> None:
-    """ModelError for tokens or segments that the model has no row for."""
+    """Raise ModelError for tokens or segments that the model has no row for."""
     from attnstore.models import loading
 
     highest = int(inputs["token_ids"].explode().to_numpy().max())
@@ -179,9 +178,9 @@ def _refuse_foreign_tokens(checkpoint: Checkpoint, inputs: pl.DataFrame) -> None
 
 
 def _record(
-    examined: Examined, dataset: Dataset, settings: Settings, wanted: str, inputs: pl.DataFrame
+    examined: Examined, dataset: Dataset, settings: Settings, identity: str, inputs: pl.DataFrame
 ) -> RunRecord:
-    """The row of `runs`, but for the names under which the store keeps run, model and dataset."""
+    """Make the record of a new run, without the names under which the store keeps run, model, dataset."""
     way, checkpoint = examined.capturer.way, examined.checkpoint
     length = inputs["length"].cast(pl.Int64)
     usable = len(dataset.frame) - dataset.empty
@@ -194,7 +193,7 @@ def _record(
     plan, longest = layout.plan(length.to_numpy()), settings.pad_to or settings.max_length
     shape = array_shape.planned(settings.precision, layers, heads, plan.n_shards, longest)
     return RunRecord(
-        identity=wanted, precision=settings.precision, max_length=settings.max_length,
+        identity=identity, precision=settings.precision, max_length=settings.max_length,
         pad_to=settings.pad_to, layers=tuple(layers), heads=tuple(heads),
         disabled=changed, disabled_value=settings.disable_value if changed else None,
         sample=settings.limit if sampled else None, seed=settings.seed if sampled else None,
@@ -224,9 +223,9 @@ def _write(backend: Backend, run: str, record: RunRecord, inputs: pl.DataFrame |
     catalog.write_once(backend, "runs", run, record.identity, record.to_frame())
 
 
-def _name(backend: Backend, name: str, wanted: str) -> str:
-    """The name of a run to register: that of a damaged record of the same content, else a free one."""
+def _name(backend: Backend, name: str, identity: str) -> str:
+    """Return the name of a run to register: that of a damaged record of the same content, else a free one."""
     same = [
-        f.owner for f in fragments.listing(backend, "runs") if catalog.is_of(backend, f, wanted)
+        f.owner for f in fragments.listing(backend, "runs") if catalog.is_of(backend, f, identity)
     ]
-    return same[0] if same else catalog.owner(backend, "runs", name, wanted)
+    return same[0] if same else catalog.owner(backend, "runs", name, identity)

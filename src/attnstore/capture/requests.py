@@ -1,4 +1,4 @@
-"""What an ingestion is asked for: every model found and every dataset read, before any work."""
+"""Requests for an ingestion: every model located and every dataset read, before any work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attnstore.models.checkpoints import Checkpoint
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: every model with every dataset, all found and read."""
+    """Every model with every dataset, all located and read."""
 
     pairs: list[tuple[Checkpoint, Dataset]]
     settings: Settings
@@ -47,24 +47,24 @@ def find(
     chosen = Settings(**settings)
     models = [models] if isinstance(models, str) else models
     datasets = [datasets] if isinstance(datasets, str) else datasets
-    found = [checkpoints.resolve(m) for m in models]
+    resolved = [checkpoints.resolve(m) for m in models]
     if base is not None:
-        found = [c if base in (c.name, c.source) else replace(c, base=base) for c in found]
+        resolved = [c if base in (c.name, c.source) else replace(c, base=base) for c in resolved]
     loaded = [corpora.load(d, split=split, text=text, pair=pair, label=label) for d in datasets]
-    if not found or not loaded:
+    if not resolved or not loaded:
         raise UsageError("Give at least one model (--model) and one dataset (--dataset).")
-    for checkpoint in found:
+    for checkpoint in resolved:
         runs.disabled(checkpoint, chosen)
-    _refuse_same_name("model", [(c.name, c.identity, c.source) for c in found])
+    _refuse_same_name("model", [(c.name, c.identity, c.source) for c in resolved])
     _refuse_same_name("dataset", [(d.name, d.fingerprint, d.source) for d in loaded])
-    return Request([(c, d) for c in found for d in loaded], chosen, device, base)
+    return Request([(c, d) for c in resolved for d in loaded], chosen, device, base)
 
 
 def _refuse_same_name(what: str, named: list[tuple[str, str, str]]) -> None:
     seen: dict[str, tuple[str, str]] = {}
     for name, fingerprint, source in named:
-        held, first = seen.setdefault(name, (fingerprint, source))
-        if held != fingerprint:
+        other, first = seen.setdefault(name, (fingerprint, source))
+        if other != fingerprint:
             raise UsageError(
                 f"Two {what}s with different content would both be called {name!r}: {first} and "
                 f"{source}; name them apart, as in --{what} {source}={name}-2."

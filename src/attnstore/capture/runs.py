@@ -1,4 +1,4 @@
-"""What a run is: a model over a dataset with its settings, its identity, its record and its plan."""
+"""Runs: a model over a dataset with its settings, its identity, its record and its plan."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _PLAN_COLUMNS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What shapes a run beside its model and dataset.
+    """The settings of a run.
 
-    max_length: tokens kept of an input; pad_to: tokens it is padded to (None: not); limit, seed: size and seed of a random sample (None: all);
-    layers, heads: 0-based numbers to keep (None: all); disable: heads to disable in the model, as
-    `headsets` writes them (None: none), and to what value.
+    max_length: tokens kept of an input; pad_to: tokens it is padded to (None: not); limit, seed: size
+    and seed of a random sample (None: all); layers, heads: 0-based numbers to keep (None: all);
+    disable: heads to disable in the model, as `head_sets` writes them (None: none), and to what value.
     """
 
     max_length: int = 128
@@ -90,7 +90,7 @@ class Run:
 
     @cached_property
     def shape(self) -> Shape:
-        """How its arrays lie, as its record says."""
+        """The layout of its arrays, from its record."""
         old = self.record.layout is None  # an earlier version planned it
         return array_shape.of_record(
             self.run, self.record, zarr_metadata.end_of(self.plan) if old else None
@@ -99,8 +99,8 @@ class Run:
     @cached_property
     def plan(self) -> pl.DataFrame:
         """The planned inputs in storage order, as far as a forward pass needs them."""
-        found = fragments.listing(self.backend, "inputs", self.run)
-        fragment = max(found, key=lambda f: f.modified)  # a kill may leave an older one beside it
+        plans = fragments.listing(self.backend, "inputs", self.run)
+        fragment = max(plans, key=lambda f: f.modified)  # a kill may leave an older one beside it
         return pl.read_parquet(
             fragments.local(self.backend, fragment),
             columns=list(_PLAN_COLUMNS),
@@ -117,7 +117,7 @@ class Run:
 
 
 def kept(asked: tuple[int, ...] | None, n: int, what: str) -> list[int]:
-    """The layers or heads to keep, sorted; UsageError for a number that the model has not."""
+    """Return the layers or heads to keep, sorted. Raises UsageError for one that the model lacks."""
     if asked is None:
         return list(range(n))
     numbers = [whole_number(what, x) for x in asked]
@@ -130,7 +130,8 @@ def kept(asked: tuple[int, ...] | None, n: int, what: str) -> list[int]:
 
 
 def disabled(checkpoint: Checkpoint, settings: Settings) -> str | None:
-    """The heads to disable in their canonical text; UsageError for one that the model has not."""
+    """Return the heads to disable in their canonical text. Raises UsageError for one that the model
+    lacks."""
     if settings.disable is None:
         return None
     heads = parse_heads(settings.disable, checkpoint.n_layers, checkpoint.n_heads)
@@ -138,7 +139,7 @@ def disabled(checkpoint: Checkpoint, settings: Settings) -> str | None:
 
 
 def identity(checkpoint: Checkpoint, dataset: Dataset, chosen: Any, settings: Settings) -> str:
-    """SHA-256 over everything that decides what a run stores, but no name."""
+    """Compute a SHA-256 over everything that decides what a run stores, but no name."""
     content = {
         "capture": CAPTURE_VERSION,
         "layout": [layout.SHARD_CELLS, layout.SHARD_TOKENS, layout.CHUNK_CELLS],

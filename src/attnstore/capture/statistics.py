@@ -23,7 +23,7 @@ _TINY = 1e-38  # keeps log finite where a weight is 0; 0 * log(tiny) is 0
 
 @dataclass(frozen=True)
 class Marks:
-    """What `measure` has to know of the tokens of n inputs of one length L: made once for all layers.
+    """The tokens of n inputs of one length L, as `measure` takes them: made once for all layers.
 
     by_segment: (n, 2, L) 1 where a token is of the first, of the second text; columns: (n, 2 L, 4)
     turns column sums by text into attention to [CLS], to [SEP], to punctuation, within a text, NaN

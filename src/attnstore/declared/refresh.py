@@ -19,7 +19,7 @@ import polars as pl
 
 from attnstore import store as stores
 from attnstore.annotation import annotate
-from attnstore.capture import base_models, ingestion
+from attnstore.capture import catalog, ingestion
 from attnstore.capture.runs import Run
 from attnstore.declared import drift as movement
 from attnstore.declared import planning, staleness
@@ -185,7 +185,7 @@ class _Refresh:
             base = pair.candidate.entry.base
             if base is not None and pair.run is not None:
                 with self._catching(pair.name):
-                    base_models.record(self.backend, pair.run.record.model, base)
+                    catalog.record_base(self.backend, pair.run.record.model, base)
 
     def _annotate(self, plan: Plan) -> None:
         datasets = plan.datasets

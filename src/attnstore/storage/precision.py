@@ -1,8 +1,7 @@
 """The storage precisions: how a weight in [0, 1] is kept, and how it comes back as float32.
 
 A new one is an entry of `PRECISIONS`: arrays, their description, capture on any device, the command
-line, checks and forecasts take it from here. Formulas use operators alone, so that they work on
-numpy arrays and on tensors.
+line, checks and forecasts take it from here. Formulas work on numpy arrays and on tensors.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Precision:
         return np.asarray(self.from_code(np.arange(256.0)), np.float32)
 
     def encode(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        """Weights (float32, any shape) as they are stored."""
+        """Encode weights (float32, any shape)."""
         codes = weights if self.to_code is None else self.to_code(weights)
         return np.asarray(codes).astype(self.dtype)
 
@@ -63,7 +62,7 @@ class Precision:
             out[...] = self.from_code(stored)
 
     def decode(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Stored weights as float32, same shape; those that are float32 already are not copied."""
+        """Return stored weights as float32, same shape; those that are float32 already are not copied."""
         if self.from_code is None and stored.dtype == np.float32:
             return stored
         out = np.empty(stored.shape, np.float32)
@@ -71,7 +70,7 @@ class Precision:
         return out
 
     def row_rounding(self, length: npt.NDArray[np.int64]) -> npt.NDArray[np.floating[Any]]:
-        """How far rounding may move the sum of a row of `length` weights from 1."""
+        """Bound how far rounding moves the sum of a row of `length` weights from 1."""
         return np.asarray(length * self.rounding(1 / length) + 0.0 * length)
 
     @property
@@ -91,11 +90,13 @@ class Precision:
 
 
 def _square_root_code(weights: Any) -> Any:
-    """Codes 0 to 255 on a square-root scale; torch's root may miss the last bit, which moves a
-    weight on the edge between two codes."""
-    codes = weights**0.5
-    codes *= 255
-    return codes.round()
+    """Compute codes 0 to 255 on a square-root scale, of a tensor in place.
+
+    torch's root may miss the last bit, which moves a weight on the edge between two codes.
+    """
+    if isinstance(weights, np.ndarray):
+        return np.rint(np.sqrt(weights) * np.float32(255))
+    return weights.sqrt().mul_(255).round_()
 
 
 _PRECISIONS = (
