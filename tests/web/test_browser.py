@@ -412,6 +412,23 @@ def test_a_query_shows_progress_and_is_cancelled(page: Any) -> None:
     page.wait_for_selector("text=42")
 
 
+def test_a_query_is_cancelled_before_the_server_has_named_it(page: Any) -> None:
+    """Cancel counts as soon as the query is sent, however long its answer takes."""
+    page.goto("/sql")
+    requests: list[Any] = []
+    page.route("**/questions", lambda route: requests.append(route))
+    with page.expect_request("**/questions"):
+        ask(
+            page,
+            "SELECT count(*) FROM range(10000000) a, range(9999998) b WHERE a.range < -b.range",
+        )
+    page.click("#cancel")
+    requests[0].continue_()
+    page.wait_for_function(
+        "() => document.getElementById('told').textContent.includes('cancelled')"
+    )
+
+
 def test_an_attack_is_answered_with_a_sentence(page: Any) -> None:
     """A query that would write or read files leaves the page with why not."""
     page.goto("/sql")

@@ -6,6 +6,7 @@ const token = document.querySelector("meta[name=page-token]").content;
 const [text, told, progress] = [$("text"), $("told"), $("progress")];
 const original = data.analysis ? text.value : null;
 let current = null;
+let starting = null; // the request that starts a query
 let show = data.show || "table";
 
 // Editor ------------------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ text.addEventListener("keydown", (event) => {
     run();
   }
 });
-document.addEventListener("keydown", (event) => { if (event.key === "Escape" && current) cancel(); });
+document.addEventListener("keydown", (event) => { if (event.key === "Escape" && (current || starting)) cancel(); });
 document.addEventListener("click", (event) => {
   const insert = event.target.closest("[data-insert]")?.dataset.insert;
   if (!insert) return;
@@ -112,13 +113,15 @@ function address() {
 }
 
 async function run(push = true) {
-  if (current) await cancel();
+  if (current || starting) await cancel();
   if (push) history.pushState(null, "", address());
   $("result").replaceChildren();
   busy(true);
   try {
-    let state = await sent("POST", "/questions", { sql: text.value, params: given() });
+    starting = sent("POST", "/questions", { sql: text.value, params: given() });
+    let state = await starting;
     current = state.id;
+    starting = null;
     const mine = current;
     while (state.state === "waiting" || state.state === "running") {
       tell(state);
@@ -132,12 +135,14 @@ async function run(push = true) {
   } catch (error) {
     fail(error.message);
   }
-  current = null;
+  current = starting = null;
   busy(false);
 }
 
 async function cancel() {
+  await starting?.catch(() => {}); // a query that is cancelled before the server has named it
   const id = current;
+  if (!id) return;
   current = null;
   busy(false);
   const state = await sent("DELETE", `/questions/${id}`).catch((error) => ({ sentence: error.message }));
@@ -209,7 +214,7 @@ function sort(head) {
 }
 
 $("query").addEventListener("submit", (event) => { event.preventDefault(); run(); });
-$("cancel").addEventListener("click", () => current && cancel());
+$("cancel").addEventListener("click", () => (current || starting) && cancel());
 addEventListener("popstate", () => location.reload());
 
 if (!text.value) text.value = data.start;
