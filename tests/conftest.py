@@ -11,15 +11,15 @@ import tiny
 import attnstore
 
 SLOW = (
-    "capture/test_long_inputs.py", "capture/test_runners.py", "cli/test_locale.py",
-    "declared/test_refresh.py", "experiments/test_finetune.py", "experiments/test_patterns.py",
+    "capture/test_long_inputs.py", "capture/test_runners.py", "cli/test_cli.py",
+    "cli/test_locale.py", "datasets/test_corpora.py", "declared/test_refresh.py", "experiments/test_finetune.py", "experiments/test_patterns.py",
     "models/test_families.py", "models/test_identity.py", "models/test_probe.py",
     "models/test_refused_checkpoints.py", "paper/test_figures.py", "paper/test_report.py",
-    "project/test_wheel.py", "query/test_scaling.py", "query/test_scan_early.py",
+    "project/test_one_home.py", "project/test_wheel.py", "query/test_scaling.py", "query/test_scan_early.py",
     "storage/test_buckets.py", "storage/test_descriptions.py", "storage/test_disk_errors.py",
     "storage/test_foreign_store.py", "storage/test_incomplete_stores.py", "storage/test_index.py",
     "storage/test_missing_parts.py", "storage/test_paths.py", "storage/test_reliability.py",
-    "storage/test_run_keys.py", "web/test_web_hostile.py", "web/test_web_safety.py",
+    "storage/test_run_keys.py", "test_jobs.py", "web/test_web_hostile.py", "web/test_web_safety.py",
 )  # fmt: skip
 """Files whose tests take some ten seconds of processor time and more; the others are the quick part."""
 

@@ -128,7 +128,7 @@ def test_what_the_source_lacks_is_told(root: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(root, tmp_path / "source"))
     (source / fragments.listing(location.locate(source), "map_stats")[0].path).unlink()
     done = copying.copy(source, tmp_path / "copy")
-    assert "lacks 1 fragments that others call for" in " ".join(done.notes)
+    assert "lacks 1 fragments that others refer to" in " ".join(done.notes)
     assert copying.copy(root, tmp_path / "whole").notes == []
 
 
