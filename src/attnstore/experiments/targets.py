@@ -1,4 +1,4 @@
-"""Labels of a dataset as what a model is to answer: classes or scores, and the metrics for them."""
+"""Labels of a dataset as targets of a model (classes or scores), and the metrics for them."""
 
 from __future__ import annotations
 
@@ -22,51 +22,51 @@ METRICS: dict[str, tuple[str, ...]] = {
     "qnli": ("accuracy",),
     "mnli": ("accuracy",),
 }
-"""Metrics of each task of GLUE, the leading one first."""
+"""Metrics of each GLUE task, the primary one first."""
 _SCORE = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 def metrics(task: str, is_score: bool) -> tuple[str, ...]:
-    """Metrics of a task by its name; of another than GLUE's those that suit its targets."""
+    """Return the metrics of a task by its name; for a task outside GLUE, those for its target type."""
     if is_score:
         return METRICS["stsb"]
     return METRICS.get(task, ("accuracy",))
 
 
 def class_names(dataset: Dataset) -> tuple[str, ...] | None:
-    """Names of the classes: those that the source keeps, or those of the task of GLUE."""
+    """Return the class names from the source, or else from the GLUE task of that name."""
     return dataset.label_names or label_names.GLUE.get(dataset.name)
 
 
 def are_scores(labels: list[str]) -> bool:
-    """True if labels are numbers, some of them with a fraction."""
+    """Return True if all labels are numbers and at least one has a fraction."""
     return bool(labels) and all(map(_SCORE.fullmatch, labels)) and any("." in x for x in labels)
 
 
 def labels(dataset: Dataset, chosen: npt.NDArray[np.int64], place: str) -> pl.Series:
-    """The labels of some examples, all of which must have one.
+    """Return the labels of some examples; each must have one.
 
     Args:
         dataset: the dataset.
-        chosen: numbers of the examples.
-        place: what errors call it.
+        chosen: example numbers, (n,).
+        place: name of the source in errors.
 
     Raises:
         DatasetError: there is no column of labels, or a label is missing.
     """
-    found = dataset.frame["label"][chosen]
-    if dataset.label_column is not None and not found.null_count():
-        return found
-    what = "no column of labels" if dataset.label_column is None else (
-        f"no label in {found.null_count()} of {len(found)} rows"
+    values = dataset.frame["label"][chosen]
+    if dataset.label_column is not None and not values.null_count():
+        return values
+    problem = "no column of labels" if dataset.label_column is None else (
+        f"no label in {values.null_count()} of {len(values)} rows"
     )  # fmt: skip
     raise DatasetError(
-        f"{place} has {what}; give a labeled dataset, or name the column with --label."
+        f"{place} has {problem}; give a labeled dataset, or name the column with --label."
     )
 
 
 def scores(found: pl.Series, place: str, remedy: str) -> npt.NDArray[Any]:
-    """Labels as scores, (n,) float64. Raises DatasetError, with the remedy, for one that is none."""
+    """Convert labels to scores, (n,) float64. Raises DatasetError, with the remedy, for a non-number."""
     wrong = [label for label in found.unique(maintain_order=True) if not _SCORE.fullmatch(label)]
     if wrong:
         raise DatasetError(f"{place} has label {wrong[0]!r}, which is no score; {remedy}")

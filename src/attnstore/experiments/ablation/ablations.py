@@ -1,9 +1,9 @@
-"""Disable heads and layers of a model and keep what it scores: tables `ablations`, `head_importance`.
+"""Disable heads and layers of a model and store its scores: tables `ablations`, `head_importance`.
 
     summary = ablate(backend, "out/rte/checkpoint-234", "rte.parquet")
 
-A layer is the unit of work and commit: its heads, itself, and sets of heads that begin in it; the
-gradient scores of all heads are another. What the store holds is not computed again.
+A layer is the unit of work and commit: its heads, the whole layer, and sets of heads that begin in
+it. The gradient scores of all heads are one more unit. Stored results are not computed again.
 Kovaleva et al. 2019, section 4.6; Michel et al. 2019.
 """
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 class Summary:
     """The outcome of an ablation.
 
-    results: one row per setting and metric, as view `ablations`; stored: settings run now; in_pieces:
-    whether the model ran in pieces, None where nothing ran; seconds: wall time.
+    results: one row per setting and metric, as view `ablations`; stored: settings run by this
+    call; in_pieces: True if the model ran in stages, None if nothing ran; seconds: wall time.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Summary:
     seconds: float
 
     def lines(self) -> list[str]:
-        """Return a line about all, and one with the baseline and largest changes of each metric."""
+        """Return a summary line, and one line per metric with its baseline and largest changes."""
         how = {None: "all stored before", True: "", False: ", one full pass each"}[self.in_pieces]
         now = f"{self.stored:,} of them run now in {self.seconds:.1f} s{how}"
         settings = self.results["setting"].n_unique()
@@ -82,9 +82,9 @@ def _change(row: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """An ablation before it begins: everything is found and read, nothing loaded or written.
+    """A resolved ablation: checkpoint and examples are read, nothing is loaded or written.
 
-    importance: whether the gradient score of each head is wanted too.
+    importance: compute the gradient score of each head too.
     """
 
     subject: Subject
@@ -95,7 +95,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Scored(Report):
-    """A layer that was run. settings: how many; in_pieces: True if the model ran in pieces."""
+    """A layer that was run. settings: their number; in_pieces: True if the model ran in stages."""
 
     settings: int
     in_pieces: bool
@@ -109,7 +109,7 @@ def request(
     importance: bool = True,
     **options: Any,
 ) -> Request:
-    """Find a checkpoint and its examples, and read which heads are meant; nothing is written.
+    """Find a checkpoint and its examples, and parse the sets of heads; nothing is written.
 
     options: limit, seed, max_length, split, text, pair, label, as `scored_classifier.find` takes
     them, and the fields of `Passing`: value, device, tokens, memory.
@@ -127,7 +127,7 @@ def request(
 
 
 IMPORTANCE = "importance"
-"""Name of the unit of gradient scores; the others are layers."""
+"""Name of the unit of gradient scores; the other units are layers."""
 
 
 class Ablation(ScoredJob[Report, Summary]):
@@ -164,7 +164,7 @@ class Ablation(ScoredJob[Report, Summary]):
 
     @cached_property
     def loaded(self) -> Loaded:
-        """The model and its inputs, loaded when they are first asked for."""
+        """Load the model and its inputs on first access."""
         return scored_classifier.load(self.subject, self.asked.passing.device)
 
     @cached_property
@@ -176,7 +176,7 @@ class Ablation(ScoredJob[Report, Summary]):
 
     @cached_property
     def _baseline(self) -> Floats:
-        """Outputs (n, labels) of the model as it is."""
+        """Compute outputs (n, labels) of the unchanged model."""
         outputs: Floats = self._passes.outputs([frozenset()], self._ran)[0].double().numpy()
         return outputs
 
@@ -210,21 +210,22 @@ class Ablation(ScoredJob[Report, Summary]):
         return Report(unit, 0)
 
     def stored(self, unit: Unit) -> Report | None:
-        """Return the report of a unit of which the store lacks nothing."""
+        """Return the report of a unit that is completely stored, else None."""
         return None if unit.name in {u.name for u in self.lacking()} else Report(unit, 0)
 
     def share(self) -> Share:
-        """Return what another process needs to run layers; it loads the model once."""
-        asked, name = self.asked, self.backend.name
-        key = f"{self.key}.{self._value}.{[s.name for s in asked.settings]}.{asked.importance}"
-        return Share(key, planned, (name, asked))
+        """Return the arguments that another process needs to run layers; it loads the model once."""
+        ablation, name = self.asked, self.backend.name
+        settings = [s.name for s in ablation.settings]
+        key = f"{self.key}.{self._value}.{settings}.{ablation.importance}"
+        return Share(key, planned, (name, ablation))
 
     def summary(self, seconds: float) -> Summary:
-        """Collect what the store holds of it."""
-        asked = pl.DataFrame({"setting": [s.name for s in self.asked.settings]})
+        """Collect the stored results of this ablation."""
+        settings = pl.DataFrame({"setting": [s.name for s in self.asked.settings]})
         rows = self.rows("ablations")
         assert rows is not None
-        results = asked.join(rows.filter(value=self._value), on="setting", maintain_order="left")
+        results = settings.join(rows.filter(value=self._value), on="setting", maintain_order="left")
         model, dataset = results.select("model", "dataset").row(0)
         scored = [report for report in self.reports if isinstance(report, Scored)]
         in_pieces = all(report.in_pieces for report in scored) if scored else None
@@ -235,7 +236,7 @@ class Ablation(ScoredJob[Report, Summary]):
 
 
 def planned(path: Location, asked: Request) -> Ablation:
-    """Make the job of a request; nothing is looked at yet."""
+    """Create the job of a request; the store is not read yet."""
     return Ablation(location.locate(path), asked)
 
 
@@ -250,7 +251,7 @@ def ablate(
 ) -> Summary:
     """Score a classifier with heads disabled into a store.
 
-    options: those of `request`. Raises what `request` raises, and BusyError where another process
+    options: those of `request`. Raises what `request` raises, and BusyError if another process
     computes the same.
     """
     return job.run(planned(path, request(model, dataset, **options)), runner, progress)

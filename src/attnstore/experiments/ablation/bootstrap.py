@@ -1,8 +1,8 @@
-"""Is a difference of two scores more than chance? The paired bootstrap over the inputs.
+"""Paired bootstrap over the inputs: intervals of the difference between two scores.
 
 Both predictions are scored on the same random resamples of the inputs (Efron and Tibshirani 1993;
-Koehn 2004 for paired systems): what an input does to both cancels out. A resample is a row of
-weights, how often each input is in it, so all resamples are scored with matrix products.
+Koehn 2004 for paired systems), so effects common to both cancel out. A resample is a row of
+weights (the count of each input), so all resamples are scored with matrix products.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _AT_ONCE = 1 << 22
 def intervals(
     metric: str, targets: Floats, baseline: Floats, predictions: Sequence[Floats], seed: int = 0
 ) -> list[tuple[float, float]]:
-    """Ends of the 95 % interval of score less baseline, for each of several predictions.
+    """Return the ends of the 95 % interval of score minus baseline, for each prediction.
 
-    Percentiles of RESAMPLES paired resamples, the same ones for every prediction; NaN where the
-    metric is undefined in all of them.
+    The ends are percentiles of RESAMPLES paired resamples, the same ones for every prediction; NaN
+    if the metric is undefined in all of them.
     """
     differences: list[list[Floats]] = [[] for _ in predictions]
     for weights in _resamples(len(targets), seed):
-        held = weighted(metric, weights, targets, baseline)
-        for found, predicted in zip(differences, predictions, strict=True):
-            found.append(weighted(metric, weights, targets, predicted) - held)
-    return [_ends(np.concatenate(found)) for found in differences]
+        baseline_scores = weighted(metric, weights, targets, baseline)
+        for pieces, predicted in zip(differences, predictions, strict=True):
+            pieces.append(weighted(metric, weights, targets, predicted) - baseline_scores)
+    return [_ends(np.concatenate(pieces)) for pieces in differences]
 
 
 def _ends(differences: Floats) -> tuple[float, float]:
@@ -43,10 +43,10 @@ def _ends(differences: Floats) -> tuple[float, float]:
 
 
 def _resamples(n: int, seed: int) -> Iterator[Floats]:
-    """Weights (some, n) of RESAMPLES resamples of n inputs, piece by piece."""
+    """Yield the weights (resamples, n) of RESAMPLES resamples of n inputs in pieces."""
     draw = np.random.default_rng(seed)
-    left, at_once = RESAMPLES, max(1, _AT_ONCE // n)
-    while left:
-        piece = min(left, at_once)
+    remaining, at_once = RESAMPLES, max(1, _AT_ONCE // n)
+    while remaining:
+        piece = min(remaining, at_once)
         yield draw.multinomial(n, np.full(n, 1 / n), size=piece).astype(np.float64)
-        left -= piece
+        remaining -= piece

@@ -3,9 +3,9 @@
     passes = Passes(classifier, inputs, "uniform")
     passes.outputs([frozenset({(0, 3)}), frozenset({(0, 4)})])     # (sets, inputs, labels)
 
-Hidden states below the first disabled layer are computed once and kept, as far as memory is allowed
-for it; sets that begin in one layer run together. A model whose pieces are not known (see `stages`)
-takes one full forward pass per set, through its own attention; the results are the same.
+Hidden states below the first disabled layer are computed once and cached within a memory limit;
+sets that begin in one layer run together. A model without known stages (see `stages`) takes one
+full forward pass per set, through its own attention; the results are the same.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from attnstore.models.head_masking import disabling
 
 Told = Callable[[int], None]
 CPU_TOKENS, GPU_TOKENS = 1 << 12, 1 << 17
-"""Tokens of one pass, padding and all sets counted: where more do not make it faster."""
+"""Tokens per pass, padding and all sets included; more is not faster."""
 KEEP_BYTES = 1 << 30
-"""Memory for hidden states that are kept."""
+"""Memory for cached hidden states, in bytes."""
 CLOSE = 1e-4
-"""How far outputs of the pieces may lie from the model's own."""
+"""Tolerance between outputs of the stages and the model's own."""
 _NONE: Heads = frozenset()
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tokenized inputs in batches: for each, its rows and what the model takes, padded on the right."""
+    """Tokenized inputs in batches: rows and model inputs of each, padded on the right."""
 
     n: int
     batches: tuple[tuple[slice, dict[str, Any]], ...]
 
     @property
     def n_tokens(self) -> int:
-        """Tokens, padding included."""
+        """Count tokens, padding included."""
         return sum(batch["input_ids"].numel() for _, batch in self.batches)
 
 
 class Passes:
     """Forward passes of one classifier over the same inputs with different heads disabled.
 
-    value: uniform or zero; tokens: how many may be in one pass (None: what suits the device);
-    keep: bytes of hidden states that may be kept. in_pieces: whether to try that.
+    value: uniform or zero; tokens: maximum per pass (None: chosen for the device);
+    keep: bytes of cached hidden states; in_pieces: run the model in stages if possible.
     """
 
     def __init__(
@@ -70,35 +70,35 @@ class Passes:
 
     @property
     def in_pieces(self) -> bool:
-        """Whether the model runs in pieces; otherwise each set takes one full forward pass."""
+        """Return True if the model runs in stages; otherwise each set takes one full forward pass."""
         return self._stages is not None
 
     @torch.inference_mode()
     def outputs(self, sets: Sequence[Heads], told: Told = lambda _: None) -> Tensor:
-        """Logits (sets, inputs, labels) float32 on the host, with each set of heads disabled.
+        """Compute logits (sets, inputs, labels), float32 on the host, with each set of heads disabled.
 
-        told: hears after each batch how many inputs have run, counted once per set.
+        told: called after each batch with the number of inputs run, counted once per set.
         """
-        found = []
+        logits = []
         for i, (rows, batch) in enumerate(self.inputs.batches):
-            found.append(self._of_batch(i, batch, sets).float().cpu())
+            logits.append(self._of_batch(i, batch, sets).float().cpu())
             told((rows.stop - rows.start) * len(sets))
-        return torch.cat(found, 1)
+        return torch.cat(logits, 1)
 
     def plain(self, batch: dict[str, Any], heads: Heads) -> Tensor:
-        """Outputs (inputs, labels) of the model's own forward pass with these heads disabled."""
+        """Compute outputs (inputs, labels) with the model's own forward pass and these heads disabled."""
         with attention_hook.passing(change=disabling(heads, self.value)) as current:
-            found: Tensor = self.model(**batch).logits
+            outputs: Tensor = self.model(**batch).logits
         if current.calls != self.n_layers:
             raise ModelError(
                 f"The attention of {type(self.model).__name__} does not go through transformers' "
                 "interface, so its heads cannot be disabled; use a BERT-like encoder."
             )
-        return found
+        return outputs
 
     @torch.inference_mode()
     def _agrees(self) -> bool:
-        """Whether the pieces give what the model itself gives, on a few inputs and sets of heads.
+        """Return True if the stages reproduce the model's outputs, on a few inputs and sets of heads.
 
         Raises ModelError for a model whose attention cannot be changed.
         """
@@ -106,14 +106,15 @@ class Passes:
         sets = [_NONE, frozenset({first}), frozenset({first, last})]
         whole = self.inputs.batches[-1][1]
         batch = {k: v[-4:] if torch.is_tensor(v) else v for k, v in whole.items()}
-        wanted = torch.stack([self.plain(batch, heads) for heads in sets])
+        expected = torch.stack([self.plain(batch, heads) for heads in sets])
         if self._stages is None:
             return False
         try:
-            found = self._in_pieces(None, batch, sets)
-        except (AttributeError, RuntimeError, TypeError):  # put together otherwise than they look
+            outputs = self._in_pieces(None, batch, sets)
+        except (AttributeError, RuntimeError, TypeError):  # modules differ from the known layout
             return False
-        return found.shape == wanted.shape and bool(torch.allclose(found, wanted, CLOSE, CLOSE))
+        same_shape = outputs.shape == expected.shape
+        return same_shape and bool(torch.allclose(outputs, expected, CLOSE, CLOSE))
 
     def _of_batch(self, i: int, batch: dict[str, Any], sets: Sequence[Heads]) -> Tensor:
         if self._stages is None:
@@ -131,13 +132,13 @@ class Passes:
     def _reach(
         self, i: int | None, batch: dict[str, Any], real: Tensor, layer: int, below: Heads
     ) -> Tensor:
-        """The input (1, inputs, L, width) of a layer, with heads below it disabled.
+        """Compute the input (1, inputs, L, width) of a layer, with heads below it disabled.
 
-        It goes on from what is kept of batch i, and is kept in its place where there is room.
+        Continues from the cached states of batch i, and replaces them if memory allows.
         """
         assert self._stages is not None
-        at, kept, hidden = self._kept.get(-1 if i is None else i, (0, _NONE, None))
-        if hidden is None or at > layer or kept != frozenset(h for h in below if h[0] < at):
+        at, cached_heads, hidden = self._kept.get(-1 if i is None else i, (0, _NONE, None))
+        if hidden is None or at > layer or cached_heads != frozenset(h for h in below if h[0] < at):
             at, hidden = 0, self._stages.embed(batch)[None]
         for number in range(at, layer):
             hidden = self._layer(number, hidden, real, [below])
@@ -147,18 +148,18 @@ class Passes:
         return hidden
 
     def _above(self, hidden: Tensor, real: Tensor, first: int, sets: Sequence[Heads]) -> Tensor:
-        """Outputs (sets, inputs, labels) from the input of layer `first` on, which the sets share."""
+        """Compute outputs (sets, inputs, labels) from the shared input of layer `first`."""
         assert self._stages is not None
         for number in range(first, self.n_layers):
             hidden = self._layer(number, hidden, real, sets)
-        found: Tensor = self._stages.head(hidden.flatten(0, 1))
-        return found.view(len(hidden), len(real), -1).expand(len(sets), -1, -1)
+        outputs: Tensor = self._stages.head(hidden.flatten(0, 1))
+        return outputs.view(len(hidden), len(real), -1).expand(len(sets), -1, -1)
 
     def _layer(self, number: int, hidden: Tensor, real: Tensor, sets: Sequence[Heads]) -> Tensor:
-        """One layer with each set's heads disabled: hidden states (sets, inputs, L, width).
+        """Run one layer with each set's heads disabled: hidden states (sets, inputs, L, width).
 
-        hidden: of each set, or (1, inputs, L, width) while all sets share them; real: (inputs, L).
-        The last layer gives the first token alone: the task head reads no other.
+        hidden: of each set, or (1, inputs, L, width) while all sets share it; real: (inputs, L).
+        The last layer returns the first token only, because the task head reads no other.
         """
         assert self._stages is not None
         layer, (s, n, length, width) = self._stages.layers[number], hidden.shape
@@ -175,12 +176,12 @@ class Passes:
                 instead = mean.view(s, n, *mean.shape[1:])
             context = torch.where(where, instead, context)
         own = hidden[:, :, :rows].expand(len(context), -1, -1, -1)
-        found = layer.after(context.flatten(0, 1).flatten(2), own.reshape(-1, rows, width))
-        return found.view(len(context), n, rows, width)
+        output = layer.after(context.flatten(0, 1).flatten(2), own.reshape(-1, rows, width))
+        return output.view(len(context), n, rows, width)
 
 
 def _lowest(sets: Sequence[Heads], n_layers: int) -> tuple[int, Heads]:
-    """The layer from which on the sets have to run apart, and what all disable below it."""
+    """Return the first layer at which the sets differ, and the heads that all disable below it."""
     shared = frozenset.intersection(*sets)
     differing = [layer for heads in sets for layer, _ in heads - shared]
     first = min(differing or [layer for layer, _ in shared], default=n_layers - 1)

@@ -1,4 +1,4 @@
-"""What a subject scores with heads disabled, and how that differs from its baseline: rows of results."""
+"""Scores of a subject with heads disabled, and their difference from its baseline, as rows."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Setting:
-    """Heads that are disabled together. name: their canonical text; layer: the lowest of them."""
+    """Heads that are disabled together. name: their canonical text."""
 
     name: str
     heads: Heads
 
     @property
     def layer(self) -> int:
-        """The lowest layer that it changes."""
+        """Return the lowest layer with a disabled head."""
         return min(self.heads)[0]
 
 
 def settings(what: Iterable[str], n_layers: int, n_heads: int) -> list[Setting]:
-    """What `--what` asks for: `heads` (each one), `layers` (each one), or sets like `0.3,2.11`.
+    """Parse `--what`: `heads` (each one), `layers` (each one), or sets such as `0.3,2.11`.
 
-    Each set of heads once, in the order asked for. Raises UsageError.
+    Returns each set of heads once, in the order given. Raises UsageError.
     """
-    found: dict[Heads, Setting] = {}
+    by_heads: dict[Heads, Setting] = {}
     for text in what:
         for heads in _sets(text, n_layers, n_heads):
-            found.setdefault(heads, Setting(heads_text(heads, n_heads), heads))
-    return list(found.values())
+            by_heads.setdefault(heads, Setting(heads_text(heads, n_heads), heads))
+    return list(by_heads.values())
 
 
 def _sets(text: str, n_layers: int, n_heads: int) -> list[Heads]:
@@ -64,37 +64,38 @@ def rows(
     baseline: Floats,
     outputs: Floats,
 ) -> pl.DataFrame:
-    """One row per setting and metric, as SCHEMA says, the names of model and dataset left open.
+    """Return one row per setting and metric with the columns of SCHEMA; model and dataset are NULL.
 
-    baseline: outputs (n, labels) of the model as it is; outputs: (settings, n, labels).
+    baseline: outputs (n, labels) of the unchanged model; outputs: (settings, n, labels).
     """
-    held, found = subject.classes(predictions(baseline)), subject.classes(predictions(outputs))
-    wanted = subject.classes(targets.astype(float))
+    base_predicted = subject.classes(predictions(baseline))
+    predicted = subject.classes(predictions(outputs))
+    true = subject.classes(targets.astype(float))
     classes = outputs.shape[-1] > 1
-    right, now = held == wanted, found == wanted
-    made = []
+    right, now = base_predicted == true, predicted == true
+    records = []
     for metric in subject.metrics:
-        before = score(metric, wanted, held)
-        ends = bootstrap.intervals(metric, wanted, held, list(found))
+        before = score(metric, true, base_predicted)
+        ends = bootstrap.intervals(metric, true, base_predicted, list(predicted))
         for i, (setting, (low, high)) in enumerate(zip(chosen, ends, strict=True)):
-            after = score(metric, wanted, found[i])
+            after = score(metric, true, predicted[i])
             counts = {
                 "baseline_correct": right.sum(), "n_correct": now[i].sum(),
                 "to_right": (now[i] & ~right).sum(), "to_wrong": (right & ~now[i]).sum(),
             }  # fmt: skip
-            made.append({
-                **_place(setting, subject.checkpoint.n_heads), "setting": setting.name,
+            records.append({
+                **_layer_and_head(setting, subject.checkpoint.n_heads), "setting": setting.name,
                 "n_disabled": len(setting.heads), "value": value, "metric": metric,
                 "baseline": before, "score": after, "difference": after - before, "low": low,
-                "high": high, "n": len(wanted), "sample": subject.sample, "seed": subject.seed,
+                "high": high, "n": len(true), "sample": subject.sample, "seed": subject.seed,
                 "max_length": subject.max_length, "identity": subject.identity,
                 **({k: int(v) for k, v in counts.items()} if classes else {}),
             })  # fmt: skip
-    return pl.DataFrame(made, schema=SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
+    return pl.DataFrame(records, schema=SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _place(setting: Setting, n_heads: int) -> dict[str, int | None]:
-    """Layer and head of a single head; layer alone of a whole layer; neither of any other set."""
+def _layer_and_head(setting: Setting, n_heads: int) -> dict[str, int | None]:
+    """Return layer and head of a single head, the layer of a whole layer, else None for both."""
     layers = {layer for layer, _ in setting.heads}
     if len(setting.heads) == 1 and n_heads > 1:
         layer, head = next(iter(setting.heads))

@@ -1,7 +1,7 @@
-"""How much the loss depends on each head: one pass forward and back, all heads at once.
+"""Importance of each head for the loss, all heads in one forward and backward pass.
 
-Michel et al. 2019, equation 3: the mean over inputs of |∂loss/∂gate|, the gate being a factor 1 on
-the head's output. A gate of its own for every input gives each input's derivative from one pass.
+Michel et al. 2019, equation 3: the mean over inputs of |∂loss/∂gate|, where the gate is
+a factor 1 on the head's output. A separate gate per input gives each input's derivative in one pass.
 """
 
 from __future__ import annotations
@@ -23,9 +23,18 @@ from attnstore.models.attention_hook import Change
 def head_importance(
     model: Any, inputs: Inputs, targets: Targets, told: Told = lambda _: None
 ) -> npt.NDArray[np.float64]:
-    """(layers, heads): mean over the inputs of |∂loss/∂gate|.
+    """Return the mean over the inputs of |∂loss/∂gate|, (layers, heads).
 
-    The loss is cross entropy (nats), or the squared error of a score. targets: in the inputs' order.
+    The loss is cross entropy (nats), or the squared error of a score.
+
+    Args:
+        model: a sequence classifier.
+        inputs: tokenized inputs in batches.
+        targets: labels or scores, (n,), in the order of the inputs.
+        told: called after each batch with the number of inputs in it.
+
+    Raises:
+        ModelError: the attention of the model cannot be changed.
     """
     n_layers, n_heads = model.config.num_hidden_layers, model.config.num_attention_heads
     model.set_attn_implementation(attention_hook.NAME)
@@ -41,9 +50,9 @@ def head_importance(
                 f"The attention of {type(model).__name__} does not go through transformers' "
                 "interface, so the importance of its heads cannot be told; use a BERT-like encoder."
             )
-        wanted = torch.from_numpy(np.ascontiguousarray(targets[rows])).to(model.device)
-        (found,) = torch.autograd.grad(_loss(outputs, wanted), gates)
-        total += found.abs().sum(0).double().cpu()
+        batch_targets = torch.from_numpy(np.ascontiguousarray(targets[rows])).to(model.device)
+        (gradient,) = torch.autograd.grad(_loss(outputs, batch_targets), gates)
+        total += gradient.abs().sum(0).double().cpu()
         told(n)
     return (total / inputs.n).numpy()
 
@@ -57,8 +66,8 @@ def _gated(gates: torch.Tensor) -> Change:
     return change
 
 
-def _loss(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Summed over the inputs, so that each gate's derivative is that of its own input's loss."""
+def _loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum the loss over the inputs, so that each gate gets the derivative of its own input's loss."""
     if outputs.shape[1] == 1:
-        return mse_loss(outputs[:, 0], wanted.float(), reduction="sum")
-    return cross_entropy(outputs, wanted.long(), reduction="sum")
+        return mse_loss(outputs[:, 0], targets.float(), reduction="sum")
+    return cross_entropy(outputs, targets.long(), reduction="sum")

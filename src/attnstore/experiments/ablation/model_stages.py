@@ -1,8 +1,8 @@
-"""A classifier in pieces: embeddings, each layer's attention and what follows it, the task head.
+"""A classifier in stages: embeddings, each layer's attention and the rest of the layer, task head.
 
-Cut so, layers below a disabled head run once for all heads, a layer's queries, keys and values run
-once for all its heads, and the last layer runs for the one token that the task head reads. Which
-layers can be cut, `models.families` says. Compare with the model's own forward pass before use.
+In stages, layers below a disabled head run once for all heads, a layer's queries, keys and values run
+once for all its heads, and the last layer runs for the one token that the task head reads.
+`models.families` lists the layers that can be split. Compare with the model's own forward pass before use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True)
 class Stages:
-    """A model in pieces. embed: hidden states (inputs, L, width) of a batch as the model takes it;
+    """A model in stages. embed: hidden states (inputs, L, width) of a batch of model inputs;
     head: outputs (inputs, labels) of hidden states whose first token is [CLS]."""
 
     embed: Callable[[dict[str, Any]], Tensor]
@@ -32,7 +32,7 @@ class Stages:
 
 
 def stages(model: Any) -> Stages | None:
-    """The pieces of a sequence classifier, or None where its layers are of another kind."""
+    """Return the stages of a sequence classifier, or None if its layers are of another kind."""
     base = model.base_model
     encoder = getattr(base, "encoder", None) or getattr(base, "transformer", None)
     modules = getattr(encoder, "layer", None)
@@ -46,18 +46,18 @@ def stages(model: Any) -> Stages | None:
 
 
 def _embed(base: Any) -> Callable[[dict[str, Any]], Tensor]:
-    takes = set(inspect.signature(base.embeddings.forward).parameters)
-    project = getattr(base, "embeddings_project", None)  # ELECTRA's, where the sizes differ
+    parameters = set(inspect.signature(base.embeddings.forward).parameters)
+    project = getattr(base, "embeddings_project", None)  # only ELECTRA, if the sizes differ
 
     def embed(batch: dict[str, Any]) -> Tensor:
-        found: Tensor = base.embeddings(**{k: v for k, v in batch.items() if k in takes})
-        return project(found) if project is not None else found
+        hidden: Tensor = base.embeddings(**{k: v for k, v in batch.items() if k in parameters})
+        return project(hidden) if project is not None else hidden
 
     return embed
 
 
 def _head(model: Any, base: Any) -> Callable[[Tensor], Tensor] | None:
-    """What the model does with the last hidden states; each of these reads the first token alone."""
+    """Return the task head as a function of the last hidden states; it reads the first token only."""
     if not hasattr(model, "classifier"):
         return None
     if hasattr(model, "pre_classifier"):
@@ -72,9 +72,9 @@ def _head(model: Any, base: Any) -> Callable[[Tensor], Tensor] | None:
 def attend(
     layer: Layer, hidden: Tensor, real: Tensor, n_heads: int, rows: int
 ) -> tuple[Tensor, Tensor]:
-    """Every head's output for the first `rows` tokens, and its values.
+    """Compute each head's output for the first `rows` tokens, and its values.
 
-    hidden: (inputs, L, width); real: (inputs, L), whether a token is no padding.
+    hidden: (inputs, L, width); real: (inputs, L), False for padding.
     Returns (inputs, rows, heads, width of a head) and (inputs, L, heads, width of a head).
     """
 
@@ -87,13 +87,13 @@ def attend(
         split(layer.value(hidden)),
     )
     mask = None if bool(real.all()) else real[:, None, None, :]
-    found = scaled_dot_product_attention(
+    outputs = scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=mask
     )
-    return found.transpose(1, 2), value
+    return outputs.transpose(1, 2), value
 
 
 def mean_value(value: Tensor, real: Tensor) -> Tensor:
-    """(inputs, 1, heads, width): the mean of the values of the real tokens, what 1/L everywhere gives."""
+    """Average the values of the real tokens (uniform weights 1/L), (inputs, 1, heads, width)."""
     share = real / real.sum(1, keepdim=True)
     return torch.einsum("nlhd,nl->nhd", value, share)[:, None]

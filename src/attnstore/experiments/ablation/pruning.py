@@ -1,10 +1,10 @@
 """The smallest set of heads that keeps a classifier's score, by greedy search: table `prunings`.
 
-Half of the examples are searched on, the other half is held out. In every round each head that is
-left is disabled on trial beside those already gone; those whose absence costs least go too, as many
-at once as the score bears. The search ends where no head can go without the score falling further
-than allowed; the set is then scored on the held-out half. A round is the unit of work and commit.
-The order of Michel et al. 2019 is by gradient; this one is by what disabling does.
+Half of the examples are for the search, the other half is held out. Each round tries disabling
+each remaining head in addition to those already disabled, then disables the heads that cost least,
+as many at once as the allowed loss permits. The search ends when no further head can be disabled
+within that loss; the set is then scored on the held-out half. A round is the unit of work and
+commit. Michel et al. 2019 order heads by gradient; this search orders them by measured effect.
 """
 
 from __future__ import annotations
@@ -44,8 +44,11 @@ _SCHEMA = {
 
 @dataclass(frozen=True)
 class Summary:
-    """The outcome of a search. row: its last round, as view `prunings`; n_heads: of the whole model;
-    rounds: run now; seconds: wall time."""
+    """The outcome of a search.
+
+    row: its last round, as view `prunings`; n_heads: of the whole model; rounds: run by this call;
+    seconds: wall time.
+    """
 
     row: dict[str, Any]
     n_heads: int
@@ -53,10 +56,10 @@ class Summary:
     seconds: float
 
     def lines(self) -> list[str]:
-        """Return the score that is kept, and the heads that are disabled."""
-        row, kept = self.row, self.n_heads - self.row["n_disabled"]
+        """Return one line with the score and one with the disabled heads."""
+        row, n_left = self.row, self.n_heads - self.row["n_disabled"]
         return [
-            f"{row['model']} over {row['dataset']}: {kept} of {self.n_heads} heads keep "
+            f"{row['model']} over {row['dataset']}: {n_left} of {self.n_heads} heads keep "
             f"{row['metric']} within {row['loss']:g} ({row['value']}), {row['score']:.4f} of "
             f"{row['baseline']:.4f} over {row['n']:,} inputs; held out {row['held_score']:.4f} of "
             f"{row['held_baseline']:.4f} over {row['held_n']:,} (difference "
@@ -68,10 +71,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Request:
-    """A search before it begins: everything is found and read, nothing loaded or written.
+    """A resolved search: checkpoint and examples are read, nothing is loaded or written.
 
-    loss: how far the metric may fall below the baseline (share of 1); at_once: at most so many heads
-    go in one round.
+    loss: allowed fall of the metric below the baseline (share of 1); at_once: maximum number of
+    heads disabled in one round.
     """
 
     subject: Subject
@@ -81,7 +84,7 @@ class Request:
 
     @property
     def identity(self) -> str:
-        """SHA-256 over everything that decides the search, but no name."""
+        """Return the SHA-256 over everything that determines the search, names excluded."""
         content = [self.subject.identity, self.loss, self.at_once, self.passing.value]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -110,7 +113,7 @@ def request(
 
 
 class Pruning(ScoredJob[Report, Summary]):
-    """One search; its units are rounds, one after the other."""
+    """One search; its units are rounds, run in sequence."""
 
     kind, noun, in_turn = "prune", "heads on trial", True
 
@@ -135,13 +138,13 @@ class Pruning(ScoredJob[Report, Summary]):
 
     @property
     def disabled(self) -> Heads:
-        """The heads that are gone so far."""
+        """Return the heads disabled so far."""
         text = self._rows["disabled"][-1] if len(self._rows) else ""
         return parse_heads(text, *self._shape) if text else frozenset()
 
     @cached_property
     def loaded(self) -> tuple[Loaded, Loaded]:
-        """The model with the inputs to search on, and with those held out."""
+        """Load the model with the search inputs, and with the held-out inputs."""
         device = self.asked.passing.device
         search, held_out = (scored_classifier.load(half, device) for half in self._halves)
         return search, held_out
@@ -155,11 +158,11 @@ class Pruning(ScoredJob[Report, Summary]):
         return self._scored(self._passes.outputs([frozenset()]).double().numpy())[0][0]
 
     def _scored(self, outputs: Floats) -> list[tuple[float, float]]:
-        """Of each set, the metric and minus its mean loss on the inputs searched on."""
+        """Return the metric and minus the mean loss of each set on the search inputs."""
         metric, targets = self.subject.metrics[0], self.loaded[0].targets
-        wanted = self.subject.classes(targets.astype(np.float64))
+        true = self.subject.classes(targets.astype(np.float64))
         predicted = self.subject.classes(predictions(outputs))
-        scores = [score(metric, wanted, p) for p in predicted]
+        scores = [score(metric, true, p) for p in predicted]
         lost = losses(outputs, targets)
         return [(-1.0 if np.isnan(s) else s, -x) for s, x in zip(scores, lost, strict=True)]
 
@@ -170,7 +173,7 @@ class Pruning(ScoredJob[Report, Summary]):
         bearable = [trial for trial in trials if trial[0][0] >= least - 1e-12]
         going, score = gone, None
         n = min(self.asked.at_once, len(bearable), self._size - len(gone) - 1)
-        while n > 0:  # together they may cost more than one by one
+        while n > 0:  # together they may cost more than the sum of single costs
             together = gone | {head for _, head in bearable[:n]}
             outputs = self._passes.outputs([together]).double().numpy()
             if (reached := self._scored(outputs)[0][0]) >= least - 1e-12:
@@ -185,13 +188,13 @@ class Pruning(ScoredJob[Report, Summary]):
         return Report(unit, 0)
 
     def _trials(self, gone: Heads) -> list[tuple[tuple[float, float], tuple[int, int]]]:
-        """(score, minus the loss) without each head that is left, and the head; the best first."""
+        """Return ((score, minus the loss), head) with each remaining head disabled, best first."""
         left = [
             [(layer, head) for head in range(self._shape[1]) if (layer, head) not in gone]
             for layer in range(self._shape[0])
         ]
         trials = []
-        for heads in left:  # heads of one layer share what lies below it
+        for heads in left:  # heads of one layer share the layers below it
             if heads:
                 outputs = self._passes.outputs([gone | {head} for head in heads]).double().numpy()
                 trials += list(zip(self._scored(outputs), heads, strict=True))
@@ -199,20 +202,20 @@ class Pruning(ScoredJob[Report, Summary]):
         return sorted(trials, key=lambda trial: (-trial[0][0], -trial[0][1], trial[1]))
 
     def _commit(self, number: int, disabled: Heads, score: float, last: bool) -> None:
-        asked, model, dataset = self.asked, *self.names
+        search, model, dataset = self.asked, *self.names
         row = {
-            "model": model, "dataset": dataset, "value": asked.passing.value,
-            "metric": self.subject.metrics[0], "loss": asked.loss, "round": number,
+            "model": model, "dataset": dataset, "value": search.passing.value,
+            "metric": self.subject.metrics[0], "loss": search.loss, "round": number,
             "disabled": heads_text(disabled, self._shape[1]), "n_disabled": len(disabled),
             "n": len(self._halves[0].chosen), "baseline": self._baseline, "score": score,
-            "last": last, "max_length": self.subject.max_length, "identity": asked.identity,
+            "last": last, "max_length": self.subject.max_length, "identity": search.identity,
             **(self._confirmed(disabled) if last else {}),
         }  # fmt: skip
         frame = pl.DataFrame([row], schema=_SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
         self.write("prunings", f"{number:04d}", frame)
 
     def _confirmed(self, disabled: Heads) -> dict[str, Any]:
-        """The metric over the held-out inputs with and without these heads."""
+        """Score the held-out inputs with and without these heads."""
         held_out, metric = self.loaded[1], self.subject.metrics[0]
         outputs = self.asked.passing.over(held_out).outputs([frozenset(), disabled])
         targets = self.subject.classes(held_out.targets.astype(np.float64))
@@ -229,7 +232,7 @@ class Pruning(ScoredJob[Report, Summary]):
 
 
 def planned(path: Location, asked: Request) -> Pruning:
-    """Make the job of a request; nothing is looked at yet."""
+    """Create the job of a request; the store is not read yet."""
     return Pruning(location.locate(path), asked)
 
 
@@ -244,7 +247,7 @@ def prune(
 ) -> Summary:
     """Search for the smallest set of heads that keeps the score.
 
-    options: those of `request`. Raises what `request` raises, and BusyError where another process
-    searches the same.
+    options: those of `request`. Raises what `request` raises, and BusyError if another process
+    runs the same search.
     """
     return job.run(planned(path, request(model, dataset, **options)), runner, progress)

@@ -1,4 +1,4 @@
-"""Whom an ablation is about: a checkpoint with a task's head, and labelled examples to score it on."""
+"""The classifier under ablation and its labeled evaluation set."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from attnstore.experiments.ablation.disabled_passes import Inputs
 
 _VERSION = 1
-"""Raised when the same question would be answered differently."""
+"""Increment when the same subject would give different results."""
 
 
 @dataclass(frozen=True)
 class Subject:
     """A checkpoint and the examples of a dataset that it is scored on.
 
-    chosen: their numbers; targets: of each its label's number, or its score; metrics: by name, the
-    first one leads; sample, seed: of a random sample, None for every example; order: the dataset's
-    number of the class of each output of the head.
+    chosen: example numbers, (n,); targets: label numbers or scores, (n,); metrics: by name, the
+    primary one first; sample, seed: size and seed of a random sample, None for every example;
+    order: the dataset's class number of each output of the head.
     """
 
     checkpoint: Checkpoint
@@ -48,14 +48,14 @@ class Subject:
     order: tuple[int, ...]
 
     def classes(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Numbers of outputs as the dataset counts its classes, which F1 of label 1 is about."""
+        """Convert output numbers to the dataset's class numbers, so that F1 refers to its label 1."""
         if self.order == tuple(range(len(self.order))):
             return outputs
         return np.array(self.order, np.float64)[outputs.astype(np.int64)]
 
     @property
     def identity(self) -> str:
-        """SHA-256 over everything that decides the outputs, but no name."""
+        """Return the SHA-256 over everything that determines the outputs, names excluded."""
         content = [
             _VERSION, self.checkpoint.fingerprint, self.checkpoint.tokenizer_fingerprint,
             self.dataset.fingerprint, self.dataset.label_column, self.max_length, self.metrics,
@@ -66,7 +66,7 @@ class Subject:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def part(self, chosen: npt.NDArray[np.int64]) -> Subject:
-        """The same over some of its examples only, given by their place among them."""
+        """Return the subject restricted to some of its examples, given by position, (k,)."""
         return Subject(
             self.checkpoint, self.dataset, self.chosen[chosen], self.targets[chosen], self.metrics,
             self.max_length, len(chosen), self.seed, self.order,
@@ -75,7 +75,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A subject in memory. targets: in the order of the inputs, which is by length."""
+    """A subject in memory. targets: in the order of the inputs, sorted by length."""
 
     model: Any
     inputs: Inputs
@@ -91,7 +91,7 @@ def find(
     max_length: int = 128,
     **columns: str | None,
 ) -> Subject:
-    """Find a checkpoint and read what it is scored on; nothing is loaded or written.
+    """Find a checkpoint and read its evaluation set; no model is loaded, nothing is written.
 
     columns: split, text, pair, label, as `corpora.load` takes them. Raises ModelError (no task head,
     or one for other labels), DatasetError (no inputs, no labels), UsageError.
@@ -115,20 +115,20 @@ def find(
             f"The max-length is {max_length}; {checkpoint.name} takes 2 to "
             f"{checkpoint.max_positions or 'any number of'} tokens."
         )
-    wanted = _targets(read, chosen, checkpoint, outputs)
+    true = _targets(read, chosen, checkpoint, outputs)
     sampled = len(chosen) < len(read.frame) - read.empty
-    sample, given_seed = (len(chosen), seed) if sampled else (None, None)
+    sample, sample_seed = (len(chosen), seed) if sampled else (None, None)
     order = label_names.order(targets.class_names(read) or (), outputs) or tuple(
         range(len(outputs))
     )
     metrics = targets.metrics(read.name, is_score=len(outputs) == 1)
-    return Subject(checkpoint, read, chosen, wanted, metrics, max_length, sample, given_seed, order)
+    return Subject(checkpoint, read, chosen, true, metrics, max_length, sample, sample_seed, order)
 
 
 def _targets(
     dataset: Dataset, chosen: npt.NDArray[np.int64], checkpoint: Checkpoint, outputs: list[str]
 ) -> Targets:
-    """The number of each label, as the head counts them, or its score."""
+    """Convert labels to output numbers of the head, or to scores."""
     labels = targets.labels(dataset, chosen, dataset.source)
     if len(outputs) == 1:
         remedy = "and the head gives a score: give a checkpoint of this task."
@@ -141,17 +141,17 @@ def _targets(
 
 
 def load(subject: Subject, device: str = "auto") -> Loaded:
-    """The model with its head in float32 and eval mode, and its inputs in batches of like lengths.
+    """Load the model with its head in float32 and eval mode, and its inputs in batches by length.
 
-    Raises ModelError where the weights lack the head or do not belong to the configuration.
+    Raises ModelError if the weights lack the head or do not belong to the configuration.
     """
     from attnstore.datasets import tokenize
     from attnstore.experiments.ablation.disabled_passes import Inputs
     from attnstore.models import architectures, loading, probe, sample_inputs
 
     checkpoint = subject.checkpoint
-    place = loading.pick_device(device)
-    model = loading.load_classifier(checkpoint).to(place)
+    target_device = loading.pick_device(device)
+    model = loading.load_classifier(checkpoint).to(target_device)
     tokenizer = loading.load_tokenizer(checkpoint)
     rows = tokenize.tokenize(subject.dataset.frame[subject.chosen], tokenizer, subject.max_length)
     rows = tokenize.refuse_tokenless(rows)

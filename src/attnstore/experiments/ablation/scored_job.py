@@ -1,4 +1,4 @@
-"""The common part of ablation and pruning: options of their passes, and a job about one classifier."""
+"""Base of ablation and pruning: options of their passes, and a job for one classifier."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Passing:
     """Options of passes through a classifier with heads disabled.
 
-    value: of a disabled head's map, one of VALUES; tokens: in one pass, all settings counted (None:
-    as suits the device); memory: MiB of hidden states that may be kept. Raises UsageError.
+    value: of a disabled head's map, one of VALUES; tokens: in one pass over all settings (None:
+    chosen for the device); memory: MiB of cached hidden states. Raises UsageError.
     """
 
     value: str = UNIFORM
@@ -46,26 +46,26 @@ class Passing:
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Self:
-        """Take its fields out of the options of a job."""
+        """Remove these fields from the options of a job and return them as an instance."""
         return cls(**{f.name: options.pop(f.name) for f in fields(cls) if f.name in options})
 
     def over(self, loaded: Loaded) -> Passes:
         """Return the passes of a loaded classifier over its inputs."""
-        # What is there already needs no torch, whose import takes longer than everything else then.
+        # Imported here: a job with nothing to do needs no torch, and its import dominates the run time.
         from attnstore.experiments.ablation.disabled_passes import Passes
 
         return Passes(loaded.model, loaded.inputs, self.value, self.tokens, self.memory << 20)
 
 
 class ScoredJob(Job[R, S]):
-    """A job about one classifier over one dataset.
+    """A job for one classifier and one dataset.
 
-    The model is loaded before anything is written, so that one that cannot be used leaves nothing
-    behind; where the store has everything, nothing is loaded or locked.
+    The model is loaded before anything is written, so an unusable model leaves no files behind; if
+    the store is complete, nothing is loaded or locked.
     """
 
     def __init__(self, backend: Backend, subject: Subject, lock: str, doing: str, key: str) -> None:
-        """Name it; key: its identity as it stands in names of locks and fragments."""
+        """Name the job. key: its identity in the names of locks and fragments."""
         names = f"{subject.checkpoint.name} over {subject.dataset.name}"
         super().__init__(backend, names, lock=f"{lock}-{key}", subject=f"{doing} {names}")
         self.subject, self.key = subject, key
@@ -73,25 +73,25 @@ class ScoredJob(Job[R, S]):
     @property
     @abstractmethod
     def loaded(self) -> Any:
-        """The model, loaded. Raises ModelError for one that cannot be used."""
+        """Load the model on first access. Raises ModelError for an unusable model."""
 
     def hold(self, entered: contextlib.ExitStack) -> None:
         """Take the lock if anything is missing, then look again. Raises BusyError, ModelError."""
         self.look()
         if self.missing():
-            self.loaded  # noqa: B018 - refuses a model that cannot be used
+            self.loaded  # noqa: B018 - raises for an unusable model
             location.create(self.backend)
             super().hold(entered)
 
     @cached_property
     def names(self) -> tuple[str, str]:
-        """Model and dataset as the store calls them, described there when first asked for."""
+        """Return the store's names of model and dataset; registers both on first access."""
         with locks.registry(self.backend):
             model = catalog.keep_model(self.backend, self.subject.checkpoint)
             return model, catalog.keep_dataset(self.backend, self.subject.dataset)
 
     def rows(self, table: str) -> pl.DataFrame | None:
-        """Return the rows that the store has of this job in a table."""
+        """Return this job's stored rows of a table, or None."""
         frames = [
             fragments.read(self.backend, f)
             for f in fragments.listing(self.backend, table)
@@ -100,7 +100,7 @@ class ScoredJob(Job[R, S]):
         return pl.concat(frames) if frames else None
 
     def write(self, table: str, part: str, rows: pl.DataFrame) -> None:
-        """Commit rows, with the names of model and dataset; part: '' for the only one."""
+        """Commit rows, with the names of model and dataset; part: '' if there is only one."""
         model, dataset = self.names
         named = rows.with_columns(model=pl.lit(model), dataset=pl.lit(dataset))
         name = f"{self.key}.{part}" if part else self.key

@@ -1,6 +1,6 @@
-"""A model with a task's head: made for a training, and asked for its logits.
+"""A model with a task head: its creation for a training, its inputs and its logits.
 
-Texts become tokens exactly as in an ingestion, so what is trained is what is analysed.
+Texts are tokenized exactly as in an ingestion, so training and analysis see the same tokens.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Inputs = list[dict[str, Any]]
 
 
 def make(checkpoint: Checkpoint, task: Task, init: str, seed: int) -> Any:
-    """A model with a head for the task, in training mode; what is drawn is drawn from the seed.
+    """Create a model with a head for the task, in training mode; the seed fixes all random weights.
 
     init: `pretrained` keeps the head of a model that has one, `none` draws a new one, and `normal`
-    draws everything: as the architecture initialises itself, matrices and embeddings from
+    draws everything with the architecture's own initialization: matrices and embeddings from
     N(0, initializer_range) (0.02 for BERT), biases 0, gains of layer norms 1. Raises ModelError.
     """
     with pretrained.quiet(), pretrained.explained(checkpoint, "model"):
@@ -52,26 +52,26 @@ def make(checkpoint: Checkpoint, task: Task, init: str, seed: int) -> Any:
         model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     if init != "normal":
         _fill(model, checkpoint, task, head=init == "pretrained")
-    if init == "pretrained":  # what `models.base` names; a model that was drawn has none
+    if init == "pretrained":  # read by `models.base`; a model with random weights has none
         model.config.base_model_name_or_path = checkpoint.source
     return model
 
 
 def _fill(model: Any, checkpoint: Checkpoint, task: Task, head: bool) -> None:
-    """Take over the checkpoint's encoder, and its head where it has one, in the order of the labels."""
+    """Copy the checkpoint's encoder, and its head if present, with outputs in label order."""
     encoder = models.load_model(checkpoint, "sdpa")
     own = model.base_model.state_dict()
-    found = {name: tensor for name, tensor in encoder.state_dict().items() if name in own}
-    model.base_model.load_state_dict(found, strict=False)
+    tensors = {name: tensor for name, tensor in encoder.state_dict().items() if name in own}
+    model.base_model.load_state_dict(tensors, strict=False)
     if head and output_names(checkpoint) is not None:
         trained = models.load_classifier(checkpoint)
         model.load_state_dict(_in_order(checkpoint, trained, task))
 
 
 def _in_order(checkpoint: Checkpoint, trained: Any, task: Task) -> dict[str, torch.Tensor]:
-    """The tensors of a model with a head, its outputs brought into the order of a task's labels.
+    """Return a trained model's tensors with the outputs reordered to match a task's labels.
 
-    Raises ModelError where it is not plain which tensors of the head have a row per output.
+    Raises ModelError if the tensors with one row per output are ambiguous.
     """
     tensors: dict[str, torch.Tensor] = trained.state_dict()
     order = other_order(checkpoint, task)
@@ -92,29 +92,29 @@ def _in_order(checkpoint: Checkpoint, trained: Any, task: Task) -> dict[str, tor
 
 
 def inputs(examples: Examples, tokenizer: Any, max_length: int) -> Inputs:
-    """The token numbers of each example, as the model takes them, with its target as `labels`."""
-    found = tokenize.refuse_tokenless(tokenize.tokenize(examples.frame, tokenizer, max_length))
-    types = found["type_ids"].to_list()
+    """Tokenize each example as model inputs, with its target as `labels`."""
+    tokens = tokenize.refuse_tokenless(tokenize.tokenize(examples.frame, tokenizer, max_length))
+    types = tokens["type_ids"].to_list()
     return [
         {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": target}
         | ({} if kind is None else {"token_type_ids": kind})
         for ids, kind, target in zip(
-            found["token_ids"].to_list(), types, examples.targets.tolist(), strict=True
+            tokens["token_ids"].to_list(), types, examples.targets.tolist(), strict=True
         )
     ]
 
 
 def logits(model: Any, rows: Inputs, tokenizer: Any) -> npt.NDArray[np.float32]:
-    """(n, labels) float32 of every row, in their order, without dropout; batches of like lengths."""
+    """Compute logits, (n, labels) float32, in row order, without dropout; batches group by length."""
     model.eval()
     collate = DataCollatorWithPadding(tokenizer)
     length = np.array([len(row["input_ids"]) for row in rows])
     order = np.argsort(length, kind="stable")
-    found = np.empty((len(rows), model.config.num_labels), np.float32)
+    outputs = np.empty((len(rows), model.config.num_labels), np.float32)
     for batch in layout.batches(length[order], layout.BATCH_TOKENS):
-        taken = order[batch]
-        padded = collate([rows[i] for i in taken.tolist()]).to(model.device)
+        indices = order[batch]
+        padded = collate([rows[i] for i in indices.tolist()]).to(model.device)
         padded.pop("labels")
         with torch.inference_mode():
-            found[taken] = model(**padded).logits.cpu().numpy()
-    return found
+            outputs[indices] = model(**padded).logits.cpu().numpy()
+    return outputs

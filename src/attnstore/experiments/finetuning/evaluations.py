@@ -1,6 +1,6 @@
-"""What models score on tasks: table `evaluations`, one fragment per model and dataset.
+"""Scores of models on tasks: table `evaluations`, one fragment per model and dataset.
 
-Who evaluates names the part after what was evaluated, so that it is never computed twice.
+The caller derives the part from the evaluated content, so no evaluation is computed twice.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _SCHEMA = {
 
 
 def stored(backend: Backend) -> set[str]:
-    """The parts of all whole evaluations of a store."""
-    found = fragments.listing(backend, "evaluations")
-    return {f.part for f in found if fragments.whole(backend, f)}
+    """Return the parts of all complete evaluations of a store."""
+    evaluations = fragments.listing(backend, "evaluations")
+    return {f.part for f in evaluations if fragments.whole(backend, f)}
 
 
 def read(backend: Backend, parts: Sequence[str]) -> pl.DataFrame:
-    """The rows of evaluations, in the order of their parts."""
-    found = {f.part: f for f in fragments.listing(backend, "evaluations")}
-    frames = [fragments.read(backend, found[part]) for part in parts if part in found]
+    """Return the rows of evaluations, in the order of `parts`; missing parts are skipped."""
+    by_part = {f.part: f for f in fragments.listing(backend, "evaluations")}
+    frames = [fragments.read(backend, by_part[part]) for part in parts if part in by_part]
     return pl.concat(frames) if frames else pl.DataFrame(schema=_SCHEMA)
 
 
@@ -46,11 +46,11 @@ def store(
     base: Checkpoint,
     dataset: Dataset,
     scores: Mapping[str, float | None],
-    **said: Any,
+    **columns: Any,
 ) -> None:
-    """Keep the scores of a model on a dataset, and describe the model and the dataset.
+    """Store the scores of a model on a dataset, and register the model and the dataset.
 
-    said: the columns that are the same for every metric, as in view `evaluations`.
+    columns: values shared by every metric, named as in view `evaluations`.
     """
     with locks.registry(backend):
         names = {
@@ -60,7 +60,7 @@ def store(
         }
     now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     rows = [
-        {**said, **names, "metric": metric, "value": value, "evaluated": now}
+        {**columns, **names, "metric": metric, "value": value, "evaluated": now}
         for metric, value in scores.items()
     ]
     frame = pl.DataFrame(rows, schema=_SCHEMA)

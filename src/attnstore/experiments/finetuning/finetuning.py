@@ -1,9 +1,9 @@
-"""Fine-tune a model for a task with several seeds, and keep what each checkpoint scores.
+"""Fine-tune a model for a task with several seeds, and store the scores of each checkpoint.
 
     summaries = finetune(backend, "bert-base-uncased", "rte", out, seeds=(0, 1, 2))
 
-A training is a folder of ordinary Trainer checkpoints, `OUT/<model>-<task>-<init>-<seed>`. What is
-there is not computed again; what was interrupted goes on from its last whole checkpoint.
+A training is a folder of ordinary Trainer checkpoints, `OUT/<model>-<task>-<init>-<seed>`. A
+complete training is not repeated; an interrupted one continues from its last complete checkpoint.
 Kovaleva et al. 2019, section 4.3 and Table 1, Dodge et al. 2020 for the seeds.
 """
 
@@ -37,15 +37,15 @@ from attnstore.storage.location import Location
 
 _RECORD = "training.json"
 _VERSION = 1
-"""Raised when the same training would end with other weights or scores."""
+"""Increment when the same training would give different weights or scores."""
 
 
 _WRITER = "inline_container"
-"""What torch names, and nothing of the cause, where the disk takes no more of a file."""
+"""Text in torch's error, which omits the cause, when a file cannot be written to its end."""
 
 
 def _reason(error: Exception) -> str:
-    """What the system said."""
+    """Return the system's reason for an error."""
     return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
@@ -53,7 +53,7 @@ def _reason(error: Exception) -> str:
 class Summary:
     """The outcome of a training. scores: (dataset, metric, value) of its last step.
 
-    steps: trained by this call; evaluated: (model, dataset) pairs scored by it; seconds: wall time.
+    steps: run by this call; evaluated: (model, dataset) pairs scored by this call; seconds: wall time.
     """
 
     training: str
@@ -78,14 +78,17 @@ class Summary:
 
 @dataclass(frozen=True)
 class Trained(Report):
-    """A training that was done. steps: those done now."""
+    """A completed training. steps: run by this call."""
 
     steps: int
 
 
 class Training(Job[Report, Summary]):
-    """One seed of a request. Its units are the training, which continues from its last whole
-    checkpoint, and then the evaluation of each checkpoint on each dataset."""
+    """One seed of a request.
+
+    Its units are the training, which continues from its last complete checkpoint, and then the
+    evaluation of each checkpoint on each dataset.
+    """
 
     kind, noun, in_turn = "finetune", "steps", True
 
@@ -98,12 +101,12 @@ class Training(Job[Report, Summary]):
 
     @property
     def trains(self) -> bool:
-        """True if there is anything to train; an untrained head is only evaluated."""
+        """Return True if there is anything to train; an untrained head is only evaluated."""
         return self.asked.init != "none"
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training, one per batch."""
+        """Return the number of steps of the whole training, one per batch."""
         return self._per_epoch * self.asked.settings.epochs if self.trains else 0
 
     @property
@@ -112,22 +115,22 @@ class Training(Job[Report, Summary]):
 
     @property
     def keep(self) -> list[int]:
-        """Steps whose checkpoint stays: evenly spaced in each epoch, the last one always."""
-        often = self.asked.settings.checkpoints_per_epoch
-        if not self.trains or often is None:
+        """Return the steps whose checkpoint is kept: evenly spaced in each epoch, always the last."""
+        per_epoch = self.asked.settings.checkpoints_per_epoch
+        if not self.trains or per_epoch is None:
             return [self.steps]
         ends = range(0, self.steps, self._per_epoch)
-        inside = [math.ceil(self._per_epoch * k / often) for k in range(1, often + 1)]
+        inside = [math.ceil(self._per_epoch * k / per_epoch) for k in range(1, per_epoch + 1)]
         return sorted({end + step for end in ends for step in inside})
 
     @property
     def _save_at(self) -> set[int]:
-        """Steps after which a checkpoint is written: those that stay, and each epoch's end."""
+        """Return the steps after which a checkpoint is written: those kept, and each epoch's end."""
         return {*self.keep, *range(self._per_epoch, self.steps + 1, self._per_epoch)}
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """Everything that decides the weights and scores, without names."""
+        """Return everything that determines the weights and scores, names excluded."""
         task, model, settings = self.asked.task, self.asked.checkpoint, self.asked.settings
         always = {
             "version": _VERSION,
@@ -145,13 +148,13 @@ class Training(Job[Report, Summary]):
         return {**always, "train": train, **asdict(settings)}
 
     def _part(self, step: int, examples: Examples) -> str:
-        what = [self.record, step, examples.dataset.fingerprint, self.asked.task.metrics]
+        content = [self.record, step, examples.dataset.fingerprint, self.asked.task.metrics]
         chosen = _digest(examples.chosen.tobytes())
-        return _digest(json.dumps([what, chosen], sort_keys=True).encode())[:16]
+        return _digest(json.dumps([content, chosen], sort_keys=True).encode())[:16]
 
     @property
     def trained(self) -> bool:
-        """True if every checkpoint that should stay is there and whole."""
+        """Return True if every checkpoint to keep is complete."""
         if not self.trains:
             return True
         return all(
@@ -159,7 +162,7 @@ class Training(Job[Report, Summary]):
         )
 
     def lacking(self) -> list[Unit]:
-        """Return the training, or once it is done the evaluations that the store lacks."""
+        """Return the training, or after it the evaluations that the store lacks."""
         if not self.trained:
             return [Unit("training", self.steps, self.steps, self.steps)]
         stored = evaluations.stored(self.backend)
@@ -181,20 +184,20 @@ class Training(Job[Report, Summary]):
 
         Raises UsageError or ModelError; writes nothing.
         """
-        there = [p.name for p in self.folder.glob("*") if not p.name.startswith(".")]
-        if not self.trains or not there:
+        entries = [p.name for p in self.folder.glob("*") if not p.name.startswith(".")]
+        if not self.trains or not entries:
             return
         try:
-            held = dict(json.loads((self.folder / _RECORD).read_text("utf-8")))
+            stored = dict(json.loads((self.folder / _RECORD).read_text("utf-8")))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UsageError(
                 f"{self.folder} is not empty and holds no training of attnstore; give another --out."
             ) from error
-        wanted = json.loads(json.dumps(self.record))
-        if other := sorted(key for key in wanted if held.get(key) != wanted[key]):
-            what = "set of examples" if other[0] == "train" else other[0].replace("_", "-")
+        expected = json.loads(json.dumps(self.record))
+        if other := sorted(key for key in expected if stored.get(key) != expected[key]):
+            difference = "set of examples" if other[0] == "train" else other[0].replace("_", "-")
             raise UsageError(
-                f"{self.folder} holds a training with another {what}; give another --out or "
+                f"{self.folder} holds a training with another {difference}; give another --out or "
                 "another name (MODEL=name), or delete the folder."
             )
         for folder in sorted(self.folder.glob("checkpoint-*")):
@@ -202,7 +205,7 @@ class Training(Job[Report, Summary]):
                 _refuse_other_architecture(folder, self.asked.checkpoint)
 
     def hold(self, entered: contextlib.ExitStack) -> None:
-        """Take the lock, look, and refuse a folder that holds something else."""
+        """Take the lock, look for missing units, and refuse a folder with other content."""
         super().hold(entered)
         self.check()
 
@@ -214,16 +217,16 @@ class Training(Job[Report, Summary]):
         return Report(unit, 0)
 
     def _train(self, unit: Unit) -> int:
-        """Train; returns the steps that were done now."""
-        # What is trained already needs no torch, whose import takes longer than everything else.
+        """Train; return the number of steps run by this call."""
+        # Imported here: a complete training needs no torch, and its import dominates the run time.
         from attnstore.experiments.finetuning import classifiers, trainer
         from attnstore.models import loading
 
-        asked, settings = self.asked, self.asked.settings
-        device = loading.pick_device(asked.device)
-        tokenizer = loading.load_tokenizer(asked.checkpoint)
-        rows = classifiers.inputs(asked.task.train, tokenizer, settings.max_length)
-        model = classifiers.make(asked.checkpoint, asked.task, asked.init, self.seed)
+        resolved, settings = self.asked, self.asked.settings
+        device = loading.pick_device(resolved.device)
+        tokenizer = loading.load_tokenizer(resolved.checkpoint)
+        rows = classifiers.inputs(resolved.task.train, tokenizer, settings.max_length)
+        model = classifiers.make(resolved.checkpoint, resolved.task, resolved.init, self.seed)
         files.write_file(self.folder / _RECORD, json.dumps(self.record).encode() + b"\n")
         try:
             return trainer.train(
@@ -244,32 +247,34 @@ class Training(Job[Report, Summary]):
             ) from error
 
     def _evaluate(self, step: int, examples: Examples) -> None:
-        """Score one checkpoint on one dataset, and keep the scores."""
+        """Score one checkpoint on one dataset, and store the scores."""
         from attnstore.experiments.finetuning import classifiers
         from attnstore.models import loading
 
-        asked, settings = self.asked, self.asked.settings
+        resolved, settings = self.asked, self.asked.settings
         if self.trains:
             folder = self.folder / f"checkpoint-{step}"
             evaluated = checkpoints.resolve(str(folder))
             model = loading.load_classifier(evaluated)
         else:
-            evaluated = asked.checkpoint
-            model = classifiers.make(evaluated, asked.task, asked.init, self.seed)
-        tokenizer = loading.load_tokenizer(asked.checkpoint)
+            evaluated = resolved.checkpoint
+            model = classifiers.make(evaluated, resolved.task, resolved.init, self.seed)
+        tokenizer = loading.load_tokenizer(resolved.checkpoint)
         rows = classifiers.inputs(examples, tokenizer, settings.max_length)
-        found = classifiers.logits(model.to(loading.pick_device(asked.device)), rows, tokenizer)
-        if not np.isfinite(found).all():
+        logits = classifiers.logits(model.to(loading.pick_device(resolved.device)), rows, tokenizer)
+        if not np.isfinite(logits).all():
             raise ModelError(
                 f"{evaluated.name} gives NaN on {examples.dataset.name}: its training diverged; give "
                 "a lower --learning-rate and another --out."
             )
         evaluations.store(
-            self.backend, self._part(step, examples), evaluated, asked.checkpoint, examples.dataset,
-            metrics.scores(asked.task.metrics, found, examples.targets),
-            split=examples.split, task=asked.task.name, init=asked.init, seed=self.seed, step=step,
+            self.backend, self._part(step, examples), evaluated, resolved.checkpoint,
+            examples.dataset,
+            metrics.scores(resolved.task.metrics, logits, examples.targets),
+            split=examples.split, task=resolved.task.name, init=resolved.init, seed=self.seed,
+            step=step,
             n=len(rows), training=self.title, max_length=settings.max_length,
-            n_train=len(asked.task.train.chosen) if self.trains else 0,
+            n_train=len(resolved.task.train.chosen) if self.trains else 0,
             epochs=settings.epochs if self.trains else 0,
             batch_size=settings.batch_size if self.trains else None,
             learning_rate=settings.learning_rate if self.trains else None,
@@ -286,14 +291,14 @@ class Training(Job[Report, Summary]):
 
 
 def trainings(path: Location, asked: Request, out: str | Path) -> list[Training]:
-    """The trainings of a request, one per seed. Makes the store; raises what `check` raises."""
+    """Create the trainings of a request, one per seed, and the store. Raises what `check` raises."""
     check(asked, out)
     backend = location.create(path)
     return [Training(backend, asked, seed, Path(out)) for seed in asked.seeds]
 
 
 def check(asked: Request, out: str | Path) -> None:
-    """Refuse folders that cannot be trained in, before anything is written: see `Training.check`."""
+    """Refuse unusable folders before anything is written; see `Training.check`."""
     for seed in asked.seeds:
         Training(Folder(Path()), asked, seed, Path(out)).check()
 
@@ -310,17 +315,17 @@ def finetune(
 ) -> list[Summary]:
     """Fine-tune a model for a task, one training per seed.
 
-    options: those of `recipes.request`. What the store and `out` hold is not computed again.
+    options: those of `recipes.request`. Results in the store and in `out` are not computed again.
     """
-    asked = request(model, task, **options)
-    return [job.run(training, runner, progress) for training in trainings(path, asked, out)]
+    resolved = request(model, task, **options)
+    return [job.run(training, runner, progress) for training in trainings(path, resolved, out)]
 
 
 def _refuse_other_architecture(folder: Path, base: Checkpoint) -> None:
-    for size, found in checkpoints.shape(folder).items():
-        if found != getattr(base, size):
+    for size, value in checkpoints.shape(folder).items():
+        if value != getattr(base, size):
             raise ModelError(
-                f"{folder} has {size} {found} and its base {base.name} has {getattr(base, size)}: it "
+                f"{folder} has {size} {value} and its base {base.name} has {getattr(base, size)}: it "
                 "was not trained from it; give another --out, or delete it."
             )
 

@@ -1,6 +1,6 @@
-"""What a fine-tuning is asked for: a model, a task, how to begin, how to train. Nothing is written.
+"""A fine-tuning request: model, task, initial weights and settings. Nothing is written.
 
-asked = request("bert-base-uncased", "rte", init="pretrained", seeds=(0, 1, 2))
+resolved = request("bert-base-uncased", "rte", init="pretrained", seeds=(0, 1, 2))
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from attnstore.naming import INITS
 
 @dataclass(frozen=True)
 class Settings:
-    """What shapes a training beside its model, task and seed.
+    """Settings of a training besides its model, task and seed.
 
-    checkpoints_per_epoch: checkpoints that stay (None: the last one only); limit, sample_seed: size
-    and seed of a random sample of the training examples (None: all). bf16: multiply matrices of the
-    training in bfloat16, as the Trainer's option of that name; weights stay float32.
+    checkpoints_per_epoch: checkpoints to keep (None: the last one only); limit, sample_seed: size
+    and seed of a random sample of the training examples (None: all). bf16: multiply matrices in
+    bfloat16, as the Trainer's option of that name; weights stay float32.
     """
 
     epochs: int = 3
@@ -48,7 +48,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: a model, a task that is read, and how to train."""
+    """A resolved model, a loaded task, and the settings of the training."""
 
     checkpoint: Checkpoint
     task: Task
@@ -73,7 +73,7 @@ def request(
 ) -> Request:
     """Find the model and read the task; nothing is written.
 
-    Raises ModelError (also where the model's head has another number of labels), DatasetError,
+    Raises ModelError (also if the model's head has another number of labels), DatasetError,
     UsageError.
     """
     chosen = Settings(**settings)
@@ -92,25 +92,25 @@ def request(
             f"The max-length is {chosen.max_length} and {checkpoint.name} takes at most {longest} "
             f"tokens; give --max-length {longest}."
         )
-    found = tasks.load(
+    loaded = tasks.load(
         task, data, limit=chosen.limit, sample_seed=chosen.sample_seed,
         text=text, pair=pair, label=label,
     )  # fmt: skip
     if init == "pretrained":
-        _refuse_other_head(checkpoint, found)
-    return Request(checkpoint, found, init, tuple(dict.fromkeys(seeds)), chosen, device)
+        _refuse_other_head(checkpoint, loaded)
+    return Request(checkpoint, loaded, init, tuple(dict.fromkeys(seeds)), chosen, device)
 
 
 def _refuse_other_head(checkpoint: Checkpoint, task: Task) -> None:
-    """ModelError where the head that training would go on with is one of other labels."""
-    outputs, wanted = checkpoints.output_names(checkpoint), len(task.labels) or 1
+    """Raise ModelError if the pretrained head has other labels than the task."""
+    outputs, n_outputs = checkpoints.output_names(checkpoint), len(task.labels) or 1
     if outputs is None:
         return
     remedy = "give the model it was trained from, or --init none or normal."
-    if len(outputs) != wanted:
+    if len(outputs) != n_outputs:
         raise ModelError(
             f"The head of {checkpoint.name} has {len(outputs)} outputs and task {task.name} needs "
-            f"{wanted}; {remedy}"
+            f"{n_outputs}; {remedy}"
         )
     named = task.labels and label_names.has_names(outputs)
     if named and label_names.order(task.labels, outputs) is None:
@@ -121,9 +121,9 @@ def _refuse_other_head(checkpoint: Checkpoint, task: Task) -> None:
 
 
 def other_order(checkpoint: Checkpoint, task: Task) -> tuple[int, ...] | None:
-    """The output of the checkpoint's head for each label of a task, where it counts them otherwise."""
+    """Return the head output for each label of a task, or None if the order is the same."""
     outputs = checkpoints.output_names(checkpoint)
     if not outputs or not task.labels or not label_names.has_names(outputs):
         return None
-    found = label_names.order(outputs, task.labels)
-    return None if found == tuple(range(len(task.labels))) else found
+    order = label_names.order(outputs, task.labels)
+    return None if order == tuple(range(len(task.labels))) else order

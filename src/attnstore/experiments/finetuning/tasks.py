@@ -1,9 +1,9 @@
-"""What a model can be fine-tuned for: the tasks of GLUE, or a file or folder with labels.
+"""Tasks for fine-tuning: those of GLUE, or a file or folder with labels.
 
-A task is named (`mrpc`), or is anything that `corpora` reads: a folder with a train and a
-validation split, a Hub id, a file. A folder called like a task of GLUE, or named so
-(`FOLDER=mrpc`), has that task's labels and metrics. Of a single file a tenth is held out to
-evaluate on, the same for every seed.
+A task is a name (`mrpc`) or any source that `corpora` reads: a folder with a train and a
+validation split, a Hub id, a file. A folder with the name of a GLUE task, or given that name
+(`FOLDER=mrpc`), has that task's labels and metrics. A tenth of a single file is held out for
+evaluation, the same for every seed.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from attnstore.specs import split_spec
 GLUE = {
     task: (label_names.GLUE.get(task, ()), metrics) for task, metrics in targets.METRICS.items()
 }
-"""By task, the labels in the order of GLUE's numbers (none: a score) and the metrics."""
+"""Labels in the order of GLUE's numbers (empty: a score) and metrics, by task."""
 
 HELD_OUT = "held-out"
-"""What the evaluated tenth of a single file is called where others have a split."""
+"""Split name of the evaluated tenth of a single file."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of a dataset to train or evaluate on: example numbers, and the target of each.
+    """Rows of a dataset to train or evaluate on.
 
-    targets: int64 numbers of labels, or float32 scores.
+    chosen: example numbers, (n,); targets: (n,), int64 numbers of labels, or float32 scores.
     """
 
     dataset: Dataset
@@ -46,13 +46,13 @@ class Examples:
 
     @property
     def frame(self) -> pl.DataFrame:
-        """The chosen rows: example, text, text_pair, label."""
+        """Return the chosen rows: example, text, text_pair, label."""
         return self.dataset.frame[self.chosen]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task with its data. labels: in the order of their numbers, none where it is a score."""
+    """A task with its data. labels: in the order of their numbers, empty for a score."""
 
     name: str
     labels: tuple[str, ...]
@@ -69,41 +69,41 @@ def load(
     sample_seed: int = 0,
     **columns: str | None,
 ) -> Task:
-    """Read a task: what to train on (a random `limit` of it) and what to evaluate on.
+    """Load the training examples (a random sample of `limit`) and evaluation examples of a task.
 
     data: a folder with one folder per task of GLUE, read instead of the Hub; columns: text, pair,
-    label, as `corpora.load` takes them. Raises DatasetError (also where labels are missing, or are
-    not the task's) or UsageError.
+    label, as `corpora.load` takes them. Raises DatasetError (also if labels are missing or
+    unknown to the task) or UsageError.
     """
     if data is not None and spec not in GLUE:
         raise UsageError(
             f"The data folder is only for a task of GLUE by name, and {spec!r} is none of "
             f"{', '.join(GLUE)}; leave it out, or name the task."
         )
-    place = spec if spec not in GLUE else os.path.join(data, spec) if data else f"glue/{spec}"
-    whole, *validation = _datasets(place, columns)
+    source = spec if spec not in GLUE else os.path.join(data, spec) if data else f"glue/{spec}"
+    whole, *validation = _datasets(source, columns)
     labels, metrics = GLUE.get(whole.name) or _own(whole)
     train = whole.select(None, 0)
     if validation:
-        held = tuple(_examples(d, str(d.split), d.select(None, 0), labels) for d in validation)
+        held_out = tuple(_examples(d, str(d.split), d.select(None, 0), labels) for d in validation)
     else:
-        out = sorted(random.Random(0).sample(range(len(train)), len(train) // 10))
-        held = (_examples(whole, HELD_OUT, train[out], labels),)
-        train = np.delete(train, out)
+        drawn = sorted(random.Random(0).sample(range(len(train)), len(train) // 10))
+        held_out = (_examples(whole, HELD_OUT, train[drawn], labels),)
+        train = np.delete(train, drawn)
     if limit is not None and limit < 1:
         raise UsageError(f"the limit is {limit}; give 1 or more, or leave it out for all rows")
     if limit is not None and limit < len(train):
         train = np.sort(np.array(random.Random(sample_seed).sample(train.tolist(), limit)))
-    return Task(whole.name, labels, metrics, _examples(whole, "train", train, labels), held)
+    return Task(whole.name, labels, metrics, _examples(whole, "train", train, labels), held_out)
 
 
-def _datasets(place: str, columns: dict[str, str | None]) -> list[Dataset]:
-    """What to train on, then what to evaluate on; the latter is missing where there is one split."""
-    if os.path.isfile(os.path.expanduser(split_spec(place)[0])):
-        return [corpora.load(place, **columns)]
+def _datasets(source: str, columns: dict[str, str | None]) -> list[Dataset]:
+    """Load the training split, then the evaluation splits, if the source has more than one split."""
+    if os.path.isfile(os.path.expanduser(split_spec(source)[0])):
+        return [corpora.load(source, **columns)]
     try:
-        train = corpora.load(place, split="train", **columns)
-        validation = corpora.load(place, **columns)
+        train = corpora.load(source, split="train", **columns)
+        validation = corpora.load(source, **columns)
     except SplitError as error:
         raise SplitError(
             f"{error}; a task needs a train and a validation split, or give one file"
@@ -111,14 +111,14 @@ def _datasets(place: str, columns: dict[str, str | None]) -> list[Dataset]:
     if validation.split != "validation_matched":
         return [train] if validation.split == "train" else [train, validation]
     try:
-        other = corpora.load(place, split="validation_mismatched", **columns)
-    except SplitError:  # a copy without it
+        other = corpora.load(source, split="validation_mismatched", **columns)
+    except SplitError:  # this copy lacks the split
         return [train, validation]
     return [train, validation, replace(other, name=f"{other.name}-mismatched")]
 
 
 def _own(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Labels and metrics of a task that is none of GLUE's, from the labels themselves."""
+    """Derive labels and metrics of a task outside GLUE from its labels."""
     values = dataset.frame["label"].drop_nulls().unique().to_list()
     if targets.are_scores(values):
         return (), targets.METRICS["stsb"]
@@ -137,20 +137,20 @@ def _own(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _examples(
     dataset: Dataset, split: str, chosen: npt.NDArray[np.int64], labels: tuple[str, ...]
 ) -> Examples:
-    """The chosen rows with their targets; DatasetError where one has none, or not the task's."""
-    found = f"{dataset.source} ({split})"
+    """Return the chosen rows with targets. Raises DatasetError for a missing or unknown label."""
+    source = f"{dataset.source} ({split})"
     if not len(chosen):
-        raise DatasetError(f"{found} has no row with text; give a source with at least one")
-    values = targets.labels(dataset, chosen, found)
+        raise DatasetError(f"{source} has no row with text; give a source with at least one")
+    values = targets.labels(dataset, chosen, source)
     if not labels:
-        scores = targets.scores(values, found, "fix the labels.").astype(np.float32)
+        scores = targets.scores(values, source, "fix the labels.").astype(np.float32)
         return Examples(dataset, split, chosen, scores)
     own = dataset.label_names or (labels if labels in _KNOWN else None)
     numbers = label_names.numbers(own, labels)
     wrong = [v for v in values.unique(maintain_order=True) if v not in numbers]
     if wrong:
         raise DatasetError(
-            f"{found} has label {wrong[0]!r}, and the task's {len(labels)} labels are "
+            f"{source} has label {wrong[0]!r}, and the task's {len(labels)} labels are "
             f"{', '.join(labels)}; mend the labels, or give the task another name (PATH=name)"
         )
     return Examples(
@@ -159,4 +159,4 @@ def _examples(
 
 
 _KNOWN = {labels for labels, _ in GLUE.values()}
-"""Labels that a file may also give by number."""
+"""Label sets that a file may also give by number."""

@@ -1,8 +1,8 @@
-"""One training by transformers' Trainer: its checkpoints, the order of its batches, its resuming.
+"""One training with transformers' Trainer: checkpoints, batch order, resuming.
 
-A training that was killed goes on from its last whole checkpoint and ends with the same weights:
-the order of the batches is a function of seed and epoch, and a checkpoint holds the state of the
-optimizer and of the random numbers until a later one is whole.
+An interrupted training continues from its last complete checkpoint and ends with the same weights:
+the batch order is a function of seed and epoch, and a checkpoint holds the state of the optimizer
+and of the random number generators until a later one is complete.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from attnstore.models import pretrained
 from attnstore.models.checkpoints import readiness
 
 _MEGABATCH = 20
-"""Batches among whose inputs those of like length come together."""
+"""Batches per stretch of inputs that is sorted by length."""
 _FOR_RESUMING = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
 
 
@@ -46,11 +46,11 @@ def train(
     device: torch.device,
     progress: Callable[[int, int], None],
 ) -> int:
-    """Train, or go on from the last whole checkpoint below `folder`.
+    """Train, or continue from the last complete checkpoint below `folder`.
 
-    save_at: steps after which a checkpoint is written; keep: those of them that stay. AdamW, the
-    learning rate falling linearly to 0. progress: steps done, steps in all. Returns the steps
-    done now.
+    save_at: steps after which a checkpoint is written; keep: the steps whose checkpoint is kept.
+    The optimizer is AdamW with linear decay of the learning rate to 0. progress: steps done, total
+    steps. Returns the number of steps run by this call.
     """
     arguments = TrainingArguments(
         output_dir=str(folder), seed=seed, num_train_epochs=epochs, learning_rate=learning_rate,
@@ -75,7 +75,7 @@ def train(
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
-    """The Trainer with batches of like lengths in an order that resuming can repeat."""
+    """Trainer with batches grouped by length, in an order that resuming reproduces."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return ByLength(
@@ -86,10 +86,10 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
 
 class ByLength(torch.utils.data.Sampler[int]):
-    """Every row once per epoch; batches hold rows of like lengths and come in random order.
+    """Sample every row once per epoch, in random batches of rows of similar length.
 
     The rows are shuffled, sorted by length within stretches of 20 batches, and the batches
-    shuffled; the one that is not full comes last. The order is a function of seed and epoch.
+    shuffled; a partial batch comes last. The order is a function of seed and epoch.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
@@ -97,7 +97,7 @@ class ByLength(torch.utils.data.Sampler[int]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
+        """Set the epoch; the Trainer calls this before each one."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -116,7 +116,7 @@ class ByLength(torch.utils.data.Sampler[int]):
 
 
 class _Checkpoints(TrainerCallback):  # type: ignore[misc]
-    """Saves at the steps that are asked for, and then removes what the new one supersedes."""
+    """Save at the requested steps, then remove superseded checkpoints."""
 
     def __init__(
         self,
@@ -129,32 +129,32 @@ class _Checkpoints(TrainerCallback):  # type: ignore[misc]
         self._progress = progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for a checkpoint where one is due."""
+        """Request a checkpoint if one is due."""
         control.should_save = state.global_step in self._save_at
         self._progress(state.global_step, state.max_steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The new checkpoint is whole: older ones need not be resumed from."""
+        """Remove the resume state of older checkpoints; the new one is complete."""
         for step, older in saved(self._folder):
             if step < state.global_step:
                 strip(older) if step in self._keep else shutil.rmtree(older)
 
 
 def saved(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoint folders of a training, by step, whole or not."""
+    """Return the checkpoint folders of a training by step, complete or not."""
     return sorted((int(p.name.removeprefix("checkpoint-")), p) for p in folder.glob("checkpoint-*"))
 
 
 def strip(checkpoint: Path) -> None:
-    """Remove what only resuming needs; it is twice as large as the model."""
+    """Remove the files needed only for resuming; they are twice as large as the model."""
     for name in _FOR_RESUMING:
         (checkpoint / name).unlink(missing_ok=True)
 
 
 def _last(folder: Path, keep: Collection[int]) -> Path | None:
-    """The last whole checkpoint to go on from; what was not finished is removed.
+    """Return the last complete checkpoint to resume from; remove unfinished ones.
 
-    One before which a checkpoint is missing that should stay is none to go on from.
+    A checkpoint is unusable if an earlier one that should be kept is missing.
     """
     last = None
     for step, path in saved(folder):
@@ -163,12 +163,12 @@ def _last(folder: Path, keep: Collection[int]) -> Path | None:
             shutil.rmtree(path)
         elif resumable:
             last = step, path
-    whole = {step for step, _ in saved(folder)}
-    if last is None or not {step for step in keep if step <= last[0]} <= whole:
+    complete = {step for step, _ in saved(folder)}
+    if last is None or not {step for step in keep if step <= last[0]} <= complete:
         for _, path in saved(folder):
             shutil.rmtree(path)
         return None
-    for step, path in saved(folder):  # after the one to go on from
+    for step, path in saved(folder):  # later than the one to resume from
         if step > last[0]:
             shutil.rmtree(path)
     return last[1]

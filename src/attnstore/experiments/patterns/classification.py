@@ -2,9 +2,8 @@
 
     summary = classify(backend, "minilm/rte")
 
-What is stored is not classified again; another network's classes take the place of all that are
-there, so the patterns of a run are always of one network. Training is left to `training`,
-labels to `labels`.
+Stored maps are not classified again; classes of another network replace all existing ones, so the
+patterns of a run always come from one network. See `training` for training, `labels` for labels.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ from attnstore.storage.backend import Backend
 from attnstore.storage.location import Location
 
 COLUMNS = tuple(map(column_of, CLASSES))
-"""The columns of `patterns` that hold the probability of each class."""
+"""Columns of `patterns` with the probability of each class."""
 _BATCH_CELLS = 1 << 20
-"""Weights that are made into pictures at once (4 MiB)."""
+"""Weights converted to pictures at once (4 MiB)."""
 
 
 @dataclass(frozen=True)
 class Summary:
     """The outcome of a classification.
 
-    maps: classified maps of the run; stored: of these, by this classification; shares: of each
-    class among all of them; network: its fingerprint; seconds: wall time of this classification.
+    maps: classified maps of the run; stored: maps classified by this call; shares: share of each
+    class among all maps; network: its fingerprint; seconds: wall time of this call.
     """
 
     run: str
@@ -64,7 +63,7 @@ class Summary:
 
 
 class Classification(Job[Report, Summary]):
-    """One run being classified; made by `planned`. Its units are committed blocks."""
+    """Classification of one run, created by `planned`. Its units are committed blocks."""
 
     kind, noun, history = "classify", "maps", "classifications"
 
@@ -74,8 +73,8 @@ class Classification(Job[Report, Summary]):
         self.n_heads: int = run.record.n_maps
 
     def look(self) -> None:
-        """See what is missing, and drop what another network said."""
-        # It may have been dropped since it was planned, and another run have its name.
+        """Find missing blocks, and drop classes of another network."""
+        # The run may have been dropped since planning, and another run may have its name.
         self.run = _find(self.backend, self.title)
         for fragment in stored_classes.stored(self.run):
             if stored_classes.network_of(fragment) != self.network.fingerprint:
@@ -83,7 +82,7 @@ class Classification(Job[Report, Summary]):
         super().look()
 
     def lacking(self) -> list[Unit]:
-        """Return the committed blocks without whole patterns of this network."""
+        """Return the committed blocks without complete patterns of this network."""
         classified = stored_classes.blocks(self.run, self.network.fingerprint)
         committed = fragments.listing(self.backend, "blocks", self.title)
         missing = sorted({int(f.part) for f in committed} - classified)
@@ -103,18 +102,18 @@ class Classification(Job[Report, Summary]):
         return Report(unit, 0)
 
     def stored(self, unit: Unit) -> Report | None:
-        """Return the report of a block that has whole patterns of this network."""
+        """Return the report of a block that has complete patterns of this network."""
         blocks = stored_classes.blocks(self.run, self.network.fingerprint)
         return Report(unit, 0) if unit.number in blocks else None
 
     def share(self) -> Share:
-        """Return what another process needs to classify blocks of it."""
+        """Return the arguments that another process needs to classify blocks of this run."""
         name, network = self.backend.name, self.network.fingerprint
         arguments = (name, self.title, self.network)
         return Share(f"{self.run.record.identity}.{network}", elsewhere, arguments)
 
     def _probabilities(self, rows: pl.DataFrame) -> Floats:
-        """(layers x heads, inputs, classes) float32 of the inputs of one block."""
+        """Compute probabilities (layers x heads, inputs, classes), float32, of the inputs of one block."""
         length = rows["length"].cast(pl.Int64).to_numpy()
         cells = np.full(self.n_heads, (length**2).sum())
         first = np.full(self.n_heads, rows["cell"][0])
@@ -131,7 +130,7 @@ class Classification(Job[Report, Summary]):
         return probabilities
 
     def _table(self, rows: pl.DataFrame, probabilities: Floats) -> pl.DataFrame:
-        """One row per map, ordered as the maps lie: layer, head, input."""
+        """Return one row per map, in the order of the maps: layer, head, input."""
         layers, heads = (
             np.array(x, np.int16) for x in (self.run.record.layers, self.run.record.heads)
         )
@@ -148,7 +147,7 @@ class Classification(Job[Report, Summary]):
         return pl.DataFrame(keys | {name: flat[:, i] for i, name in enumerate(COLUMNS)})
 
     def row(self) -> dict[str, Any]:
-        """Return what `classifications` keeps."""
+        """Return the row of table `classifications`."""
         blocks = {report.unit.number for report in self.reports}
         new = [f for f in stored_classes.stored(self.run) if stored_classes.block(f) in blocks]
         return {
@@ -157,7 +156,7 @@ class Classification(Job[Report, Summary]):
         }  # fmt: skip
 
     def summary(self, seconds: float) -> Summary:
-        """Count what the run holds."""
+        """Count the stored classes of the run."""
         frames = [fragments.read(self.backend, f)["class"] for f in stored_classes.stored(self.run)]
         classes = pl.concat(frames) if frames else pl.Series([], dtype=pl.String)
         shares = {c: int((classes == c).sum()) / max(len(classes), 1) for c in CLASSES}
@@ -168,9 +167,9 @@ class Classification(Job[Report, Summary]):
 def _batches(
     maps: Floats, length: npt.NDArray[np.int64], pieces: list[slice]
 ) -> Iterator[torch.Tensor]:
-    """Maps of one length at a time, all heads of a stretch of inputs: (maps, L, L).
+    """Yield maps of one length, (maps, L, L), of all heads of a stretch of inputs.
 
-    maps: (heads, cells) of inputs of these lengths, end to end.
+    maps: (heads, cells), the inputs concatenated; length: (inputs,), in tokens.
     """
     at = 0
     for piece in pieces:
@@ -190,15 +189,15 @@ def planned(path: Location, run: str, network: str | Path | None = None) -> Clas
 
 
 def elsewhere(place: str, run: str, network: Network) -> Classification:
-    """Make a classification in another process, of a run whose lock is held."""
+    """Create a classification in another process, for a run that is already locked."""
     return Classification(_find(location.locate(place), run), network)
 
 
 def _find(backend: Backend, run: str) -> Run:
-    found = catalog.named(backend, run)
+    stored_run = catalog.named(backend, run)
     if not fragments.listing(backend, "blocks", run):
         raise UsageError(f"Run {run} holds no maps yet; ingest it, then classify it.")
-    return found
+    return stored_run
 
 
 def classify(
@@ -213,6 +212,6 @@ def classify(
 
     network: a file that `training` wrote, otherwise the network that ships with the package.
     Kovaleva et al. 2019, section 4.1. Raises what `planned` and `Classification.store` raise, and
-    BusyError where another process ingests, drops or classifies the run.
+    BusyError if another process ingests, drops or classifies the run.
     """
     return job.run(planned(path, run, network), runner, progress)

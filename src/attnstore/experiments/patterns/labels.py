@@ -1,10 +1,10 @@
-"""Labels of maps: what annotators say, as a CSV file and in the store's table `labels`.
+"""Labels of maps by annotators, as a CSV file and in the store's table `labels`.
 
 Two shapes of CSV are read. *By run*, as `export_labels` writes it: run, example, layer, head,
-label, and annotator, confidence, note, labelled where they are known. *By text*, as the file that
+label, and annotator, confidence, note, labelled if known. *By text*, as the file that
 ships with the package: task, split, row, layer, head, label, and a column annotator_N (with
-confidence_N) for each annotator; `label` is empty where they disagree. Maps and networks are left
-to other modules; this one imports no torch.
+confidence_N) for each annotator; `label` is empty if they disagree. This module
+imports no torch; other modules handle maps and networks.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SCHEMA: dict[str, type[pl.DataType] | pl.DataType] = {
     "run": pl.String, "example": pl.Int64, "layer": pl.Int16, "head": pl.Int16, "label": pl.String,
     "annotator": pl.String, "confidence": pl.Int8, "note": pl.String, "labelled": pl.Datetime("us"),
 }  # fmt: skip
-"""The columns of table `labels`."""
+"""Columns of table `labels`."""
 
 
 def read_csv(path: str | Path) -> pl.DataFrame:
-    """The rows of a label file, by text or by run, its numbers as numbers, '' as NULL.
+    """Read a label file, by text or by run; numbers become integers, '' becomes NULL.
 
-    Raises DatasetError with the line for a missing column, a number that is none, or an unknown
+    Raises DatasetError for a missing column, and with the line for an invalid number or an unknown
     class.
     """
     try:
@@ -44,9 +44,9 @@ def read_csv(path: str | Path) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise DatasetError(f"{path} cannot be read as CSV ({reason}); check the file.") from error
-    for wanted in (BY_RUN, BY_TEXT):
-        if wanted[0] in rows.columns:
-            _refuse_missing(path, rows, wanted)
+    for required in (BY_RUN, BY_TEXT):
+        if required[0] in rows.columns:
+            _refuse_missing(path, rows, required)
             break
     else:
         raise DatasetError(
@@ -63,17 +63,17 @@ def read_csv(path: str | Path) -> pl.DataFrame:
 
 
 def annotators(rows: pl.DataFrame) -> list[str]:
-    """The columns of a file by text that hold one annotator's labels each."""
+    """Return the columns of a file by text with one annotator's labels each."""
     return [c for c in rows.columns if c.startswith("annotator_") and rows[c].dtype == pl.String]
 
 
-def _refuse_missing(path: str | Path, rows: pl.DataFrame, wanted: tuple[str, ...]) -> None:
-    votes = ("label",) if "label" not in wanted and not annotators(rows) else ()
-    for column in (*wanted, *votes):
+def _refuse_missing(path: str | Path, rows: pl.DataFrame, required: tuple[str, ...]) -> None:
+    votes = ("label",) if "label" not in required and not annotators(rows) else ()
+    for column in (*required, *votes):
         if column not in rows.columns:
             raise DatasetError(
                 f"{path} has no column {column!r} (it has {', '.join(rows.columns)}); a label file "
-                f"needs {', '.join((*wanted, *votes))}{near(column, rows.columns)}"
+                f"needs {', '.join((*required, *votes))}{near(column, rows.columns)}"
             )
 
 
@@ -104,12 +104,12 @@ def import_labels(
     annotator: str | None = None,
     runs: Mapping[str, str] | None = None,
 ) -> int:
-    """Take the labels of a CSV file into a store; the same file again changes nothing.
+    """Import the labels of a CSV file into a store; importing the same file again changes nothing.
 
-    annotator: who labelled, where the file does not say; for a file by text a prefix of its
+    annotator: name of the annotator if the file has none; for a file by text a prefix of its
     annotators' names. runs: the run of each task of a file by text, such as {"rte": "minilm/rte"};
-    rows of other tasks are left out. A later label of a map by the same annotator takes the
-    earlier one's place in view `labels`. Returns the number of labels.
+    rows of other tasks are skipped. A later label of a map by the same annotator replaces the
+    earlier one in view `labels`. Returns the number of labels.
     Raises DatasetError, UsageError, UnknownNameError (a run, example, layer or head).
     """
     backend = location.find(path)
@@ -117,21 +117,21 @@ def import_labels(
     labels = _by_run(rows, annotator) if "run" in rows.columns else _by_text(rows, annotator, runs)
     _refuse_unknown(backend, labels)
     labels = _identified(backend, labels)
-    for (name,), mine in labels.group_by("annotator", maintain_order=True):
-        content = mine.drop("labelled").write_csv().encode()
+    for (name,), annotator_labels in labels.group_by("annotator", maintain_order=True):
+        content = annotator_labels.drop("labelled").write_csv().encode()
         part = hashlib.sha256(content).hexdigest()[:16]
         owner = slug(str(name))
         if not any(f.part == part for f in fragments.listing(backend, "labels", owner)):
-            fragments.write(backend, "labels", owner, part, mine)
-    with contextlib.suppress(BusyError):  # it catches up when the store is next opened
+            fragments.write(backend, "labels", owner, part, annotator_labels)
+    with contextlib.suppress(BusyError):  # the index catches up when the store is next opened
         index.catch_up(backend)
     return len(labels)
 
 
 def identity_of(backend: Backend, run: str) -> str | None:
-    """What a label keeps of its run, beside the name; None where the record cannot be read.
+    """Return the run identity that a label stores, or None if the record cannot be read.
 
-    So that other content, which gets the name of a run that was dropped, does not inherit it.
+    A new run with the name of a dropped run thus does not inherit its labels.
     """
     with contextlib.suppress(DamageError):
         record = fragments.read_one(backend, "runs", run)
@@ -160,21 +160,21 @@ def _by_run(rows: pl.DataFrame, annotator: str | None) -> pl.DataFrame:
 def _by_text(
     rows: pl.DataFrame, annotator: str | None, runs: Mapping[str, str] | None
 ) -> pl.DataFrame:
-    """One row per map and annotator; `label` counts as one's own only where nobody is named."""
+    """Return one row per map and annotator; `label` is used only without annotator columns."""
     if not runs:
         tasks = ", ".join(sorted(set(rows["task"])))
         raise UsageError(
             f"The labels are of texts of {tasks}; name the run of each, such as "
             'runs={"rte": "minilm/rte"}.'
         )
-    kept = rows.with_columns(run=pl.col("task").replace_strict(runs, default=None)).filter(
+    selected = rows.with_columns(run=pl.col("task").replace_strict(runs, default=None)).filter(
         pl.col("run").is_not_null()
     )
     named = annotators(rows) or ["label"]
     if named == ["label"] and annotator is None:
         raise UsageError("The label file names no annotator; say who labelled (annotator).")
     prefix = f"{annotator}-" if annotator else ""
-    return pl.concat([_one(kept, column, prefix, annotator) for column in named])
+    return pl.concat([_one(selected, column, prefix, annotator) for column in named])
 
 
 def _one(rows: pl.DataFrame, column: str, prefix: str, annotator: str | None) -> pl.DataFrame:
@@ -191,7 +191,7 @@ def _one(rows: pl.DataFrame, column: str, prefix: str, annotator: str | None) ->
 
 
 def _complete(rows: pl.DataFrame) -> pl.DataFrame:
-    """Every column of the table, in order; rows without a label are left out."""
+    """Return every column of the table, in order, without unlabeled rows."""
     now = datetime.now(UTC).replace(tzinfo=None)
     missing = [pl.lit(None, kind).alias(c) for c, kind in SCHEMA.items() if c not in rows.columns]
     times = pl.col("labelled")
@@ -206,22 +206,22 @@ def _complete(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _refuse_unknown(backend: Backend, labels: pl.DataFrame) -> None:
-    """UnknownNameError for labels of maps that the store does not plan to hold."""
+    """Raise UnknownNameError for labels of maps outside the stored runs."""
     records = {f.owner: f for f in fragments.listing(backend, "runs")}
-    for (run,), mine in labels.group_by("run", maintain_order=True):
+    for (run,), run_labels in labels.group_by("run", maintain_order=True):
         if run not in records:
             raise UnknownNameError(
                 f"The store holds no run {run!r}{near(str(run), records) or '; `attnstore runs` lists them'}"
             )
         record = run_record.read(backend, records[str(run)])
         inputs = fragments.read_one(backend, "inputs", str(run))
-        held = {"layer": [*record.layers], "head": [*record.heads]}
-        held["example"] = [] if inputs is None else inputs["example"].to_list()
-        for what, numbers in held.items():
-            wrong = mine[what].filter(~mine[what].is_in(numbers))
+        valid = {"layer": [*record.layers], "head": [*record.heads]}
+        valid["example"] = [] if inputs is None else inputs["example"].to_list()
+        for column, numbers in valid.items():
+            wrong = run_labels[column].filter(~run_labels[column].is_in(numbers))
             if len(wrong):
                 raise UnknownNameError(
-                    f"Run {run} holds no {what} {wrong[0]}, which {len(wrong)} labels name; "
+                    f"Run {run} holds no {column} {wrong[0]}, which {len(wrong)} labels name; "
                     "import the labels of the run that they were made on."
                 )
 

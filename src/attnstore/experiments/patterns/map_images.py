@@ -1,8 +1,8 @@
-"""Maps of any length as pictures of one size, for the network that tells their pattern.
+"""Maps of any length as pictures of one size, for the network that classifies their pattern.
 
-As the annotators saw them, a map is scaled to its 0.995 quantile. Area-averaging to SIDE x SIDE is
-two matrix products with a matrix that depends on L alone; beside the map stand its contrast, what
-its columns leave unexplained, the map sheared so that diagonals stand upright, and the profiles of
+A map is scaled to its 0.995 quantile, as the annotators saw it. Area-averaging to SIDE x SIDE is
+two matrix products with a matrix that depends on L alone. Further channels: contrast, residual
+after removing column means, the map sheared so that diagonals become columns, and the profiles of
 columns and of diagonals.
 """
 
@@ -19,15 +19,15 @@ CHANNELS = (
     "mean", "rms", "residual", "sheared", "sheared_rms", "column", "column_steadiness", "diagonal",
 )  # fmt: skip
 SHARE = 0.005
-"""Share of a map's weights that are brighter than white."""
+"""Share of a map's weights that are clipped to white."""
 _TINY = 1e-9
 
 
 def pictures(weights: torch.Tensor) -> torch.Tensor:
-    """Pictures (n, len(CHANNELS), SIDE, SIDE) of maps (n, L, L) of one length, float32.
+    """Convert maps (n, L, L) of one length to pictures (n, len(CHANNELS), SIDE, SIDE), float32.
 
-    mean, rms, residual: of the scaled weights under each pixel (residual: root mean square of what
-    is left when each column's mean is taken away); sheared, sheared_rms: column k shows the
+    mean, rms, residual: of the scaled weights under each pixel (residual: root mean square
+    after subtracting each column's mean); sheared, sheared_rms: column k shows the
     diagonal to - from = k - SIDE / 2, in tokens; column, column_steadiness: mean of a column, and
     that over its root mean square, in every row; diagonal: mean of the diagonal, in every row.
     """
@@ -51,18 +51,18 @@ def pictures(weights: torch.Tensor) -> torch.Tensor:
 
 
 def scaled(weights: torch.Tensor) -> torch.Tensor:
-    """Maps (n, L, L) over their own quantile of 1 - SHARE, at most 1."""
+    """Divide maps (n, L, L) by their own quantile of 1 - SHARE; clip at 1."""
     flat = weights.reshape(len(weights), -1)
     rank = SHARE * (flat.shape[1] - 1)
     lower = int(rank)
     largest = flat.topk(min(lower + 2, flat.shape[1]), 1).values
-    near, far = largest[:, lower], largest[:, -1]
-    white = near + (far - near) * (rank - lower)
+    upper_weight, lower_weight = largest[:, lower], largest[:, -1]
+    white = upper_weight + (lower_weight - upper_weight) * (rank - lower)
     return (weights / white.clamp_min(_TINY)[:, None, None]).clamp_(max=1)
 
 
 def shear(x: torch.Tensor) -> torch.Tensor:
-    """Diagonals as columns: (n, L, SIDE) of (n, L, L), the main one at SIDE / 2, 0 outside."""
+    """Turn diagonals into columns: (n, L, L) to (n, L, SIDE), the main one at SIDE / 2, 0 outside."""
     n, length, _ = x.shape
     wide = pad(x, (SIDE // 2, SIDE // 2))
     return wide.as_strided((n, length, SIDE), (wide.stride(0), wide.stride(1) + 1, 1))
@@ -74,7 +74,7 @@ def _pooled(x: torch.Tensor, pooling: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=1024)
 def _pooling(length: int) -> torch.Tensor:
-    """(SIDE, L): the share that each token has in each pixel; rows sum to 1."""
+    """Return the share of each token in each pixel, (SIDE, L); rows sum to 1."""
     edges = torch.arange(SIDE + 1, dtype=torch.float64) * length / SIDE
     tokens = torch.arange(length, dtype=torch.float64)
     begin = torch.maximum(edges[:-1, None], tokens)
@@ -84,5 +84,5 @@ def _pooling(length: int) -> torch.Tensor:
 
 @lru_cache(maxsize=1024)
 def _cells_of_diagonals(length: int) -> torch.Tensor:
-    """(1, SIDE): how many weights each diagonal of a map has, at least 1."""
+    """Return the number of weights on each diagonal of a map, (1, SIDE), at least 1."""
     return shear(torch.ones(1, length, length)).sum(1).clamp_min(1)

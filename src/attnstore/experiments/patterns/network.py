@@ -1,7 +1,7 @@
-"""The network that tells a map's pattern: eight convolutions with ReLU, pooling, a small head.
+"""The network that classifies a map's pattern: eight convolutions with ReLU, pooling, a small head.
 
-A file of weights (safetensors) is all that it takes; one ships with the package. The recipe that
-trains it is left to `fitting`.
+It loads from one file of weights (safetensors); one ships with the package. The training recipe is
+in `fitting`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from attnstore.storage.files import write_file
 LAYERS = ((16, 2), (16, 1), (24, 2), (24, 1), (32, 2), (32, 1), (48, 1), (48, 1))
 """Width and stride of each of the eight convolutional layers."""
 FEATURES = 2 * LAYERS[-1][0]
-"""Numbers that a picture is reduced to: mean and maximum of each of the last layer's planes."""
+"""Features per picture: mean and maximum of each plane of the last layer."""
 _HIDDEN, _DROPOUT = 64, 0.3
-_AT_ONCE = 256  # pictures in one pass, always: a convolution of another size is compiled anew
+_AT_ONCE = 256  # pictures per pass, fixed: another size recompiles the convolutions
 
 
 class Network(nn.Module):
-    """Pictures (n, channels, SIDE, SIDE) to five logits, in the order of CLASSES.
+    """Map pictures (n, channels, SIDE, SIDE) to five logits, in the order of CLASSES.
 
-    normed: with batch normalisation after each convolution, to be trained; `fused` folds it into
-    the convolutions. fingerprint: of the file that it was loaded from, otherwise ''.
+    normed: add batch normalization after each convolution, for training; `fused` folds it into
+    the convolutions. fingerprint: of the file it was loaded from, otherwise ''.
     """
 
     mean: torch.Tensor
@@ -55,40 +55,40 @@ class Network(nn.Module):
         self.fingerprint = ""
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """What the convolutions see: (n, FEATURES)."""
+        """Compute the pooled outputs of the convolutions, (n, FEATURES)."""
         planes = self.layers(images)
         return torch.cat([planes.mean((2, 3)), planes.amax((2, 3))], 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (n, 5)."""
+        """Compute logits, (n, 5)."""
         logits: torch.Tensor = self.head((self.features(images) - self.mean) / self.spread)
         return logits
 
     @torch.inference_mode()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """Probabilities (n, 5) of pictures, in eval mode."""
+        """Compute probabilities of pictures, (n, 5), in eval mode."""
         self.eval()
         parts = torch.split(images, _AT_ONCE)
         return torch.cat([self(_filled(part)).softmax(1)[: len(part)] for part in parts])
 
     @torch.inference_mode()
     def classify(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Probabilities (n, 5) of maps, in order; each batch (maps, L, L) has a length of its own."""
-        found, waiting, n = [], [], 0
+        """Compute probabilities of maps, (n, 5), in order; each batch is (maps, L, L) with its own L."""
+        probabilities, waiting, n = [], [], 0
         for weights in batches:
             waiting.append(pictures(weights))
             n += len(weights)
             if n >= _AT_ONCE:
                 images = torch.cat(waiting)
                 whole = n - n % _AT_ONCE
-                found.append(self.predict(images[:whole]))
+                probabilities.append(self.predict(images[:whole]))
                 waiting, n = [images[whole:]], n - whole
         if n:
-            found.append(self.predict(torch.cat(waiting)))
-        return torch.cat(found)
+            probabilities.append(self.predict(torch.cat(waiting)))
+        return torch.cat(probabilities)
 
     def fused(self) -> Network:
-        """The same function without batch normalisation."""
+        """Return an equivalent network without batch normalization."""
         plain = Network()
         self.eval()
         for i in range(0, len(self.layers), 3):
@@ -100,7 +100,7 @@ class Network(nn.Module):
 
 
 def _filled(images: torch.Tensor) -> torch.Tensor:
-    """Pictures, with black ones behind them up to a whole pass."""
+    """Pad with black pictures to a full pass."""
     return nn.functional.pad(images, (0, 0, 0, 0, 0, 0, 0, _AT_ONCE - len(images)))
 
 
@@ -111,13 +111,13 @@ def write(network: Network, path: Path) -> None:
 
 
 def load(path: str | Path | None = None) -> Network:
-    """The network of a file, by default the package's. Raises UsageError for another file."""
-    found = stored_classes.file(path)
+    """Load a network file, by default the one that ships with the package. Raises UsageError."""
+    network_file = stored_classes.file(path)
     network = Network()
-    network.fingerprint = stored_classes.fingerprint(found)
+    network.fingerprint = stored_classes.fingerprint(network_file)
     try:
-        with safe_open(found, "pt") as file:
+        with safe_open(network_file, "pt") as file:
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise stored_classes.unreadable(found, error) from error
+        raise stored_classes.unreadable(network_file, error) from error
     return network.eval()

@@ -1,8 +1,8 @@
-"""Which blocks of a run a network has classified, and which network a file holds.
+"""Blocks of a run that a network has classified, and the fingerprint of a network file.
 
     blocks(run, fingerprint())
 
-It needs no torch: whether anything is left to classify is asked far more often than it is done.
+It does not import torch: checking for unclassified blocks is far more frequent than classifying.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from attnstore.resources import patterns_folder
 from attnstore.storage import fragments
 
 SHIPPED = patterns_folder()
-"""The folder of the network that ships with the package, its labels, recipe, scores and card."""
+"""Folder of the network that ships with the package, its labels, recipe, scores and card."""
 FILE = "network.safetensors"
 FORMAT = {"format": f"attnstore patterns 1: {', '.join(CLASSES)}"}
-"""Metadata of a network's file. One entry: safetensors writes several in any order."""
+"""Metadata of a network file. One entry only: safetensors writes several in any order."""
 ADVICE = (
     "give a file that `python -m attnstore.apps.pattern_training.training` wrote, or leave it out."
 )
 
 
 def file(path: str | Path | None = None) -> Path:
-    """The file of a network, by default the package's."""
+    """Return the path of a network file, by default the one that ships with the package."""
     return SHIPPED / FILE if path is None else Path(path).expanduser()
 
 
 def fingerprint(path: str | Path | None = None) -> str:
-    """What tells a network from any other. Raises UsageError for a file that holds none."""
-    found = file(path)
+    """Return the fingerprint (SHA-256 prefix) of a network file. Raises UsageError for another file."""
+    network_file = file(path)
     try:
-        with safe_open(found, "np") as opened:
+        with safe_open(network_file, "np") as opened:
             if opened.metadata() != FORMAT:
-                raise UsageError(f"{found} holds no network of attnstore patterns; {ADVICE}")
-        return hashlib.sha256(found.read_bytes()).hexdigest()[:16]
+                raise UsageError(f"{network_file} holds no network of attnstore patterns; {ADVICE}")
+        return hashlib.sha256(network_file.read_bytes()).hexdigest()[:16]
     except (OSError, SafetensorError) as error:
-        raise unreadable(found, error) from error
+        raise unreadable(network_file, error) from error
 
 
 def unreadable(found: Path, error: Exception) -> UsageError:
-    """The sentence about a file that is no network."""
+    """Return the error for a file that is not a network."""
     reason = str(error).splitlines()[0]
     return UsageError(f"{found} cannot be read as a network ({reason}); {ADVICE}")
 
 
 def part(block: int, network: str) -> str:
-    """The part of `patterns` that holds a block's classes by a network, given its fingerprint."""
+    """Return the part of `patterns` for a block and a network, given by its fingerprint."""
     return f"{block:06d}.{network}"
 
 
 def network_of(fragment: fragments.Fragment) -> str:
-    """The fingerprint of the network that a fragment of `patterns` is of."""
+    """Return the fingerprint of the network that made a fragment of `patterns`."""
     return fragment.part.rpartition(".")[2]
 
 
@@ -67,12 +67,12 @@ def block(fragment: fragments.Fragment) -> int:
 
 
 def stored(run: Run) -> list[fragments.Fragment]:
-    """A run's fragments of `patterns`, by whatever network."""
+    """Return a run's fragments of `patterns`, made by any network."""
     return fragments.listing(run.backend, "patterns", run.run)
 
 
 def blocks(run: Run, network: str) -> set[int]:
-    """The blocks of a run that have whole patterns of a network, given its fingerprint."""
-    mine = [f for f in stored(run) if network_of(f) == network]
-    fragments.fetch(run.backend, mine)
-    return {block(f) for f in mine if fragments.whole(run.backend, f)}
+    """Return the blocks of a run with complete patterns of a network, given by its fingerprint."""
+    network_fragments = [f for f in stored(run) if network_of(f) == network]
+    fragments.fetch(run.backend, network_fragments)
+    return {block(f) for f in network_fragments if fragments.whole(run.backend, f)}
