@@ -17,7 +17,7 @@ from rich.console import Console
 
 import attnstore
 from attnstore.display import notebook, terminal
-from attnstore.display.colors import SCALE, colours, png
+from attnstore.display.colors import SCALE, colormap, png
 from attnstore.display.records import Map
 from attnstore.errors import UnknownNameError
 from attnstore.store import Store
@@ -154,7 +154,7 @@ def test_colours_are_those_of_the_figures() -> None:
     """The scale of terminal and notebook differs from matplotlib's by no more than eyes can see."""
     weights = np.linspace(0, 0.5, 200)
     wanted = matplotlib.colormaps[SCALE](weights / 0.5)[:, :3] * 255
-    assert np.abs(colours(weights, 0.5) - wanted).max() <= 6
+    assert np.abs(colormap(weights, 0.5) - wanted).max() <= 6
 
 
 def test_png_gives_back_its_pixels() -> None:
@@ -201,7 +201,7 @@ def test_long_input_in_colour_takes_two_rows_a_line() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="truecolor", width=80)
     console.print(picture)
     top = float(found.weights.max())
-    (upper, lower) = colours(found.weights[:2, 0], top)
+    (upper, lower) = colormap(found.weights[:2, 0], top)
     ansi = f"\x1b[38;2;{';'.join(map(str, upper))};48;2;{';'.join(map(str, lower))}m▀"
     assert ansi in console.file.getvalue()  # type: ignore[attr-defined]
 

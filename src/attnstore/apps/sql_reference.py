@@ -1,4 +1,4 @@
-"""docs/sql.md, written from what the engine and the files of `sql/` say of themselves.
+"""Generate docs/sql.md from the comments in `sql/` and the engine's catalog.
 
 python -m attnstore.apps.sql_reference [FILE]
 """
@@ -23,7 +23,7 @@ _FIRST = (
     "runs", "models", "datasets", "examples", "inputs", "tokens", "map_stats", "maps", "attention",
     "received", "blocks", "ingests",
 )  # fmt: skip
-"""Views in the order in which one gets to know them; any other follows by name."""
+"""Views to list first, in reading order; the others follow by name."""
 
 _INTRODUCTION = """\
 # SQL reference
@@ -105,15 +105,15 @@ LIMIT 10
 
 
 def generate() -> str:
-    """The whole page."""
+    """Return the whole page as Markdown."""
     return "\n".join([_INTRODUCTION, *_views(), *_functions(), *_analyses(), *_checks()])
 
 
 def _views() -> Iterator[str]:
-    """Every view of an empty store, with its columns."""
+    """List every view of an empty store, with its columns."""
     with tempfile.TemporaryDirectory() as folder, store.Store(location.create(folder)) as empty:
         about = empty.views()
-        found = empty.sql(
+        columns = empty.sql(
             "SELECT table_name, column_name, any_value(data_type), max(comment) "
             "FROM duckdb_columns() WHERE schema_name = 'main' AND NOT internal "
             "GROUP BY table_name, column_name ORDER BY min(column_index)"
@@ -121,11 +121,11 @@ def _views() -> Iterator[str]:
     yield "## Views\n"
     for view in sorted(about, key=lambda v: (_FIRST.index(v) if v in _FIRST else len(_FIRST), v)):
         yield f"### {view}\n\n{about[view]}\n"
-        yield _table(("column", "type", "what"), [row[1:] for row in found if row[0] == view])
+        yield _table(("column", "type", "what"), [row[1:] for row in columns if row[0] == view])
 
 
 def _functions() -> Iterator[str]:
-    """What the files of `sql/schema/session` say of the functions before their first view."""
+    """Quote the headers of the functions in `sql/schema/session`."""
     yield (
         "## Functions over the weights\n\nThe views call them; "
         "`map_places` has their first arguments for every map.\n"
@@ -170,7 +170,7 @@ def _checks() -> Iterator[str]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; names and types are set as code."""
+    """Format a Markdown table; names and types are set as code."""
     code = {"column", "parameter", "type", "check"}
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:

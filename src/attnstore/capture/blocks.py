@@ -1,4 +1,4 @@
-"""One block of a run: its forward passes, and its commit.
+"""Compute and commit one block of a run.
 
 A block is the unit of work, retry and commit. Computing fills one buffer per block in storage
 precision (never all layers in float32 at once); committing writes the shards, then `map_stats`,
@@ -62,18 +62,18 @@ class _Computed:
 
 
 def _real(rows: pl.DataFrame) -> list[int]:
-    """Count the tokens of each input that are no padding."""
+    """Count the tokens of each input, without padding."""
     return (rows["length"] - rows["kinds"].list.count_matches("pad")).to_list()
 
 
 def _give_back() -> None:
-    """Return freed memory to the system: glibc keeps what each writing thread has freed."""
+    """Return freed memory to the system: glibc retains memory freed by each writing thread."""
     with contextlib.suppress(OSError, AttributeError):  # another libc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 OnBatch = Callable[[int, float], None]
-"""Called after a forward pass, or a part of one: inputs that are done with it, and cells per head."""
+"""Called after a forward pass, or a part of one, with the inputs finished and cells per head."""
 
 
 class BlockWorker:
@@ -87,8 +87,11 @@ class BlockWorker:
         capturer: Capturer | None = None,
         on_batch: OnBatch = lambda *_: None,
     ) -> None:
-        """capturer: the model as the run's planning has loaded and examined it; else it is loaded;
-        on_batch: called as forward passes go, from the thread that computes."""
+        """Open the arrays of the run, and load the model unless `capturer` has it.
+
+        capturer: the model as loaded and examined while the run was planned; on_batch: called
+        after forward passes, from the thread that computes.
+        """
         self.run, self._on_batch = run, on_batch
         self.device = loading.pick_device(device)
         self.capturer = capturer or examination.recall(
@@ -102,7 +105,7 @@ class BlockWorker:
         self._free: queue.Queue[Buffer | None] = queue.Queue()
         for _ in range(_BUFFERS):
             self._free.put(None)  # made when first needed
-        # One block in its forward passes, one being written: what bounds the memory.
+        # One block in its forward passes, one being written: this bounds the memory.
         self._computing, self._committing = threading.Lock(), threading.Lock()
 
     def store(self, unit: Unit) -> Stored:
@@ -139,7 +142,7 @@ class BlockWorker:
         record, first = self.run.record, int(rows["cell"][0]) // layout.SHARD_CELLS
         length = int(rows["length"][0])
         count, shape = -(-(length**2) // layout.SHARD_CELLS), (len(self._layers), len(self._heads))
-        heads = {head: place for place, head in enumerate(record.heads)}
+        heads = {head: index for index, head in enumerate(record.heads)}
         with (
             self._computing,
             ShardWriter(
@@ -202,7 +205,7 @@ class BlockWorker:
     def _compare_one(self, rows: pl.DataFrame, batch: slice, buffer: Buffer) -> None:
         """Raise CaptureError unless an input of a full batch has the maps that it has when run alone.
 
-        The model was examined with a few inputs; what it does only to many at once shows here.
+        The model was examined with a few inputs; errors of larger batches show only here.
         """
         at, n_inputs = (batch.start + batch.stop) // 2, batch.stop - batch.start
         n, ids, types = (rows[column][at] for column in ("length", "token_ids", "type_ids"))
@@ -244,9 +247,9 @@ class BlockWorker:
         statistics: Statistics,
         written: dict[str, tuple[list[int], int]],
     ) -> int:
-        """Once the shards are written: statistics, then the mark; returns the shards' bytes.
+        """Write statistics, then the commit mark, once the shards are written; returns the shards' bytes.
 
-        statistics: (inputs, layers, heads, len(NAMES)); written: as `write_block` gives it.
+        statistics: (inputs, layers, heads, len(NAMES)); written: result of `write_block`.
         """
         run, first = self.run, int(rows["cell"][0]) // layout.SHARD_CELLS
         frame = self._map_stats(number, statistics, rows)

@@ -1,7 +1,7 @@
 """Examine whether capture works on a model: a few checks, each made by running it.
 
 The model is examined as an ingestion examines it (`probe`), with two texts and a pair of them, of
-unequal lengths; what it then gives is compared with the model loaded afresh for each input.
+unequal lengths; its maps are compared with those of the model loaded afresh for each input.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BATCHES = {
 
 @dataclass(frozen=True)
 class Check:
-    """One check. ok: True if maps of this model can be trusted in that respect."""
+    """Result of one check. ok: True if maps of this model can be trusted in that respect."""
 
     name: str
     ok: bool
@@ -46,9 +46,9 @@ class Check:
 def examine(spec: str, device: str = "auto") -> list[Check]:
     """Examine a model as `ingest` would run it. Raises ModelError where it cannot be run at all."""
     checkpoint = checkpoints.resolve(spec)
-    place = loading.pick_device(device)
+    target = loading.pick_device(device)
     inputs = _inputs(checkpoint)
-    model = loading.load_model(checkpoint, "eager", place)
+    model = loading.load_model(checkpoint, "eager", target)
     capturer = probe.examine(model, inputs, checkpoint.n_layers)
     maps = [_maps(capturer, [item]) for item in inputs]
     return [
@@ -57,7 +57,7 @@ def examine(spec: str, device: str = "auto") -> list[Check]:
         _rows(capturer, maps),
         _dropout(capturer, inputs[-1], maps[-1]),
         _padding(capturer, inputs, maps),
-        _equal(capturer, inputs, maps, loading.load_model(checkpoint, "eager", place)),
+        _equal(capturer, inputs, maps, loading.load_model(checkpoint, "eager", target)),
         _speed(capturer, inputs),
     ]
 
@@ -86,8 +86,10 @@ def _maps(capturer: Capturer, inputs: list[Item]) -> list[torch.Tensor]:
 
 
 def _way(capturer: Capturer) -> Check:
-    how = "AttentionInterface" if capturer.through_interface else "eager output_attentions"
-    return Check("capture", True, f"{type(capturer.model).__name__} is captured through {how}")
+    mechanism = "AttentionInterface" if capturer.through_interface else "eager output_attentions"
+    return Check(
+        "capture", True, f"{type(capturer.model).__name__} is captured through {mechanism}"
+    )
 
 
 def _counts(capturer: Capturer, checkpoint: checkpoints.Checkpoint) -> Check:
@@ -138,21 +140,21 @@ def _equal(
     """Compare the captured maps with those that the model, loaded afresh, returns for each input alone."""
     model, off, bits = architectures.text_part(fresh), 0.0, True
     for item, own in zip(inputs, maps, strict=True):
-        found: list[torch.Tensor] = []
+        eager_maps: list[torch.Tensor] = []
         types = None if item.types is None else [item.types]
         twin = architectures.twin(model)
         batch = capturer.batch([item.ids], types, [item.real])
         try:
             with torch.inference_mode():
-                eager_pass(twin, batch, lambda _, w, into=found: into.append(w))  # type: ignore[misc]
+                eager_pass(twin, batch, lambda _, w, into=eager_maps: into.append(w))  # type: ignore[misc]
         except ModelError:
-            found = []
-        if [f.shape for f in found] != [m.shape for m in own]:
+            eager_maps = []
+        if [f.shape for f in eager_maps] != [m.shape for m in own]:
             return Check(
                 "against eager", True, "the model alone returns no such maps to compare with"
             )
-        bits &= all(map(torch.equal, found, own))
-        off = max(off, *(float((a - b).abs().max()) for a, b in zip(found, own, strict=True)))
+        bits &= all(map(torch.equal, eager_maps, own))
+        off = max(off, *(float((a - b).abs().max()) for a, b in zip(eager_maps, own, strict=True)))
     same = "bit-equal to" if bits else f"differs by at most {off:.1e} from"
     return Check("against eager", off <= probe.CLOSE, f"{same} output_attentions with eager attention, "
                  "the model loaded afresh for each input")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The maps of a sentence typed in: captured as an ingestion does, shown, and not kept.
+"""Capture and show the maps of one text, without storing anything.
 
 attnstore.look("bert-base-uncased", "The cat sat on the mat.")
 """
@@ -38,16 +38,16 @@ def look(
     max_length: int | None = None,
     device: str = "auto",
 ) -> View:
-    """Run a model over one text or pair of texts and show its attention; nothing is kept.
+    """Run a model over one text or pair of texts and show its attention; nothing is stored.
 
     Args:
         model: Hub id, folder or `package:NAME`, as for `attnstore.ingest`.
         text: the text.
         pair: the second text of a pair.
-        layer: the layer that is large at first, from 0.
-        head: the head that is large at first, from 0.
-        layers: layers to take along, all otherwise.
-        heads: heads to take along, all otherwise.
+        layer: the layer to enlarge first, from 0.
+        head: the head to enlarge first, from 0.
+        layers: layers to show, by default all.
+        heads: heads to show, by default all.
         max_length: tokens to keep; without it the whole text must fit the model.
         device: auto, cpu or cuda.
 
@@ -62,18 +62,18 @@ def look(
         UnknownNameError: there is no such layer or head.
     """
     checkpoint = checkpoints.resolve(model)
-    wanted = Settings(layers=_numbers(layers), heads=_numbers(heads))
+    requested = Settings(layers=_numbers(layers), heads=_numbers(heads))
     chosen = [
-        runs.kept(wanted.layers, checkpoint.n_layers, "layer"),
-        runs.kept(wanted.heads, checkpoint.n_heads, "head"),
+        runs.kept(requested.layers, checkpoint.n_layers, "layer"),
+        runs.kept(requested.heads, checkpoint.n_heads, "head"),
     ]
-    plan, settings = _planned(checkpoint, _row(text, pair), max_length, wanted)
+    plan, settings = _planned(checkpoint, _row(text, pair), max_length, requested)
     length = int(plan["length"][0])
     standalone.require_room(checkpoint.name, len(chosen[0]) * len(chosen[1]) * length**2)
     capturer = examination.examine(checkpoint, plan, settings, device).capturer
     chosen = [
-        sorted(wanted.layers or capturer.way.layers),
-        runs.kept(wanted.heads, capturer.n_heads, "head"),
+        sorted(requested.layers or capturer.way.layers),
+        runs.kept(requested.heads, capturer.n_heads, "head"),
     ]
     first = _first(layer, chosen[0], "layer"), _first(head, chosen[1], "head")
     record = plan.row(0, named=True) | {
@@ -89,7 +89,7 @@ def _numbers(numbers: Sequence[int] | None) -> tuple[int, ...] | None:
 
 
 def _row(text: str, pair: str | None) -> pl.DataFrame:
-    """The text as a dataset of one example. Raises UsageError."""
+    """Make a dataset of one example from the text. Raises UsageError."""
     texts = {"text": text, "text_pair": pair}
     for name, value in texts.items():
         if value is None and name == "text_pair":
@@ -110,7 +110,7 @@ def _row(text: str, pair: str | None) -> pl.DataFrame:
 def _planned(
     checkpoint: Checkpoint, row: pl.DataFrame, max_length: int | None, settings: Settings
 ) -> tuple[pl.DataFrame, Settings]:
-    """The input with its tokens, and the settings with its length. Raises UsageError."""
+    """Tokenize the input; return it, and the settings with its length. Raises UsageError."""
     longest = max_length or min(
         checkpoint.max_positions or layout.SHARD_TOKENS, layout.SHARD_TOKENS
     )
@@ -124,13 +124,13 @@ def _planned(
     return plan, replace(settings, max_length=max(2, int(plan["length"][0])))
 
 
-def _first(number: int | None, chosen: Sequence[int], what: str) -> int:
-    """The layer or head that is large at first."""
+def _first(number: int | None, chosen: Sequence[int], axis: str) -> int:
+    """Return the layer or head to enlarge first. Raises UnknownNameError."""
     if number is None:
         return chosen[0]
     if number not in chosen:
         raise UnknownNameError(
-            f"There is no {what} {number} to show; give one of {', '.join(map(str, chosen))}."
+            f"There is no {axis} {number} to show; give one of {', '.join(map(str, chosen))}."
         )
     return number
 
@@ -138,14 +138,14 @@ def _first(number: int | None, chosen: Sequence[int], what: str) -> int:
 def _captured(
     capturer: Capturer, plan: pl.DataFrame, layers: Sequence[int], heads: Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """The maps of the input, (layers, heads, L, L). Raises CaptureError where rows do not sum to 1."""
+    """Capture the maps of the input, (layers, heads, L, L). Raises CaptureError if rows do not sum to 1."""
     length = int(plan["length"][0])
     maps = np.empty((len(layers), len(heads), length, length), np.float32)
-    numbers = {layer: place for place, layer in enumerate(layers)}
+    index_of = {layer: index for index, layer in enumerate(layers)}
 
     def take(layer: int, weights: torch.Tensor) -> None:
-        if layer in numbers:
-            maps[numbers[layer]] = weights[0, list(heads)].float().cpu().numpy()
+        if layer in index_of:
+            maps[index_of[layer]] = weights[0, list(heads)].float().cpu().numpy()
 
     types = plan["type_ids"].to_list()
     capturer.forward(plan["token_ids"].to_list(), None if types[0] is None else types, take)

@@ -1,4 +1,4 @@
-"""Where captured layers go: packed, measured and checked while they are in memory.
+"""Pack, measure and check captured layers while they are in memory.
 
 Everything happens on the device of the forward pass, a stretch of inputs of equal length at a time,
 so that a GPU does it in a few calls and a CPU finds the weights in its cache.
@@ -24,7 +24,7 @@ from attnstore.storage.precision import PRECISIONS, Precision
 
 @dataclass(frozen=True)
 class Buffer:
-    """Room for one block, on the device and (the same memory on a CPU) on the host.
+    """Buffers of one block, on the device and (the same memory on a CPU) on the host.
 
     maps: (layers, heads, cells) as stored; received: (layers, heads, SHARD_TOKENS) float32.
     """
@@ -37,7 +37,7 @@ class Buffer:
 
     @classmethod
     def make(cls, shape: tuple[int, int, int], precision: str, device: torch.device) -> Buffer:
-        """A buffer for maps of `shape`; on a GPU, the host's side is page-locked."""
+        """Make a buffer for maps of `shape`; on a GPU, the host's side is page-locked."""
         maps = torch.zeros(shape, dtype=tensor_type(PRECISIONS[precision]), device=device)
         received = torch.zeros((*shape[:2], layout.SHARD_TOKENS), device=device)
         if device.type == "cpu":
@@ -46,7 +46,7 @@ class Buffer:
         return cls(PRECISIONS[precision], maps, received, *pinned)
 
     def to_host(self) -> None:
-        """Bring the block to the host, and wait for it."""
+        """Copy the block to the host and wait until it is there."""
         if self.maps is not self.host_maps:
             self.host_maps.copy_(self.maps, non_blocking=True)
             self.host_received.copy_(self.received, non_blocking=True)
@@ -58,7 +58,7 @@ class _Stretch:
     """Inputs of one length in a batch.
 
     batch: their rows in the batch; rows: in the block; cell, token: offsets in the block's
-    buffers; marks: what its tokens are.
+    buffers; marks: properties of its tokens.
     """
 
     batch: slice
@@ -72,8 +72,8 @@ class _Stretch:
 class Sink:
     """Takes the layers of one block, batch by batch.
 
-    layers: which to keep, and where they go in the buffer; heads: which to keep (None: all); sinks:
-    whether rows may sum to less than 1.
+    layers: buffer index of each layer to keep; heads: heads to keep (None: all); sinks: True if
+    rows may sum to less than 1.
     statistics: (inputs, layers, heads, len(NAMES)); off: (inputs, layers, heads), see
     `statistics.Measured`; seconds: time spent here.
     """
@@ -100,7 +100,7 @@ class Sink:
         self.seconds = 0.0
 
     def begin(self, batch: slice) -> None:
-        """Say which rows of the block the next forward pass runs over."""
+        """Set the rows of the block that the next forward pass runs over."""
         self._stretches = []
         for piece in layout.stretches(self._length[batch]):
             first, last = batch.start + piece.start, batch.start + piece.stop
@@ -131,7 +131,10 @@ class Sink:
         self.seconds += time.perf_counter() - began
 
     def _keep(self, at: int, stretch: _Stretch, weights: torch.Tensor) -> None:
-        """weights: (n, heads, L, L), without padding; `at`: the layer's place in the buffer."""
+        """Store and measure one stretch.
+
+        weights: (n, heads, L, L), without padding; `at`: the layer's index in the buffer.
+        """
         n, heads, length, _ = weights.shape
         measured = measure(weights, stretch.marks, self._sinks)
         stored = self._buffer.maps[at, :, stretch.cell : stretch.cell + n * length * length]
@@ -144,7 +147,7 @@ class Sink:
         self.off[stretch.rows, at] = measured.off
 
     def finish(self) -> None:
-        """Clear what the block leaves unused of its buffers, and bring them to the host."""
+        """Zero the unused ends of the buffers and copy them to the host."""
         self._buffer.maps[:, :, int((self._length**2).sum()) :] = 0
         self._buffer.received[:, :, int(self._length.sum()) :] = 0
         self._buffer.to_host()
@@ -153,8 +156,8 @@ class Sink:
 class LongSink:
     """Takes the maps of one input longer than a shard, a few heads at a time, and passes them on.
 
-    keep: called with the layer's and the head's place in the run, and the map (L²,) as stored;
-    layers, heads: which to keep, and their places. statistics: (1, layers, heads, len(NAMES));
+    keep: called with the layer's and the head's index in the run, and the map (L²,) as stored;
+    layers, heads: index in the run of each one to keep. statistics: (1, layers, heads, len(NAMES));
     off: (1, layers, heads); received: (layers, heads, SHARD_TOKENS) float32, on the host.
     """
 
@@ -189,7 +192,7 @@ class LongSink:
         self.seconds += time.perf_counter() - began
 
     def _take(self, layer: int, head: int, weights: torch.Tensor) -> None:
-        """weights: (L, L); measured and encoded some rows at a time."""
+        """Measure and encode one map, weights (L, L), some rows at a time."""
         kind = tensor_type(self._precision)
         stored = torch.empty(weights.shape, dtype=kind, device=weights.device)
         step = max(1, STRIPE_CELLS // self._length)
@@ -208,19 +211,21 @@ class LongSink:
 
 
 def tensor_type(precision: Precision) -> torch.dtype:
-    """Return torch's name of the type in which a precision keeps weights."""
+    """Return the torch dtype in which a precision stores weights."""
     return torch.from_numpy(np.empty(0, precision.dtype)).dtype
 
 
 def encoded(weights: torch.Tensor, precision: Precision) -> torch.Tensor:
-    """Compute what `Precision.encode` does, on the device; the copy that follows casts the type."""
+    """Encode as `Precision.encode` does, on the device; the copy that follows casts the type."""
     codes: torch.Tensor = weights if precision.to_code is None else precision.to_code(weights)
     return codes
 
 
 def distance(stored: torch.Tensor, weights: torch.Tensor, precision: Precision) -> float:
-    """Largest distance of weights as they are stored from weights of the same shape, beyond what the
-    precision rounds off."""
+    """Compute the largest error of stored weights beyond the rounding of their precision.
+
+    stored, weights: same shape.
+    """
     back = stored.float()
     if precision.from_code is not None:
         back = precision.from_code(back)
@@ -229,7 +234,7 @@ def distance(stored: torch.Tensor, weights: torch.Tensor, precision: Precision) 
 
 
 def token_marks(rows: pl.DataFrame, device: torch.device) -> list[torch.Tensor]:
-    """Per token of the block, 1 where it is: in the second text, [CLS], [SEP], punctuation."""
+    """Mark the tokens of the block: in the second text, [CLS], [SEP], punctuation (each 0 or 1)."""
     kinds = rows["kinds"].explode().to_numpy()
     segments = rows["segments"].explode().to_numpy()
     masks = [segments == 1, kinds == "cls", kinds == "sep", kinds == "punctuation"]

@@ -57,7 +57,7 @@ def diverging(values: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
     return _through(_DIVERGING, (np.asarray(values, float) / (top or 1.0) + 1) / 2)
 
 
-def colours(weights: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
+def colormap(weights: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
     """Return the RGB of each weight, (…, 3): the scale's dark end for 0, its light end for `top` and above."""
     return _through(_ANCHORS, np.asarray(weights, float) / (top or 1.0))
 
@@ -65,9 +65,9 @@ def colours(weights: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
 def _through(
     anchors: npt.NDArray[np.int64], share: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.uint8]:
-    place = np.clip(share, 0, 1) * (len(anchors) - 1)
+    position = np.clip(share, 0, 1) * (len(anchors) - 1)
     at = np.arange(len(anchors))
-    bands = [np.interp(place, at, anchors[:, band]) for band in range(3)]
+    bands = [np.interp(position, at, anchors[:, band]) for band in range(3)]
     return np.stack(bands, axis=-1).round().astype(np.uint8)
 
 

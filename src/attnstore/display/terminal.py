@@ -12,7 +12,7 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
-from attnstore.display.colors import colours
+from attnstore.display.colors import colormap
 from attnstore.formatting import plain
 
 _LABEL = 16  # columns of a token's label, at most
@@ -43,9 +43,9 @@ def picture(weights: Weights, tokens: Sequence[str], width: int = 80, colour: bo
     text = Text(no_wrap=True, overflow="crop")
     text.append(_ruler(len(names[0]), len(small), step, wide) + "\n", style="dim")
     if colour and wide == 1:
-        _half_blocks(text, colours(small, top), names[:: 2 * step])
+        _half_blocks(text, colormap(small, top), names[:: 2 * step])
     elif colour:
-        _blocks(text, colours(small, top), names[::step])
+        _blocks(text, colormap(small, top), names[::step])
     else:
         _shades(text, small / (top or 1.0), names[::step], wide)
     text.append(_key(top, step, colour), style="dim")

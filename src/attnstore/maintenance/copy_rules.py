@@ -1,4 +1,4 @@
-"""Rules for a copy into a store that holds something already, so that no row is there twice.
+"""Rules for a copy into a store that is not empty, so that no row is there twice.
 
     merged = copy_rules.plan(source, target, fragments)
 
@@ -39,9 +39,9 @@ _WORDS = {_WITH.get(t.name, t.name): t.copy for t in tables().values() if t.copy
 class Merged:
     """Plan of a copy.
 
-    add: fragments to copy; unfinished: those of the target that must go before, halves of a result;
-    replaced: those that may go afterwards; kept: what the target keeps of its own, unclear: what the
-    source has of several makers, by word and owner.
+    add: fragments to copy; unfinished: incomplete results of the target, to delete before;
+    replaced: fragments of the target to delete afterwards; kept: results of the target that stay;
+    unclear: results of the source from several networks.
     """
 
     add: list[Fragment] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Merged:
     unclear: list[Kind] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """One sentence per word about what stayed behind."""
+        """Describe the results that stayed behind, one sentence per kind."""
         return [
             *_sentences(self.kept, "The target keeps its own {}; those of the source stay behind."),
             *_sentences(self.unclear, "The {} are of several networks and stay behind: classify again."),
@@ -59,15 +59,15 @@ class Merged:
 
 
 def _sentences(kinds: list[Kind], sentence: str) -> Iterator[str]:
-    for word in dict.fromkeys(what for what, _ in kinds):
-        whose = [owner for what, owner in kinds if what == word]
+    for word in dict.fromkeys(name for name, _ in kinds):
+        whose = [owner for name, owner in kinds if name == word]
         more = f" and {len(whose) - 3} more" if len(whose) > 3 else ""
         yield sentence.format(f"{_WORDS[word]} {', '.join(whose[:3])}{more}")
 
 
 def plan(source: Backend, target: Backend, wanted: list[Fragment]) -> Merged:
-    """Decide, kind by kind, what of `wanted` goes to the target; writes nothing."""
-    own, coming = (_by_kind(found) for found in (fragments.listing(target), wanted))
+    """Decide, kind by kind, which of the `wanted` fragments to copy; writes nothing."""
+    own, coming = (_by_kind(listed) for listed in (fragments.listing(target), wanted))
     merged = Merged()
     for of, parts in coming.items():
         paths = {f.path for f in parts}
@@ -81,15 +81,15 @@ def plan(source: Backend, target: Backend, wanted: list[Fragment]) -> Merged:
     return merged
 
 
-def _by_kind(found: Iterable[Fragment]) -> dict[Kind, list[Fragment]]:
+def _by_kind(listed: Iterable[Fragment]) -> dict[Kind, list[Fragment]]:
     grouped: dict[Kind, list[Fragment]] = defaultdict(list)
-    for fragment in found:
+    for fragment in listed:
         grouped[kind(fragment)].append(fragment)
     return grouped
 
 
 def kind(fragment: Fragment) -> Kind:
-    """Of what a fragment is a part."""
+    """Return the result that a fragment is part of."""
     table, owner, part = _key(fragment)
     if _WITH.get(table) == "annotation":
         return "annotation", f"{owner} by {part.rpartition('.')[0]}"
@@ -103,14 +103,14 @@ def kind(fragment: Fragment) -> Kind:
 
 
 def lock(backend: Backend, of: Kind) -> Lock | None:
-    """The lock that whoever makes such a result holds, beside the lock of a run."""
-    what, whose = of
-    if what == "annotation":
-        dataset, _, by = whose.rpartition(" by ")
+    """Return the lock held while such a result is made, beside the lock of a run."""
+    result, owner = of
+    if result == "annotation":
+        dataset, _, by = owner.rpartition(" by ")
         return locks.path_of(backend, f"annotate--{dataset}--{by}")
-    if what in ("ablations", "head_importance"):
-        return locks.path_of(backend, f"ablation-{whose.partition('.')[0]}")
-    return locks.path_of(backend, f"pruning-{whose}") if what == "prunings" else None
+    if result in ("ablations", "head_importance"):
+        return locks.path_of(backend, f"ablation-{owner.partition('.')[0]}")
+    return locks.path_of(backend, f"pruning-{owner}") if result == "prunings" else None
 
 
 def _key(fragment: Fragment) -> tuple[str, str, str]:
@@ -120,58 +120,64 @@ def _key(fragment: Fragment) -> tuple[str, str, str]:
 def _one(
     source: Backend,
     target: Backend,
-    what: str,
+    word: str,
     coming: list[Fragment],
-    held: list[Fragment],
+    present: list[Fragment],
     merged: Merged,
 ) -> None:
-    """Add what the target may take of one kind. held: whole fragments that are there."""
+    """Add the fragments of one kind that the target may take. present: its whole fragments."""
     paths = {f.path for f in coming}
-    here, there = ({_key(f) for f in x} for x in (coming, held))
-    if what == "labels":
-        _labels(source, target, coming, held, merged)
-    elif what in _OF_A_PLAN:
-        merged.add.extend(_new(coming, held))
-    elif what == "classes":
-        merged.add.extend(_classes(coming, held))
-    elif what == "annotation" and not any(f.table == "spans" for f in held):
-        merged.unfinished.extend(f for f in held if f.path not in paths)
+    coming_parts, present_parts = ({_key(f) for f in x} for x in (coming, present))
+    if word == "labels":
+        _labels(source, target, coming, present, merged)
+    elif word in _OF_A_PLAN:
+        merged.add.extend(_new(coming, present))
+    elif word == "classes":
+        merged.add.extend(_classes(coming, present))
+    elif word == "annotation" and not any(f.table == "spans" for f in present):
+        merged.unfinished.extend(f for f in present if f.path not in paths)
         merged.add.extend(coming)
-    elif there <= here and (what not in _WHOLE or {f.path for f in held} <= paths):
-        merged.add.extend(_new(coming, held))
+    elif present_parts <= coming_parts and (
+        word not in _WHOLE or {f.path for f in present} <= paths
+    ):
+        merged.add.extend(_new(coming, present))
 
 
-def _new(coming: list[Fragment], held: list[Fragment]) -> list[Fragment]:
-    """All but the parts that the target made elsewhere: the same thing under another checksum."""
-    paths = {_key(f): f.path for f in held}
+def _new(coming: list[Fragment], present: list[Fragment]) -> list[Fragment]:
+    """Select fragments, except parts that the target has under another checksum."""
+    paths = {_key(f): f.path for f in present}
     return [f for f in coming if paths.get(_key(f), f.path) == f.path]
 
 
-def _classes(coming: list[Fragment], held: list[Fragment]) -> list[Fragment]:
-    """Classes of one network; records of classifications only beside all of the target's."""
-    here, there = (
-        {f.part.rpartition(".")[2] for f in x if f.table == "patterns"} for x in (coming, held)
+def _classes(coming: list[Fragment], present: list[Fragment]) -> list[Fragment]:
+    """Select classes of one network; add records of classifications only beside all of the target's."""
+    coming_networks, present_networks = (
+        {f.part.rpartition(".")[2] for f in x if f.table == "patterns"} for x in (coming, present)
     )
-    if len(here) > 1 or (there and here != there):
+    if len(coming_networks) > 1 or (present_networks and coming_networks != present_networks):
         return []
-    records = [f for f in held if f.table == "classifications"]
+    records = [f for f in present if f.table == "classifications"]
     foreign = {_key(f) for f in records} - {_key(f) for f in coming}
-    return [f for f in _new(coming, held) if f.table == "patterns" or not foreign]
+    return [f for f in _new(coming, present) if f.table == "patterns" or not foreign]
 
 
 def _labels(
-    source: Backend, target: Backend, coming: list[Fragment], held: list[Fragment], merged: Merged
+    source: Backend,
+    target: Backend,
+    coming: list[Fragment],
+    present: list[Fragment],
+    merged: Merged,
 ) -> None:
-    """Add every part; of one that grew on one side, the one with the latest label."""
-    own = {_key(f): f for f in held}
+    """Add every part; if a part differs, the version with the latest label."""
+    own = {_key(f): f for f in present}
     for fragment in coming:
-        there = own.get(_key(fragment), fragment)
-        if there.path != fragment.path:
+        existing = own.get(_key(fragment), fragment)
+        if existing.path != fragment.path:
             latest = [
                 fragments.read(backend, f)["labelled"].max()
-                for backend, f in ((source, fragment), (target, there))
+                for backend, f in ((source, fragment), (target, existing))
             ]
             if latest[0] <= latest[1]:  # type: ignore[operator]
                 continue
-            merged.replaced.append(there)
+            merged.replaced.append(existing)
         merged.add.append(fragment)

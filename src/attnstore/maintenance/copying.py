@@ -3,9 +3,9 @@
     done = copy("storage", "/backup/storage")
 
 Only what is committed is copied, in the order in which it is committed: models and datasets, which
-others refer to, arrays, fragments, then the marks of blocks, then the records of runs. So what a
-stopped copy leaves is a sound store that holds less, and the same command continues from there. A place
-that holds other runs keeps them; `copy_rules` decides what is added to what it holds of these.
+others refer to, arrays, fragments, then the marks of blocks, then the records of runs. So a stopped
+copy leaves a sound store that holds less, and the same command continues from there. A target
+keeps its other runs; `copy_rules` decides what to add to runs that both stores have.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Item:
-    """A file to copy. crc32c: what its content must have."""
+    """A file to copy. crc32c: expected CRC-32C of its content."""
 
     path: str
     bytes: int
@@ -55,7 +55,7 @@ class Item:
 class Copied:
     """Result of a copy. files, bytes: of the whole; of them written now, the others were there.
 
-    notes: what stayed behind, since the target holds the same, or a result of its own.
+    notes: results that were not copied, since the target has the same, or its own.
     """
 
     runs: list[str]
@@ -72,73 +72,73 @@ def copy(
     runs: Sequence[str] | None = None,
     progress: Progress = lambda *_: None,
 ) -> Copied:
-    """Copy committed runs (all, unless some are named) with everything that is known about them.
+    """Copy committed runs (all, unless some are named) with all their results.
 
     Raises StoreError (no store there, or it cannot be written), DamageError (a file of the source
-    is not what was committed: it is not copied), UsageError (the target holds other content under
+    does not match its checksum: it is not copied), UsageError (the target holds other content under
     the same name), UnknownNameError, BusyError.
     """
     backend, to = location.find(source), location.locate(target)
     if to.root == backend.root:
         raise UsageError(f"{backend.name} cannot be copied onto itself; give another place.")
     committed = index.committed(backend, {f.path for f in fragments.listing(backend)})[0]
-    wanted = _runs(committed, runs)
-    selected = committed if runs is None else _about(backend, committed, wanted)
-    with _receiving(to, wanted, selected) as problems:
+    selected_runs = _runs(committed, runs)
+    selected = committed if runs is None else _about(backend, committed, selected_runs)
+    with _receiving(to, selected_runs, selected) as problems:
         selected, notes = _without_twins(to, selected)
-        wanted = sorted({f.owner for f in selected if f.table == "runs"})
+        selected_runs = sorted({f.owner for f in selected if f.table == "runs"})
         with locks.registry(to):
             _refuse_same_names(to, selected)
         _clear_leftovers(backend, to, selected)
         merged = copy_rules.plan(backend, to, selected)
-        items = list(_items(backend, wanted, merged.add))
+        items = list(_items(backend, selected_runs, merged.add))
         for fragment in merged.unfinished:
             fragments.discard(to, fragment)
         done = _write(backend, to, items, progress)
         for fragment in merged.replaced:
             fragments.discard(to, fragment)
-    return replace(done, runs=wanted, notes=[*notes, *merged.notes(), *problems])
+    return replace(done, runs=selected_runs, notes=[*notes, *merged.notes(), *problems])
 
 
 @contextlib.contextmanager
 def _receiving(backend: Backend, runs: list[str], coming: list[Fragment]) -> Iterator[list[str]]:
-    """Make the target a store, and hold what comes against whoever makes it there or cleans up.
+    """Make the target a store, and hold the locks of all results to copy.
 
-    Gives a list, which in the end holds what the target is found to lack.
+    Yields a list, to which the end of the block adds parts that the target lacks.
     """
     location.create(backend)
     name = backend.name
-    with contextlib.ExitStack() as held:
-        held.enter_context(locks.hold(location.copy_lock(backend), what=f"The store {name}"))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locks.hold(location.copy_lock(backend), what=f"The store {name}"))
         for run in runs:
-            held.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
+            stack.enter_context(locks.hold(location.run_lock(backend, run), what=f"Run {run}"))
         results = {copy_rules.kind(f) for f in coming}
         guards = {lock for kind in results if (lock := copy_rules.lock(backend, kind))}
         for lock in sorted(guards, key=lambda lock: lock.path):
-            what = f"What {lock.file.stem} guards in {name}"
-            held.enter_context(locks.hold(lock, what=what))
+            label = f"What {lock.file.stem} guards in {name}"
+            stack.enter_context(locks.hold(lock, what=label))
         problems: list[str] = []
         yield problems
-        with contextlib.suppress(BusyError):  # it catches up when it is next opened
+        with contextlib.suppress(BusyError):  # the index catches up when the store is next opened
             if lacking := stores.incomplete(name, index.catch_up(backend)):
                 problems.append(lacking)
 
 
 def _runs(committed: list[Fragment], runs: Sequence[str] | None) -> list[str]:
-    known = sorted({f.owner for f in committed if f.table == "runs"})
+    all_runs = sorted({f.owner for f in committed if f.table == "runs"})
     for run in runs or ():
-        if run not in known:
+        if run not in all_runs:
             listed = "; `attnstore runs` lists them"
-            raise UnknownNameError(f"The store holds no run {run!r}{near(run, known) or listed}")
-    return known if runs is None else sorted(set(runs))
+            raise UnknownNameError(f"The store holds no run {run!r}{near(run, all_runs) or listed}")
+    return all_runs if runs is None else sorted(set(runs))
 
 
-def _about(backend: Backend, committed: list[Fragment], wanted: list[str]) -> list[Fragment]:
-    """The fragments of some runs, of their models and datasets, and of what their scores name."""
+def _about(backend: Backend, committed: list[Fragment], runs: list[str]) -> list[Fragment]:
+    """Select the fragments of some runs, their models and datasets, and those that their scores name."""
     records = [
-        fragments.read(backend, f) for f in committed if f.table == "runs" and f.owner in wanted
+        fragments.read(backend, f) for f in committed if f.table == "runs" and f.owner in runs
     ]
-    owners = {*wanted, *(r[name].item() for r in records for name in ("model", "dataset"))}
+    owners = {*runs, *(r[name].item() for r in records for name in ("model", "dataset"))}
     owned = [f for f in committed if f.owner in owners]
     scores = [fragments.read(backend, f) for f in owned if f.table == "evaluations"]
     named = {
@@ -151,7 +151,7 @@ def _about(backend: Backend, committed: list[Fragment], wanted: list[str]) -> li
 
 
 def _without_twins(to: Backend, selected: list[Fragment]) -> tuple[list[Fragment], list[str]]:
-    """Leave out runs whose content the target has, or what is copied has, under another name."""
+    """Leave out runs whose content the target or the selection has under another name."""
     names = {f.part: f.owner for f in fragments.listing(to, "runs")}
     twins: dict[str, str] = {}
     for f in selected:
@@ -166,7 +166,7 @@ def _without_twins(to: Backend, selected: list[Fragment]) -> tuple[list[Fragment
 
 
 def _refuse_same_names(to: Backend, selected: list[Fragment]) -> None:
-    """UsageError where a name of what is copied stands for something else in the target."""
+    """Raise UsageError if a name to copy stands for other content in the target."""
     parts = {(f.table, f.owner): f.part for f in fragments.listing(to)}
     for f in selected:
         if f.table in copy_rules.OF_A_NAME and parts.get((f.table, f.owner), f.part) != f.part:
@@ -177,18 +177,18 @@ def _refuse_same_names(to: Backend, selected: list[Fragment]) -> None:
 
 
 def _clear_leftovers(backend: Backend, to: Backend, selected: list[Fragment]) -> None:
-    """Delete what a stopped drop or copy left in the target under names of runs that come now."""
-    known = {f.owner for f in fragments.listing(to, "runs")}
+    """Delete leftovers of a stopped drop or copy under the names of runs to copy."""
+    present = {f.owner for f in fragments.listing(to, "runs")}
     coming = {f.path for f in selected}
     for f in selected:
-        if f.table == "runs" and f.owner in known:
+        if f.table == "runs" and f.owner in present:
             leftovers.discard(to, f.owner, fragments.read(backend, f)["run_key"].item())
         elif f.table == "runs":
             leftovers.discard_but(to, f.owner, coming)
 
 
-def _items(backend: Backend, wanted: list[str], added: list[Fragment]) -> Iterator[Item]:
-    """List the files to copy in the order of their commit: what others refer to comes before them.
+def _items(backend: Backend, runs: list[str], added: list[Fragment]) -> Iterator[Item]:
+    """List the files to copy in the order of their commit: referenced files first.
 
     The shards and statistics of a block that the target has of its own stay as they are.
     """
@@ -198,7 +198,7 @@ def _items(backend: Backend, wanted: list[str], added: list[Fragment]) -> Iterat
     names = [f for f in order if f.table in _FIRST]
     yield from (Item(f.path, f.bytes, f.crc32c) for f in names)
     described: dict[str, bytes] = {}
-    for run in wanted:
+    for run in runs:
         if not zarr_metadata.described(backend, run):
             fragments.read_one(
                 backend, "runs", run
@@ -206,7 +206,7 @@ def _items(backend: Backend, wanted: list[str], added: list[Fragment]) -> Iterat
             raise DamageError(f"What describes the arrays of {run} is damaged; ingest it again.")
         described |= zarr_metadata.files(backend, run)  # groups above several runs only once
     yield from (Item(path, len(x), files.crc32c(x)) for path, x in described.items())
-    sizes = {path: f.bytes for run in wanted for path, f in arrays.shards(backend, run).items()}
+    sizes = {path: f.bytes for run in runs for path, f in arrays.shards(backend, run).items()}
     for f in order:
         if f.table == "blocks":
             block = fragments.read(backend, f).row(0, named=True)
@@ -226,7 +226,7 @@ def _read(source: Backend, path: str) -> bytes:
 
 
 def _write(source: Backend, to: Backend, items: list[Item], progress: Progress) -> Copied:
-    """Copy what is not there yet, and read back what was written; names and records under a lock."""
+    """Copy missing files and read each back; names and records under a lock."""
     total = sum(item.bytes for item in items)
     target = to
     done = count = written = 0

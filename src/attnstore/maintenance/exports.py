@@ -1,4 +1,4 @@
-"""A run's maps in another form, to take elsewhere: zarr, parquet, npz, or files for BertViz.
+"""Export a run's maps in another format: zarr, parquet, npz, or files for BertViz.
 
     export(store, "minilm/sample", "npz", "sample.npz")
 
@@ -79,7 +79,7 @@ class _Maps:
     progress: Progress
 
     def __iter__(self) -> Iterator[tuple[int, _Names, int | None, npt.NDArray[np.float32]]]:
-        """(example, names of its tokens, second, maps (layer, head, L, L)) of each input."""
+        """Yield (example, names of its tokens, second, maps (layer, head, L, L)) of each input."""
         for done, (example, tokens, texts, second) in enumerate(self.inputs.iter_rows()):
             yield example, _Names(tokens, texts), second, self.store.maps(self.run, example)
             self.progress(done + 1, len(self.inputs))
@@ -128,11 +128,11 @@ _FILES = (
 
 
 def _require_ending(to: str, ending: str, out: str | Path | None) -> None:
-    """Raise UsageError where `out` ends as another form of files does."""
+    """Raise UsageError if `out` has the ending of another format."""
     named = Path(out or "").suffix.lower()
     if named in _FILES and named != ending:
-        wanted = f"end --out in {ending}" if ending in _FILES else "give --out the name of a folder"
-        raise UsageError(f"An export --to {to} is no {named}; {wanted}.")
+        advice = f"end --out in {ending}" if ending in _FILES else "give --out the name of a folder"
+        raise UsageError(f"An export --to {to} is no {named}; {advice}.")
 
 
 def _remove(path: Path) -> None:
@@ -164,7 +164,7 @@ def _maps(store: Store, run: str, examples: Sequence[int] | None, progress: Prog
 
 
 def _to_npz(maps: _Maps, path: Path) -> None:
-    """One file for numpy.load: layers, heads, examples, and maps_N, tokens_N, texts_N of each example N."""
+    """Write one file for numpy.load: layers, heads, examples, and maps_N, tokens_N, texts_N of each example N."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
 
         def put(name: str, array: Any) -> None:
@@ -181,7 +181,7 @@ def _to_npz(maps: _Maps, path: Path) -> None:
 
 
 def _to_parquet(maps: _Maps, path: Path) -> None:
-    """One file with one row per map, its weights row by row; a row group per example."""
+    """Write one file with one row per map, its weights row by row; a row group per example."""
     schema = pa.schema(
         [("run", pa.string()), ("example", pa.int64()), ("layer", pa.int16()), ("head", pa.int16()),
          ("length", pa.int32()), ("tokens", pa.list_(pa.string())),
@@ -206,7 +206,7 @@ def _to_parquet(maps: _Maps, path: Path) -> None:
 
 
 def _to_zarr(maps: _Maps, path: Path) -> None:
-    """One group that xarray opens: maps (example, layer, head, from, to), NaN beyond an input."""
+    """Write one group that xarray opens: maps (example, layer, head, from, to), NaN beyond an input."""
     import zarr  # half a second that the other forms do without
 
     longest = int(maps.inputs["tokens"].list.len().max())  # type: ignore[arg-type]
@@ -238,7 +238,7 @@ def _to_zarr(maps: _Maps, path: Path) -> None:
 
 
 def _to_bertviz(maps: _Maps, path: Path) -> None:
-    """A folder with one npz per example: attention (layer, 1, head, L, L), tokens, texts, and README.md."""
+    """Write a folder with one npz per example: attention (layer, 1, head, L, L), tokens, texts, and README.md."""
     path.mkdir(parents=True)
     for example, names, second, weights in maps:
         np.savez_compressed(
@@ -255,4 +255,4 @@ FORMATS: dict[str, tuple[Callable[[_Maps, Path], None], str]] = {
     "npz": (_to_npz, ".npz"),
     "bertviz": (_to_bertviz, "-bertviz"),
 }
-"""What writes each form, and the ending of its default name."""
+"""Writer of each format, and the ending of its default name."""

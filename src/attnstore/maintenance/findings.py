@@ -16,14 +16,14 @@ DROP = "drop the run and ingest it again"
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong, with the next step. run, block: None where it belongs to no one."""
+    """A problem, with the next step. run, block: None where it belongs to none."""
 
     run: str | None
     block: int | None
     what: str
 
     def __str__(self) -> str:
-        """One line: where, and what."""
+        """Format as one line: location and finding."""
         where = [self.run] if self.run else []
         where += [f"block {self.block}"] if self.block is not None else []
         return f"{', '.join(where)}: {self.what}" if where else self.what
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Result of `verify`. notes: remarks that are no damage; checked: what was checked, in words."""
+    """Result of `verify`. notes: remarks that are no damage; checked: summary of the checks."""
 
     findings: list[Finding]
     notes: list[str]
@@ -47,7 +47,7 @@ class Findings:
     """Collects findings and notes, each once."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without findings."""
         self._findings: dict[Finding, None] = {}
         self._places: set[tuple[str | None, int | None]] = set()
         self._about: set[str | None] = set()

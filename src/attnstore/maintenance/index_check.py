@@ -65,11 +65,11 @@ class IndexChecks:
             sealed = index.sealed(self.backend)
         if sealed is False:
             whole = index_seal.read(self.backend.root / index.SEAL) is not None
-            what = (
+            damage = (
                 f"{index.FILE} does not match its checksum" if whole else f"{index.SEAL} is damaged"
             )
             self.findings.add(
-                f"{what} and the tables were not checked; `attnstore reindex` rebuilds it, then "
+                f"{damage} and the tables were not checked; `attnstore reindex` rebuilds it, then "
                 "verify again."
             )
         return sealed is not False
@@ -82,7 +82,7 @@ class IndexChecks:
                 self.findings.add(problems[fragment.path], *self._whose(fragment))
         return set(problems)
 
-    def _indexed(self, store: Store, wanted: list[Fragment]) -> None:
+    def _indexed(self, store: Store, expected: list[Fragment]) -> None:
         """Check that the index holds as many rows of each fragment as the fragment has."""
         tables = " UNION ALL ".join(f"SELECT fragment FROM idx.core.{t}" for t in TABLES)
         counts = store.sql(
@@ -90,7 +90,7 @@ class IndexChecks:
             "USING (fragment) GROUP BY path"
         )
         indexed = dict(counts.iter_rows())
-        counted = fragments.counts(self.backend, [f.path for f in wanted])
+        counted = fragments.counts(self.backend, [f.path for f in expected])
         for path, rows in counted.items():
             if indexed.get(path) != rows:
                 self.findings.add(
@@ -102,8 +102,10 @@ class IndexChecks:
         """Check that every file of `sql/check` gives no rows, but for known damage."""
         for name, path in sql_files("check").items():
             with self.findings.step(f"sql/check/{name}.sql"):
-                for run, block, what in store.sql(expanded(path.read_text("utf-8"))).iter_rows():
+                for run, block, problem in store.sql(expanded(path.read_text("utf-8"))).iter_rows():
                     if not self.findings.known(run, block):
-                        next_step = f"; {DROP}" if run else ""  # else the check says it
-                        self.findings.add(f"{what} (sql/check/{name}.sql){next_step}.", run, block)
+                        next_step = f"; {DROP}" if run else ""  # otherwise the check names it
+                        self.findings.add(
+                            f"{problem} (sql/check/{name}.sql){next_step}.", run, block
+                        )
                 self.done += 1

@@ -1,10 +1,10 @@
 """Find files that nothing in a store refers to, give the reason, and move them aside.
 
-    found = collect(backend)           # what `attnstore gc` does; found.folder can be deleted later
+    orphans = collect(backend)           # as `attnstore gc`; orphans.folder can be deleted later
 
 Nothing is deleted: a file keeps its place below `orphans/<time>/`, so that copying that folder over
-the store brings everything back. What another process may be writing is left alone: a run that is
-in use, and temporary files of the last hour. Damaged files are `verify`'s.
+the store brings everything back. Files that another process may be writing are left alone: a run in use,
+and temporary files of the last hour. Damaged files are `verify`'s.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Orphans:
     folder: str | None
 
     def summary(self) -> pl.DataFrame:
-        """One row per reason: why, files, bytes; the most bytes first."""
+        """Summarize by reason: why, files, bytes; the most bytes first."""
         schema = {"path": pl.String, "bytes": pl.Int64, "why": pl.String}
         frame = pl.DataFrame([vars(f) for f in self.files], schema=schema)
         grouped = frame.group_by("why").agg(files=pl.len(), bytes=pl.col("bytes").sum())
@@ -61,7 +61,7 @@ class Orphans:
 
 
 def collect(path: Location, dry: bool = False, progress: Progress = lambda *_: None) -> Orphans:
-    """Find what nothing refers to, and move it aside unless `dry`.
+    """Find files that nothing refers to, and move them aside unless `dry`.
 
     Raises StoreError (there is no store, it cannot be written, or a part of its fragments cannot be
     seen), BusyError (a run is being planned, or something is copied to the store).
@@ -79,7 +79,7 @@ def collect(path: Location, dry: bool = False, progress: Progress = lambda *_: N
 
 
 def _refuse_unseen(backend: Backend) -> None:
-    """StoreError where a folder of fragments is not looked into: whose data is of use is unknown then."""
+    """Raise StoreError if a folder of fragments cannot be read: its runs are then unknown."""
     listed = (
         {str(Path(f.path).parent) for f in fragments.listing(backend)}
         if backend.is_local
@@ -96,7 +96,7 @@ def _refuse_unseen(backend: Backend) -> None:
 
 
 def _unseen(folder: Path) -> Iterator[Path]:
-    """Links to folders or to nothing, and folders that cannot be listed, at or below a folder."""
+    """Yield links to folders or to nothing, and folders that cannot be listed, at or below a folder."""
     if folder.is_symlink():
         yield folder
         return
@@ -115,7 +115,7 @@ def _unseen(folder: Path) -> Iterator[Path]:
 
 
 def _find(backend: Backend, entered: contextlib.ExitStack) -> tuple[list[Orphan], list[str]]:
-    """The orphans and what was left alone; the locks of the runs stay held in `held`."""
+    """Find the orphans and note what is left alone; `entered` holds the locks of the runs."""
     all_fragments = fragments.listing(backend)
     notes: list[str] = []
     runs: dict[str, set[str]] = {}
@@ -142,7 +142,7 @@ def _find(backend: Backend, entered: contextlib.ExitStack) -> tuple[list[Orphan]
 
 
 def _referred(backend: Backend, run: str) -> set[str]:
-    """The shard files of a run's committed blocks, relative to the store. Raises DamageError."""
+    """List the shard files of a run's committed blocks, relative to the store. Raises DamageError."""
     rows = fragments.read_one(backend, "blocks", run)
     return {
         path
@@ -154,13 +154,13 @@ def _referred(backend: Backend, run: str) -> set[str]:
 def _in_fragments(
     backend: Backend, listed: list[fragments.Fragment], left: set[str]
 ) -> Iterator[Orphan]:
-    """Fragments that do not count, except those that another version of attnstore may know."""
+    """Yield fragments that do not count, except those that another version of attnstore may read."""
     count = {f.path for f in index.committed(backend, {f.path for f in listed})[0]}
     runs = {f.owner for f in listed if f.table == "runs"}
     parts = {(f.table, f.owner, f.part) for f in listed if f.path in count}
     for f in listed:
-        known = f.table in TABLES and f.crc32c >= 0
-        if not known or f.path in count or f.owner in left:
+        recognized = f.table in TABLES and f.crc32c >= 0
+        if not recognized or f.path in count or f.owner in left:
             continue
         if (f.table, f.owner, f.part) in parts:
             why = "a newer fragment has taken its place"
@@ -172,15 +172,15 @@ def _in_fragments(
 
 
 def _in_arrays(backend: Backend, runs: dict[str, set[str]], left: set[str]) -> Iterator[Orphan]:
-    """Shards of no committed block, and arrays of no run; what describes a run's arrays stays."""
-    known = {PurePosixPath(arrays.FOLDER, run) for run in (*runs, *left)}
-    groups = {parent / "zarr.json" for run in known for parent in run.parents}
+    """Yield shards of no committed block, and arrays of no run; a run's zarr.json files stay."""
+    run_paths = {PurePosixPath(arrays.FOLDER, run) for run in (*runs, *left)}
+    groups = {parent / "zarr.json" for run in run_paths for parent in run.parents}
     groups.add(PurePosixPath(arrays.FOLDER, "zarr.json"))
     for file in backend.files(arrays.FOLDER):
         inside = PurePosixPath(file.path)
         if inside in groups:
             continue
-        run = next((p for p in inside.parents if p in known), None)
+        run = next((p for p in inside.parents if p in run_paths), None)
         if run is None:
             yield Orphan(file.path, file.bytes, "there is no such run")
             continue
@@ -191,7 +191,7 @@ def _in_arrays(backend: Backend, runs: dict[str, set[str]], left: set[str]) -> I
 
 
 def _temporary(backend: Backend) -> Iterator[Orphan]:
-    """Files that a killed process was writing in a folder; a bucket has none."""
+    """Yield files that a killed process was writing in a folder; a bucket has none."""
     if not backend.is_local:
         return
     rebuilt = backend.root.glob(f"{index.FILE}.new*")

@@ -18,9 +18,9 @@ _CELLS_AT_ONCE = 1 << 20
 
 
 def tolerance(precision: str, length: Ints) -> npt.NDArray[np.floating[Any]]:
-    """How far the sum of a stored row of L weights may lie from 1.
+    """Compute the largest allowed distance from 1 of the sum of a stored row of L weights.
 
-    What rounding may do comes on top of what capture lets through.
+    It is the tolerance of capture plus the bound of the rounding.
     """
     return ROW_OFF + PRECISIONS[precision].row_rounding(length)
 
@@ -28,12 +28,12 @@ def tolerance(precision: str, length: Ints) -> npt.NDArray[np.floating[Any]]:
 def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame, sinks: bool = False) -> str | None:
     """Describe the first wrong sum in a block's maps and `received`; None if all are right.
 
-    inputs: the block's rows of `inputs` in storage order; sinks: whether attention sinks may take
+    inputs: the block's rows of `inputs` in storage order; sinks: True if attention sinks may take
     any share of a row.
     """
     length = inputs["length"].cast(pl.Int64).to_numpy()
     per_row = np.repeat(length, length)  # one entry per token: its row of the map has L weights
-    near = {"maps": tolerance(precision, per_row), "received": tolerance("float32", length)}
+    allowed = {"maps": tolerance(precision, per_row), "received": tolerance("float32", length)}
     sizes = {"maps": per_row, "received": length}
     owner = {"maps": np.repeat(np.arange(len(length)), length), "received": np.arange(len(length))}
     first = {"maps": inputs["cell"][0], "received": inputs["token_cell"][0]}
@@ -52,13 +52,13 @@ def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame, sinks: bool = Fa
             sums = np.add.reduceat(weights, np.concatenate(([0], ends[:-1])))
             sums = sums.reshape(len(rows), -1)
             above, below = sums - 1, -sums if sinks else 1 - sums
-            off = np.argwhere(~(np.maximum(above, below) <= near[array]))  # NaN is wrong too
+            off = np.argwhere(~(np.maximum(above, below) <= allowed[array]))  # NaN is wrong too
             if len(off):
                 row, where = off[0]
                 layer, head = divmod(int(rows[row]), len(run.heads))
-                wanted = "at most 1" if sinks else "1"
+                expected = "at most 1" if sinks else "1"
                 return (
-                    f"{array} of layer {run.layers[layer]}, head {run.heads[head]} do not sum to {wanted}, "
+                    f"{array} of layer {run.layers[layer]}, head {run.heads[head]} do not sum to {expected}, "
                     f"first in example {inputs['example'][int(owner[array][where])]} "
                     f"({sums[row, where]:.4g})"
                 )

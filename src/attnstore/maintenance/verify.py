@@ -1,7 +1,7 @@
-"""Check a store: every byte is what was committed, and the parts agree with each other.
+"""Check a store: every byte is as committed, and the parts agree with each other.
 
-Nothing here trusts what it reads: whatever is wrong becomes a finding that names the run and the
-block, and the checks that do not need it continue. Ingesting again fixes what this finds.
+Nothing here trusts the data it reads: every problem becomes a finding that names the run and the
+block, and the checks that do not need it continue. Ingesting again fixes these problems.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Verification:
         self._count: Counter[str] = Counter()
 
     def checked(self) -> str:
-        """Describe what was checked."""
+        """Summarize the checks."""
         n = self._count
         return (
             f"{n['runs']:,} runs, {n['blocks']:,} blocks, {many(n['weights'])} weights, "
@@ -105,7 +105,7 @@ class _Verification:
             )
 
     def _read(self, path: str) -> bytes | None:
-        """A file of the store; None where there is none."""
+        """Read a file of the store; None where there is none."""
         try:
             return self.backend.read(path)
         except FileNotFoundError:
@@ -121,8 +121,8 @@ class _Verification:
         for fragment in all_fragments:
             run, block = self._whose(fragment)
             with self.findings.step(fragment.path, run, block):
-                if what := self._fragment(fragment):
-                    self.findings.add(f"{fragment.path} {what}.", run, block)
+                if damage := self._fragment(fragment):
+                    self.findings.add(f"{fragment.path} {damage}.", run, block)
                 elif (needed := NEEDS.get(fragment.table)) and (
                     needed, fragment.owner, fragment.part
                 ) not in parts:  # fmt: skip
@@ -131,7 +131,7 @@ class _Verification:
                     )
         if not all_fragments and not self.backend.files(arrays.FOLDER):
             self._empty()
-        hidden = (self.backend.root / fragments.FOLDER).rglob(".*")  # what killed writers left
+        hidden = (self.backend.root / fragments.FOLDER).rglob(".*")  # left by killed writers
         others = sum(not f.path.endswith(".parquet") for f in self.backend.files(fragments.FOLDER))
         if n := others + sum(path.is_file() for path in hidden):
             self.findings.note(
@@ -139,7 +139,7 @@ class _Verification:
             )
 
     def _whose(self, fragment: Fragment) -> tuple[str | None, int | None]:
-        """The run and the block that a fragment is about."""
+        """Return the run and the block of a fragment, None where it has none."""
         run = fragment.owner if fragment.owner in self._runs else None
         by_block = fragment.table in ("blocks", "map_stats") and fragment.part.isdecimal()
         return run, int(fragment.part) if by_block else None
@@ -167,7 +167,7 @@ class _Verification:
                     self._run(run)
 
     def _read_ahead(self, runs: list[str]) -> dict[str, pl.DataFrame]:
-        """The rows of these runs' fragments by path, as far as they can be read together."""
+        """Read the rows of these runs' fragments by path, as far as they can be read together."""
         rows: dict[str, pl.DataFrame] = {}
         for table in ("runs", "inputs", "blocks"):
             of_table = [f for run in runs for f in self._of.get((table, run), {}).values()]
@@ -197,14 +197,14 @@ class _Verification:
             with self.findings.step("The block", run, number):
                 if self._shards(run, row) and opened and record and inputs is not None:
                     in_block = inputs.filter(pl.col("block") == number)
-                    if what := row_sums.wrong(opened, record.precision, in_block, record.sinks):
-                        self.findings.add(f"{what}; {DROP}.", run, number)
+                    if problem := row_sums.wrong(opened, record.precision, in_block, record.sinks):
+                        self.findings.add(f"{problem}; {DROP}.", run, number)
                     maps = len(opened.layers) * len(opened.heads)
                     self._count.update(weights=row["n_cells"] * maps)
             self._progress(run, done, len(rows))
 
     def _described(self, run: str, record: RunRecord | None) -> None:
-        """The model and the dataset of a run have their records."""
+        """Check that the model and the dataset of a run have their records."""
         if record is None:
             return
         for table, owner in (
@@ -213,11 +213,11 @@ class _Verification:
             ("examples", record.dataset),
         ):
             if (table, owner) not in self._owners:
-                what = f"{fragments.FOLDER}/{table}/{owner} is missing"
-                self.findings.add(f"{what}; {AGAIN}.", run)
+                problem = f"{fragments.FOLDER}/{table}/{owner} is missing"
+                self.findings.add(f"{problem}; {AGAIN}.", run)
 
     def _empty(self) -> None:
-        """A store without data is sound if it never had any."""
+        """Check that a store without data never had any."""
         loaded = 0
         with contextlib.suppress(StoreError):  # `IndexChecks` names what is wrong with it
             loaded = index.n_loaded(self.backend)
@@ -231,7 +231,7 @@ class _Verification:
             self.findings.note("The store is empty: nothing has been ingested into it.")
 
     def _rows(self, table: str, run: str) -> pl.DataFrame | None:
-        """All whole rows of a run in a table."""
+        """Read all whole rows of a run in a table."""
         owned = self._of.get((table, run), {}).values()
         frames = [
             self._ahead[f.path] if f.path in self._ahead else fragments.read(self.backend, f)
@@ -245,12 +245,14 @@ class _Verification:
         stored = inputs.select("block", "cell", "token_cell").to_numpy()
         if not np.array_equal(stored, np.stack((plan.block, plan.cell, plan.token), axis=1)):
             self.findings.add(f"its inputs do not lie where the plan puts them; {DROP}.", run)
-        wanted = zarr_metadata.description(run, shape)
-        self._expected.update(wanted)
-        for path, data in wanted.items():
+        expected = zarr_metadata.description(run, shape)
+        self._expected.update(expected)
+        for path, data in expected.items():
             if self._read(path) != data:
-                what = f"{path} is missing or not what describes the arrays; {AGAIN}."
-                self.findings.add(what, run if path.startswith(f"{arrays.FOLDER}/{run}/") else None)
+                problem = f"{path} is missing or not what describes the arrays; {AGAIN}."
+                self.findings.add(
+                    problem, run if path.startswith(f"{arrays.FOLDER}/{run}/") else None
+                )
         return not self.findings.known(run, None)
 
     def _shards(self, run: str, row: dict[str, Any]) -> bool:
@@ -259,9 +261,9 @@ class _Verification:
         damaged = arrays.damage(self.backend, run, row)
         for path in damaged:
             lies = self.backend.crc32c(path) is not None
-            what = "does not match its checksum" if lies else "is missing"
+            damage = "does not match its checksum" if lies else "is missing"
             self.findings.add(
-                f"{path} {what}; ingest the run again, which recomputes the block.",
+                f"{path} {damage}; ingest the run again, which recomputes the block.",
                 run,
                 row["block"],
             )

@@ -64,7 +64,7 @@ def attention_map(
 def heads(frame: pl.DataFrame, title: str, label: str, value: str = "mean") -> Figure:
     """A measure over heads as a picture, layers down and heads across, both from 0.
 
-    frame: columns layer, head and `value`, one row per head; label: what the colours measure and
+    frame: columns layer, head and `value`, one row per head; label: what the colors measure and
     in which unit. Heads without a value stay grey. Raises UsageError for a frame without rows.
     """
     if frame.is_empty():

@@ -1,7 +1,7 @@
 """The layout of a run's arrays, taken from the run's record.
 
-A description on disk (zarr.json) carries no checksum, so nothing is read by it: arrays are opened by
-the `Shape` of the record, whose fragment has one, and a description that says otherwise is damage.
+A description on disk (zarr.json) has no checksum, so arrays are opened by the `Shape` of the record,
+whose fragment has one; a description that differs from it is damage.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class Shape:
 
     @property
     def record(self) -> list[int]:
-        """The column `layout` of the run's record: shards, then the four sizes."""
+        """Return the column `layout` of the run's record: shards, then the four sizes."""
         sizes = self.shard_cells, self.chunk_cells, self.shard_tokens, self.chunk_tokens
         return [self.shards, *sizes]
 
     @property
     def cells(self) -> int:
-        """Cells of `maps` per layer and head."""
+        """Return the cells of `maps` per layer and head."""
         return self.shards * self.shard_cells
 
     @property
     def tokens(self) -> int:
-        """Tokens of `received` per layer and head."""
+        """Return the tokens of `received` per layer and head."""
         return self.shards * self.shard_tokens
 
     def metadata(self, array: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Shape:
 def planned(
     precision: str, layers: Sequence[int], heads: Sequence[int], shards: int, longest: int
 ) -> Shape:
-    """The shape of a run that is being planned, with the sizes of this version."""
+    """Return the shape of a run being planned, with the sizes of this version."""
     return Shape(
         precision, tuple(layers), tuple(heads), shards,
         layout.SHARD_CELLS, layout.CHUNK_CELLS, layout.SHARD_TOKENS, layout.CHUNK_TOKENS, longest,
@@ -93,7 +93,7 @@ def planned(
 
 
 def of_record(run: str, record: RunRecord, end: int | None = None) -> Shape:
-    """The shape that a run's record gives.
+    """Return the shape in a run's record.
 
     end: cells after the run's last input, for a record of an earlier version, which lacks the column
     `layout`. Raises DamageError for a record that gives none.

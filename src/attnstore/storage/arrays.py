@@ -5,8 +5,8 @@
     attention.zarr/<run>/layer, head                       coordinates: 0-based numbers
 
 Bulk reads and writes go through tensorstore, ten times as fast as zarr-python on the same files, and
-fsynced and renamed into place. They are opened by the run's record, and only where what describes
-them on disk says the same; writing that is `description`'s.
+fsynced and renamed into place. They are opened by the run's record, and only if the
+description on disk agrees with it; `zarr_metadata` writes that description.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from attnstore.storage.reads import Ints, reads_of
 
 FOLDER = "attention.zarr"
 CACHE_BYTES = 64 << 20
-"""Decoded chunks kept per open array: neighbouring requests share their boundary chunk."""
+"""Decoded chunks to cache per open array: neighboring requests share their boundary chunk."""
 _READS_AT_ONCE = 16
 
 Floats = npt.NDArray[np.float32]
@@ -50,12 +50,12 @@ def _group(name: str) -> str:
 
 
 def shard_path(run: str, array: str, shard: int) -> str:
-    """The file of one shard, relative to the store."""
+    """Return the path of one shard, relative to the store."""
     return f"{FOLDER}/{run}/{array}/c/0/0/{shard}"
 
 
 def sealed(run: str, block: dict[str, Any]) -> dict[str, int]:
-    """The shards of a committed block, by path, with their CRC-32C. block: its row of `blocks`."""
+    """Return the CRC-32C of each shard of a committed block, by path. block: its row of `blocks`."""
     return {
         shard_path(run, array, block["first_shard"] + i): value
         for array in ("maps", "received")
@@ -64,7 +64,7 @@ def sealed(run: str, block: dict[str, Any]) -> dict[str, int]:
 
 
 def damage(backend: Backend, run: str, block: dict[str, Any]) -> list[str]:
-    """The shards of a committed block that are not what was committed, by path.
+    """Find the shards of a committed block that do not match their CRC-32C, by path.
 
     block: its row of `blocks`. Every byte is read.
     """
@@ -72,14 +72,14 @@ def damage(backend: Backend, run: str, block: dict[str, Any]) -> list[str]:
 
 
 def shards(backend: Backend, run: str) -> dict[str, File]:
-    """Every shard of a run, by path, committed or not; no byte is read."""
+    """List every shard of a run, by path, committed or not; no byte is read."""
     folder = f"{FOLDER}/{run}"
     chunks = tuple(f"{folder}/{array}/c/" for array in ("maps", "received"))
     return {f.path: f for f in backend.files(folder) if f.path.startswith(chunks)}
 
 
 def changed(run: str, block: dict[str, Any], shard_files: dict[str, File], committed: int) -> bool:
-    """Return True if the shards of a block are visibly not what was committed; no byte is read.
+    """Return True if the shards of a block have visibly changed since its commit; no byte is read.
 
     One is missing, their bytes do not add up, or one was written after the block was committed.
     block: its row of `blocks`; lying: `shards` of the run; committed: when, in nanoseconds.
@@ -144,25 +144,25 @@ class RunArrays:
             ) from error
 
     def _seal(self, array: str, shards: range) -> tuple[list[int], int]:
-        """Checksums and total bytes of shards, as read back from where they lie."""
+        """Read shards back; return their checksums and total bytes."""
         paths = [shard_path(self.run, array, shard) for shard in shards]
         return self.backend.settled(paths)
 
     def example(self, cell: int, length: int) -> Floats:
-        """Every map of one input: (layer, head, from, to) float32."""
+        """Read every map of one input: (layer, head, from, to) float32."""
         stored = self._read(self.maps[:, :, cell : cell + length * length])
         return self.precision.decode(stored).reshape(
             len(self.layers), len(self.heads), length, length
         )
 
     def stretch(self, array: str, start: int, stop: int) -> Floats:
-        """Cells (or tokens) start to stop of every head: (layers x heads, stop - start) float32."""
+        """Read cells (or tokens) start to stop of every head: (layers x heads, stop - start) float32."""
         source, precision = self._source(array)
         stored = self._read(source[:, :, start:stop])
         return precision.decode(stored).reshape(-1, stop - start)
 
     def gather(self, array: str, row: Ints, start: Ints, count: Ints) -> Floats:
-        """Slices along the last axis, one after another, as float32.
+        """Read slices along the last axis, concatenated, as float32.
 
         array: 'maps' or 'received'; row: (n,) layer index x heads + head index; start, count:
         (n,) first cell (or token) and how many. Requests may come in any order and overlap:
@@ -213,8 +213,8 @@ def _context() -> Any:
 def open_run(backend: Backend, run: str, shape: Shape, write: bool = False) -> RunArrays:
     """Open the arrays of a run by its record.
 
-    Raises DamageError where what describes them on disk differs, StoreError where they are not there
-    or cannot be opened.
+    Raises DamageError if their description on disk differs, StoreError if they are missing or cannot
+    be opened.
     """
     if {"", ".", ".."} & set(run.split("/")) or "\0" in run:
         raise DamageError(f"{run!r} is no name of a run; `attnstore reindex` rebuilds the index.")
@@ -234,14 +234,14 @@ def open_run(backend: Backend, run: str, shape: Shape, write: bool = False) -> R
 
 def _open(backend: Backend, run: str, array: str, shape: Shape, write: bool) -> Any:
     path = f"{FOLDER}/{run}/{array}"
-    wanted = shape.metadata(array)
+    expected = shape.metadata(array)
     _require_same(
-        backend.name, run, f"{path}/zarr.json", _parsed(backend, f"{path}/zarr.json"), wanted
+        backend.name, run, f"{path}/zarr.json", _parsed(backend, f"{path}/zarr.json"), expected
     )
     spec = {
         "driver": "zarr3",
         "kvstore": backend.arrays(path),
-        "metadata": wanted,
+        "metadata": expected,
         # Every chunk of a committed block is on disk: one that is missing is an error, not zeros.
         "store_data_equal_to_fill_value": True,
         "fill_missing_data_reads": False,
@@ -258,13 +258,13 @@ def _open(backend: Backend, run: str, array: str, shape: Shape, write: bool) -> 
 
 
 def _require_attributes(backend: Backend, run: str, shape: Shape) -> None:
-    """Refuse a run's group whose attributes are not its record's."""
+    """Refuse a run's group whose attributes differ from its record."""
     attributes = _parsed(backend, _group(run)).get("attributes")
-    wanted = {
+    expected = {
         "precision": shape.precision, "layers": list(shape.layers), "heads": list(shape.heads),
     }  # fmt: skip
     actual = attributes if isinstance(attributes, dict) else {}
-    _require_same(backend.name, run, _group(run), actual, wanted)
+    _require_same(backend.name, run, _group(run), actual, expected)
 
 
 def _parsed(backend: Backend, path: str) -> dict[str, Any]:
@@ -273,22 +273,22 @@ def _parsed(backend: Backend, path: str) -> dict[str, Any]:
 
 
 def _require_same(
-    place: str, run: str, path: str, given: dict[str, Any], wanted: dict[str, Any]
+    store_name: str, run: str, path: str, actual: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    for key, value in wanted.items():
-        if given.get(key) != value:
+    for key, value in expected.items():
+        if actual.get(key) != value:
             raise DamageError(
-                f"{path} of {place} does not describe the arrays of run {run} as its record does "
+                f"{path} of {store_name} does not describe the arrays of run {run} as its record does "
                 f"(in {key!r}): it is damaged; ingest the run again, which rewrites it."
             )
-    if given.get("storage_transformers"):
+    if actual.get("storage_transformers"):
         raise DamageError(
-            f"{path} of {place} asks for storage transformers, and attnstore writes none: it is "
+            f"{path} of {store_name} asks for storage transformers, and attnstore writes none: it is "
             "damaged; ingest the run again, which rewrites it."
         )
 
 
 def _reason(error: Exception) -> str:
-    """The telling part of an engine's message: its first sentence, without its source marks."""
+    """Return the first sentence of an engine's message, without its source marks."""
     text = str(error).split(" [")[0].splitlines()
     return text[0][:300] if text else type(error).__name__

@@ -1,8 +1,8 @@
-"""A store's files as an object: the operations that a folder or an object store offers.
+"""The protocol of a store's files: the operations that a folder or an object store offers.
 
 Nothing in a store is changed in place: a file is written whole or not at all, read whole, and
-known by its checksum. `folder` and `s3` implement the protocol; `location` makes one from a path
-or an address, and everything above is given it.
+identified by its checksum. `folder` and `s3` implement the protocol; `location` makes one from a
+path or an address, and passes it to everything above.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Backend(Protocol):
         """Read a whole file. Raises FileNotFoundError, StoreError."""
 
     def write(self, path: str, data: bytes) -> None:
-        """Write a whole file, replacing what is there. Raises StoreError."""
+        """Write a whole file, replacing an existing one. Raises StoreError."""
 
     def commit(self, path: str, data: bytes) -> None:
         """Write a file whose path names its content; a second writer changes nothing."""
@@ -89,7 +89,7 @@ class Backend(Protocol):
         Args:
             path: of the lock, in the store.
             wait: seconds to try.
-            what: name of what is locked, for the error.
+            what: name of the locked thing, for the error.
 
         Raises:
             BusyError: another machine holds it.

@@ -1,4 +1,4 @@
-"""The fragments that count: whole, newest of their part, and committed with what they need."""
+"""Select committed fragments: whole, newest of their part, with everything they depend on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from attnstore.storage.tables import NEEDS, OF_RUNS, TABLES
 
 
 def committed(backend: Backend, known: Collection[str] = ()) -> tuple[list[Fragment], list[str]]:
-    """The fragments that count, and the paths of damaged ones, which do not.
+    """List the committed fragments, and the paths of damaged ones.
 
-    Of one part the newest counts; `map_stats` of a block only once the block is committed; what
-    belongs to a run only with the run's record. known: paths that have been looked at already;
-    the name carries the checksum, so what was loaded under it is what was committed.
+    Of one part the newest counts; `map_stats` of a block only once the block is committed; a run's
+    fragments only with the run's record. known: paths already checked; the name carries the
+    checksum, so a fragment loaded under it is the one committed.
     """
     by_age = sorted(fragments.listing(backend), key=lambda f: f.modified)
     newest = {(f.table, f.owner, f.part): f for f in by_age if f.table in TABLES}
@@ -37,10 +37,10 @@ def committed(backend: Backend, known: Collection[str] = ()) -> tuple[list[Fragm
 
 
 def counting(committed: list[Fragment], unreadable: Collection[str] = ()) -> list[Fragment]:
-    """Of committed fragments those that are loaded: a block only with its statistics and inputs.
+    """Select the committed fragments to load: a block only with its statistics and inputs.
 
-    So a run is complete only where every row is there. unreadable: paths that were tried in vain;
-    those are among the result, and nothing that needs them.
+    So a run is complete only if every row is there. unreadable: paths that failed to load; they
+    are in the result, fragments that need them are not.
     """
     there = {(f.table, f.owner, f.part) for f in committed if f.path not in unreadable}
     runs = {owner for table, owner, _ in there if table == "runs"}
@@ -56,14 +56,14 @@ def counting(committed: list[Fragment], unreadable: Collection[str] = ()) -> lis
 
 
 def missing(con: duckdb.DuckDBPyConnection, backend: Backend, found: list[Fragment]) -> list[str]:
-    """List what committed fragments call for and nobody has written, as `table/owner/part`."""
-    there = {(f.table, f.owner) for f in found}
+    """List fragments that committed ones require and that are missing, as `table/owner/part`."""
+    present = {(f.table, f.owner) for f in found}
     parts = {(f.table, f.owner, f.part) for f in found}
     runs = con.execute("SELECT DISTINCT model, dataset FROM core.runs").fetchall()
-    wanted = {("models", model) for model, _ in runs}
-    wanted |= {(table, dataset) for _, dataset in runs for table in ("datasets", "examples")}
-    wanted |= {("inputs", f.owner) for f in found if f.table == "runs"}
-    paths = [f"{table}/{owner}/" for table, owner in sorted(wanted - there)]
+    required = {("models", model) for model, _ in runs}
+    required |= {(table, dataset) for _, dataset in runs for table in ("datasets", "examples")}
+    required |= {("inputs", f.owner) for f in found if f.table == "runs"}
+    paths = [f"{table}/{owner}/" for table, owner in sorted(required - present)]
     paths += [
         f"{NEEDS[f.table]}/{f.owner}/{f.part}." for f in found
         if f.table in NEEDS and (NEEDS[f.table], f.owner, f.part) not in parts

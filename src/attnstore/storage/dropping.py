@@ -1,4 +1,4 @@
-"""The deletion of a run: its record first, so that it is gone at once, then its data."""
+"""Delete a run: first its record, so that it is gone at once, then its data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def drop(backend: Backend, run: str) -> None:
             arrays.remove(backend, run)
         except StoreError as error:
             raise StoreError(_not_deleted(backend, run, error)) from error
-        with contextlib.suppress(OSError):  # while it is held: nobody waits for another file
+        with contextlib.suppress(
+            OSError
+        ):  # under the lock, so that nobody waits for a deleted file
             lock.file.unlink(missing_ok=True)
     try:
         index.catch_up(backend)
@@ -45,7 +47,7 @@ def drop(backend: Backend, run: str) -> None:
 
 
 def _not_deleted(backend: Backend, run: str, error: StoreError) -> str:
-    """Say how far a deletion came that the system refused."""
+    """Describe how far a failed deletion got."""
     if fragments.listing(backend, "runs", run):
         return f"Nothing of run {run} was deleted: {error}"
     return (

@@ -1,4 +1,4 @@
-"""Whole files of this machine: written atomically, checksummed, and the next step where that fails."""
+"""Atomic writes and checksums of local files, and the next step when they fail."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from attnstore.errors import StoreError
 
 
 def crc32c(data: bytes | memoryview) -> int:
-    """The CRC-32C of some bytes."""
+    """Compute the CRC-32C of some bytes."""
     return int(google_crc32c.value(bytes(data) if isinstance(data, memoryview) else data))
 
 
 def file_crc32c(path: Path) -> int:
-    """The CRC-32C of a whole file, read in pieces of 1 MiB."""
+    """Compute the CRC-32C of a whole file, read in pieces of 1 MiB."""
     value = 0
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -37,7 +37,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def temporary_of(path: Path) -> Path:
-    """A hidden name beside `path` that nobody else takes."""
+    """Return a unique hidden name beside `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
@@ -83,6 +83,6 @@ def remedy(error: OSError) -> str:
 
 
 def remedy_of(text: str) -> str:
-    """The same for a library's own error, which quotes what the system said."""
-    known = (step for number, step in _REMEDIES.items() if os.strerror(number) in text)
-    return next(known, "make room or fix the rights to write there")
+    """Do the same for the text of a library's error, which quotes the system's message."""
+    remedies = (step for number, step in _REMEDIES.items() if os.strerror(number) in text)
+    return next(remedies, "make room or fix the rights to write there")

@@ -30,20 +30,20 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """Its path."""
+        """Return its path."""
         return str(self.root)
 
     def entries(self) -> list[str]:
-        """All but hidden files and a README."""
+        """List all but hidden files and a README."""
         if not self.root.is_dir():
             return []
         return [p.name for p in self.root.iterdir() if not p.name.startswith((".", "README"))]
 
     def require_hold(self) -> None:
-        """flock is never lost."""
+        """Do nothing: flock is never lost."""
 
     def files(self, folder: str) -> list[File]:
-        """Every file below a folder but hidden ones, which are being written; links are followed."""
+        """List every file below a folder but hidden ones, which are being written; follow links."""
         skip = len(str(self.root)) + 1
         files = []
         for entry in _walk(self.root / folder):
@@ -53,7 +53,7 @@ class Folder:
         return files
 
     def starting(self, start: str) -> list[str]:
-        """Those of one folder, without a look at any file."""
+        """List the names in one folder, without opening any file."""
         folder, _, name = start.rpartition("/")
         try:
             names = os.listdir(self.root / folder)
@@ -62,7 +62,7 @@ class Folder:
         return [f"{folder}/{x}" for x in names if x.startswith(name)]
 
     def read(self, path: str) -> bytes:
-        """A whole file. Raises FileNotFoundError, StoreError."""
+        """Read a whole file. Raises FileNotFoundError, StoreError."""
         try:
             return (self.root / path).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -74,7 +74,7 @@ class Folder:
             ) from error
 
     def write(self, path: str, data: bytes) -> None:
-        """fsynced, then renamed into place; below a folder only while the store itself is there."""
+        """Write, fsync and rename into place; below a folder only while the store exists."""
         if "/" in path and not self.root.is_dir():
             raise StoreError(
                 f"The store {self.root} is gone: it was moved or deleted; open it where it lies now."
@@ -82,34 +82,34 @@ class Folder:
         write_file(self.root / path, data)
 
     def commit(self, path: str, data: bytes) -> None:
-        """As `write`: renaming the same content over it changes nothing."""
+        """Write as `write` does: renaming the same content over it changes nothing."""
         self.write(path, data)
 
     def temporary(self, path: str) -> Path:
-        """Beside the path, so that renaming is all it takes."""
+        """Name a hidden file beside the path, so that a rename suffices."""
         file = temporary_of(self.root / path)
         file.parent.mkdir(parents=True, exist_ok=True)
         return file
 
     def adopt(self, file: Path, path: str) -> None:
-        """Renamed; `settled` syncs the folder."""
+        """Rename; `settled` syncs the folder."""
         file.rename(self.root / path)
 
     def crc32c(self, path: str) -> int | None:
-        """Read back from the file system."""
+        """Compute it from the file as read back."""
         try:
             return file_crc32c(self.root / path)
         except OSError:
             return None
 
     def settled(self, paths: list[str]) -> tuple[list[int], int]:
-        """The folder synced, then each file read back."""
+        """Sync the folder, then read each file back."""
         files = [self.root / path for path in paths]
         sync_folder(files[0].parent)
         return [file_crc32c(file) for file in files], sum(file.stat().st_size for file in files)
 
     def move(self, path: str, to: str) -> None:
-        """Renamed; folders that it leaves empty go."""
+        """Rename; delete folders that are empty afterwards."""
         source, target = self.root / path, self.root / to
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,12 +124,12 @@ class Folder:
         self._prune(source.parent)
 
     def remove(self, path: str) -> None:
-        """Unlinked."""
+        """Unlink the file."""
         with self._deleting(path):
             (self.root / path).unlink(missing_ok=True)
 
     def remove_below(self, folder: str) -> None:
-        """The whole tree, and the folders that are empty without it."""
+        """Delete the whole tree, and parents that are empty afterwards."""
         with self._deleting(folder):
             shutil.rmtree(self.root / folder, onerror=_unless_gone)
         self._prune((self.root / folder).parent)
@@ -151,15 +151,15 @@ class Folder:
                 folder = folder.parent
 
     def local(self, path: str) -> Path:
-        """The file itself."""
+        """Return the file itself."""
         return self.root / path
 
     def arrays(self, folder: str) -> dict[str, Any]:
-        """tensorstore's driver for files, which fsyncs and renames."""
+        """Return tensorstore's driver for files, which fsyncs and renames."""
         return {"driver": "file", "path": f"{(self.root / folder).resolve()}/"}
 
     def leased(self, path: str, wait: float, what: str) -> contextlib.nullcontext[None]:
-        """Do nothing: the lock's file is enough on one machine."""
+        """Do nothing: flock on the lock's file suffices on one machine."""
         return contextlib.nullcontext()
 
     def leased_elsewhere(self, path: str) -> bool:
@@ -168,13 +168,13 @@ class Folder:
 
 
 def _unless_gone(_call: object, _path: str, failure: Any) -> None:
-    """Let a file that is gone already pass while a folder is deleted; raise any other error."""
+    """Ignore a missing file while a folder is deleted; raise any other error."""
     if not isinstance(failure[1], FileNotFoundError):
         raise failure[1]
 
 
 def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Every file below a folder but hidden ones. Links to folders are followed, as a run may lie on
+    """Yield every file below a folder but hidden ones. Links to folders are followed, as a run may lie on
     another disk, but not to a folder around them."""
     folders: list[tuple[str, tuple[str, ...]]] = [(str(folder), ())]
     while folders:

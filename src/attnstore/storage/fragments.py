@@ -1,7 +1,7 @@
 """Parquet fragments: append-only rows, the truth behind every table of the index.
 
 `fragments/<table>/<owner>/<part>.<crc32c>.parquet`; the owner is a run, a model or a dataset.
-The name carries the checksum of the content, so one flipped byte anywhere is seen. A fragment is
+The name carries the checksum of the content, so one flipped byte anywhere is detected. A fragment is
 written under a temporary name, fsynced and renamed: it exists or it does not. A new fragment of
 the same part replaces the older one.
 """
@@ -101,7 +101,7 @@ def local(backend: Backend, fragment: Fragment) -> Path:
 
 
 def fetch(backend: Backend, wanted: Iterable[Fragment]) -> None:
-    """Bring fragments of a bucket to this machine, several at once; one that is gone is left out."""
+    """Fetch fragments of a bucket to this machine in parallel; skip those that are gone."""
     if backend.is_local:
         return
 
@@ -147,7 +147,7 @@ def read(backend: Backend, fragment: Fragment) -> pl.DataFrame:
 
 
 def sound(backend: Backend, fragment: Fragment) -> bool:
-    """Return True if a fragment can be read and holds what its table needs."""
+    """Return True if a fragment can be read and has the columns that its table needs."""
     try:
         read(backend, fragment)
     except DamageError:
@@ -156,10 +156,10 @@ def sound(backend: Backend, fragment: Fragment) -> bool:
 
 
 def read_together(backend: Backend, wanted: Sequence[Fragment]) -> dict[str, pl.DataFrame]:
-    """The rows of fragments of one table by path; what a single one costs is paid once for all.
+    """Read the rows of fragments of one table in one pass, by path.
 
-    Of a file with rows; their checksums are the caller's business. Raises PolarsError where one
-    of them has other columns.
+    Only files with rows are in the result; the caller checks checksums. Raises PolarsError if
+    their columns differ.
     """
     if not wanted:
         return {}
@@ -203,7 +203,7 @@ def remove(backend: Backend, table: str, owner: str) -> None:
     """Delete an owner's fragments of one table (not those of owners below it)."""
     owned = listing(backend, table, owner)
     if len(owned) == len(backend.files(f"{FOLDER}/{table}/{owner}")):
-        backend.remove_below(f"{FOLDER}/{table}/{owner}")  # what a killed writer left there, too
+        backend.remove_below(f"{FOLDER}/{table}/{owner}")  # including files of a killed writer
         return
     for fragment in owned:
         backend.remove(fragment.path)
@@ -212,7 +212,7 @@ def remove(backend: Backend, table: str, owner: str) -> None:
 def remove_damaged(backend: Backend, table: str, owner: str) -> None:
     """Delete an owner's fragments of one table that do not match their checksum.
 
-    For records of which nothing can be made again, and which nothing else needs.
+    Use it for records that cannot be recomputed and that nothing else needs.
     """
     for fragment in listing(backend, table, owner):
         if not whole(backend, fragment):

@@ -1,6 +1,6 @@
-"""The DuckDB index: every fragment's rows in one file, a cache that can be rebuilt at any time.
+"""The DuckDB index: the rows of every fragment in one file, a cache that can be rebuilt at any time.
 
-It catches up by loading the fragments that it has not seen, in one transaction. Nobody keeps it
+It catches up by loading new fragments in one transaction. Nobody keeps it
 open: readers attach it for the length of a query under a shared lock, catching up takes the lock
 alone for a moment. `index.crc32c` seals the file, so that `verify` sees a flipped byte.
 
@@ -31,7 +31,7 @@ from attnstore.storage.locks import Lock
 from attnstore.storage.snapshot import fresh
 from attnstore.storage.tables import TABLES
 
-__all__ = ["FILE", "committed", "counting"]  # beside what stands here
+__all__ = ["FILE", "committed", "counting"]  # in addition to the names defined here
 
 SEAL = "index.crc32c"
 LOCK = "index.lock"
@@ -64,16 +64,16 @@ def reading(backend: Backend, wait: float = 10.0) -> Iterator[None]:
 
 @contextlib.contextmanager
 def current(backend: Backend) -> Iterator[None]:
-    """The same, once the index is one that may be read: any other is rebuilt first.
+    """Hold the index as `reading` does; rebuild it first unless it is usable.
 
-    Raises DamageError where that is not possible.
+    Raises DamageError if it is still not usable.
     """
-    with contextlib.ExitStack() as held:
-        held.enter_context(reading(backend))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(reading(backend))
         if not usable(backend):
-            held.close()
+            stack.close()
             catch_up(backend)
-            held.enter_context(reading(backend))
+            stack.enter_context(reading(backend))
             if not usable(backend):
                 raise DamageError(
                     f"The index {backend.root / FILE} was changed by another program while it was read; "
@@ -83,7 +83,7 @@ def current(backend: Backend) -> Iterator[None]:
 
 
 def usable(backend: Backend) -> bool:
-    """Return True if attnstore left the index so on this machine, or has accepted it."""
+    """Return True if the index is as attnstore on this machine left or accepted it."""
     return seal_of(backend) is not None or _state(backend) in _accepted
 
 
@@ -113,7 +113,7 @@ def catch_up(backend: Backend, wait: float = 5.0) -> Change:
     backend = fresh(backend)
     if pending is not None:
         with _writing(backend, wait):
-            # Looked at again: another process may have caught up meanwhile.
+            # Check again: another process may have caught up meanwhile.
             before = index_seal.read(backend.root / SEAL)
             if (
                 before
@@ -124,7 +124,7 @@ def catch_up(backend: Backend, wait: float = 5.0) -> Change:
                     with _opened(backend, read_only=False) as con:
                         change = _apply(con, backend, pending)
                 except duckdb.Error:  # such as a full disk
-                    if before.untouched(backend.root / FILE):  # it is what it was, without this log
+                    if before.untouched(backend.root / FILE):  # unchanged but for this log
                         _wal(backend).unlink(missing_ok=True)
                     raise
                 index_seal.write(backend.root / SEAL, backend.root / FILE, before)
@@ -133,9 +133,9 @@ def catch_up(backend: Backend, wait: float = 5.0) -> Change:
 
 
 def accept(backend: Backend) -> bool:
-    """Look at an index that cannot be rebuilt where it lies; whether it may be used as it is.
+    """Accept an index that cannot be rebuilt where it lies; return True if it is usable.
 
-    It has to be whole by its own seal, and to hold this version's tables and views and nothing else.
+    It must match its seal, and hold this version's tables and views and nothing else.
     """
     with reading(backend):
         seal, state = index_seal.read(backend.root / SEAL), _state(backend)
@@ -160,16 +160,16 @@ def _wal(backend: Backend) -> Path:
 
 @dataclass(frozen=True)
 class _Pending:
-    """Fragments to load, paths to drop, paths that are damaged, and parts that are missing.
+    """Fragments to load, paths to drop, damaged paths, and missing parts.
 
-    found: the committed fragments.
+    committed: the committed fragments.
     """
 
     new: list[Fragment]
     gone: list[str]
     damaged: list[str]
     missing: list[str]
-    found: list[Fragment]
+    committed: list[Fragment]
 
 
 def _pending(backend: Backend) -> _Pending | None:
@@ -177,12 +177,12 @@ def _pending(backend: Backend) -> _Pending | None:
     with _opened(backend, read_only=True) as con:
         if not index_schema.made_by_this_version(con):
             return None
-        known = {path for (path,) in con.execute("SELECT path FROM core.fragments").fetchall()}
+        loaded = {path for (path,) in con.execute("SELECT path FROM core.fragments").fetchall()}
         unreadable = dict(con.execute("FROM core.unreadable").fetchall())
-        fragments, damaged = committed(backend, known | unreadable.keys())
+        fragments, damaged = committed(backend, loaded | unreadable.keys())
         count = counting(fragments, unreadable)
-        new = [f for f in count if f.path not in known and f.path not in unreadable]
-        gone = sorted((known | unreadable.keys()) - {f.path for f in count})
+        new = [f for f in count if f.path not in loaded and f.path not in unreadable]
+        gone = sorted((loaded | unreadable.keys()) - {f.path for f in count})
         listed = {f.path for f in fragments}
         damaged = sorted({*damaged, *(path for path in unreadable if path in listed)})
         return _Pending(new, gone, damaged, missing(con, backend, fragments), fragments)
@@ -199,7 +199,7 @@ def n_loaded(backend: Backend) -> int:
 
 
 def rebuild(backend: Backend, wait: float = 5.0) -> Change:
-    """Rebuild the index from the fragments and put it in the place of the old one.
+    """Rebuild the index from the fragments and replace the old one.
 
     Readers that have the old file open keep it.
     """
@@ -223,7 +223,7 @@ def rebuild(backend: Backend, wait: float = 5.0) -> Change:
 
 @contextlib.contextmanager
 def _writing(backend: Backend, wait: float) -> Iterator[None]:
-    """Hold the index alone; what keeps it from being written becomes one sentence."""
+    """Hold the index exclusively; turn errors of writing it into one sentence."""
     try:
         with locks.hold(Lock(backend, LOCK), wait=wait, what=f"The index of {backend.root}"):
             yield
@@ -238,9 +238,9 @@ def _writing(backend: Backend, wait: float) -> Iterator[None]:
 
 
 def sealed(backend: Backend) -> bool | None:
-    """Return True if every byte is what catching up left; None where there is no seal.
+    """Return True if the index matches its seal byte by byte; None where there is no seal.
 
-    A seal that is damaged fits nothing. Reads the whole file.
+    A damaged seal gives False. Reads the whole file.
     """
     seal = index_seal.read(backend.root / SEAL)
     if seal is None:
@@ -249,9 +249,9 @@ def sealed(backend: Backend) -> bool | None:
 
 
 def seal_of(backend: Backend) -> str | None:
-    """A text that stands for the index's content as it lies here; None unless attnstore left it so.
+    """Return a text that identifies the index's content; None if it changed since its seal.
 
-    The file's size and times are compared with its seal, no byte is read.
+    Compares the file's size and times with the seal; reads no byte of the index.
     """
     seal = index_seal.first_line(backend.root / SEAL)
     whole = seal is not None and seal.untouched(backend.root / FILE) and not _wal(backend).exists()
@@ -279,14 +279,14 @@ def _apply(con: duckdb.DuckDBPyConnection, backend: Backend, pending: _Pending) 
         index_rows.load(con, backend, table, [f for f in new if f.table == table], number)
         number += sum(f.table == table for f in new)
     unreadable = {path for (path,) in con.execute("SELECT path FROM core.unreadable").fetchall()}
-    count = {f.path for f in counting(pending.found, unreadable)}
-    useless = [f.path for f in new if f.path not in count]  # without what turned out unreadable
+    count = {f.path for f in counting(pending.committed, unreadable)}
+    useless = [f.path for f in new if f.path not in count]  # they need unreadable fragments
     index_rows.drop(con, useless)
     if any(f.table in ("runs", "inputs") for f in new):
         index_rows.complete(con)
     if pending.gone or any(f.table in ("runs", "inputs", "spans") for f in new):
         index_rows.align(con)
-    lacking = missing(con, backend, pending.found)
+    lacking = missing(con, backend, pending.committed)
     con.execute("COMMIT")
     con.execute("CHECKPOINT")
     loaded = sum(f.path in count - unreadable for f in new)

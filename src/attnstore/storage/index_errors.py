@@ -45,11 +45,11 @@ _ELSEWHERE = re.compile(
 
 
 def refused(error: Exception) -> OSError | None:
-    """Find the refusal of the system behind an error of DuckDB's; None where there is none."""
+    """Find the system error behind an error of DuckDB; None where there is none."""
     if isinstance(error, OSError):
         return error
-    known = (OSError(number, text) for text, number in _SYSTEM.items() if text in str(error))
-    return next(known, None)
+    causes = (OSError(number, text) for text, number in _SYSTEM.items() if text in str(error))
+    return next(causes, None)
 
 
 def explained(backend: Backend, error: duckdb.Error) -> StoreError:

@@ -1,4 +1,4 @@
-"""Fragments into the tables of the index: known columns only, each cast to its table's type.
+"""Load fragments into the tables of the index: declared columns only, each cast to its table's type.
 
 DuckDB is handed rows, never a path: a folder's name is no pattern, and the connection that writes the
 index reads no other file. A fragment whose checksum is right and whose content does not fit, because
@@ -78,8 +78,8 @@ def _insert(
 
 def _table(con: duckdb.DuckDBPyConnection, name: str) -> _Table:
     schema = con.sql(f"FROM core.{name} LIMIT 0").pl().schema
-    kept = {c: kind for c, kind in schema.items() if c not in ("fragment", "run_key")}
-    return _Table(name, pl.Schema(kept), [c for c in tables()[name].needed if c in kept])
+    columns = {c: kind for c, kind in schema.items() if c not in ("fragment", "run_key")}
+    return _Table(name, pl.Schema(columns), [c for c in tables()[name].needed if c in columns])
 
 
 class _Keys:
@@ -87,20 +87,20 @@ class _Keys:
 
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
         self.of = dict(con.execute("SELECT run, run_key FROM core.runs").fetchall())
-        self._given = set(self.of.values())
+        self._taken = set(self.of.values())
 
     def give(self, run: str, identity: str) -> int:
-        """A key for a run that is not there yet."""
+        """Give a new run its key."""
         key = run_key(run, identity)
-        while key in self._given:
+        while key in self._taken:
             key = (key + 1) % 2**64
         self.of[run] = key
-        self._given.add(key)
+        self._taken.add(key)
         return key
 
 
 def _rows(backend: Backend, fragment: Fragment, table: _Table, keys: _Keys) -> pl.DataFrame:
-    """The rows of a fragment as its table takes them. Raises DamageError."""
+    """Read the rows of a fragment in the types of its table. Raises DamageError."""
     frame = fitting(fragment, fragments.read(backend, fragment), table.schema, table.needed)
     if table.name == "runs":
         key = _recorded(fragment, frame, keys)
@@ -114,7 +114,7 @@ def _rows(backend: Backend, fragment: Fragment, table: _Table, keys: _Keys) -> p
 def fitting(
     fragment: Fragment, frame: pl.DataFrame, schema: pl.Schema, needed: list[str]
 ) -> pl.DataFrame:
-    """The known columns of a fragment in their types, NULL where it lacks one. Raises DamageError."""
+    """Cast the declared columns of a fragment, NULL where it lacks one. Raises DamageError."""
     advice = (
         "a later version or another program wrote it: upgrade attnstore, or move it away and make it "
         "again (`attnstore verify` says how)."
@@ -158,7 +158,7 @@ def _recorded(fragment: Fragment, record: pl.DataFrame, keys: _Keys) -> int:
 
 
 def run_key(run: str, identity: str) -> int:
-    """The key of a run: the first 64 bits of a SHA-256 over its name and its identity.
+    """Compute the key of a run: the first 64 bits of a SHA-256 over its name and its identity.
 
     The index gives each key once: of two runs that had the same, the later one takes the next.
     """
@@ -179,7 +179,7 @@ def complete(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def drop(con: duckdb.DuckDBPyConnection, gone: list[str]) -> None:
-    """Delete the rows of fragments, and their places in the lists of those that were seen."""
+    """Delete the rows of fragments, and their entries in the lists of loaded and unreadable ones."""
     for table in TABLES if gone else ():
         con.execute(
             f"DELETE FROM core.{table} WHERE fragment IN "

@@ -1,7 +1,7 @@
-"""The schema of the index: what the package's own SQL files make, and whether a database is that.
+"""The schema of the index, made from the package's SQL files, and its comparison with a database.
 
-A database file may hold more than rows: views, macros and defaults are code. What an index is asked is
-therefore taken from here, never from the file, and a file that holds anything else is not used.
+A database file may hold more than rows: views, macros and defaults are code. Queries
+therefore take them from here, never from the file, and a file that holds anything else is not used.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ CONFINED: dict[str, str | bool | int | float | list[str]] = {
 
 
 def version() -> str:
-    """Fingerprint of the schema, so that an index of another version is rebuilt."""
+    """Fingerprint the schema, so that an index of another version is rebuilt."""
     return f"{files.crc32c(tables.sql().encode()):08x}"
 
 
 def views() -> list[str]:
-    """The names of the views that people query."""
+    """Return the names of the views for queries."""
     return re.findall(r"^CREATE VIEW (\w+) AS", tables.sql(), re.MULTILINE)
 
 
@@ -53,7 +53,7 @@ def nothing_else(con: duckdb.DuckDBPyConnection) -> bool:
 
 
 def contents(con: duckdb.DuckDBPyConnection) -> list[tuple[str, ...]]:
-    """Everything in a database that is no row: its name and the SQL that makes it, in order."""
+    """List everything in a database but rows: its name and the SQL that makes it, in order."""
     return con.execute(
         "SELECT 'view', schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal UNION ALL "
         "SELECT 'table', schema_name, table_name, sql FROM duckdb_tables() UNION ALL "

@@ -3,7 +3,8 @@
 The first line holds the seal's value, the file's size and its times of change; after it come, block
 by block, how the block begins and its CRC-32C. DuckDB begins each block with its own checksum of it,
 so a block that begins as before has hardly been written since: sealing again after a small change reads
-little of a large file. A byte that changes in another way leaves the beginning as it was, and shows.
+little of a large file. Corruption inside a block leaves its prefix unchanged; the CRC mismatch
+reveals it.
 
 DuckDB's checksum is an exclusive or over words, the same in any order, so a block that it rewrote
 may begin as the old one did. Entries taken over unread are marked; where the CRC-32C of such a block
@@ -53,7 +54,7 @@ class Seal:
             return False
 
     def fits(self, file: Path) -> bool:
-        """Return True if every byte of the file is what it was; reads all of it."""
+        """Return True if every byte of the file is unchanged; reads all of it."""
         entries = [self.blocks[i : i + ENTRY] for i in range(0, len(self.blocks), ENTRY)]
         n = 0
         with file.open("rb", buffering=0) as handle:
@@ -65,18 +66,18 @@ class Seal:
 
     @property
     def stamp(self) -> str:
-        """A text that no other state of the file has had, nor a copy of it elsewhere."""
+        """Return a text unique to this state of this file, different for any copy of it."""
         return f"{self.value:08x}-{self.changed:x}"
 
 
 def read(path: Path) -> Seal | None:
-    """The seal in a file; None if it is missing or is none."""
+    """Read the seal in a file; None if it is missing or invalid."""
     seal = _read(path, whole=True)
     return seal if seal and files.crc32c(seal.blocks) == seal.value else None
 
 
 def first_line(path: Path) -> Seal | None:
-    """The seal in a file without its blocks, from the first line alone; None as in `read`."""
+    """Read the seal in a file without its blocks, from the first line alone; None as in `read`."""
     return _read(path, whole=False)
 
 
@@ -103,7 +104,7 @@ def _times(stat: os.stat_result) -> tuple[int, int, int]:
 
 
 def _pieces(handle: int) -> Iterator[bytes]:
-    """The head of an open file, then its blocks."""
+    """Yield the head of an open file, then its blocks."""
     at, length = 0, HEAD
     while data := os.pread(handle, length, at):
         yield data
@@ -123,18 +124,18 @@ def _same(entry: bytes, data: bytes, head: bool) -> bool:
 
 
 def _checksum(data: bytes) -> bytes:
-    """DuckDB's checksum of a block's content (src/common/checksum.cpp), as it stands before it."""
+    """Compute DuckDB's checksum of a block's content (src/common/checksum.cpp), stored before it."""
     words = np.frombuffer(data, "<u8") * np.uint64(0xBF58476D1CE4E5B9)
     return (int(np.bitwise_xor.reduce(words)) ^ 5381).to_bytes(8, "little")
 
 
-def _blocks(file: Path, known: bytes) -> bytes:
-    """The entries of a file; of a block that begins as in `known`, the entry is taken from there."""
+def _blocks(file: Path, old: bytes) -> bytes:
+    """Compute the entries of a file; reuse that of a block that begins as in `old`."""
     entries: list[bytes] = []
     at, length = 0, HEAD
     with file.open("rb", buffering=0) as handle:
         while begin := os.pread(handle.fileno(), _BEGIN, at):
-            entry = known[len(entries) * ENTRY : (len(entries) + 1) * ENTRY]
+            entry = old[len(entries) * ENTRY : (len(entries) + 1) * ENTRY]
             if at and entry[:_BEGIN] == begin:
                 entries.append(entry[:-1] + _TAKEN)
             else:

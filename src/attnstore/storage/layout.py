@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 SHARD_CELLS = 1 << 19
 """Cells of one shard of `maps` along the cell axis (for BERT-base in float16: 151 MB raw)."""
 CHUNK_CELLS = 1 << 15
-"""Cells of one inner chunk: what is decoded at least, to read one map (64 KiB in float16)."""
+"""Cells of one inner chunk, the least that is decoded to read one map (64 KiB in float16)."""
 SHARD_TOKENS = 1 << 15
 """Tokens of one shard of `received` along the token axis; a block never holds more."""
 CHUNK_TOKENS = 1 << 12
@@ -51,12 +51,12 @@ class Plan:
 
     @property
     def n_blocks(self) -> int:
-        """Number of blocks."""
+        """Return the number of blocks."""
         return len(self.first_shard)
 
     @property
     def n_shards(self) -> int:
-        """Number of shards of each array."""
+        """Return the number of shards of each array."""
         return int(self.shards.sum())
 
 
@@ -102,7 +102,7 @@ def batches(length: Ints, tokens: int = BATCH_TOKENS, rule: str = MIXED) -> list
     """Cut inputs in storage order (lengths ascending) into forward passes.
 
     Each holds at most `tokens` tokens after padding to its longest, and at least one input. rule:
-    one of names.BATCHINGS, which inputs may share a pass.
+    one of naming.BATCHINGS, which inputs may share a pass.
     """
     cuts = [0]
     for i, n in enumerate(length.tolist()):
@@ -114,7 +114,7 @@ def batches(length: Ints, tokens: int = BATCH_TOKENS, rule: str = MIXED) -> list
 
 
 def stretches(length: Ints) -> list[slice]:
-    """Cut sorted lengths into stretches of equal length: what can be handled as one tensor."""
+    """Cut sorted lengths into stretches of equal length, each of which fits one tensor."""
     if not len(length):
         return []
     cuts = [0, *(np.flatnonzero(np.diff(length)) + 1).tolist(), len(length)]

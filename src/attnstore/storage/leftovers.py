@@ -1,4 +1,4 @@
-"""Fragments that an earlier run left under a name, after a stopped drop or copy.
+"""Delete fragments that an earlier run left under a name, after a stopped drop or copy.
 
     leftovers.discard(backend, "minilm/rte", run_key)      # before another run takes that name
 
@@ -43,9 +43,9 @@ def discard_but(backend: Backend, run: str, kept: Collection[str]) -> None:
 
 
 def _key(backend: Backend, fragment: Fragment) -> int | None:
-    """The key that a fragment's rows carry; None where it is damaged and counts for nothing.
+    """Return the run_key of a fragment's rows; None where it is damaged and counts for nothing.
 
-    One that no Parquet reader takes, though it is whole, is of nobody: -1.
+    A whole one that no Parquet reader takes belongs to no run: -1.
     """
     if not fragments.whole(backend, fragment):
         return None

@@ -20,23 +20,23 @@ CACHE = "ATTNSTORE_CACHE"
 FILE = "bucket.json"
 
 Mark = dict[str, str | None]
-"""address; endpoint: of the server, None for Amazon's; side: what no other local side has."""
+"""address; endpoint: of the server, None for Amazon's; side: unique id of this local side."""
 _KEYS = {"address": str, "endpoint": (str, type(None)), "side": str}
 
 
 def of_address(address: str) -> Path:
-    """Return the local side of a bucket, made if it is not there. Raises UsageError, StoreError."""
-    place, _, path = address.removeprefix(SCHEME).strip("/").partition("/")
-    if not address.startswith(SCHEME) or not place:
+    """Return the local side of a bucket, creating it if needed. Raises UsageError, StoreError."""
+    bucket, _, path = address.removeprefix(SCHEME).strip("/").partition("/")
+    if not address.startswith(SCHEME) or not bucket:
         raise UsageError(f"{address} names no bucket; write s3://BUCKET/PATH.")
-    clean = f"{SCHEME}{place}" + (f"/{path}" if path else "")
+    clean = f"{SCHEME}{bucket}" + (f"/{path}" if path else "")
     if set(path.split("/")) & {".", ".."} or "//" in path:
         raise UsageError(f"{address} has an empty part, `.` or `..` in its path; write it without.")
     about = {"address": clean, "endpoint": _endpoint()}
     caches = os.environ.get(CACHE) or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     # Two servers may have buckets of one name, so the folder is named after the endpoint too.
     key = f"{crc32c(json.dumps(about).encode()):08x}"
-    name = re.sub(r"[^\w.]+", "-", f"{place}-{path}-{key}")
+    name = re.sub(r"[^\w.]+", "-", f"{bucket}-{path}-{key}")
     folder = (Path(caches).expanduser() / "attnstore" / name).resolve()
     try:
         marked = read(folder) is not None
@@ -48,7 +48,7 @@ def of_address(address: str) -> Path:
 
 
 def _endpoint() -> str | None:
-    """The server's address as the environment has it, None for Amazon's. Raises UsageError."""
+    """Read the server's address from the environment, None for Amazon's. Raises UsageError."""
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         value = os.environ.get(name)
         if value is not None and not value.startswith(("http://", "https://")):
@@ -80,11 +80,11 @@ def read(folder: Path) -> Mark | None:
     return mark
 
 
-def _sound(found: object) -> bool:
+def _sound(mark: object) -> bool:
     return (
-        isinstance(found, dict)
-        and set(found) == set(_KEYS)
-        and all(isinstance(found[key], kinds) for key, kinds in _KEYS.items())  # type: ignore[arg-type]
+        isinstance(mark, dict)
+        and set(mark) == set(_KEYS)
+        and all(isinstance(mark[key], kinds) for key, kinds in _KEYS.items())  # type: ignore[arg-type]
     )
 
 

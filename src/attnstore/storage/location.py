@@ -1,4 +1,4 @@
-"""From a path or an address to the backend of a store, found or created.
+"""Find or create the backend of a store from a path or an address.
 
 backend = location.create("storage")       # makes it a store
 backend = location.find("storage")         # one that is there
@@ -28,12 +28,12 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def run_lock(backend: Backend, run: str) -> Lock:
-    """The lock that whoever ingests or drops a run holds."""
+    """Return the lock that ingesting or dropping a run holds."""
     return locks.path_of(backend, run)
 
 
 def copy_lock(backend: Backend) -> Lock:
-    """The lock of whoever copies into a store, or moves files in it aside."""
+    """Return the lock that copying into a store, or moving files in it aside, holds."""
     return locks.path_of(backend, "copy")
 
 
@@ -78,7 +78,7 @@ def _folder(path: str | Path) -> Path:
 
 
 def _usable(folder: Path) -> Path:
-    """The folder itself. Raises UsageError where its path holds what cannot be handed on."""
+    """Resolve a folder. Raises UsageError if DuckDB or tensorstore would take its path for another."""
     text = str(folder)
     foreign = any("\ud800" <= c <= "\udfff" for c in text)
     wrong = "bytes that are not UTF-8" if foreign else next((c for c in "?\\" if c in text), None)
@@ -117,7 +117,7 @@ def create(path: Location) -> Backend:
 
 
 def find(path: Location) -> Backend:
-    """Return the backend of a store, its index left alone. Raises StoreError where there is none."""
+    """Return the backend of a store without opening its index. Raises StoreError where there is none."""
     backend = locate(path)
     if not exists(backend):
         raise StoreError(

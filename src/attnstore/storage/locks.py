@@ -1,6 +1,6 @@
 """Advisory file locks (flock): between threads, processes, and freed by the system on a kill.
 
-A lock in the folder `locks` of a store in a bucket is held there, too: between machines.
+For a store in a bucket, a lock in the folder `locks` also holds between machines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from attnstore.storage.backend import Backend
 from attnstore.storage.files import remedy
 
 FOLDER = "locks"
-"""Folder of a store with the locks of what writes it; in a bucket they hold between machines too."""
+"""Folder of a store with the locks of its writers; in a bucket they hold between machines too."""
 
 
 _LONGEST = 200
@@ -35,12 +35,12 @@ class Lock:
 
     @property
     def file(self) -> Path:
-        """The lock's file on this machine."""
+        """Return the lock's file on this machine."""
         return self.backend.root / self.path
 
     @property
     def shared_between_machines(self) -> bool:
-        """True if it is held in a bucket too, not on this machine alone."""
+        """Return True if it also holds between machines, through the bucket."""
         return self.path.startswith(f"{FOLDER}/")
 
 
@@ -57,14 +57,14 @@ def hold(lock: Lock, shared: bool = False, wait: float = 0.0, what: str = "") ->
     """Hold a lock for the length of a block.
 
     shared: readers hold it together; wait: seconds to try before BusyError, which names `what`
-    and the process that has it. Where the file cannot be made (a read-only folder) nobody can
+    and the process that holds the lock. If the file cannot be made (a read-only folder), nobody can
     write either, and a shared lock is granted without it.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     path = lock.file
     try:
         if lock.shared_between_machines:
-            path.parent.mkdir(exist_ok=True)  # a killed `create` may have left it out
+            path.parent.mkdir(exist_ok=True)  # missing if `create` was killed
         handle = _locked(path, kind, wait, what)
     except BusyError:
         raise
@@ -81,20 +81,20 @@ def hold(lock: Lock, shared: bool = False, wait: float = 0.0, what: str = "") ->
             "then run the same command again."
         ) from error
     try:
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             if lock.shared_between_machines:
-                held.enter_context(lock.backend.leased(lock.path, wait, what))
+                stack.enter_context(lock.backend.leased(lock.path, wait, what))
             yield
     finally:
         os.close(handle)
 
 
-def _locked(path: Path, kind: int, wait: float, what: str) -> int:
-    """Open and lock a file that stands under `path` once it is locked: its last holder may delete it."""
+def _locked(path: Path, kind: int, wait: float, label: str) -> int:
+    """Open and lock the file at `path`; retry if its last holder deleted it meanwhile."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _acquire(handle, kind, path, wait, what)
+            _acquire(handle, kind, path, wait, label)
             if os.path.samestat(os.fstat(handle), path.stat()):
                 return handle
         except FileNotFoundError:
@@ -105,7 +105,7 @@ def _locked(path: Path, kind: int, wait: float, what: str) -> int:
         os.close(handle)
 
 
-def _acquire(handle: int, kind: int, path: Path, wait: float, what: str) -> None:
+def _acquire(handle: int, kind: int, path: Path, wait: float, label: str) -> None:
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -114,16 +114,16 @@ def _acquire(handle: int, kind: int, path: Path, wait: float, what: str) -> None
         except OSError:
             if time.monotonic() >= deadline:
                 raise BusyError(
-                    f"{what or path} is in use by {_holders(handle)}; wait until it ends, "
+                    f"{label or path} is in use by {_holders(handle)}; wait until it ends, "
                     "or stop it, and run the same command again."
                 ) from None
             time.sleep(0.02)
 
 
 def registry(backend: Backend) -> contextlib.AbstractContextManager[None]:
-    """Hold the lock under which names are given to models, datasets and runs."""
-    what = f"The registry of {backend.name}"
-    return hold(path_of(backend, "registry"), wait=60.0, what=what)
+    """Hold the lock under which models, datasets and runs get their names."""
+    label = f"The registry of {backend.name}"
+    return hold(path_of(backend, "registry"), wait=60.0, what=label)
 
 
 def held(lock: Lock) -> bool:
@@ -135,7 +135,7 @@ def held(lock: Lock) -> bool:
 
 
 def _locks(inode: int) -> list[list[str]]:
-    """The lines of /proc/locks about one file (Linux), in fields."""
+    """Read the lines of /proc/locks about one file (Linux), in fields."""
     lines = Path("/proc/locks").read_text("utf-8").splitlines()
     fields = [line.split() for line in lines if "FLOCK" in line and "->" not in line]
     return [f for f in fields if f[5].rsplit(":", 1)[-1] == str(inode)]

@@ -1,4 +1,4 @@
-"""The storage precisions: how a weight in [0, 1] is kept, and how it comes back as float32.
+"""The storage precisions: encode a weight in [0, 1] for the store, and decode it to float32.
 
 A new one is an entry of `PRECISIONS`: arrays, their description, capture on any device, the command
 line, checks and forecasts take it from here. Formulas work on numpy arrays and on tensors.
@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
-"""Blosc's numbers of what zarr has by name."""
+"""Blosc's numbers for zarr's names of shuffles."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """One way of keeping weights.
+    """One encoding of stored weights.
 
-    text: what it is, for people; dtype: on disk; bits: expected on disk of a weight (MiniLM on RTE,
+    text: description for users; dtype: on disk; bits: expected on disk of a weight (MiniLM on RTE,
     docs/benchmarks.md); rounding: largest error of weights, from the weights (concave, so a row of L
-    is off by at most L times that of 1/L); to_code, from_code: between weights and what is cast to
+    is off by at most L times that of 1/L); to_code, from_code: between weights and the numbers cast to
     dtype, None where only the type changes; scale: from_code in words, an attribute of the array;
     compressor, level, shuffle: of Blosc, for each chunk.
     """
@@ -43,7 +43,7 @@ class Precision:
 
     @cached_property
     def _table(self) -> npt.NDArray[np.float32]:
-        """The weights of every code of one byte."""
+        """Tabulate the weights of every code of one byte."""
         assert self.from_code is not None
         return np.asarray(self.from_code(np.arange(256.0)), np.float32)
 
@@ -75,7 +75,7 @@ class Precision:
 
     @property
     def blosc(self) -> dict[str, Any]:
-        """The configuration of the codec blosc in zarr.json."""
+        """Return the configuration of the codec blosc in zarr.json."""
         return {
             "cname": self.compressor, "clevel": self.level, "shuffle": self.shuffle,
             "typesize": self.dtype.itemsize, "blocksize": 0,
@@ -83,7 +83,7 @@ class Precision:
 
     @property
     def numcodecs(self) -> dict[str, Any]:
-        """The arguments of `numcodecs.Blosc`."""
+        """Return the arguments of `numcodecs.Blosc`."""
         return {
             "cname": self.compressor, "clevel": self.level, "shuffle": _SHUFFLES[self.shuffle]
         }  # fmt: skip
@@ -115,6 +115,6 @@ _PRECISIONS = (
     ),
 )  # fmt: skip
 PRECISIONS = {precision.name: precision for precision in _PRECISIONS}
-"""By name, in the order in which people are told."""
+"""Precisions by name, in the order of help texts."""
 FLOAT32 = PRECISIONS["float32"]
 """That of `received`, whatever the precision of the maps."""

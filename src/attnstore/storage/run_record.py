@@ -24,8 +24,8 @@ _LISTS = ("layers", "heads", "layout")
 class RunRecord:
     """One run as it was planned; `COMMENT ON COLUMN runs.…` in `sql/schema/index` explains the columns.
 
-    run, run_key, model, dataset: the names under which the store keeps it, empty for a run that is
-    not registered yet; layers, heads: 0-based numbers; layout: see `array_shape.Shape.record`, None
+    run, run_key, model, dataset: its names in the store, empty for a run that is not registered
+    yet; layers, heads: 0-based numbers; layout: see `array_shape.Shape.record`, None
     for a run of an earlier version.
     """
 
@@ -62,22 +62,22 @@ class RunRecord:
 
     @property
     def n_maps(self) -> int:
-        """Maps of one input: layers times heads."""
+        """Return the number of maps of one input: layers times heads."""
         return len(self.layers) * len(self.heads)
 
     @property
     def longest(self) -> int:
-        """Tokens of an input at most, padding included."""
+        """Return the maximum length of an input in tokens, padding included."""
         return self.pad_to or self.max_length
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> RunRecord:
         """Make a record of a row of `runs`; columns that are missing or NULL get their defaults."""
-        known = {f.name: row[f.name] for f in fields(cls) if row.get(f.name) is not None}
-        return cls(**known | {name: tuple(known[name]) for name in _LISTS if name in known})
+        values = {f.name: row[f.name] for f in fields(cls) if row.get(f.name) is not None}
+        return cls(**values | {name: tuple(values[name]) for name in _LISTS if name in values})
 
     def to_frame(self) -> pl.DataFrame:
-        """The record as its fragment has it: one row."""
+        """Return the record as the one row of its fragment."""
         row = {f.name: getattr(self, f.name) for f in fields(self)}
         row |= {name: list(row[name]) for name in _LISTS if row[name] is not None}
         return pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})

@@ -1,6 +1,6 @@
 """A store in an S3 bucket: `s3://BUCKET/PATH`, or any server that speaks S3.
 
-The bucket holds what counts: arrays, which tensorstore reads and writes by itself, and fragments,
+The bucket holds the data: arrays, which tensorstore reads and writes by itself, and fragments,
 through obstore. This machine keeps a folder beside it, the bucket's local side, with the index,
 copies of fragments, and locks between processes; all of it can be rebuilt from the bucket.
 
@@ -73,17 +73,17 @@ class Bucket:
 
     @property
     def name(self) -> str:
-        """Its address."""
+        """Return its address."""
         return self._address
 
     def entries(self) -> list[str]:
-        """The first objects there."""
+        """List the first objects there."""
         with self._explained():
             page = next(iter(obstore.list(self._store)), [])
         return [o["path"].split("/")[0] for o in page]
 
     def files(self, folder: str) -> list[File]:
-        """Every object below a folder: one request per thousand."""
+        """List every object below a folder: one request per thousand."""
         with self._explained():
             return [
                 File(o["path"], o["size"], _nanoseconds(o["last_modified"]))
@@ -92,7 +92,7 @@ class Bucket:
             ]
 
     def starting(self, start: str) -> list[str]:
-        """One request: objects are listed in the order of their paths, from `start` on."""
+        """List them in one request: objects come in the order of their paths, from `start` on."""
         paths: list[str] = []
         with self._explained():
             folder = start.rpartition("/")[0]
@@ -103,42 +103,42 @@ class Bucket:
         return paths
 
     def read(self, path: str) -> bytes:
-        """A whole object. Raises FileNotFoundError, StoreError."""
+        """Read a whole object. Raises FileNotFoundError, StoreError."""
         with self._explained():
             return bytes(obstore.get(self._store, path).bytes())
 
     def write(self, path: str, data: bytes) -> None:
-        """Put an object, whatever is there."""
+        """Put an object, replacing an existing one."""
         self.require_hold()
         with self._explained():
             obstore.put(self._store, path, data, use_multipart=False)
 
     def commit(self, path: str, data: bytes) -> None:
-        """A conditional put: only where nothing is, or in the place of what is damaged there."""
+        """Put an object only if there is none, or replace a damaged one."""
         self.require_hold()
         with self._explained():
             try:
                 obstore.put(self._store, path, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
-                there = obstore.get(self._store, path)
-                tag = there.meta["e_tag"]
-                if crc32c(bytes(there.bytes())) != crc32c(data):
+                existing = obstore.get(self._store, path)
+                tag = existing.meta["e_tag"]
+                if crc32c(bytes(existing.bytes())) != crc32c(data):
                     obstore.put(self._store, path, data, mode={"e_tag": tag}, use_multipart=False)
         write_file(self.root / path, data)
 
     def temporary(self, path: str) -> Path:
-        """In the local side."""
+        """Name a hidden file in the local side."""
         return Folder(self.root).temporary(path)
 
     def adopt(self, file: Path, path: str) -> None:
-        """Put as one object; the file here goes."""
+        """Put a local file as one object, and delete the file."""
         self.require_hold()
         with self._explained():
             obstore.put(self._store, path, file, use_multipart=False)
         file.unlink(missing_ok=True)
 
     def crc32c(self, path: str) -> int | None:
-        """Of the object itself; a copy of it here that differs is forgotten."""
+        """Compute it from the object itself; delete a local copy that differs."""
         try:
             value, _ = self._checked(path)
         except FileNotFoundError:
@@ -149,12 +149,12 @@ class Bucket:
         return value
 
     def settled(self, paths: list[str]) -> tuple[list[int], int]:
-        """Each object read back, once."""
+        """Read each object back, once."""
         checked = [self._checked(path) for path in paths]
         return [value for value, _ in checked], sum(size for _, size in checked)
 
     def _checked(self, path: str) -> tuple[int, int]:
-        """The CRC-32C and the bytes of an object. Raises FileNotFoundError."""
+        """Compute the CRC-32C and the size in bytes of an object. Raises FileNotFoundError."""
         value = size = 0
         with self._explained():
             for piece in obstore.get(self._store, path).stream(min_chunk_size=1 << 20):
@@ -162,7 +162,7 @@ class Bucket:
         return int(value), size
 
     def move(self, path: str, to: str) -> None:
-        """Copied within the bucket, then deleted."""
+        """Copy within the bucket, then delete."""
         self.require_hold()
         with contextlib.suppress(FileNotFoundError), self._explained():
             obstore.copy(self._store, path, to)
@@ -170,7 +170,7 @@ class Bucket:
         (self.root / path).unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
-        """Delete an object and its copy here."""
+        """Delete an object and its local copy."""
         self.require_hold()
         with contextlib.suppress(FileNotFoundError), self._explained():
             obstore.delete(self._store, path)
@@ -185,14 +185,14 @@ class Bucket:
         Folder(self.root).remove_below(folder)
 
     def local(self, path: str) -> Path:
-        """A copy in the local side, fetched where there is none."""
+        """Return a copy in the local side, fetched if there is none."""
         copy = self.root / path
         if not copy.exists():
             write_file(copy, self.read(path))
         return copy
 
     def arrays(self, folder: str) -> dict[str, Any]:
-        """tensorstore's own driver for S3."""
+        """Return tensorstore's own driver for S3."""
         kvstore: dict[str, Any] = {
             "driver": "s3", "bucket": self._bucket, "path": f"{self._prefix}/{folder}/".lstrip("/"),
         }  # fmt: skip
@@ -201,7 +201,7 @@ class Bucket:
             kvstore |= {"endpoint": self._endpoint, "aws_region": region or "us-east-1"}
         if os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("true", "1", "yes", "on"):
             kvstore["aws_credentials"] = {"type": "anonymous"}
-        elif "AWS_ACCESS_KEY_ID" in os.environ:  # spares the search in files and on the network
+        elif "AWS_ACCESS_KEY_ID" in os.environ:  # avoids the search in files and on the network
             kvstore["aws_credentials"] = {"type": "environment"}
         return kvstore
 
@@ -209,9 +209,9 @@ class Bucket:
     def leased(self, path: str, wait: float, what: str) -> Iterator[None]:
         """Hold a lock of the store against other machines, for the length of a block.
 
-        wait: seconds to try before BusyError, which names `what` and who has it. A holder renews
-        its lease; one that is silent for leases.SECONDS has died, and one of this local side at
-        once, since whoever asks holds the lock between the processes here.
+        wait: seconds to try before BusyError, which names `what` and the holder. A holder renews its
+        lease; one that is silent for s3_lease.SECONDS has died. A lease of this same local side is
+        taken over at once, since the caller holds the lock between the processes here.
         """
         lease = Lease(self._quick, path, self._machine)
         deadline = time.monotonic() + wait
@@ -232,12 +232,12 @@ class Bucket:
                 del self._leases[path]
 
     def leased_elsewhere(self, path: str) -> bool:
-        """Return True if the bucket shows that somebody holds a lock of the store."""
+        """Return True if the bucket shows a holder of a lock of the store."""
         with self._explained():
             return Lease(self._quick, path, self._machine).fresh()
 
     def require_hold(self) -> None:
-        """Refuse to write for a process whose lock somebody else may have by now."""
+        """Refuse to write if another process may have taken over one of this process's locks."""
         if any(lease.lost for lease in self._leases.values()):
             raise BusyError(
                 f"This process could not reach {self.name} for {s3_lease.SECONDS:.0f} seconds and has "
@@ -276,7 +276,7 @@ def _nanoseconds(moment: datetime) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """The telling part of an engine's message."""
+    """Return the informative part of an engine's message."""
     text = " ".join(str(error).split("\n\nDebug source")[0].split())
     for mark in ("<Message>", "error sending request"):
         if mark in text:

@@ -1,7 +1,7 @@
 """Locks between machines: objects in a bucket that are put on condition and renewed.
 
-What a lock file with flock is between the processes of one machine, a `Lease` is between machines; the
-system frees a flock when its holder dies, and a lease that is not renewed runs out.
+A `Lease` is between machines like a flock between the processes of one machine. The system
+frees a flock when its holder dies; a lease that is not renewed runs out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Lease:
 
     def __init__(self, store: S3Store, path: str, machine: str) -> None:
         self._store, self._path = store, path
-        self._mine = {
+        self._identity = {
             "host": platform.node(), "pid": os.getpid(), "machine": machine, "id": uuid.uuid4().hex,
         }  # fmt: skip
         self._renewals = 0
@@ -47,11 +47,11 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """True if it was taken over, or may have been, as it was not renewed for so long."""
+        """Return True if it was, or may have been, taken over since its last renewal."""
         return self._taken_over or _awake() - self._seen > SECONDS
 
     def taken(self) -> str | None:
-        """Try to take it: None, or who has it."""
+        """Try to take the lease; return None, or its holder."""
         with contextlib.suppress(AlreadyExistsError):
             self._put("create")
             return None
@@ -60,7 +60,7 @@ class Lease:
             holder = _holder(bytes(there.bytes()))
         except FileNotFoundError:
             return "a process that has just ended"
-        neighbour = holder.get("machine") == self._mine["machine"]
+        neighbour = holder.get("machine") == self._identity["machine"]
         if neighbour or self._age(there.meta["last_modified"]) > SECONDS:
             with contextlib.suppress(PreconditionError):
                 self._put({"e_tag": there.meta["e_tag"]})
@@ -68,7 +68,7 @@ class Lease:
         return f"process {holder.get('pid')} on {holder.get('host')}"
 
     def fresh(self) -> bool:
-        """Return True if it was renewed lately, by this machine's clock; for display only."""
+        """Return True if it was renewed recently, by this machine's clock; for display only."""
         try:
             renewed = obstore.head(self._store, self._path)["last_modified"]
         except FileNotFoundError:
@@ -76,14 +76,14 @@ class Lease:
         return (datetime.now(UTC) - renewed).total_seconds() < SECONDS
 
     def _age(self, renewed: datetime) -> float:
-        """Seconds since then by the server's clock; the clocks of machines may differ."""
+        """Compute the seconds since then by the server's clock; the clocks of machines may differ."""
         obstore.put(self._store, CLOCK, b"")
         now = obstore.head(self._store, CLOCK)["last_modified"]
         return (now - renewed).total_seconds()
 
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew it in a thread until the end, then give it free."""
+        """Renew it in a thread until the block ends, then release it."""
         ended = threading.Event()
         thread = threading.Thread(target=self._renew, args=(ended,), daemon=True)
         thread.start()
@@ -101,22 +101,22 @@ class Lease:
             try:
                 self._put({"e_tag": self._tag})
             except (PreconditionError, FileNotFoundError):
-                self._taken_over = not self._still_mine()
+                self._taken_over = not self._still_held()
             except (BaseError, OSError):
                 continue  # the network may come back in time
 
-    def _still_mine(self) -> bool:
-        """Return True if the last renewal was made, and only its answer was lost."""
+    def _still_held(self) -> bool:
+        """Return True if the last renewal succeeded and only its response was lost."""
         with contextlib.suppress(BaseError, OSError):
-            there = obstore.get(self._store, self._path)
-            if _holder(bytes(there.bytes())).get("id") == self._mine["id"]:
-                self._tag = there.meta["e_tag"]
+            stored = obstore.get(self._store, self._path)
+            if _holder(bytes(stored.bytes())).get("id") == self._identity["id"]:
+                self._tag = stored.meta["e_tag"]
                 return True
         return False
 
     def _put(self, mode: Any) -> None:
-        """Every put has another content, and so another tag."""
-        content = json.dumps({**self._mine, "renewals": self._renewals}).encode()
+        """Put the object with new content, so that its tag changes every time."""
+        content = json.dumps({**self._identity, "renewals": self._renewals}).encode()
         at = _awake()
         result = obstore.put(self._store, self._path, content, mode=mode)
         self._renewals, self._tag, self._seen = self._renewals + 1, result["e_tag"], at

@@ -34,7 +34,7 @@ class ShardWriter:
     """Writes the shards of `maps` that one long input owns.
 
     first: its first shard; count: how many it owns; shape: layers and heads of the run; precision:
-    of the run. Used as a context manager: what is not finished by the end of the block is deleted.
+    of the run. Used as a context manager: files not finished by the end of the block are deleted.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class ShardWriter:
     def add(self, layer: int, head: int, cells: npt.NDArray[Any]) -> None:
         """Append one map.
 
-        layer, head: its place along the first two axes; cells: (L²,) as stored. What the shards
-        have beyond L² cells becomes zeros. Raises StoreError.
+        layer, head: its index along the first two axes; cells: (L²,) as stored. Cells of the
+        shards beyond L² become zeros. Raises StoreError.
         """
         pieces = [
             cells[at : at + layout.SHARD_CELLS]
@@ -87,14 +87,14 @@ class ShardWriter:
             file.writelines(encoded)
 
     def _encode(self, cells: npt.NDArray[Any]) -> bytes:
-        """One chunk as it stands in a shard: compressed, then its CRC-32C."""
+        """Encode one chunk of a shard: compressed, then its CRC-32C."""
         if len(cells) < layout.CHUNK_CELLS:
             cells = np.pad(cells, (0, layout.CHUNK_CELLS - len(cells)))
         data = bytes(self._codec.encode(np.ascontiguousarray(cells, self._dtype)))
         return data + crc32c(data).to_bytes(4, "little")
 
     def finish(self) -> tuple[list[int], int]:
-        """Close every shard and put it in its place; returns their CRC-32C and bytes in all.
+        """Close every shard and rename it into place; returns their CRC-32C and total bytes.
 
         Raises StoreError where they cannot be written, ValueError where a map is missing.
         """
@@ -132,7 +132,7 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Delete what was not put in its place."""
+        """Delete the files that were not renamed into place."""
         self._pool.shutdown(cancel_futures=True)
         for file in self._files:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A backend whose fragments are listed once, so that one operation does not list them again and again.
+"""A backend that lists fragments once for a whole operation.
 
     backend = Snapshot(backend)      # pass it on; the first listing of fragments serves all that follow
 
@@ -15,7 +15,7 @@ _FOLDER = "fragments"
 
 
 class Snapshot:
-    """A backend that lists fragments once; anything else is done by `source`."""
+    """A backend that lists fragments once and passes everything else to `source`."""
 
     def __init__(self, backend: Backend) -> None:
         """Take a snapshot, of a snapshot's source too; fragments are listed when first needed."""
@@ -38,7 +38,7 @@ class Snapshot:
         return [file for file in self._listed if file.path.startswith(f"{folder}/")]
 
     def _changed(self) -> Backend:
-        """Forget the listing, and return what to write to."""
+        """Discard the listing, and return the backend to write to."""
         self._written, self._listed = True, None
         return self.source
 
@@ -68,5 +68,5 @@ class Snapshot:
 
 
 def fresh(backend: Backend) -> Backend:
-    """Return a backend that lists what is there now."""
+    """Return a backend that lists the current fragments."""
     return backend.source if isinstance(backend, Snapshot) else backend

@@ -1,7 +1,7 @@
 """The tables that fragments fill, as `sql/schema/index` declares them: the only place that lists them.
 
-The SQL file of a table has its columns, and in the comment before it what it belongs to, how it is
-ordered and copied, and what repairs it. What is declared elsewhere is filled in: `{{classes}}` in a
+The SQL file of a table has its columns, and in the comment before it its owner, its order, the rule for
+copies and the repair. Placeholders are filled from declarations elsewhere: `{{classes}}` in a
 comment lists the pattern classes, `/*{{statistics: …}}*/` is repeated for every statistic.
 """
 
@@ -18,9 +18,9 @@ from attnstore.statistics import STATISTICS
 from attnstore.storage.precision import PRECISIONS
 
 AGAIN = "ingest the run again, which rewrites it"
-"""What repairs the tables that ingesting writes."""
+"""Repair of the tables that ingesting writes."""
 RULES = ("by name", "by plan", "latest")
-"""Values of `Table.copy` that are no words for the rows."""
+"""Values of `Table.copy` that are rules; other values are words for the rows."""
 
 _TABLE = re.compile(r"((?:^--[^\n]*\n)*)^CREATE TABLE core\.(\w+) \((.*?)\n?\);$", re.M | re.S)
 _KEY = re.compile(r"^-- (of|copy|order|after|without it|repair): (.+)$", re.M)
@@ -33,10 +33,10 @@ _LISTED = re.compile(r"\{\{(\w+)\}\}")
 class Table:
     """One table of schema `core`, filled by the fragments of `fragments/<name>`.
 
-    needed: columns with a value in every row, without which nothing can be done with a fragment; of:
-    store, model, dataset or run; copy: see RULES, else what people call its rows; order: SQL, how
-    rows lie in the index; after: the table whose same part is committed first; without: said of a
-    part whose `after` is gone; repair: what brings a damaged fragment back.
+    needed: columns that must have a value in every row of a fragment; of: store, model, dataset or
+    run; copy: see RULES, else the word for its rows; order: SQL, order of the rows in the index;
+    after: the table whose same part is committed first; without: message about a part whose
+    `after` is gone; repair: how to restore a damaged fragment.
     """
 
     name: str
@@ -56,7 +56,7 @@ def sql() -> str:
 
 
 def expanded(text: str) -> str:
-    """Return the text of an SQL file with what is declared elsewhere filled in."""
+    """Fill the placeholders in the text of an SQL file."""
     text = _REPEATED.sub(lambda match: _repeated(_REPEATS[match[1]], match[2]), text)
     return _LISTED.sub(lambda match: _quoted(_LISTS[match[1]]), text)
 
@@ -73,7 +73,7 @@ def _repeated(declared: list[dict[str, str]], template: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text as it stands in an SQL string."""
+    """Escape a text for an SQL string."""
     return text.replace("'", "''")
 
 
@@ -99,16 +99,16 @@ _LISTS = {
 @cache
 def tables() -> dict[str, Table]:
     """Return the tables that fragments fill, by name, in the order in which they are loaded."""
-    found = {}
+    by_name = {}
     for comment, name, columns in _TABLE.findall(sql()):
-        said = dict(_KEY.findall(comment))
-        if "of" in said:
-            found[name] = Table(
-                name, tuple(_NEEDED.findall(columns)), said["of"], said.get("copy", name),
-                said.get("order"), said.get("after"), said.get("without it"),
-                said.get("repair", AGAIN),
+        settings = dict(_KEY.findall(comment))
+        if "of" in settings:
+            by_name[name] = Table(
+                name, tuple(_NEEDED.findall(columns)), settings["of"], settings.get("copy", name),
+                settings.get("order"), settings.get("after"), settings.get("without it"),
+                settings.get("repair", AGAIN),
             )  # fmt: skip
-    return found
+    return by_name
 
 
 TABLES = tuple(tables())

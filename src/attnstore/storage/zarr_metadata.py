@@ -25,7 +25,7 @@ from attnstore.storage.run_record import RunRecord
 
 
 def describe(backend: Backend, run: str, shape: Shape) -> None:
-    """Write what describes the arrays of a run; no weight is written or touched.
+    """Write the description of a run's arrays; no weight is written or touched.
 
     Each file is replaced as a whole, so it also fixes a damaged description.
     """
@@ -34,7 +34,7 @@ def describe(backend: Backend, run: str, shape: Shape) -> None:
 
 
 def description(run: str, shape: Shape) -> dict[str, bytes]:
-    """The files that describe the arrays of a run: path in the store, content.
+    """Make the files that describe the arrays of a run: content by path in the store.
 
     They are `zarr.json` of the arrays and of every group above them, and the coordinates.
     """
@@ -43,17 +43,17 @@ def description(run: str, shape: Shape) -> dict[str, bytes]:
     names = list(zip(stand_in.split("/"), run.split("/"), strict=True))
     files = {}
     for path, data in written.items():
-        for place, name in names:
-            path = path.replace(place, name)
+        for stand_in_part, name in names:
+            path = path.replace(stand_in_part, name)
             if path.endswith(".json"):
-                data = data.replace(place.encode(), json.dumps(name)[1:-1].encode())
+                data = data.replace(stand_in_part.encode(), json.dumps(name)[1:-1].encode())
         files[f"{FOLDER}/{path}"] = data
     return files
 
 
 @lru_cache(maxsize=64)
 def _of_any(run: str, shape: Shape) -> dict[str, bytes]:
-    """The description under a stand-in for the run's name: making one takes zarr milliseconds."""
+    """Make the description under a stand-in name, once per shape: zarr takes milliseconds for it."""
     written: dict[str, Any] = {}
     group = zarr.open_group(MemoryStore(written), mode="w", zarr_format=3)
     _describe(group, run, shape)
@@ -87,7 +87,7 @@ def _describe(store: zarr.Group, run: str, shape: Shape) -> None:
 
 
 def recorded(backend: Backend, run: str) -> Shape:
-    """The shape that the record of a run gives. Raises DamageError where there is none."""
+    """Read the shape in the record of a run. Raises DamageError where there is none."""
     records = fragments.read_one(backend, "runs", run)
     if records is None or records.is_empty():
         raise DamageError(f"The record of run {run} is missing; ingest the run again.")
@@ -99,18 +99,18 @@ def recorded(backend: Backend, run: str) -> Shape:
 
 
 def end_of(inputs: pl.DataFrame) -> int:
-    """Cells after the last of a run's planned inputs."""
+    """Compute the number of cells up to the end of a run's last planned input."""
     cells = inputs.select(pl.col("cell") + pl.col("length").cast(pl.Int64) ** 2)
     return int(cells["cell"].max() or 0)  # type: ignore[arg-type]
 
 
 def files(backend: Backend, run: str) -> dict[str, bytes]:
-    """The description that a run's record calls for: path in the store, content."""
+    """Make the description that a run's record requires: content by path in the store."""
     return description(run, recorded(backend, run))
 
 
 def described(backend: Backend, run: str) -> bool:
-    """Return True if the description of a run's arrays is, byte by byte, what its record calls for."""
+    """Return True if the description of a run's arrays matches its record byte by byte."""
     try:
         return all(backend.read(path) == data for path, data in files(backend, run).items())
     except (OSError, ValueError, KeyError, TypeError, IndexError):

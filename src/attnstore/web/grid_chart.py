@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from attnstore.display.colors import OKABE_ITO, colours, diverging
+from attnstore.display.colors import OKABE_ITO, colormap, diverging
 from attnstore.formatting import number, places
 from attnstore.web.charts import draw
 from attnstore.web.head_grid import Cell, Grid
@@ -51,7 +51,7 @@ def scale(grid: Grid) -> Markup:
     """Draw the colors of a grid of numbers from its lowest value to its highest."""
     low, high = grid.ends
     at = np.linspace(low, high, 48)
-    rgb = diverging(at, high) if grid.signed else colours(at - low, (high - low) or 1)
+    rgb = diverging(at, high) if grid.signed else colormap(at - low, (high - low) or 1)
     label = f"from {number(low)} to {number(high)}"
     return draw("scale", fills=[_hex(color) for color in rgb], label=label)
 
@@ -76,7 +76,7 @@ def _fills(grid: Grid) -> dict[tuple[int, int], Rgb]:
     }
     low, high = grid.ends
     values = np.array(list(numbers.values()))
-    rgb = diverging(values, high) if grid.signed else colours(values - low, high - low)
+    rgb = diverging(values, high) if grid.signed else colormap(values - low, high - low)
     return classes | {at: tuple(row) for at, row in zip(numbers, rgb.tolist(), strict=True)}
 
 

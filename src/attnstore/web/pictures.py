@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from attnstore.display.colors import colours, png
+from attnstore.display.colors import colormap, png
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,4 +30,4 @@ def thumbnails(maps: Floats, side: int = SIDE) -> npt.NDArray[np.uint8]:
 def picture(weights: Floats, side: int = SIDE) -> bytes:
     """Return one map (L, L) as a PNG of at most `side` pixels a side: √weight, up to its largest."""
     small = thumbnails(weights, side).astype(np.float32)
-    return png(colours(small, float(small.max(initial=0))))
+    return png(colormap(small, float(small.max(initial=0))))

@@ -1,4 +1,4 @@
-"""The choice of the maps that an annotator labels next."""
+"""Choose the maps that an annotator labels next."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def draw(
 
 
 _DRAW = """
-WITH mine AS (SELECT example, layer, head FROM labels WHERE run = $run AND annotator = $annotator),
+WITH own AS (SELECT example, layer, head FROM labels WHERE run = $run AND annotator = $annotator),
 per_head AS (SELECT layer, head, count(*) AS n FROM labels WHERE run = $run GROUP BY layer, head),
 candidates AS (
     SELECT s.example, s.layer, s.head, hash(s.example, s.layer, s.head, $seed) AS lot, s.doubt
-    FROM ({source}) s ANTI JOIN mine USING (example, layer, head)
+    FROM ({source}) s ANTI JOIN own USING (example, layer, head)
 )
 SELECT c.example, c.layer, c.head FROM candidates c LEFT JOIN per_head p USING (layer, head)
 {order} LIMIT $n

@@ -22,7 +22,7 @@ from attnstore.web.served_store import ServedStore
 from attnstore.web.site import Site
 
 AHEAD = 32
-"""Maps that a page holds ready."""
+"""Number of maps that a page loads in advance."""
 
 
 def app(store: ServedStore) -> App:
@@ -112,7 +112,7 @@ class Labeling:
                 f"A label names annotator, run, example, layer, head and label. {error}"
             ) from None
         place = Place(run, example, layer, head)
-        site.store.current.map(*place)  # it must be there
+        site.store.current.map(*place)  # raises if there is no such map
         self._sittings.of(annotator).label(place, label, confidence, note)
         site.store.expire()
         return JSONResponse({"labelled": len(self._sittings.of(annotator).places)})

@@ -23,7 +23,7 @@ _MAX_NOTE = 500  # characters
 
 
 class Place(NamedTuple):
-    """The place of one map in a store."""
+    """Coordinates of one map in a store."""
 
     run: str
     example: int

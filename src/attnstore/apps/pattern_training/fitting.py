@@ -1,11 +1,11 @@
-"""The training recipe: learn what maps look like, then what annotators call them.
+"""The training recipe: pretrain on unlabelled maps, learn the labels, distil.
 
-1. *Pretrain*: from the pictures of unlabelled maps, tell which head a map comes from.
+1. *Pretrain*: from the pictures of unlabelled maps, predict the head a map comes from.
 2. *Teach*: from there, a few networks learn the labels, with variants of the labelled maps and
    synthetic maps beside them; an annotator's doubt is a soft label and a smaller weight.
-3. *Distil*: one network learns what the teachers agree on over labelled and unlabelled maps.
+3. *Distil*: one network learns the teachers' mean prediction over labelled and unlabelled maps.
 
-Everything is drawn from one seed. What is scored, and how, is left to `training`.
+Everything is drawn from one seed. `training` scores the result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FEW = 20
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Pictures and the share of each class: (n, channels, SIDE, SIDE), (n, 5)."""
 Tell = Callable[[str], None]
-"""Told what was done, one line at a time."""
+"""Callback that receives each progress line."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class Examples:
         self.made = pictured([weights for weights, _ in made])
         numbers = torch.tensor([number for _, number in made], dtype=torch.long)
         self.made_votes = one_hot(numbers, len(CLASSES)).float()
-        # A class that hardly any label has learns from its synthetic maps: they come more often.
+        # A class with few labels learns from its synthetic maps: they are drawn more often.
         self._needed = torch.where(self.votes.sum(0) < FEW, 4.0, 1.0)[numbers]
         self._synthetic = recipe.synthetic
 
     def batch(self, chosen: torch.Tensor, n: int) -> Batch:
-        """n examples: of the labelled maps only the `chosen` ones, the surer the more often."""
+        """Draw n examples; labelled maps only from `chosen`, weighted by confidence."""
         several = n - self._synthetic
         at = chosen[torch.multinomial(self.weight[chosen], several, replacement=True)]
         view = torch.randint(0, len(self.views), (several,))
@@ -90,14 +90,14 @@ class Examples:
 
 
 def pictured(maps: Sequence[Map]) -> torch.Tensor:
-    """The pictures of maps of any lengths."""
+    """Return the pictures of maps of any lengths."""
     return torch.cat([pictures(torch.from_numpy(weights)[None]) for weights in maps])
 
 
 def pretrain(
     others: Sequence[torch.Tensor], recipe: Recipe, tell: Tell
 ) -> tuple[Network, torch.Tensor]:
-    """A network that has learnt to tell heads apart, and the pictures that it learnt from.
+    """Train a network to tell heads apart; return it and its training pictures.
 
     others: (heads, L, L) per input; half of them with tokens left out.
     """
@@ -122,7 +122,7 @@ def pretrain(
 
 
 def settle(network: Network, images: torch.Tensor) -> None:
-    """Note mean and spread of the features, so that the head begins with numbers around 0."""
+    """Set mean and spread of the features, so that the head begins with numbers around 0."""
     network.eval()
     with torch.no_grad():
         features = torch.cat([network.features(part) for part in torch.split(images, 256)])
@@ -138,7 +138,7 @@ def fit(
     recipe: Recipe,
     seed: int,
 ) -> Network:
-    """One network from the chosen labelled maps: teachers, then what they agree on.
+    """Train teachers on the chosen labelled maps, then distil them into one network.
 
     begin: the pretrained network, not changed; others: pictures of unlabelled maps.
     """
@@ -149,18 +149,18 @@ def fit(
         )
         for i in range(recipe.teachers)
     ]
-    said = _mean_of(teachers, others)
+    teacher_votes = _mean_of(teachers, others)
 
     def batch() -> Batch:
         images, votes = examples.batch(chosen, 32)
         at = torch.randint(0, len(others), (64,))
-        return torch.cat([images, others[at].float()]), torch.cat([votes, said[at]])
+        return torch.cat([images, others[at].float()]), torch.cat([votes, teacher_votes[at]])
 
     return _trained(begin, batch, recipe.distil_steps, recipe, 100 * seed + 50)
 
 
 def _mean_of(teachers: Sequence[Network], images: torch.Tensor) -> torch.Tensor:
-    """Probabilities (n, 5), mean over teachers."""
+    """Return probabilities (n, 5), the mean over teachers."""
     parts = torch.split(images, 256)
     return torch.stack(
         [torch.cat([teacher.predict(part.float()) for part in parts]) for teacher in teachers]
@@ -170,7 +170,7 @@ def _mean_of(teachers: Sequence[Network], images: torch.Tensor) -> torch.Tensor:
 def _trained(
     begin: Network, batch: Callable[[], Batch], steps: int, recipe: Recipe, seed: int
 ) -> Network:
-    """A copy of a network, its head new, trained on batches."""
+    """Train a copy of a network with a new head on batches."""
     torch.manual_seed(seed)
     network = Network(normed=True)
     network.load_state_dict(
@@ -189,7 +189,7 @@ def _trained(
 
 
 def _blurred(images: torch.Tensor, gain: float) -> torch.Tensor:
-    """A little brighter or darker, with a little noise."""
+    """Scale the brightness at random and add a little noise."""
     scale = 1 + gain * (2 * torch.rand(len(images), 1, 1, 1) - 1)
     return images * scale + 0.02 * torch.randn_like(images)
 
@@ -204,11 +204,11 @@ def _descend(
 
 
 def _thinned(weights: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
-    """All maps of an input, half the time with the same tokens left out of each."""
+    """Leave the same tokens out of all maps of an input, half the time."""
     length = weights.shape[-1]
     if length <= 12 or draw.random() < 0.5:
         return weights
     keep = draw.random(length) > draw.uniform(0, 0.35)
     keep[:8] = keep[-1] = True
-    kept = weights[:, torch.from_numpy(keep)][:, :, torch.from_numpy(keep)]
-    return kept / kept.sum(-1, keepdim=True)
+    thinned = weights[:, torch.from_numpy(keep)][:, :, torch.from_numpy(keep)]
+    return thinned / thinned.sum(-1, keepdim=True)

@@ -1,7 +1,7 @@
-"""Maps made by rule, one class each, and variants of real maps: what a network trains on beside labels.
+"""Synthetic maps of each class, and variants of real maps, as further training data.
 
-Nothing here is fitted to any map: the ranges below say what each class of Kovaleva et al. 2019
-(section 4.1) looks like. Blocks are rare in some models, and only these maps show them.
+Nothing here is fitted to any map: the ranges below describe the classes of Kovaleva et al. 2019
+(section 4.1). Blocks are rare in some models, which leaves the synthetic ones as the only examples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Map = npt.NDArray[np.float32]
 
 
 def make(label: str, length: int, draw: np.random.Generator) -> Map:
-    """A map of a class. length: L in tokens."""
+    """Make a map of a class. length: L in tokens."""
     strength = {
         "vertical": lambda: _vertical(length, draw),
         "diagonal": lambda: _diagonal(length, draw),
@@ -28,7 +28,7 @@ def make(label: str, length: int, draw: np.random.Generator) -> Map:
 
 
 def labelled(n: int, draw: np.random.Generator) -> list[tuple[Map, int]]:
-    """n maps of each class, with the class's number; lengths from 10 to 80."""
+    """Make n maps of each class, with the class's number; lengths from 10 to 80 tokens."""
     return [
         (make(label, int(draw.integers(10, 81)), draw), number)
         for number, label in enumerate(CLASSES)
@@ -37,7 +37,7 @@ def labelled(n: int, draw: np.random.Generator) -> list[tuple[Map, int]]:
 
 
 def vary(weights: Map, draw: np.random.Generator) -> Map:
-    """A variant of a map that keeps its class: tokens left out, contrast and noise changed."""
+    """Vary a map within its class: leave out tokens, change contrast and noise."""
     length = len(weights)
     if length > 10 and draw.random() < 0.7:
         keep = draw.random(length) > draw.uniform(0, 0.35)
@@ -58,7 +58,7 @@ def _noise(length: int, draw: np.random.Generator, spread: float) -> npt.NDArray
 
 
 def _vertical(length: int, draw: np.random.Generator) -> npt.NDArray[np.float64]:
-    """One to four columns, the first and the last more often, over a faint ground."""
+    """Draw one to four columns, the first and the last more often, over a faint ground."""
     columns = np.zeros(length)
     for _ in range(draw.integers(1, 5)):
         at = draw.choice([0, length - 1, int(draw.integers(length))], p=[0.4, 0.2, 0.4])
@@ -69,7 +69,7 @@ def _vertical(length: int, draw: np.random.Generator) -> npt.NDArray[np.float64]
 
 
 def _diagonal(length: int, draw: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A band on or beside the main diagonal, with a faint ground."""
+    """Draw a band on or beside the main diagonal, with a faint ground."""
     at = np.arange(length)
     offset, width = draw.integers(-2, 3), draw.uniform(0.3, 1.0 + length / 20)
     band = np.exp(-0.5 * ((at - at[:, None] - offset) / width) ** 2)
@@ -85,20 +85,20 @@ def _both(length: int, draw: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _block(length: int, draw: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Two or three stretches of tokens that attend within themselves."""
+    """Draw two or three stretches of tokens that attend within themselves."""
     cuts = np.sort(draw.choice(np.arange(3, length - 3), draw.integers(1, 3), replace=False))
     part = np.searchsorted(cuts, np.arange(length), side="right")
     inside = (part == part[:, None]) * _noise(length, draw, draw.uniform(0.1, 0.8))
     columns = np.exp(draw.normal(0, draw.uniform(0, 0.5), length))
     faint = draw.uniform(0.0, 0.25) * _noise(length, draw, 0.5)
-    found = _normal(inside * columns + faint)
+    weights = _normal(inside * columns + faint)
     if draw.random() < 0.5:
-        found[:, 0] += draw.uniform(0, 1.5) / length
-    return found.astype(np.float64)
+        weights[:, 0] += draw.uniform(0, 1.5) / length
+    return weights.astype(np.float64)
 
 
 def _heterogeneous(length: int, draw: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Weights without a direction: noise, patches, scattered peaks."""
+    """Draw weights without a direction: noise, patches, scattered peaks."""
     strength = _noise(length, draw, draw.uniform(0.5, 1.3))
     for _ in range(draw.integers(0, 5)):
         y, x = draw.integers(0, length, 2)

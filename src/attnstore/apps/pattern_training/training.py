@@ -1,4 +1,4 @@
-"""Train and score the network that tells patterns, from labels.
+"""Train and score the pattern network from labels.
 
     python -m attnstore.apps.pattern_training.training --labels CSV --data FOLDER --out DIR
     python -m attnstore.apps.pattern_training.training --store DIR --out DIR
@@ -44,7 +44,7 @@ FOLDS = 5
 
 
 def folds(text: Ints, label: Ints, seed: int, n: int = FOLDS) -> Ints:
-    """The fold of each map: (n,) from 0; maps of one text are in one fold.
+    """Assign each map a fold, (n,) from 0; maps of one text share a fold.
 
     text, label: (n,) numbers; texts are dealt out class by class, by the rarest class among the
     maps of each, so that the folds hold about as many maps of a class.
@@ -52,31 +52,31 @@ def folds(text: Ints, label: Ints, seed: int, n: int = FOLDS) -> Ints:
     often = np.bincount(label - label.min(), minlength=1)[label - label.min()]
     order = np.random.default_rng(seed).permutation(len(text))
     order = order[np.lexsort((label[order], often[order]))]
-    of = {t: place % n for place, t in enumerate(dict.fromkeys(text[order].tolist()))}
-    return np.array([of[t] for t in text.tolist()])
+    fold_of = {t: rank % n for rank, t in enumerate(dict.fromkeys(text[order].tolist()))}
+    return np.array([fold_of[t] for t in text.tolist()])
 
 
 def scores(true: Ints, predicted: Ints) -> dict[str, Any]:
-    """Accuracy, per class precision, recall, F1 and number, macro F1 over classes of FEW or more.
+    """Compute accuracy, macro F1 over classes of FEW or more, and precision, recall, F1 and n per class.
 
     true, predicted: (n,) class numbers; confusion: rows are the true classes.
     """
     confusion = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
     np.add.at(confusion, (true, predicted), 1)
-    right, labels, said = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    correct, labels, predictions = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     table = {
         name: {
             "n": int(labels[i]),
-            "precision": float(right[i] / max(said[i], 1)),
-            "recall": float(right[i] / max(labels[i], 1)),
-            "f1": float(2 * right[i] / max(labels[i] + said[i], 1)),
+            "precision": float(correct[i] / max(predictions[i], 1)),
+            "recall": float(correct[i] / max(labels[i], 1)),
+            "f1": float(2 * correct[i] / max(labels[i] + predictions[i], 1)),
         }
         for i, name in enumerate(CLASSES)
     }
     counted = [row["f1"] for row in table.values() if row["n"] >= FEW]
     return {
         "n": int(labels.sum()),
-        "accuracy": float(right.sum() / max(labels.sum(), 1)),
+        "accuracy": float(correct.sum() / max(labels.sum(), 1)),
         "macro_f1": float(np.mean(counted)) if counted else None,
         "classes": table,
         "confusion": confusion.tolist(),
@@ -84,16 +84,16 @@ def scores(true: Ints, predicted: Ints) -> dict[str, Any]:
 
 
 Fit = Callable[[torch.Tensor, int], Network]
-"""A network from the labelled maps of these numbers, with this seed."""
+"""Train a network on the labelled maps of these numbers, with this seed."""
 
 
 def cross_validate(
     labelled: Labelled, images: torch.Tensor, fit: Fit, seed: int, tell: Tell
 ) -> dict[str, Any]:
-    """Score a way of training over FOLDS folds by text.
+    """Score a training procedure over FOLDS folds by text.
 
-    images: the pictures of the labelled maps. fold, predicted: of each labelled map in order, with
-    label -1 where the annotators disagree (these are predicted and not scored).
+    images: pictures of the labelled maps. The result lists label, predicted class and fold of each
+    labelled map in order; label -1 where annotators disagree (predicted, not scored).
     """
     agreed = labelled.agreed
     fold = folds(labelled.text, agreed, seed)
@@ -102,12 +102,12 @@ def cross_validate(
         network = fit(torch.from_numpy(np.flatnonzero(fold != number)), number)
         tested = np.flatnonzero(fold == number)
         predicted[tested] = network.predict(images[torch.from_numpy(tested)]).argmax(1).numpy()
-    found = scores(agreed[agreed >= 0], predicted[agreed >= 0])
+    scored = scores(agreed[agreed >= 0], predicted[agreed >= 0])
     tell(
-        f"partition {seed}: macro F1 {found['macro_f1'] or 0:.4f}, accuracy {found['accuracy']:.4f}"
+        f"partition {seed}: macro F1 {scored['macro_f1'] or 0:.4f}, accuracy {scored['accuracy']:.4f}"
     )
-    held = {"label": agreed.tolist(), "predicted": predicted.tolist(), "fold": fold.tolist()}
-    return {"seed": seed, **found, **held}
+    per_map = {"label": agreed.tolist(), "predicted": predicted.tolist(), "fold": fold.tolist()}
+    return {"seed": seed, **scored, **per_map}
 
 
 def train(
@@ -115,7 +115,7 @@ def train(
 ) -> dict[str, Any]:
     """Cross-validate over several partitions into folds, then train on everything, and write both.
 
-    Returns what scores.json holds; the score is the mean over partitions, which also tell its spread.
+    Returns the content of scores.json; the score is the mean over partitions, which also show its spread.
     """
     folder = Path(out).expanduser()
     labelled = material.labelled
@@ -125,19 +125,19 @@ def train(
     def fit(chosen: torch.Tensor, seed: int) -> Network:
         return fitting.fit(begin, examples, chosen, others, recipe, recipe.seed + seed).fused()
 
-    found = [cross_validate(labelled, examples.views[0], fit, s, tell) for s in range(partitions)]
+    scored = [cross_validate(labelled, examples.views[0], fit, s, tell) for s in range(partitions)]
     network = fit(torch.arange(len(labelled.maps)), FOLDS)
     write(network, folder / FILE)
-    mean = {key: _mean(found, key) for key in ("macro_f1", "accuracy")}
-    result = {"classes": CLASSES, "few": FEW, **mean, "partitions": found}
+    mean = {key: _mean(scored, key) for key in ("macro_f1", "accuracy")}
+    result = {"classes": CLASSES, "few": FEW, **mean, "partitions": scored}
     write_file(folder / "recipe.json", _json(asdict(recipe)))
     write_file(folder / "scores.json", _json(result))
     return result
 
 
 def _mean(partitions: list[dict[str, Any]], key: str) -> float | None:
-    known = [partition[key] for partition in partitions if partition[key] is not None]
-    return float(np.mean(known)) if known else None
+    values = [partition[key] for partition in partitions if partition[key] is not None]
+    return float(np.mean(values)) if values else None
 
 
 def _json(content: dict[str, Any]) -> bytes:

