@@ -23,6 +23,7 @@ import tiny
 import torch
 from flow_runs import flow
 from helpers import forkserver, sentences, write_rows, write_texts
+from trainings import FAST, train, write_task
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import attnstore
@@ -36,7 +37,7 @@ from attnstore.experiments.finetuning import (
     recipes,
     tasks,
 )
-from attnstore.experiments.finetuning.finetuning import Summary, Training
+from attnstore.experiments.finetuning.finetuning import Training
 from attnstore.experiments.finetuning.trainer import ByLength
 from attnstore.maintenance.verify import verify
 from attnstore.models import checkpoints
@@ -44,36 +45,13 @@ from attnstore.models.loading import load_tokenizer
 from attnstore.storage import fragments, location
 
 ROOT = Path(__file__).parents[2]
-FAST = {"batch_size": 8, "learning_rate": 1e-3, "max_length": 64, "device": "cpu"}
 Task = Callable[..., Path]
-
-
-def write_task(folder: Path, n: int = 44, labels: tuple[Any, ...] = (0, 1), **names: str) -> Path:
-    """A folder with train (n rows) and validation (n / 2) of pairs, labelled in turn."""
-    folder.mkdir(parents=True)
-    for seed, (split, rows) in enumerate((("train", n), ("validation", n // 2))):
-        first, second = (sentences(rows, seed=seed + k) for k in (0, 50))
-        name = names.get(split, split)
-        write_rows(
-            folder / f"{name}.jsonl",
-            [
-                {"sentence1": a, "sentence2": b, "label": labels[i % len(labels)]}
-                for i, (a, b) in enumerate(zip(first, second, strict=True))
-            ],
-        )
-    return folder
 
 
 @pytest.fixture(scope="module")
 def rte(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder called like a task of GLUE: 44 pairs to train on, 22 to evaluate on."""
     return write_task(tmp_path_factory.mktemp("glue") / "rte")
-
-
-def train(place: Path, model: Path, task: Path | str, **options: Any) -> list[Summary]:
-    """Fine-tune below `place`."""
-    chosen = {**FAST, **options}
-    return finetuning.finetune(place / "store", str(model), str(task), place / "out", **chosen)
 
 
 def weights(folder: Path) -> dict[str, str]:

@@ -15,11 +15,13 @@ import pytest
 from click.testing import CliRunner
 from helpers import write_texts
 from safetensors import SafetensorError
+from trainings import train, write_task
 
 import attnstore
 from attnstore import store as stores
 from attnstore.cli.main import main
 from attnstore.errors import AttnstoreError, BusyError, DamageError, StoreError
+from attnstore.experiments.finetuning import trainer
 from attnstore.maintenance import copying
 from attnstore.storage import files, index, index_errors, location
 
@@ -189,9 +191,6 @@ def test_fine_tuning_on_a_full_disk_is_a_sentence(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """Whichever library meets it: torch, safetensors, or Python."""
-    from test_finetune import train, write_task
-
-    from attnstore.experiments.finetuning import trainer
 
     def refused(*_: Any, **__: Any) -> int:
         raise error
