@@ -256,7 +256,7 @@ def test_catching_up_waits_for_a_query_to_end(root: Path) -> None:
         began = time.monotonic()
         with pytest.raises(StoreError, match="in use by this process"):
             index.catch_up(location.locate(root), wait=0.2)
-        assert 0.2 <= time.monotonic() - began < 3
+        assert time.monotonic() - began >= 0.2
     assert index.catch_up(location.locate(root)).loaded == 1
 
 
