@@ -59,7 +59,7 @@ def test_what_is_missing_is_told_and_ingesting_again_makes_it(
     missing = fragments.listing(location.locate(root), table)[-1]
     (root / missing.path).unlink()
     with attnstore.open(root) as store:
-        assert "lacks 1 fragments that others call for" in str(store.behind)
+        assert "lacks 1 fragments that others refer to" in str(store.behind)
         assert f"{table}/{missing.owner}" in str(store.behind)
     whole_or_told(root)
     assert "missing; ingest the run again" in str(verify(root).findings[0])
@@ -75,7 +75,7 @@ def test_links_that_are_gone_are_told_and_annotating_again_makes_them(root: Path
     annotate(root, "texts", "negation")
     (root / fragments.listing(location.locate(root), "links")[0].path).unlink()
     with attnstore.open(root) as store:
-        assert "lacks 1 fragments that others call for" in str(store.behind)
+        assert "lacks 1 fragments that others refer to" in str(store.behind)
     assert "links of an annotation of texts are missing" in str(verify(root).findings[0])
     annotate(root, "texts", "negation")
     assert verify(root).findings == []
