@@ -231,14 +231,14 @@ def test_external_access_is_off_before_the_index_is_attached(
 ) -> None:
     """Whatever stands in it."""
     seen: list[str] = []
-    look = attnstore.query.session.Session._look_at_runs
+    look = attnstore.query.session.Session._load_runs
 
     def spy(session: attnstore.query.session.Session) -> None:
         text = "SELECT current_setting('enable_external_access')::VARCHAR"
         seen.append(session.con.execute(text).fetchall()[0][0])
         look(session)
 
-    monkeypatch.setattr(attnstore.query.session.Session, "_look_at_runs", spy)
+    monkeypatch.setattr(attnstore.query.session.Session, "_load_runs", spy)
     with attnstore.open(root) as store:
         store.runs()
     assert set(seen) == {"false"}

@@ -14,7 +14,7 @@ from bucket import S3, running
 import attnstore
 from attnstore.errors import BusyError
 from attnstore.maintenance import copying
-from attnstore.storage import fragments, index, local_side, location
+from attnstore.storage import fragments, index, local_side, location, locks
 from attnstore.storage.backend import File
 from attnstore.storage.folder import Folder
 from attnstore.storage.snapshot import Snapshot
@@ -129,6 +129,20 @@ def test_a_snapshot_shows_one_moment_until_something_is_written(store: Path) -> 
     fragments.write(snapshot, "labels", "ben", "b", rows)
     assert len(fragments.listing(snapshot, "labels")) == 2
     assert fragments.listing(snapshot) == fragments.listing(backend)
+
+
+def test_whoever_gives_names_sees_those_of_others(store: Path, tiny_bert: Path) -> None:
+    """A run that another process registers after the listing keeps its name to itself."""
+    backend = location.locate(store)
+    snapshot = Snapshot(backend)
+    before = fragments.listing(snapshot, "runs")
+    attnstore.ingest(store, str(tiny_bert), "sample", limit=8, max_length=16)
+    assert fragments.listing(snapshot, "runs") == before
+    with locks.registry(snapshot):
+        assert {f.owner for f in fragments.listing(snapshot, "runs")} == {
+            "tiny/sample",
+            "tiny/sample@2",
+        }
 
 
 def test_an_old_listing_takes_nothing_out_of_the_index(store: Path) -> None:

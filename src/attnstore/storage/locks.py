@@ -17,6 +17,7 @@ from pathlib import Path
 from attnstore.errors import BusyError, StoreError
 from attnstore.storage.backend import Backend
 from attnstore.storage.files import remedy
+from attnstore.storage.snapshot import Snapshot
 
 FOLDER = "locks"
 """Folder of a store with the locks of its writers; in a bucket they hold between machines too."""
@@ -120,10 +121,14 @@ def _acquire(handle: int, kind: int, path: Path, wait: float, label: str) -> Non
             time.sleep(0.02)
 
 
-def registry(backend: Backend) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def registry(backend: Backend) -> Iterator[None]:
     """Hold the lock under which models, datasets and runs get their names."""
     label = f"The registry of {backend.name}"
-    return hold(path_of(backend, "registry"), wait=60.0, what=label)
+    with hold(path_of(backend, "registry"), wait=60.0, what=label):
+        if isinstance(backend, Snapshot):  # since its listing another process may have given a name
+            backend.relist()
+        yield
 
 
 def held(lock: Lock) -> bool:

@@ -37,6 +37,10 @@ class Snapshot:
             self._listed = self.source.files(_FOLDER)
         return [file for file in self._listed if file.path.startswith(f"{folder}/")]
 
+    def relist(self) -> None:
+        """Discard the listing: the next one shows the present."""
+        self._listed = None
+
     def _changed(self) -> Backend:
         """Discard the listing, and return the backend to write to."""
         self._written, self._listed = True, None
