@@ -176,7 +176,7 @@ def finetune(
     finished: Finished = _ignore,
     **options: Any,
 ) -> list[Finetuned]:
-    """Fine-tune a model for a task, one training per seed; see `finetuning.finetune`."""
+    """Fine-tune a model for a task, one training per seed; see `recipes.request`."""
     extras.require("torch", "transformers")
     from attnstore.experiments.finetuning import finetuning, recipes
 

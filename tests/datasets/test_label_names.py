@@ -16,9 +16,10 @@ import torch
 from helpers import sentences, write_rows
 from transformers import AutoModelForSequenceClassification
 
+import attnstore
 from attnstore.datasets import corpora, label_names
 from attnstore.errors import DatasetError, ModelError
-from attnstore.experiments.ablation import ablations, scored_classifier
+from attnstore.experiments.ablation import scored_classifier
 from attnstore.experiments.finetuning import classifiers, finetuning, recipes, tasks
 from attnstore.models import checkpoints
 from attnstore.models.loading import load_classifier, load_tokenizer
@@ -156,7 +157,7 @@ def test_scores_are_of_the_dataset_s_classes_whatever_the_order_of_the_head(tmp_
     ]
     data = str(write_rows(tmp_path / "mrpc.jsonl", rows))
     found = [
-        ablations.ablate(
+        attnstore.ablate(
             tmp_path / "store", str(tmp_path / name), data, max_length=64, what=["0.0", "1.1"]
         ).results.select("setting", "metric", "baseline", "score")
         for name in "ab"

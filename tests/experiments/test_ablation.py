@@ -24,7 +24,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import attnstore
 from attnstore.errors import AttnstoreError, DatasetError, ModelError, UsageError
 from attnstore.experiments.ablation import (
-    ablations,
     disabled_passes,
     importance,
     pruning,
@@ -56,9 +55,9 @@ def store(place: Path) -> attnstore.Store:
     """Everything of both models disabled, uniform; the classifier's heads also to zero."""
     root, bert = place / "store", str(place / "bert")
     texts = str(place / "mrpc.jsonl")
-    ablations.ablate(root, bert, texts, max_length=64, what=["heads", "layers", "0.1,2.3"])
-    ablations.ablate(root, bert, texts, max_length=64, what=["heads"], value="zero")
-    ablations.ablate(root, str(place / "scores"), str(place / "scores.jsonl"), max_length=64)
+    attnstore.ablate(root, bert, texts, max_length=64, what=["heads", "layers", "0.1,2.3"])
+    attnstore.ablate(root, bert, texts, max_length=64, what=["heads"], value="zero")
+    attnstore.ablate(root, str(place / "scores"), str(place / "scores.jsonl"), max_length=64)
     return attnstore.open(root)
 
 
@@ -191,19 +190,19 @@ def test_asking_again_is_free_and_more_is_only_the_rest(
 ) -> None:
     """What is stored is not run again, also where it was asked for under another name."""
     asked = (tmp_path / "s", str(place / "bert"), str(place / "mrpc.jsonl"))
-    assert ablations.ablate(*asked, max_length=64, what=["1.*", "0.2"]).stored == 2
-    more = ablations.ablate(*asked, max_length=64, what=["layers", "0.2", "1.0-3"])
+    assert attnstore.ablate(*asked, max_length=64, what=["1.*", "0.2"]).stored == 2
+    more = attnstore.ablate(*asked, max_length=64, what=["layers", "0.2", "1.0-3"])
     assert (more.stored, len(more.results)) == (LAYERS - 1, 2 * (LAYERS + 1))
     monkeypatch.setattr(disabled_passes, "Passes", None)
     monkeypatch.setattr(scored_classifier, "load", None)
-    again = ablations.ablate(*asked, max_length=64, what=["layers", "0.2"])
+    again = attnstore.ablate(*asked, max_length=64, what=["layers", "0.2"])
     assert (again.stored, again.in_pieces) == (0, None)
 
 
 def test_memory_and_tokens_in_one_pass_change_no_row(place: Path, tmp_path: Path) -> None:
     """Nothing kept and one setting at a time: the same scores."""
     found = [
-        ablations.ablate(
+        attnstore.ablate(
             tmp_path / str(tokens), str(place / "bert"), str(place / "mrpc.jsonl"), max_length=64,
             tokens=tokens, memory=memory, importance=False,
         ).results
@@ -244,7 +243,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(
     _bad_input(place, tiny_bert)
     given = {"max_length": 64} | options
     with pytest.raises(error, match=said) as found:
-        ablations.ablate(tmp_path / "s", str(place / model), str(place / data), **given)
+        attnstore.ablate(tmp_path / "s", str(place / model), str(place / data), **given)
     assert isinstance(found.value, AttnstoreError)
     assert "\n" not in str(found.value)
     assert not (tmp_path / "s").exists()
@@ -325,7 +324,7 @@ def test_shared_heads_count_datasets(place: Path, tmp_path: Path) -> None:
     root = tmp_path / "s"
     write_texts(tmp_path / "other.jsonl", 20, seed=9)
     for data in (place / "mrpc.jsonl", tmp_path / "other.jsonl"):
-        ablations.ablate(
+        attnstore.ablate(
             root, str(place / "bert"), str(data), max_length=64, what=["heads"], importance=False
         )
     with attnstore.open(root) as opened:
@@ -451,7 +450,7 @@ def test_ingest_refuses_a_head_that_is_not_there(place: Path, tmp_path: Path) ->
 def test_pruning_keeps_the_score_and_confirms_it(place: Path, tmp_path: Path) -> None:
     """Every round keeps the metric within the loss; the held-out half is not the half searched on."""
     asked = (tmp_path / "s", str(place / "bert"), str(place / "mrpc.jsonl"))
-    found = pruning.prune(*asked, max_length=64, loss=0.05)
+    found = attnstore.prune(*asked, max_length=64, loss=0.05)
     with attnstore.open(tmp_path / "s") as opened:
         rounds = opened.sql('FROM prunings ORDER BY "round"')
     assert found.rounds == len(rounds) > 1
@@ -470,14 +469,14 @@ def test_pruning_keeps_the_score_and_confirms_it(place: Path, tmp_path: Path) ->
     right = after.argmax(1) == labels
     assert row["score"] == pytest.approx(right[search.chosen].mean())
     assert row["held_score"] == pytest.approx(right[held.chosen].mean())
-    taken = ablations.ablate(*asked, max_length=64, what=[row["disabled"]], importance=False)
+    taken = attnstore.ablate(*asked, max_length=64, what=[row["disabled"]], importance=False)
     assert taken.results["score"][0] == pytest.approx(right.mean())
-    assert pruning.prune(*asked, max_length=64, loss=0.05).rounds == 0
+    assert attnstore.prune(*asked, max_length=64, loss=0.05).rounds == 0
 
 
 def test_a_search_over_one_input_is_refused(place: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="hold out"):
-        pruning.prune(
+        attnstore.prune(
             tmp_path / "s", str(place / "bert"), str(place / "mrpc.jsonl"), limit=1, max_length=64
         )
     assert not (tmp_path / "s").exists()

@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers import sentences, write_rows
 
-from attnstore.experiments.finetuning import finetuning
+import attnstore
 from attnstore.experiments.finetuning.finetuning import Summary
 
 FAST = {"batch_size": 8, "learning_rate": 1e-3, "max_length": 64, "device": "cpu"}
@@ -32,4 +32,4 @@ def write_task(folder: Path, n: int = 44, labels: tuple[Any, ...] = (0, 1), **na
 def train(place: Path, model: Path, task: Path | str, **options: Any) -> list[Summary]:
     """Fine-tune below `place`."""
     chosen = {**FAST, **options}
-    return finetuning.finetune(place / "store", str(model), str(task), place / "out", **chosen)
+    return attnstore.finetune(place / "store", str(model), str(task), place / "out", **chosen)

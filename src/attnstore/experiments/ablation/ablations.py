@@ -1,6 +1,6 @@
 """Disable heads and layers of a model and store its scores: tables `ablations`, `head_importance`.
 
-    summary = ablate(backend, "out/rte/checkpoint-234", "rte.parquet")
+    summary = job.run(planned(backend, request("out/rte/checkpoint-234", "rte.parquet")))
 
 A layer is the unit of work and commit: its heads, the whole layer, and sets of heads that begin in
 it. The gradient scores of all heads are one more unit. Stored results are not computed again.
@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from attnstore import job
 from attnstore.errors import UsageError
 from attnstore.experiments.ablation import disabled_scores, scored_classifier
 from attnstore.experiments.ablation.disabled_scores import Setting
 from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
 from attnstore.experiments.ablation.scored_job import Passing, ScoredJob
 from attnstore.head_sets import HEADS, LAYERS
-from attnstore.job import Progress, Report, Runner, Share, Unit, in_process, silent
+from attnstore.job import Report, Share, Unit
 from attnstore.storage import location
 from attnstore.storage.backend import Backend
 from attnstore.storage.location import Location
@@ -238,20 +237,3 @@ class Ablation(ScoredJob[Report, Summary]):
 def planned(path: Location, asked: Request) -> Ablation:
     """Create the job of a request; the store is not read yet."""
     return Ablation(location.locate(path), asked)
-
-
-def ablate(
-    path: Location,
-    model: str,
-    dataset: str,
-    *,
-    runner: Runner = in_process,
-    progress: Progress = silent,
-    **options: Any,
-) -> Summary:
-    """Score a classifier with heads disabled into a store.
-
-    options: those of `request`. Raises what `request` raises, and BusyError if another process
-    computes the same.
-    """
-    return job.run(planned(path, request(model, dataset, **options)), runner, progress)

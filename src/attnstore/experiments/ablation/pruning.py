@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from attnstore import job
 from attnstore.errors import DatasetError, UsageError
 from attnstore.experiments.ablation import bootstrap, scored_classifier
 from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
 from attnstore.experiments.ablation.scored_job import Passing, ScoredJob
 from attnstore.experiments.metrics import Floats, losses, predictions, score
 from attnstore.head_sets import Heads, heads_text, parse_heads
-from attnstore.job import Progress, Report, Runner, Unit, in_process, silent
+from attnstore.job import Report, Unit
 from attnstore.storage import location
 from attnstore.storage.backend import Backend
 from attnstore.storage.location import Location
@@ -234,20 +233,3 @@ class Pruning(ScoredJob[Report, Summary]):
 def planned(path: Location, asked: Request) -> Pruning:
     """Create the job of a request; the store is not read yet."""
     return Pruning(location.locate(path), asked)
-
-
-def prune(
-    path: Location,
-    model: str,
-    dataset: str,
-    *,
-    runner: Runner = in_process,
-    progress: Progress = silent,
-    **options: Any,
-) -> Summary:
-    """Search for the smallest set of heads that keeps the score.
-
-    options: those of `request`. Raises what `request` raises, and BusyError if another process
-    runs the same search.
-    """
-    return job.run(planned(path, request(model, dataset, **options)), runner, progress)

@@ -1,6 +1,7 @@
 """Fine-tune a model for a task with several seeds, and store the scores of each checkpoint.
 
-    summaries = finetune(backend, "bert-base-uncased", "rte", out, seeds=(0, 1, 2))
+    asked = recipes.request("bert-base-uncased", "rte", seeds=(0, 1, 2))
+    summaries = [job.run(training) for training in trainings(backend, asked, out)]
 
 A training is a folder of ordinary Trainer checkpoints, `OUT/<model>-<task>-<init>-<seed>`. A
 complete training is not repeated; an interrupted one continues from its last complete checkpoint.
@@ -21,13 +22,12 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from attnstore import job
 from attnstore.errors import ModelError, StoreError, UsageError
 from attnstore.experiments import metrics
 from attnstore.experiments.finetuning import evaluations, recipes
-from attnstore.experiments.finetuning.recipes import Request, request
+from attnstore.experiments.finetuning.recipes import Request
 from attnstore.experiments.finetuning.tasks import Examples
-from attnstore.job import Job, Progress, Report, Runner, Unit, in_process, silent
+from attnstore.job import Job, Report, Unit
 from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.storage import files, location
@@ -301,24 +301,6 @@ def check(asked: Request, out: str | Path) -> None:
     """Refuse unusable folders before anything is written; see `Training.check`."""
     for seed in asked.seeds:
         Training(Folder(Path()), asked, seed, Path(out)).check()
-
-
-def finetune(
-    path: str | Path,
-    model: str,
-    task: str,
-    out: str | Path,
-    *,
-    runner: Runner = in_process,
-    progress: Progress = silent,
-    **options: Any,
-) -> list[Summary]:
-    """Fine-tune a model for a task, one training per seed.
-
-    options: those of `recipes.request`. Results in the store and in `out` are not computed again.
-    """
-    resolved = request(model, task, **options)
-    return [job.run(training, runner, progress) for training in trainings(path, resolved, out)]
 
 
 def _refuse_other_architecture(folder: Path, base: Checkpoint) -> None:
