@@ -21,10 +21,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from attnstore import resources
 from attnstore.naming import KINDS
 from attnstore.statistics import NAMES
-from attnstore.storage import array_shape, fragments, index_rows, layout, location
+from attnstore.storage import array_shape, fragments, index_rows, layout, location, tables
 from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
@@ -246,8 +245,7 @@ def _lengths() -> Ints:
 def _schema(table: str) -> dict[str, Any]:
     """The columns of a table of the index with their Polars types, the fragment's number aside."""
     with duckdb.connect(":memory:") as con:
-        for path in resources.sql_files("schema/index").values():
-            con.execute(path.read_text())
+        con.execute(tables.sql())
         return dict(con.sql(f"SELECT * EXCLUDE fragment FROM core.{table}").pl().schema)
 
 

@@ -14,9 +14,9 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnstore import resources
 from attnstore.datasets.annotations import Annotation
 from attnstore.datasets.tokenize import tokenize
+from attnstore.storage import tables
 from attnstore.storage.index_rows import align
 
 ARCHITECTURES = ("bert", "albert", "xlm-roberta", "roberta", "gpt2", "modernbert")
@@ -34,8 +34,7 @@ class Index:
     def __init__(self) -> None:
         self.con = duckdb.connect()
         self.next = 0
-        for path in resources.sql_files("schema/index").values():
-            self.con.execute(path.read_text())
+        self.con.execute(tables.sql())
         self.con.execute(
             "INSERT INTO core.runs BY NAME SELECT 'r' AS run, 1 AS run_key, 'i' AS identity, "
             "'m' AS model, 'd' AS dataset, 'float16' AS precision, 64 AS max_length, "
