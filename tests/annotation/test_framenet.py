@@ -163,6 +163,38 @@ def test_frames_of_a_dataset_become_links_between_tokens(release: Path, tmp_path
     assert wrong.is_empty()
 
 
+def test_words_have_the_parts_of_speech_of_either_tag_set(tmp_path: Path) -> None:
+    """PRP is a preposition to the British National Corpus and a pronoun to Penn; FrameNet has both."""
+    folder = _xml(tmp_path, "she then was in GOES", "GOES", {"B": "she"})
+    unit = folder / "lu" / "lu1.xml"
+    text, empty = unit.read_text(), '<layer name="BNC" rank="1"/>'
+    tags = {"BNC": ("PNP", "AV0", "VBD", "PRP"), "PENN": ("PRP", "rb", "VBD", "in")}
+    for layer, names in tags.items():
+        starts = (0, 4, 9, 13)
+        labels = "".join(
+            f'<label name="{name}" start="{start}" end="{start + len(word) - 1}"/>'
+            for name, start, word in zip(
+                names, starts, text.split("<text>")[1].split(), strict=False
+            )
+        )
+        unit.write_text(text.replace(empty, f'<layer name="{layer}" rank="1">{labels}</layer>'))
+        (exemplar,) = framenet.select(folder, PAPER)
+        words = {exemplar.text[w.start : w.end]: w.upos for w in exemplar.words}
+        be = (
+            "AUX" if layer == "BNC" else "VERB"
+        )  # FrameNet's VBD is "be" in one, any verb in the other
+        assert words == {"she": "PRON", "then": "ADV", "was": be, "in": "ADP"}
+
+
+@pytest.mark.slow
+def test_every_selected_sentence_of_the_release_has_its_words(release: Path) -> None:
+    """No word with a letter or digit is left without a part of speech, or called punctuation."""
+    for exemplar in selected(release, PAPER):
+        tagged = {exemplar.text[w.start : w.end]: w.upos for w in exemplar.words}
+        words = [word for word in exemplar.text.split() if any(map(str.isalnum, word))]
+        assert "PUNCT" not in [tagged[word] for word in words]
+
+
 def test_a_folder_that_is_no_release_is_said(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no FrameNet release: it has no lu/\*\.xml"):
         corpora.load(f"framenet:{tmp_path}")

@@ -1,6 +1,7 @@
 """FrameNet as distributed (fndata-1.5, fndata-1.7): short sentences with frame elements.
 
-Reads lu/*.xml (annotated sentences) and frame/*.xml (which elements are core); needs no network.
+Reads lu/*.xml (annotated sentences, their words' tags) and frame/*.xml (which elements are core);
+needs no network.
 The selection is section 4.2 of Kovaleva et al. 2019, by the paper's words or its notebook's code.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
+from attnstore.datasets import framenet_tags
 from attnstore.errors import DatasetError
 
 _NS = "{http://framenet.icsi.berkeley.edu}"
@@ -53,13 +55,26 @@ class Element:
 
 
 @dataclass(frozen=True)
+class Tagged:
+    """A word of a text: characters start to end, and its universal part of speech."""
+
+    start: int
+    end: int
+    upos: str
+
+
+@dataclass(frozen=True)
 class Exemplar:
-    """One annotation of a sentence: a frame, its target (in one or more parts), its elements."""
+    """One annotation of a sentence: a frame, its target (in one or more parts), its elements.
+
+    words: the tagged words of the sentence; empty if FrameNet has no tags for it.
+    """
 
     frame: str
     text: str
     targets: tuple[tuple[int, int], ...]
     elements: tuple[Element, ...]
+    words: tuple[Tagged, ...] = ()
 
 
 def find(folder: str) -> Path:
@@ -117,6 +132,7 @@ def _exemplars(file: Path, cores: dict[str, frozenset[str]]) -> Iterator[Exempla
         text = (sentence.findtext(f"{_NS}text") or "").rstrip()
         if len(text.split()) > MAX_TOKENS:
             continue
+        words = _words(sentence)
         for annotation in sentence.iterfind(f"{_NS}annotationSet"):
             targets = tuple((start, end) for _, start, end in _labels(annotation, "Target"))
             if targets:
@@ -124,7 +140,18 @@ def _exemplars(file: Path, cores: dict[str, frozenset[str]]) -> Iterator[Exempla
                     Element(name, start, end, name in cores.get(frame, ()))
                     for name, start, end in _labels(annotation, "FE")
                 )
-                yield Exemplar(frame, text, targets, elements)
+                yield Exemplar(frame, text, targets, elements, words)
+
+
+def _words(sentence: Xml.Element) -> tuple[Tagged, ...]:
+    """Return the words of a sentence by the first layer of tags that has any."""
+    for annotation in sentence.iterfind(f"{_NS}annotationSet"):
+        for layer in framenet_tags.LAYERS:
+            if labels := list(_labels(annotation, layer)):
+                return tuple(
+                    Tagged(s, e, framenet_tags.universal(layer, tag)) for tag, s, e in labels
+                )
+    return ()
 
 
 def _labels(annotation: Xml.Element, layer: str) -> Iterator[tuple[str, int, int]]:

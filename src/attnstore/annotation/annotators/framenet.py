@@ -1,4 +1,4 @@
-"""Targets and frame elements of FrameNet's sentences."""
+"""Targets, frame elements and parts of speech of FrameNet's sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnstore.errors import DatasetError
 
 
 class FramenetAnnotator:
-    """Targets and frame elements of the FrameNet sentences that a dataset consists of."""
+    """Targets, frame elements and words of the FrameNet sentences that a dataset consists of."""
 
     source = "framenet"
 
@@ -21,10 +21,10 @@ class FramenetAnnotator:
 
     def identity(self) -> str:
         """Return the rule, and the files as they are listed: there are thousands."""
-        return f"{self._rule} {framenet.listing(self._folder)}"
+        return f"words {self._rule} {framenet.listing(self._folder)}"
 
     def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
-        """Annotate targets and elements, and link each core element to the target.
+        """Annotate targets, elements and words, and link each core element to the target.
 
         A text that FrameNet annotates several times takes its annotations in turn.
         """
@@ -54,12 +54,14 @@ def _add(annotation: Annotation, example: int, exemplar: framenet.Exemplar) -> N
         span = annotation.span(example, 0, element.start, element.end, frame_element=element.name)
         for target in targets if element.core else ():
             annotation.link(example, "frame", f"{exemplar.frame}/{element.name}", span, target)
+    for word in exemplar.words:
+        annotation.span(example, 0, word.start, word.end, upos=word.upos)
 
 
 KIND = Kind(
     "framenet",
     ("framenet:FOLDER",),
-    "targets and frame elements of the sentences of a FrameNet release",
+    "targets, frame elements and parts of speech of the sentences of a FrameNet release",
     FramenetAnnotator,
     published_rule=True,
 )
