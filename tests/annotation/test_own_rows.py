@@ -305,3 +305,17 @@ def test_numbers_that_are_not_finite_are_refused(store: Path, tmp_path: Path) ->
         annotate(store, "pairs", f"spans:{tmp_path}/mine.parquet")
     pl.DataFrame(rows)[:1].write_parquet(tmp_path / "mine.parquet")
     assert annotate(store, "pairs", f"spans:{tmp_path}/mine.parquet").spans == 1
+
+
+def test_spans_that_replace_others_are_aligned_with_the_tokens_anew(store: Path) -> None:
+    """The tokens are those of the new characters, not those that the spans of before had."""
+    rows = store.parent / "words.csv"
+    for start, end, word in ((4, 7, "dog"), (8, 11, "saw")):
+        rows.write_text(f"example,start,end,kind,label\n0,{start},{end},word,{word}\n")
+        annotate(store, "pairs", f"spans:{rows}")
+        with attnstore.open(store) as opened:
+            tokens = opened.sql(
+                "SELECT t.text FROM tokens t JOIN span_tokens s USING (run, example) "
+                "WHERE list_contains(s.positions, t.position) ORDER BY position"
+            )
+        assert "".join(tokens["text"]) == word

@@ -272,8 +272,8 @@ def _apply(con: duckdb.DuckDBPyConnection, backend: Backend, pending: _Pending) 
     new = pending.new
     con.execute(f"SET memory_limit = '{_MEMORY}'")
     con.execute("BEGIN")
-    index_rows.drop(con, pending.gone)
     highest = con.execute("SELECT coalesce(max(fragment), -1) FROM core.fragments").fetchall()
+    index_rows.drop(con, pending.gone)  # after: `align` would take a number used again for aligned
     number = int(highest[0][0]) + 1
     for table in TABLES:
         index_rows.load(con, backend, table, [f for f in new if f.table == table], number)
