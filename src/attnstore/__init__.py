@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 
 from attnstore.api import Store, doctor, look, open, plan, refresh
+from attnstore.uncertainty.means import mean_interval, mean_test
+from attnstore.uncertainty.significance import correlation, mcnemar, q_values, rank_correlation
 from attnstore.verbs import (
     ablate,
     annotate,
@@ -31,13 +33,19 @@ __all__ = [
     "ablate",
     "annotate",
     "classify",
+    "correlation",
     "doctor",
     "finetune",
     "ingest",
     "look",
+    "mcnemar",
+    "mean_interval",
+    "mean_test",
     "open",
     "plan",
     "prune",
+    "q_values",
+    "rank_correlation",
     "recompute",
     "refresh",
     "report",

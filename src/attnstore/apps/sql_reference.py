@@ -5,6 +5,7 @@ python -m attnstore.apps.sql_reference [FILE]
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -99,8 +100,18 @@ ORDER BY entropy
 LIMIT 10
 ```
 
-**A mean over inputs wants its n and its interval**: `avg(x)`, `count(*)` and
-`1.96 * stddev_samp(x) / sqrt(count(*))` over one value per input, as the analyses below do.
+**A mean over inputs wants its n and its interval**: `count(*)` and `mean_interval` over one value per
+input, as the analyses below do; `sources` says which inputs are one draw because they share a text:
+
+```sql
+SELECT layer, head, count(*) AS n, unnest(mean_interval(entropy, source, 0, NULL))
+FROM map_stats
+JOIN sources USING (run, example)
+WHERE run = 'minilm/sample'
+GROUP BY layer, head
+ORDER BY layer, head
+LIMIT 3
+```
 """
 
 
@@ -126,16 +137,24 @@ def _views() -> Iterator[str]:
 
 def _functions() -> Iterator[str]:
     """Quote the headers of the functions in `sql/schema/session`."""
+    files = sql_files("schema/session")
     yield (
         "## Functions over the weights\n\nThe views call them; "
         "`map_places` has their first arguments for every map.\n"
     )
-    yield "```text"
-    for path in sql_files("schema/session").values():
-        for line in path.read_text("utf-8").split("\nCREATE", 1)[0].splitlines():
-            if line.startswith(("-- attention_", "--     ")):
-                yield line.removeprefix("-- ")
-    yield "```\n"
+    yield _described(files["1-weights"])
+    yield (
+        "## Intervals and tests\n\nAggregates over one value per input; "
+        "[statistics.md](statistics.md) says how they are computed.\n"
+    )
+    yield _described(files["4-uncertainty"])
+
+
+def _described(file: Path) -> str:
+    """Quote the functions that the header of a file describes: a call, and indented what it gives."""
+    header = file.read_text("utf-8").split("\nCREATE", 1)[0].splitlines()
+    lines = [line.removeprefix("-- ") for line in header if re.match(r"--     |-- \w+\(", line)]
+    return "\n".join(["```text", *lines, "```\n"])
 
 
 def _analyses() -> Iterator[str]:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from duckdb.func import PythonUDFType
 
 from attnstore.errors import AttnstoreError, DamageError, QueryError, StoreError, UnknownNameError
-from attnstore.query import kernels
+from attnstore.query import arrow, kernels
 from attnstore.query.open_run import OpenRun
 from attnstore.storage import arrays, fragments
 from attnstore.storage.array_shape import Shape
@@ -81,7 +81,7 @@ class Functions:
         @wraps(function)  # DuckDB reads the number of parameters off the signature
         def call(*columns: Any) -> pa.Array:
             try:
-                keys = _numpy(columns[0]).astype(np.uint64)
+                keys = arrow.numbers(columns[0]).astype(np.uint64)
                 return function(keys, *map(_numbers, columns[1:5]), *columns[5:])
             except AttnstoreError as error:
                 self.failure = error
@@ -110,7 +110,7 @@ class Functions:
                 f"weights or more, and the limit is {MAX_CELLS * 4 / 2**30:.0f} GiB: select fewer examples "
                 "(WHERE example IN …) or use the view attention, which streams."
             )
-        return _lists(self._read(array, run_key, layer, head, start, count), count)
+        return arrow.lists(self._read(array, run_key, layer, head, start, count), count)
 
     def _at(
         self,
@@ -129,7 +129,7 @@ class Functions:
         for rows, values in self._maps(run_key, layer, head, cell, length):
             at = slice(ends[rows.start], ends[rows.stop])
             picked[at] = kernels.pick(values, length[rows], counts[rows], from_pos[at], to_pos[at])
-        return _lists(picked, counts)
+        return arrow.lists(picked, counts)
 
     def _between(
         self,
@@ -153,7 +153,7 @@ class Functions:
         for rows, values in self._maps(run_key, layer, head, cell, length):
             at = slice(ends[rows.start], ends[rows.stop])
             sums[rows] = kernels.between(values, length[rows], from_share[at], to_share[at])
-        return _arrow(sums, pa.float32())
+        return arrow.column(sums)
 
     def _compare(
         self,
@@ -166,14 +166,14 @@ class Functions:
         other_cell: Any,
     ) -> pa.StructArray:
         self._require_lengths(run_key, length)
-        keys, cells = _numpy(other_run_key).astype(np.uint64), _numbers(other_cell)
+        keys, cells = arrow.numbers(other_run_key).astype(np.uint64), _numbers(other_cell)
         results = np.empty((2, len(length)), np.float32)
         for rows, values in self._maps(run_key, layer, head, cell, length):
             at = (keys[rows], layer[rows], head[rows], cells[rows])
             others = self._read("maps", *at, length[rows] ** 2)
             results[0, rows] = kernels.cosine(values, others, length[rows])
             results[1, rows] = kernels.jensen_shannon(values, others, length[rows])
-        columns = [_arrow(numbers, pa.float32()) for numbers in results]
+        columns = [arrow.column(numbers) for numbers in results]
         return pa.StructArray.from_arrays(columns, ["cosine", "js"])
 
     def _maps(
@@ -264,36 +264,14 @@ def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, other
             )
 
 
-# pyarrow's own to_numpy() and array() import pandas where it is installed: 150 ms and 42 MiB.
-
-
-def _numpy(column: Any) -> npt.NDArray[Any]:
-    """Convert an Arrow column without nulls to numpy."""
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [np.from_dlpack(chunk) for chunk in chunks if len(chunk)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.int64)])
-
-
-def _arrow(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
-    """Convert a numpy array of that type to Arrow without a copy."""
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
-
-
 def _numbers(column: Any) -> Ints:
     """Convert an Arrow column to int64."""
-    return _numpy(column).astype(np.int64)
+    return arrow.numbers(column).astype(np.int64)
 
 
 def _items(column: Any) -> tuple[npt.NDArray[Any], Ints]:
     """Return the items of an Arrow column of lists, end to end, and the length of each list."""
-    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    values, counts = lists.flatten(), np.diff(_numpy(lists.offsets)).astype(np.int64)
-    if values.null_count:
+    values, counts, nulls = arrow.items(column)
+    if nulls:
         raise QueryError("A list of positions or shares holds NULL; leave such items out.")
-    return _numpy(values), counts
-
-
-def _lists(values: Floats, counts: Ints) -> pa.ListArray:
-    """Cut values that lie end to end into lists."""
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    return pa.ListArray.from_arrays(_arrow(offsets, pa.int32()), _arrow(values, pa.float32()))
+    return values, counts

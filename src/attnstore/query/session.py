@@ -20,7 +20,7 @@ import polars as pl
 from attnstore import resources
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
 from attnstore.naming import near
-from attnstore.query import result_frames, sql_text
+from attnstore.query import mean_functions, result_frames, sql_text
 from attnstore.query.analyses import Analyses
 from attnstore.query.analysis_file import Analysis
 from attnstore.query.functions import Functions
@@ -75,6 +75,7 @@ class Session:
         self._seal: str | None = None
         self._functions = Functions(backend, self._runs.get)
         self._functions.register(self.con)
+        mean_functions.register(self.con)
         self._macros = Macros(self.con, analyses or Analyses(backend))
         if confined:
             self._confine()

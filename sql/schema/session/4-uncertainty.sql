@@ -1,0 +1,50 @@
+-- Intervals and tests as aggregates: they exist in a session of attnstore, which registers the functions that
+-- compute them. Each takes one value per input; NULL values are left out.
+-- mean_interval(x, source, least, most)
+--     STRUCT(mean, low, high, interval): the mean over inputs of x and its 95% interval. source: what inputs share,
+--     as in the view sources, or NULL; least and most: the range of the measure, or NULL. interval says how it was
+--     made. `SELECT layer, head, unnest(mean_interval(entropy, NULL, 0, NULL)) … GROUP BY layer, head` gives columns.
+-- mean_test(x, source, least, most)
+--     STRUCT(mean, low, high, interval, p): the same of paired differences, with the two-sided p-value of a mean of 0
+-- q_value(p, list(p) OVER ())
+--     DOUBLE: the false discovery rate (Benjamini and Hochberg) at which a p-value is significant among all the rows
+-- mcnemar(to_right, to_wrong)
+--     DOUBLE: exact two-sided p-value that inputs become right as often as they become wrong
+-- correlation(x, y), rank_correlation(x, y)
+--     STRUCT(r, low, high, p): Pearson's or Spearman's correlation, its 95% interval, and the p-value of none
+
+CREATE MACRO mean_interval(x, source, least, most) AS interval_of(
+    coalesce(list(x::DOUBLE) FILTER (x IS NOT NULL), []),
+    coalesce(list(if(source IS NULL, 0, greatest(hash(source), 1))) FILTER (x IS NOT NULL), []),
+    coalesce(least::DOUBLE, '-inf'::DOUBLE), coalesce(most::DOUBLE, 'inf'::DOUBLE)
+);
+
+CREATE MACRO mean_test(x, source, least, most) AS test_of(
+    coalesce(list(x::DOUBLE) FILTER (x IS NOT NULL), []),
+    coalesce(list(if(source IS NULL, 0, greatest(hash(source), 1))) FILTER (x IS NOT NULL), []),
+    coalesce(least::DOUBLE, '-inf'::DOUBLE), coalesce(most::DOUBLE, 'inf'::DOUBLE)
+);
+
+CREATE MACRO correlation(x, y) AS correlation_of(
+    coalesce(list(x::DOUBLE) FILTER (x IS NOT NULL AND y IS NOT NULL), []),
+    coalesce(list(y::DOUBLE) FILTER (x IS NOT NULL AND y IS NOT NULL), [])
+);
+
+CREATE MACRO rank_correlation(x, y) AS rank_correlation_of(
+    coalesce(list(x::DOUBLE) FILTER (x IS NOT NULL AND y IS NOT NULL), []),
+    coalesce(list(y::DOUBLE) FILTER (x IS NOT NULL AND y IS NOT NULL), [])
+);
+
+CREATE VIEW sources AS
+SELECT run, unnest(examples) AS example, examples[unnest(places) + 1] AS source
+FROM (
+    SELECT i.run, list(i.example ORDER BY i.example) AS examples,
+           sources_of(list(greatest(hash(e.text), 1) ORDER BY i.example),
+                      list(if(e.text_pair IS NULL, 0, greatest(hash(e.text_pair), 1)) ORDER BY i.example)) AS places
+    FROM inputs i JOIN idx.core.examples e USING (dataset, example)
+    GROUP BY i.run
+);
+COMMENT ON VIEW sources IS 'One row per input of a run: which others share a text with it, so that they are one draw for an interval.';
+COMMENT ON COLUMN sources.run IS 'Run';
+COMMENT ON COLUMN sources.example IS 'Row number in the source split, from 0';
+COMMENT ON COLUMN sources.source IS 'The first example of the run that shares its text or second text, directly or through others; NULL where none does';

@@ -1,0 +1,116 @@
+"""SQL functions for intervals and tests, which `uncertainty` computes; batches of lists at a time.
+
+sql/schema/session/4-uncertainty.sql makes aggregates of them and describes those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from duckdb.func import PythonUDFType
+
+from attnstore.query import arrow
+from attnstore.uncertainty import means, shared_texts, significance
+
+_INTERVAL = "mean DOUBLE, low DOUBLE, high DOUBLE, interval VARCHAR"
+_CORRELATION = "STRUCT(r DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE)"
+
+
+def register(con: duckdb.DuckDBPyConnection) -> None:
+    """Register the functions on a connection."""
+    lists, pairs = ["DOUBLE[]", "UBIGINT[]", "DOUBLE", "DOUBLE"], ["DOUBLE[]", "DOUBLE[]"]
+    functions: list[tuple[Callable[..., pa.Array], list[Any], str]] = [
+        (interval_of, lists, f"STRUCT({_INTERVAL})"),
+        (test_of, lists, f"STRUCT({_INTERVAL}, p DOUBLE)"),
+        (q_value, ["DOUBLE", "DOUBLE[]"], "DOUBLE"),
+        (mcnemar, ["BIGINT", "BIGINT"], "DOUBLE"),
+        (correlation_of, pairs, _CORRELATION),
+        (rank_correlation_of, pairs, _CORRELATION),
+        (sources_of, ["UBIGINT[]", "UBIGINT[]"], "BIGINT[]"),
+    ]
+    for call, parameters, result in functions:
+        con.create_function(call.__name__, call, parameters, result, type=PythonUDFType.ARROW)
+
+
+def interval_of(values: Any, sources: Any, least: Any, most: Any) -> pa.Array:
+    """Mean and interval of each list: values, keys of their sources (0: none), ends of the range."""
+    mean, low, high, interval, _ = _tests(values, sources, least, most)
+    columns = [*map(arrow.without_nan, (mean, low, high)), arrow.texts(interval)]
+    return pa.StructArray.from_arrays(columns, ["mean", "low", "high", "interval"])
+
+
+def test_of(values: Any, sources: Any, least: Any, most: Any) -> pa.Array:
+    """The same, with the p-value of a mean of 0."""
+    mean, low, high, interval, p = _tests(values, sources, least, most)
+    columns = [
+        *map(arrow.without_nan, (mean, low, high)),
+        arrow.texts(interval),
+        arrow.without_nan(p),
+    ]
+    return pa.StructArray.from_arrays(columns, ["mean", "low", "high", "interval", "p"])
+
+
+def q_value(p: Any, all_p: Any) -> pa.Array:
+    """The q-value of each p among the list of all; the list is the same in most rows."""
+    values, (items, counts, _) = arrow.numbers(p), arrow.items(all_p)
+    q, corrected = np.full(len(values), np.nan), (np.empty(0), np.empty(0))
+    ends = np.cumsum(counts)
+    for row, (start, end) in enumerate(zip(ends - counts, ends, strict=True)):
+        tests = items[start:end]
+        if not np.array_equal(tests, corrected[0]):
+            corrected = tests, significance.q_values(tests)
+        at = np.flatnonzero(tests == values[row])
+        q[row] = corrected[1][at[0]] if len(at) else np.nan
+    return arrow.without_nan(q)
+
+
+def mcnemar(to_right: Any, to_wrong: Any) -> pa.Array:
+    """The exact p-value of each pair of counts."""
+    return arrow.without_nan(significance.mcnemar(arrow.numbers(to_right), arrow.numbers(to_wrong)))
+
+
+def correlation_of(x: Any, y: Any) -> pa.Array:
+    """Pearson's correlation of each two lists."""
+    return _correlations(significance.correlation, x, y)
+
+
+def rank_correlation_of(x: Any, y: Any) -> pa.Array:
+    """Spearman's correlation of each two lists."""
+    return _correlations(significance.rank_correlation, x, y)
+
+
+def sources_of(texts: Any, pairs: Any) -> pa.Array:
+    """For each list of inputs: the first input that shares a text with each, NULL where none does."""
+    (first, counts, _), (second, *_) = arrow.items(texts), arrow.items(pairs)
+    ends = np.cumsum(counts)
+    groups = [
+        shared_texts.sources(first[start:end], second[start:end])
+        for start, end in zip(ends - counts, ends, strict=True)
+    ]
+    flat = np.concatenate(groups).astype(np.int64) if groups else np.empty(0, np.int64)
+    return arrow.lists(flat, counts, flat < 0)
+
+
+def _tests(values: Any, sources: Any, least: Any, most: Any) -> means.MeanTests:
+    (numbers, counts, _), (keys, *_) = arrow.items(values), arrow.items(sources)
+    return means.mean_tests(numbers, keys, counts, arrow.numbers(least), arrow.numbers(most))
+
+
+def _correlations(
+    measure: Callable[[Any, Any], significance.Correlation], x: Any, y: Any
+) -> pa.Array:
+    (first, counts, _), (second, *_) = arrow.items(x), arrow.items(y)
+    ends = np.cumsum(counts)
+    rows: Sequence[Sequence[float | None]] = [
+        measure(first[start:end], second[start:end])
+        for start, end in zip(ends - counts, ends, strict=True)
+    ]
+    table: npt.NDArray[np.float64] = np.array(rows, np.float64).reshape(-1, 4)
+    return pa.StructArray.from_arrays(
+        [arrow.without_nan(column) for column in table.T], ["r", "low", "high", "p"]
+    )

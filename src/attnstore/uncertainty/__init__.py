@@ -1,0 +1,1 @@
+"""Intervals and tests for the answers: means over inputs, flips, corrections, correlations."""

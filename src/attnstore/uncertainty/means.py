@@ -1,0 +1,176 @@
+"""The 95 % interval of a mean over inputs, and its test against 0, for many groups at once.
+
+The standard error is that of means of sources (cluster-robust): inputs that share a source text are one
+draw, and the t distribution has one degree of freedom less than there are sources. Without shared
+sources this is Student's interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
+
+COVERAGE = 0.95
+"""Share of samples whose interval holds the mean of the population."""
+
+
+class MeanInterval(NamedTuple):
+    """A mean over inputs with its 95 % interval.
+
+    Attributes:
+        mean: Mean over the values; None without any.
+        low: Lower end; None for one input, or one source.
+        high: Upper end.
+        interval: How it was made: `t`, or `t by source` where inputs share sources.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    interval: str | None
+
+
+class MeanTest(NamedTuple):
+    """A mean of paired differences with its 95 % interval and test.
+
+    Attributes:
+        mean: Mean over the differences; None without any.
+        low: Lower end; None for one input, or one source.
+        high: Upper end.
+        interval: How it was made, as in `MeanInterval`.
+        p: Two-sided p-value of the mean being 0; None as low.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    interval: str | None
+    p: float | None
+
+
+class MeanTests(NamedTuple):
+    """Means, intervals and tests of several groups: arrays of one length, NaN where there is none."""
+
+    mean: Doubles
+    low: Doubles
+    high: Doubles
+    interval: list[str | None]
+    p: Doubles
+
+
+def mean_interval(
+    values: Sequence[float] | npt.ArrayLike,
+    sources: Sequence[Any] | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> MeanInterval:
+    """Give the mean over inputs and its 95 % interval.
+
+    Args:
+        values: One value per input, shape (n,); NaN and None are left out.
+        sources: What each input shares with others, such as its premise, shape (n,): equal values
+            for inputs of one source, None for an input that shares nothing. Without it, none does.
+        least: Least value that the measure can have; the interval ends there.
+        most: Largest value that it can have.
+    """
+    return MeanInterval(*mean_test(values, sources, least, most)[:4])
+
+
+def mean_test(
+    values: Sequence[float] | npt.ArrayLike,
+    sources: Sequence[Any] | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> MeanTest:
+    """Give the mean of paired differences, its 95 % interval, and p: two-sided, that the mean is 0.
+
+    Args:
+        values: One difference per input, shape (n,); NaN and None are left out.
+        sources: As in `mean_interval`.
+        least: Least value that a difference can have.
+        most: Largest value that it can have.
+    """
+    numbers = np.asarray(values, np.float64)
+    keys = np.zeros(len(numbers), np.uint64) if sources is None else _keys(sources)
+    known = ~np.isnan(numbers)
+    tests = mean_tests(
+        numbers[known],
+        keys[known],
+        np.array([known.sum()], np.int64),
+        np.array([-np.inf if least is None else least]),
+        np.array([np.inf if most is None else most]),
+    )
+    mean, low, high, p = (
+        None if np.isnan(column[0]) else float(column[0])
+        for column in (tests.mean, tests.low, tests.high, tests.p)
+    )
+    return MeanTest(mean, low, high, tests.interval[0], p)
+
+
+def mean_tests(
+    values: Doubles, sources: Keys, counts: Ints, least: Doubles, most: Doubles
+) -> MeanTests:
+    """Give the mean, interval and test of each group.
+
+    Args:
+        values: The values of all groups, end to end.
+        sources: The source of each value; 0 for one that shares nothing.
+        counts: Number of values of each group.
+        least: Least value that the measure of each group can have; -inf for any.
+        most: Largest value.
+    """
+    from scipy import special  # here: reading must begin fast
+
+    groups = np.repeat(np.arange(len(counts)), counts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(groups, values, len(counts)) / counts
+        sums, owner = _sums_of_sources(values - mean[groups], sources, groups)
+        draws = np.bincount(owner, minlength=len(counts))
+        squares = np.bincount(owner, sums**2, len(counts))
+        error = np.sqrt(draws / (draws - 1) * squares) / counts
+        reach = special.stdtrit(draws - 1, (1 + COVERAGE) / 2) * error
+        low = np.minimum(np.maximum(mean - reach, least), mean)
+        high = np.maximum(np.minimum(mean + reach, most), mean)
+        p = 2 * special.stdtr(draws - 1, -np.abs(mean / error))
+    alone = draws < 2
+    for column in (low, high, p):
+        column[alone] = np.nan
+    p[(error == 0) & ~alone] = np.where(mean == 0, 1.0, 0.0)[(error == 0) & ~alone]
+    return MeanTests(mean, low, high, _names(counts, draws), p)
+
+
+def _sums_of_sources(values: Doubles, sources: Keys, groups: Ints) -> tuple[Doubles, Ints]:
+    """Sum the values of each source in each group; return the sums and the groups they belong to."""
+    shared = np.flatnonzero(sources)
+    if not len(shared):
+        return values, groups
+    kinds, codes = np.unique(sources[shared], return_inverse=True)
+    pairs, where = np.unique(groups[shared] * len(kinds) + codes, return_inverse=True)
+    alone = np.flatnonzero(sources == 0)
+    sums = np.bincount(where, values[shared], len(pairs))
+    return (
+        np.concatenate([values[alone], sums]),
+        np.concatenate([groups[alone], pairs // len(kinds)]),
+    )
+
+
+def _names(counts: Ints, draws: Ints) -> list[str | None]:
+    """Say how the interval of each group was made."""
+    return [
+        None if not n else "one input" if n == 1 else "one source" if k == 1
+        else "t" if n == k else "t by source"
+        for n, k in zip(counts.tolist(), draws.tolist(), strict=True)
+    ]  # fmt: skip
+
+
+def _keys(sources: Sequence[Any]) -> Keys:
+    """Number the sources from 1; 0 for None."""
+    numbers: dict[Any, int] = {None: 0}
+    return np.array([numbers.setdefault(source, len(numbers)) for source in sources], np.uint64)
