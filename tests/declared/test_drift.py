@@ -11,7 +11,7 @@ import pytest
 from paper import BASE, FOUR, TUNED, Array, Case, agree, interval, make_case
 
 from attnstore.errors import QueryError, UnknownNameError
-from attnstore.query import functions
+from attnstore.query import map_reader
 from attnstore.storage import arrays
 
 
@@ -141,7 +141,7 @@ def test_results_do_not_depend_on_how_maps_are_cut_into_pieces(
     """A piece of few cells gives what one large piece gives."""
     names = [("drift", TUNED), ("token_pairs", BASE), ("word_match", BASE)]
     whole = [case.run(name, run=run) for name, run in names]
-    monkeypatch.setattr(functions, "PIECE_CELLS", 500)
+    monkeypatch.setattr(map_reader, "PIECE_CELLS", 500)
     for (name, run), before in zip(names, whole, strict=True):
         after = case.run(name, run=run)
         np.testing.assert_allclose(after["mean"], before["mean"], rtol=1e-6)

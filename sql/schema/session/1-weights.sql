@@ -1,7 +1,13 @@
 -- Views over the weights: they exist in a session of attnstore, which registers the functions that read Zarr.
 -- attention_weights(run_key, layer, head, cell, n)         FLOAT[]: n weights of a head from offset `cell` on
 -- attention_received(run_key, layer, head, token_cell, n)  FLOAT[]: the mean weight that each of n tokens receives
--- The next three read whole maps, a few million weights at a time, and give numbers: any number of maps of any length.
+-- The others read whole maps, a few million weights at a time, and give numbers: any number of maps of any length.
+-- attention_row_max(run_key, layer, head, cell, length)     FLOAT[]: the largest weight of each from-token
+-- attention_row_argmax(run_key, layer, head, cell, length)  INTEGER[]: the position that each from-token attends to
+--     most, from 0; of equal ones the first
+-- attention_count_above(run_key, layer, head, cell, length, threshold)  INTEGER: how many weights are above it
+-- attention_top_k(run_key, layer, head, cell, length, k)
+--     STRUCT(from_pos, to_pos, weight)[]: the k largest weights of the map, the largest first
 -- attention_at(run_key, layer, head, cell, length, from_positions, to_positions)
 --     FLOAT[]: the weight of each pair (from_positions[k], to_positions[k]); INTEGER[], positions from 0
 -- attention_between(run_key, layer, head, cell, length, from_shares, to_shares)
@@ -9,6 +15,10 @@
 -- attention_compare(run_key, layer, head, cell, length, other_run_key, other_cell)
 --     STRUCT(cosine, js): the map against another run's map of the same tokens, each read once: the cosine of the
 --     flattened weights; the Jensen-Shannon distance (root of the divergence to base 2, 0 to 1), mean over from-tokens
+-- attention_compare_heads(run_key, layer, head, cell, length, other_run_key, other_layer, other_head, other_cell)
+--     STRUCT(cosine, js, pearson): the map against any other of the same tokens, another head's or another run's; pearson
+--     is the correlation of the flattened weights, NULL where all weights of a map are equal. Ordered by example, each
+--     map is read once for many pairs
 -- Index rows are joined first and the function comes last, so only the maps that survive are read.
 
 CREATE VIEW map_places AS

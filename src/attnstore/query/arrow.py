@@ -5,7 +5,7 @@ pyarrow's own to_numpy() and array() import pandas where it is installed: 150 ms
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,9 +65,16 @@ def texts(values: Sequence[str | None]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(parts), buffers)
 
 
+def structs(columns: Mapping[str, npt.NDArray[Any]]) -> pa.StructArray:
+    """Combine columns, NaN becomes NULL."""
+    fields = [column(x, np.isnan(x) if x.dtype.kind == "f" else None) for x in columns.values()]
+    return pa.StructArray.from_arrays(fields, list(columns))
+
+
 def lists(
-    values: npt.NDArray[Any], counts: Ints, null: npt.NDArray[np.bool_] | None = None
+    values: npt.NDArray[Any] | pa.Array, counts: Ints, null: npt.NDArray[np.bool_] | None = None
 ) -> pa.ListArray:
     """Cut values that lie end to end into lists; `null` as in `column`."""
     ends = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    return pa.ListArray.from_arrays(column(ends), column(values, null))
+    cut = column(values, null) if isinstance(values, np.ndarray) else values
+    return pa.ListArray.from_arrays(column(ends), cut)

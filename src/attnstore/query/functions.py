@@ -1,17 +1,15 @@
 """SQL functions over the Zarr store, vectorised: DuckDB hands a batch of rows, tensorstore reads.
 
-attention_weights(run_key, layer, head, cell, n)         FLOAT[]: n weights from offset `cell` on
-attention_received(run_key, layer, head, token_cell, n)  FLOAT[]: mean weight each token receives
-attention_at, attention_between, attention_compare       numbers of a map: `kernels` computes them,
-a few million weights at a time, so that a batch of long inputs needs no more memory
+attention_weights and attention_received give slices of the arrays as lists. The others read whole maps,
+a few million weights at a time (`map_reader`), and give numbers (`kernels`), so that a batch of long inputs
+needs no more memory.
 
 sql/schema/session/1-weights.sql describes their arguments and results.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -21,41 +19,27 @@ import numpy.typing as npt
 import pyarrow as pa
 from duckdb.func import PythonUDFType
 
-from attnstore.errors import AttnstoreError, DamageError, QueryError, StoreError, UnknownNameError
-from attnstore.query import arrow, kernels
-from attnstore.query.open_run import OpenRun
-from attnstore.storage import arrays, fragments
-from attnstore.storage.array_shape import Shape
-from attnstore.storage.arrays import Floats
-from attnstore.storage.backend import Backend
+from attnstore.errors import AttnstoreError, QueryError
+from attnstore.query import arrow, kernels, map_reader
+from attnstore.query.map_reader import Keys, MapReader
 from attnstore.storage.reads import Ints
 
 MAX_CELLS = 1 << 28
 """Largest number of weights for one batch of rows (up to 2048): 1 GiB of float32."""
-PIECE_CELLS = 1 << 22
-"""Weights in memory at once, per run, for functions that reduce maps to numbers: 16 MiB."""
-
-Keys = npt.NDArray[np.uint64]
 
 _MAP: list[Any] = ["UBIGINT", "SMALLINT", "SMALLINT", "BIGINT", "BIGINT"]
 
 
 class Functions:
-    """The functions of one session, with the runs that they have open.
+    """The functions of one session.
 
     Attributes:
         failure: The last error raised inside a function; DuckDB wraps it in one of its own.
-        read: The runs whose arrays were read since it was last cleared.
     """
 
-    def __init__(
-        self, backend: Backend, run_of: Callable[[int], tuple[str, Shape | None] | None]
-    ) -> None:
-        self._backend = backend
-        self._run_of = run_of
-        self._open: dict[int, OpenRun] = {}
+    def __init__(self, reader: MapReader) -> None:
+        self._reader = reader
         self.failure: AttnstoreError | None = None
-        self.read: set[str] = set()
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
         """Register the functions on a connection."""
@@ -64,16 +48,21 @@ class Functions:
             (self._received, [], "FLOAT[]"),
             (self._at, ["INTEGER[]", "INTEGER[]"], "FLOAT[]"),
             (self._between, ["FLOAT[]", "FLOAT[]"], "FLOAT"),
+            (self._row_max, [], "FLOAT[]"),
+            (self._row_argmax, [], "INTEGER[]"),
+            (self._top_k, ["INTEGER"], "STRUCT(from_pos INTEGER, to_pos INTEGER, weight FLOAT)[]"),
+            (self._count_above, ["DOUBLE"], "INTEGER"),
             (self._compare, ["UBIGINT", "BIGINT"], "STRUCT(cosine FLOAT, js FLOAT)"),
+            (
+                self._compare_heads,
+                ["UBIGINT", "SMALLINT", "SMALLINT", "BIGINT"],
+                "STRUCT(cosine FLOAT, js FLOAT, pearson FLOAT)",
+            ),
         ):
             name, parameters = f"attention{call.__name__}", [*_MAP, *more]
             con.create_function(
                 name, self._guarded(call), parameters, result, type=PythonUDFType.ARROW
             )
-
-    def forget(self) -> None:
-        """Close every run; the next call opens the files again."""
-        self._open.clear()
 
     def _guarded(self, function: Callable[..., pa.Array]) -> Callable[..., pa.Array]:
         """Wrap a function: its first five columns become numbers, and its error is kept."""
@@ -102,7 +91,7 @@ class Functions:
     def _slices(
         self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> pa.ListArray:
-        _refuse_less(count, 0, "n")
+        map_reader.refuse_less(count, 0, "n")
         ends = np.cumsum(np.minimum(count, MAX_CELLS + 1))  # a sum that no count can turn over
         if ends[-1] > MAX_CELLS:
             raise QueryError(
@@ -110,7 +99,8 @@ class Functions:
                 f"weights or more, and the limit is {MAX_CELLS * 4 / 2**30:.0f} GiB: select fewer examples "
                 "(WHERE example IN …) or use the view attention, which streams."
             )
-        return arrow.lists(self._read(array, run_key, layer, head, start, count), count)
+        weights = self._reader.slices(array, run_key, layer, head, start, count)
+        return arrow.lists(weights, count)
 
     def _at(
         self,
@@ -122,11 +112,11 @@ class Functions:
         from_positions: Any,
         to_positions: Any,
     ) -> pa.ListArray:
-        self._require_lengths(run_key, length)
+        self._reader.require_lengths(run_key, length)
         (from_pos, counts), (to_pos, other_counts) = _items(from_positions), _items(to_positions)
         _check_pairs(length, from_pos, counts, to_pos, other_counts)
         ends, picked = np.concatenate(([0], np.cumsum(counts))), np.empty(len(from_pos), np.float32)
-        for rows, values in self._maps(run_key, layer, head, cell, length):
+        for rows, values in self._reader.maps(run_key, layer, head, cell, length):
             at = slice(ends[rows.start], ends[rows.stop])
             picked[at] = kernels.pick(values, length[rows], counts[rows], from_pos[at], to_pos[at])
         return arrow.lists(picked, counts)
@@ -141,7 +131,7 @@ class Functions:
         from_shares: Any,
         to_shares: Any,
     ) -> pa.Array:
-        self._require_lengths(run_key, length)
+        self._reader.require_lengths(run_key, length)
         (from_share, from_counts), (to_share, to_counts) = _items(from_shares), _items(to_shares)
         for counts in (from_counts, to_counts):
             if (wrong := np.flatnonzero(counts != length)).size:
@@ -150,10 +140,44 @@ class Functions:
                     f"{length[wrong[0]]} tokens; give one per token."
                 )
         ends, sums = np.concatenate(([0], np.cumsum(length))), np.empty(len(length), np.float32)
-        for rows, values in self._maps(run_key, layer, head, cell, length):
+        for rows, values in self._reader.maps(run_key, layer, head, cell, length):
             at = slice(ends[rows.start], ends[rows.stop])
             sums[rows] = kernels.between(values, length[rows], from_share[at], to_share[at])
         return arrow.column(sums)
+
+    def _row_max(
+        self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
+    ) -> pa.ListArray:
+        maps = self._reader.maps(run_key, layer, head, cell, length)
+        largest = [kernels.row_max(values, length[rows]) for rows, values in maps]
+        return arrow.lists(np.concatenate(largest), length)
+
+    def _row_argmax(
+        self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
+    ) -> pa.ListArray:
+        maps = self._reader.maps(run_key, layer, head, cell, length)
+        positions = [kernels.row_argmax(values, length[rows]) for rows, values in maps]
+        return arrow.lists(np.concatenate(positions), length)
+
+    def _top_k(
+        self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints, k: Any
+    ) -> pa.ListArray:
+        wanted = _numbers(k)
+        map_reader.refuse_less(wanted, 0, "k")
+        maps = self._reader.maps(run_key, layer, head, cell, length)
+        parts = [kernels.top_k(values, length[rows], wanted[rows]) for rows, values in maps]
+        cells, weights, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+        from_pos, to_pos = np.divmod(cells, np.repeat(length, counts))
+        places = {"from_pos": from_pos.astype(np.int32), "to_pos": to_pos.astype(np.int32)}
+        return arrow.lists(arrow.structs({**places, "weight": weights}), counts)
+
+    def _count_above(
+        self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints, threshold: Any
+    ) -> pa.Array:
+        least, counts = arrow.numbers(threshold).astype(np.float32), np.empty(len(length), np.int32)
+        for rows, values in self._reader.maps(run_key, layer, head, cell, length):
+            counts[rows] = kernels.count_above(values, length[rows], least[rows])
+        return arrow.column(counts)
 
     def _compare(
         self,
@@ -165,87 +189,35 @@ class Functions:
         other_run_key: Any,
         other_cell: Any,
     ) -> pa.StructArray:
-        self._require_lengths(run_key, length)
         keys, cells = arrow.numbers(other_run_key).astype(np.uint64), _numbers(other_cell)
         results = np.empty((2, len(length)), np.float32)
-        for rows, values in self._maps(run_key, layer, head, cell, length):
+        for rows, values in self._reader.maps(run_key, layer, head, cell, length):
             at = (keys[rows], layer[rows], head[rows], cells[rows])
-            others = self._read("maps", *at, length[rows] ** 2)
+            others = self._reader.slices("maps", *at, length[rows] ** 2)
             results[0, rows] = kernels.cosine(values, others, length[rows])
             results[1, rows] = kernels.jensen_shannon(values, others, length[rows])
-        columns = [arrow.column(numbers) for numbers in results]
-        return pa.StructArray.from_arrays(columns, ["cosine", "js"])
+        return arrow.structs(dict(zip(("cosine", "js"), results, strict=True)))
 
-    def _maps(
-        self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
-    ) -> Iterator[tuple[slice, Floats]]:
-        """Yield the maps of a batch in pieces: a slice of its rows, and their weights end to end."""
-        for rows in kernels.pieces(length**2, PIECE_CELLS):
-            at = (run_key[rows], layer[rows], head[rows], cell[rows])
-            yield rows, self._read("maps", *at, length[rows] ** 2)
-
-    def _require_lengths(self, run_key: Keys, length: Ints) -> None:
-        """Refuse lengths that no input of the run has, before anything of that size is allocated."""
-        _refuse_less(length, 1, "length")
-        for key in np.unique(run_key).tolist():
-            self._run(key).require_lengths(length[run_key == key])
-
-    def _read(
-        self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
-    ) -> Floats:
-        """Read slices of 'maps' or 'received', one after another."""
-        if (run_key == run_key[0]).all():
-            return self._gather(array, int(run_key[0]), layer, head, start, count)
-        values = np.empty(int(count.sum()), np.float32)
-        for key in np.unique(run_key).tolist():
-            of_run = run_key == key
-            part = self._gather(array, key, *(x[of_run] for x in (layer, head, start, count)))
-            values[np.repeat(of_run, count)] = part
-        return values
-
-    def _gather(
-        self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
-    ) -> Floats:
-        with unless_dropped(self._backend, (self._run_of(run_key) or (None,))[0]):
-            run = self._run(run_key)
-            rows = run.rows(layer, head)
-            run.require_inside(array, start, count)
-            self.read.add(run.arrays.run)
-            return run.arrays.gather(array, rows, start, count)
-
-    def _run(self, run_key: int) -> OpenRun:
-        """Return the arrays of a run, opened if they are not."""
-        if run_key not in self._open:
-            name, shape = self._run_of(run_key) or (None, None)
-            if name is None:
-                raise UnknownNameError(
-                    f"No run has the key {run_key}; map_places gives the key of each run."
-                )
-            if shape is None:
-                raise DamageError(
-                    f"The inputs of run {name} are missing, so its maps cannot be located; ingest the run "
-                    "again, which writes them again."
-                )
-            self._open[run_key] = OpenRun(arrays.open_run(self._backend, name, shape), shape)
-        return self._open[run_key]
-
-
-def _refuse_less(count: Ints, least: int, what: str) -> None:
-    if (wrong := np.flatnonzero(count < least)).size:
-        raise QueryError(f"A function was given {what} = {count[wrong[0]]}; give {least} or more.")
-
-
-@contextlib.contextmanager
-def unless_dropped(backend: Backend, run: str | None) -> Iterator[None]:
-    """Raise UnknownNameError for a failed read if the run was dropped in the meantime."""
-    try:
-        yield
-    except StoreError as error:
-        if run is None or fragments.listing(backend, "runs", run):
-            raise
-        raise UnknownNameError(
-            f"Run {run} was dropped while it was read; `attnstore runs` lists those that are left."
-        ) from error
+    def _compare_heads(
+        self,
+        run_key: Keys,
+        layer: Ints,
+        head: Ints,
+        cell: Ints,
+        length: Ints,
+        other_run_key: Any,
+        other_layer: Any,
+        other_head: Any,
+        other_cell: Any,
+    ) -> pa.StructArray:
+        keys = arrow.numbers(other_run_key).astype(np.uint64)
+        others = (keys, _numbers(other_layer), _numbers(other_head), _numbers(other_cell))
+        results = np.empty((3, len(length)), np.float32)
+        for rows, maps, one, other in self._reader.pairs(
+            (run_key, layer, head, cell), others, length
+        ):
+            results[:, rows] = kernels.compare_pairs(maps, one, other)
+        return arrow.structs(dict(zip(("cosine", "js", "pearson"), results, strict=True)))
 
 
 def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, others: Ints) -> None:

@@ -19,6 +19,8 @@ Ints = npt.NDArray[np.int64]
 _IN_CACHE = 1 << 17
 """Cells per step of an operation with many passes, so that they stay in a core's cache."""
 _TINY = np.float32(1e-37)
+_CONSTANT = np.float32(1e-10)
+"""Variance of a map's weights, as a share of their mean square, from which on it is rounding."""
 
 
 def pieces(cells: Ints, limit: int) -> Iterator[slice]:
@@ -53,6 +55,53 @@ def between(values: Floats, length: Ints, from_share: Floats, to_share: Floats) 
     return out
 
 
+def row_max(values: Floats, length: Ints) -> Floats:
+    """Find the largest weight of each from-token; all maps' rows end to end."""
+    rows = [maps.max(axis=2).ravel() for _, maps in _stacks(values, length)]
+    return np.concatenate(rows)
+
+
+def row_argmax(values: Floats, length: Ints) -> npt.NDArray[np.int32]:
+    """Find the position that each from-token attends to most, the first of equal ones."""
+    rows = [maps.argmax(axis=2).ravel() for _, maps in _stacks(values, length)]
+    return np.concatenate(rows).astype(np.int32)
+
+
+def count_above(values: Floats, length: Ints, threshold: Floats) -> npt.NDArray[np.int32]:
+    """Count per map the weights above its threshold."""
+    out = np.empty(len(length), np.int32)
+    for rows, maps in _stacks(values, length):
+        flat = maps.reshape(len(maps), -1)
+        out[rows] = np.count_nonzero(flat > threshold[rows, None], axis=1)
+    return out
+
+
+def top_k(values: Floats, length: Ints, k: Ints) -> tuple[Ints, Floats, Ints]:
+    """Find the k largest weights of each map, the largest first, of equal ones the first cell first.
+
+    Returns:
+        Their cells (from * L + to) and weights, end to end, and how many each map has: k, or L² if
+        it has fewer.
+    """
+    counts, cells, weights = np.minimum(k, length**2), [], []
+    for rows, maps in _stacks(values, length):
+        for flat, count in zip(maps.reshape(len(maps), -1), counts[rows].tolist(), strict=True):
+            best = _largest(flat, count)
+            cells.append(best)
+            weights.append(flat[best])
+    return np.concatenate(cells), np.concatenate(weights), counts
+
+
+def _largest(flat: Floats, count: int) -> Ints:
+    """Return the indices of the `count` largest numbers, by size, then by index."""
+    if count == 0:
+        return np.empty(0, np.int64)
+    least = np.partition(flat, len(flat) - count)[len(flat) - count]
+    above = np.flatnonzero(flat > least)
+    equal = np.flatnonzero(flat == least)[: count - len(above)]
+    return np.concatenate((above[np.argsort(-flat[above], kind="stable")], equal))
+
+
 def cosine(values: Floats, others: Floats, length: Ints) -> Floats:
     """Compute per map the cosine between its flattened weights and those of the other map."""
     out = np.empty(len(length), np.float32)
@@ -79,6 +128,33 @@ def jensen_shannon(values: Floats, others: Floats, length: Ints) -> Floats:
             distance = np.sqrt(np.maximum(divergence, 0)).mean(axis=1)
             out[rows.start + at : rows.start + at + len(distance)] = distance
     return out
+
+
+def compare_pairs(maps: Floats, one: Ints, other: Ints) -> tuple[Floats, Floats, Floats]:
+    """Compare pairs of maps of one input.
+
+    Args:
+        maps: (n, L, L).
+        one, other: Which of the maps each pair is.
+
+    Returns:
+        Per pair the cosine, the mean Jensen-Shannon distance over from-tokens, and Pearson's
+        correlation of the flattened weights: NaN where all weights of a map are equal.
+    """
+    flat = maps.reshape(len(maps), -1)
+    products = flat @ flat.T
+    squares = np.diag(products)
+    cosines = products[one, other] / np.sqrt(squares[one] * squares[other])
+    centered = flat - flat.mean(axis=1, keepdims=True)
+    products = centered @ centered.T
+    variances = np.where(np.diag(products) > _CONSTANT * squares, np.diag(products), np.nan)
+    pearson = products[one, other] / np.sqrt(variances[one] * variances[other])
+    distances, step = np.empty(len(one), np.float32), max(1, _IN_CACHE // maps[0].size)
+    for start in range(0, len(one), step):
+        at = slice(start, start + step)
+        divergence = _divergence(maps[one[at]], maps[other[at]])
+        distances[at] = np.sqrt(np.maximum(divergence, 0)).mean(axis=1)
+    return np.minimum(cosines, np.float32(1)), distances, np.clip(pearson, -1, 1)
 
 
 def _divergence(p: Floats, q: Floats) -> Floats:

@@ -25,6 +25,7 @@ from attnstore.query.analyses import Analyses
 from attnstore.query.analysis_file import Analysis
 from attnstore.query.functions import Functions
 from attnstore.query.macros import Macros
+from attnstore.query.map_reader import MapReader
 from attnstore.storage import array_shape, index, index_errors, index_schema
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend
@@ -73,7 +74,8 @@ class Session:
         self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
         self._runs: dict[int, tuple[str, Shape | None]] = {}
         self._seal: str | None = None
-        self._functions = Functions(backend, self._runs.get)
+        self._reader = MapReader(backend, self._runs.get)
+        self._functions = Functions(self._reader)
         self._functions.register(self.con)
         mean_functions.register(self.con)
         self._macros = Macros(self.con, analyses or Analyses(backend))
@@ -122,7 +124,7 @@ class Session:
         seal = index.seal_of(self.backend)
         if seal is not None and seal == self._seal:
             return
-        self._functions.forget()
+        self._reader.forget()
         self._runs.clear()
         rows = self.con.execute(
             "SELECT run_key, run, precision, layers, heads, layout, max_length, pad_to "
@@ -138,7 +140,7 @@ class Session:
     @property
     def read_last(self) -> set[str]:
         """Return the runs whose arrays the last question read."""
-        return set(self._functions.read)
+        return set(self._reader.read)
 
     def sql(
         self, text: str, params: dict[str, Any] | None = None, rows: int | None = None
@@ -161,7 +163,7 @@ class Session:
             )
         _require_text(text, *(v for v in (params or {}).values() if isinstance(v, str)))
         with self.attached() as con, self.explained():
-            self._functions.read.clear()
+            self._reader.read.clear()
             statement, body = self._statement(text)
             used = {k: v for k, v in (params or {}).items() if k in statement.named_parameters}
             self._check(body, statement, params or {})

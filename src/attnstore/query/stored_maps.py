@@ -11,7 +11,7 @@ import polars as pl
 
 from attnstore.errors import UnknownNameError
 from attnstore.naming import require_held, whole_number
-from attnstore.query.functions import unless_dropped
+from attnstore.query.map_reader import unless_dropped
 from attnstore.storage import array_shape, arrays, index
 from attnstore.storage.arrays import RunArrays
 from attnstore.storage.backend import Backend

@@ -1,0 +1,165 @@
+"""Slices of the arrays of any number of runs, read as the SQL functions ask for them: a batch at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from attnstore.errors import DamageError, QueryError, StoreError, UnknownNameError
+from attnstore.query import kernels
+from attnstore.query.open_run import OpenRun
+from attnstore.storage import arrays, fragments
+from attnstore.storage.array_shape import Shape
+from attnstore.storage.arrays import Floats
+from attnstore.storage.backend import Backend
+from attnstore.storage.reads import Ints
+
+PIECE_CELLS = 1 << 22
+"""Weights in memory at once, per run, for functions that reduce maps to numbers: 16 MiB."""
+
+Keys = npt.NDArray[np.uint64]
+Maps = tuple[Keys, Ints, Ints, Ints]
+"""Run keys, layers, heads and cells of maps."""
+
+
+class MapReader:
+    """The runs that a session has open, by their keys.
+
+    Attributes:
+        read: The runs whose arrays were read since it was last cleared.
+    """
+
+    def __init__(
+        self, backend: Backend, run_of: Callable[[int], tuple[str, Shape | None] | None]
+    ) -> None:
+        self._backend = backend
+        self._run_of = run_of
+        self._open: dict[int, OpenRun] = {}
+        self.read: set[str] = set()
+
+    def forget(self) -> None:
+        """Close every run; the next read opens the files again."""
+        self._open.clear()
+
+    def maps(
+        self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Yield the maps of a batch in pieces: a slice of its rows, and their weights end to end.
+
+        Raises:
+            QueryError: No input of the run has such a length; nothing of that size was allocated.
+        """
+        self.require_lengths(run_key, length)
+        for rows in kernels.pieces(length**2, PIECE_CELLS):
+            at = (run_key[rows], layer[rows], head[rows], cell[rows])
+            yield rows, self.slices("maps", *at, length[rows] ** 2)
+
+    def pairs(
+        self, maps: Maps, others: Maps, length: Ints
+    ) -> Iterator[tuple[Ints, Floats, Ints, Ints]]:
+        """Read pairs of maps, each map once for all pairs of an input that it stands in.
+
+        Args:
+            maps, others: Run keys, layers, heads and cells of the two maps of each pair.
+            length: Tokens of each pair's maps, which have the same.
+
+        Yields:
+            Rows of the batch, distinct maps of one length (n, L, L), and for each of the rows which
+            of them are its two maps.
+
+        Raises:
+            QueryError: No input of the run has such a length.
+        """
+        self.require_lengths(maps[0], length)
+        self.require_lengths(others[0], length)
+        inputs = np.stack(
+            (maps[0].view(np.int64), maps[3], others[0].view(np.int64), others[3], length)
+        )
+        order = np.lexsort(inputs)
+        begins = np.flatnonzero(np.any(np.diff(inputs[:, order], axis=1), axis=0)) + 1
+        for rows in np.split(order, begins):
+            n = int(length[rows[0]])
+            at_once = max(1, PIECE_CELLS // (2 * n * n))  # rows whose maps fit if all are distinct
+            for start in range(0, len(rows), at_once):
+                part = rows[start : start + at_once]
+                yield part, *self._distinct(maps, others, part, n)
+
+    def _distinct(self, maps: Maps, others: Maps, rows: Ints, n: int) -> tuple[Floats, Ints, Ints]:
+        """Read the distinct maps of some pairs, n tokens each, and number the two of each pair."""
+        one, other = (
+            np.stack([c[rows].astype(np.int64) for c in columns]) for columns in (maps, others)
+        )
+        places, numbers = np.unique(
+            np.concatenate((one, other), axis=1), axis=1, return_inverse=True
+        )
+        key, layer, head, cell = places
+        count = np.full(len(key), n * n)
+        values = self.slices("maps", key.view(np.uint64), layer, head, cell, count)
+        return values.reshape(-1, n, n), numbers[: len(rows)], numbers[len(rows) :]
+
+    def require_lengths(self, run_key: Keys, length: Ints) -> None:
+        """Raise QueryError for a length that no input of the run has."""
+        refuse_less(length, 1, "length")
+        for key in np.unique(run_key).tolist():
+            self._run(key).require_lengths(length[run_key == key])
+
+    def slices(
+        self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
+    ) -> Floats:
+        """Read slices of 'maps' or 'received', one after another."""
+        if (run_key == run_key[0]).all():
+            return self._gather(array, int(run_key[0]), layer, head, start, count)
+        values = np.empty(int(count.sum()), np.float32)
+        for key in np.unique(run_key).tolist():
+            of_run = run_key == key
+            part = self._gather(array, key, *(x[of_run] for x in (layer, head, start, count)))
+            values[np.repeat(of_run, count)] = part
+        return values
+
+    def _gather(
+        self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
+    ) -> Floats:
+        with unless_dropped(self._backend, (self._run_of(run_key) or (None,))[0]):
+            run = self._run(run_key)
+            rows = run.rows(layer, head)
+            run.require_inside(array, start, count)
+            self.read.add(run.arrays.run)
+            return run.arrays.gather(array, rows, start, count)
+
+    def _run(self, run_key: int) -> OpenRun:
+        """Return the arrays of a run, opened if they are not."""
+        if run_key not in self._open:
+            name, shape = self._run_of(run_key) or (None, None)
+            if name is None:
+                raise UnknownNameError(
+                    f"No run has the key {run_key}; map_places gives the key of each run."
+                )
+            if shape is None:
+                raise DamageError(
+                    f"The inputs of run {name} are missing, so its maps cannot be located; ingest the run "
+                    "again, which writes them again."
+                )
+            self._open[run_key] = OpenRun(arrays.open_run(self._backend, name, shape), shape)
+        return self._open[run_key]
+
+
+def refuse_less(count: Ints, least: int, what: str) -> None:
+    """Raise QueryError for an argument of a function below its least value."""
+    if (wrong := np.flatnonzero(count < least)).size:
+        raise QueryError(f"A function was given {what} = {count[wrong[0]]}; give {least} or more.")
+
+
+@contextlib.contextmanager
+def unless_dropped(backend: Backend, run: str | None) -> Iterator[None]:
+    """Raise UnknownNameError for a failed read if the run was dropped in the meantime."""
+    try:
+        yield
+    except StoreError as error:
+        if run is None or fragments.listing(backend, "runs", run):
+            raise
+        raise UnknownNameError(
+            f"Run {run} was dropped while it was read; `attnstore runs` lists those that are left."
+        ) from error
