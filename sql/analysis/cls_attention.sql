@@ -1,6 +1,6 @@
 -- title: What [CLS] attends to, by kind of token
 -- source: Kovaleva et al. 2019, section 4.5 and figure 7
--- reads: map_places, token_features, tokens
+-- reads: map_places, token_features, tokens, sources
 -- param run VARCHAR: Run
 -- param layer SMALLINT = NULL: Layer, from 0; NULL for the last
 -- param statistic VARCHAR = sum: sum of the weights to all tokens of the feature, or max, the largest
@@ -12,6 +12,7 @@
 -- column mean DOUBLE: Mean over inputs of the weight from [CLS] to the feature's tokens (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 WITH punctuation AS (
     SELECT example, position FROM tokens WHERE run = $run AND kind = 'punctuation'
 ), featured AS (
@@ -27,14 +28,12 @@ WITH punctuation AS (
     JOIN (SELECT example, min(position) AS position FROM tokens WHERE run = $run AND kind = 'cls' GROUP BY example) c USING (example)
     WHERE m.run = $run AND m.layer = coalesce($layer, (SELECT max(layer) FROM map_places WHERE run = $run))
 ), per_input AS (
-    SELECT layer, head, feature, list_select(weights, places) AS given,
+    SELECT example, layer, head, feature, list_select(weights, places) AS given,
            CASE $statistic WHEN 'sum' THEN list_sum(given) WHEN 'max' THEN list_max(given)
                            ELSE error('The statistic is ' || $statistic || '; give sum or max.') END AS weight
     FROM cls_rows JOIN featured USING (example)
 )
-SELECT layer, head, feature, count(*) AS n, avg(weight) AS mean,
-       mean - 1.96 * stddev_samp(weight) / sqrt(n) AS low,
-       mean + 1.96 * stddev_samp(weight) / sqrt(n) AS high
-FROM per_input
+SELECT layer, head, feature, count(*) AS n, unnest(mean_interval(weight, source, 0, 1))
+FROM per_input JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
 GROUP BY layer, head, feature
 ORDER BY feature, layer, head

@@ -1,6 +1,6 @@
 -- title: How far training moved each layer: the mean over its heads of drift
 -- source: Kovaleva et al. 2019, section 4.3 and figure 5; Jensen-Shannon distance as in Clark et al. 2019, section 6
--- reads: map_places, runs, base_runs, run_pairs
+-- reads: map_places, runs, base_runs, run_pairs, sources
 -- param run VARCHAR: Run of the trained model
 -- param base_run VARCHAR = NULL: Run to hold it against; NULL takes the run of the model it was trained from, over the same dataset
 -- column layer SMALLINT: Layer, from 0
@@ -8,9 +8,11 @@
 -- column mean DOUBLE: Mean over inputs of the cosine between the two flattened maps, mean over heads: 1 for a layer that did not move
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input
 -- column high DOUBLE: Upper end
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 -- column js DOUBLE: Mean over inputs of the Jensen-Shannon distance of the two maps' rows, mean over rows and heads: the root of the divergence to base 2, 0 for equal rows, 1 for disjoint ones
 -- column js_low DOUBLE: Lower end of its 95% interval
 -- column js_high DOUBLE: Upper end
+-- column js_interval VARCHAR: How this interval was made
 WITH pair AS MATERIALIZED (
     SELECT CASE WHEN refusal IS NULL THEN other_run ELSE error(refusal) END AS base_run
     FROM run_pairs
@@ -26,12 +28,13 @@ WITH pair AS MATERIALIZED (
     SELECT layer, example, avg(found.cosine) AS cosine, avg(found.js) AS distance
     FROM per_map
     GROUP BY layer, example
+), summary AS (
+    SELECT layer, count(*) AS n, mean_interval(cosine, source, 0, 1) AS cosine,
+           mean_interval(distance, source, 0, 1) AS js
+    FROM per_input JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
+    GROUP BY layer
 )
-SELECT layer, count(*) AS n, avg(cosine) AS mean,
-       mean - 1.96 * stddev_samp(cosine) / sqrt(n) AS low,
-       mean + 1.96 * stddev_samp(cosine) / sqrt(n) AS high, avg(distance) AS js,
-       js - 1.96 * stddev_samp(distance) / sqrt(n) AS js_low,
-       js + 1.96 * stddev_samp(distance) / sqrt(n) AS js_high
-FROM per_input
-GROUP BY layer
+SELECT layer, n, cosine.mean AS mean, cosine.low AS low, cosine.high AS high, cosine.interval AS interval,
+       js.mean AS js, js.low AS js_low, js.high AS js_high, js.interval AS js_interval
+FROM summary
 ORDER BY layer

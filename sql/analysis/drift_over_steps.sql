@@ -1,6 +1,6 @@
 -- title: How far each layer has moved by each step of a training
 -- source: Kovaleva et al. 2019, section 4.3, over the checkpoints of a training
--- reads: map_places, runs, models, run_pairs
+-- reads: map_places, runs, models, run_pairs, sources
 -- param base_run VARCHAR: Run of the pre-trained model
 -- param runs_like VARCHAR = %: Only runs whose name is like this pattern of SQL, to choose one of several trainings
 -- column run VARCHAR: Run of a checkpoint that was trained from the base run's model, over the same dataset
@@ -10,9 +10,11 @@
 -- column mean DOUBLE: Mean over inputs of the cosine between the flattened maps of the checkpoint and of the base run, mean over heads
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input
 -- column high DOUBLE: Upper end
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 -- column js DOUBLE: Mean over inputs of the Jensen-Shannon distance of the two maps' rows, mean over rows and heads: the root of the divergence to base 2, 0 for equal rows, 1 for disjoint ones
 -- column js_low DOUBLE: Lower end of its 95% interval
 -- column js_high DOUBLE: Upper end
+-- column js_interval VARCHAR: How this interval was made
 WITH checkpoints AS (
     SELECT r.run, m.step
     FROM runs r JOIN models m USING (model)
@@ -34,12 +36,13 @@ WITH checkpoints AS (
     SELECT run, step, layer, example, avg(found.cosine) AS cosine, avg(found.js) AS distance
     FROM per_map
     GROUP BY run, step, layer, example
+), summary AS (
+    SELECT run, step, layer, count(*) AS n, mean_interval(cosine, source, 0, 1) AS cosine,
+           mean_interval(distance, source, 0, 1) AS js
+    FROM per_input JOIN (SELECT example, source FROM sources WHERE run = $base_run) USING (example)
+    GROUP BY run, step, layer
 )
-SELECT run, step, layer, count(*) AS n, avg(cosine) AS mean,
-       mean - 1.96 * stddev_samp(cosine) / sqrt(n) AS low,
-       mean + 1.96 * stddev_samp(cosine) / sqrt(n) AS high, avg(distance) AS js,
-       js - 1.96 * stddev_samp(distance) / sqrt(n) AS js_low,
-       js + 1.96 * stddev_samp(distance) / sqrt(n) AS js_high
-FROM per_input
-GROUP BY run, step, layer
+SELECT run, step, layer, n, cosine.mean AS mean, cosine.low AS low, cosine.high AS high, cosine.interval AS interval,
+       js.mean AS js, js.low AS js_low, js.high AS js_high, js.interval AS js_interval
+FROM summary
 ORDER BY step, run, layer

@@ -1,6 +1,6 @@
 -- title: Attention to [CLS], [SEP] and punctuation by layer
 -- source: Kovaleva et al. 2019, section 4.4; Clark et al. 2019, section 3.2
--- reads: map_stats, tokens
+-- reads: map_stats, tokens, sources
 -- param run VARCHAR: Run
 -- column layer SMALLINT: Layer, from 0
 -- column kind VARCHAR: Kind of the attended tokens: cls, sep, punctuation, first (the first token of an input without [CLS], unless it is of these kinds), or other for all the rest
@@ -8,6 +8,7 @@
 -- column mean DOUBLE: Mean over inputs of the weight that the kind receives from a token, summed over its tokens, mean over heads (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 WITH first_tokens AS (
     SELECT example FROM tokens
     WHERE run = $run AND position = 0 AND kind NOT IN ('cls', 'sep', 'punctuation')
@@ -20,9 +21,8 @@ WITH first_tokens AS (
     WHERE run = $run
     GROUP BY layer, example
 )
-SELECT layer, kind, count(*) AS n, avg(weight) AS mean,
-       mean - 1.96 * stddev_samp(weight) / sqrt(n) AS low,
-       mean + 1.96 * stddev_samp(weight) / sqrt(n) AS high
-FROM per_input UNPIVOT (weight FOR kind IN (cls, sep, punctuation, first, other))
+SELECT layer, kind, count(*) AS n, unnest(mean_interval(weight, source, 0, 1))
+FROM (FROM per_input UNPIVOT (weight FOR kind IN (cls, sep, punctuation, first, other)))
+JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
 GROUP BY layer, kind
 ORDER BY layer, array_position(['cls', 'sep', 'punctuation', 'first', 'other'], kind)

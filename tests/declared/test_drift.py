@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import paper
 import pytest
-from paper import BASE, FOUR, TUNED, Array, Case, agree, interval, make_case
+from paper import BASE, FOUR, TUNED, Array, Case, agree, make_case, share
 
 from attnstore.errors import QueryError, UnknownNameError
 from attnstore.query import map_reader
@@ -49,7 +49,7 @@ def _compared(
             for b, t in zip(case.base, case.steps[step], strict=True)
         ]
         cosines, distances = zip(*both, strict=True)
-        wanted[key] = (*interval(cosines), *interval(distances)[1:])
+        wanted[key] = (*share(cosines), *share(distances)[1:])
     return wanted
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import paper
 import pytest
-from paper import BASE, FOUR, TUNED, Array, Case, Input, agree, interval, make_case, over
+from paper import BASE, FOUR, TUNED, Array, Case, Input, agree, interval, make_case, over, share
 from polars.testing import assert_frame_equal
 
 from attnstore.errors import QueryError
@@ -213,7 +213,7 @@ def test_cls_attention_reads_the_row_of_cls(case: Case, statistic: str, layer: i
     wanted = {
         (*h, f): v
         for f in _features(case.base)
-        for h, v in over(case.base, value(f)).items()
+        for h, v in over(case.base, value(f), share).items()
         if h[0] == shown
     }
     agree(case.run("cls_attention", run=BASE, statistic=statistic, layer=layer), wanted, 3, *FOUR)

@@ -7,6 +7,7 @@ annotate(root, "pairs", rows)    spans and links of `rows` into a store, by the 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import scipy.stats
 import tiny
 import torch
 from helpers import sentences, write_rows
@@ -215,8 +217,40 @@ def interval(values: Iterable[float]) -> tuple[int, float, float, float]:
     return len(x), float(x.mean()), float(x.mean() - half), float(x.mean() + half)
 
 
+def sources(rows: list[Row]) -> list[int]:
+    """The first row that each shares a text with, directly or through others; itself alone."""
+    groups = list(range(len(rows)))
+    texts = [{r["text"], r.get("text_pair")} - {None} for r in rows]
+    for _ in rows:  # as often as a chain can be long
+        for i, j in itertools.product(range(len(rows)), repeat=2):
+            if texts[i] & texts[j]:
+                groups[i] = groups[j] = min(groups[i], groups[j])
+    return groups
+
+
+def student(
+    values: Iterable[float | None],
+    least: float = -np.inf,
+    most: float = np.inf,
+    groups: list[int] | None = None,
+) -> tuple[int, float, float, float]:
+    """n, mean, and the ends of Student's 95 % interval within the range of the measure.
+
+    With the rows' groups, sums of residuals over each are the draws (Liang and Zeger 1986).
+    """
+    x = np.array([np.nan if v is None else v for v in values], np.float64)
+    group = np.arange(len(x)) if groups is None else np.array(groups)
+    x, group = x[~np.isnan(x)], group[~np.isnan(x)]
+    sums = [(x - x.mean())[group == g].sum() for g in np.unique(group)]
+    k = len(sums)
+    half = scipy.stats.t.ppf(0.975, k - 1) * np.sqrt(k / (k - 1) * np.square(sums).sum()) / len(x)
+    return len(x), float(x.mean()), max(x.mean() - half, least), min(x.mean() + half, most)
+
+
 def over(
-    inputs: list[Input], value: Callable[[Input, Array], float | None]
+    inputs: list[Input],
+    value: Callable[[Input, Array], float | None],
+    interval: Callable[[Iterable[float]], tuple[int, float, float, float]] = interval,
 ) -> dict[tuple[int, ...], tuple[int, float, float, float]]:
     """Per head, the interval of what `value` makes of an input's map; None is left out."""
     return {
@@ -284,6 +318,11 @@ def agree(
     for row in found.rows(named=True):
         ours = [row[c] for c in columns]
         np.testing.assert_allclose(ours, wanted[tuple(row[n] for n in names)], atol=2e-6, rtol=2e-5)
+
+
+def share(values: Iterable[float]) -> tuple[int, float, float, float]:
+    """The interval of a mean of shares of attention, cosines or distances: 0 to 1."""
+    return student(values, 0, 1)
 
 
 FOUR = ("n", "mean", "low", "high")
