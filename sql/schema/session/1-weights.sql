@@ -19,6 +19,9 @@
 --     STRUCT(cosine, js, pearson): the map against any other of the same tokens, another head's or another run's; pearson
 --     is the correlation of the flattened weights, NULL where all weights of a map are equal. Ordered by example, each
 --     map is read once for many pairs
+-- attention_rollout(run_key, layer, cell, length)
+--     FLOAT[]: L² numbers, row by row: attention rollout (Abnar and Zuidema 2020) from layer 0 up to and with `layer`,
+--     over the heads that the run holds: the product over layers of (mean map of the heads + identity) / 2; rows sum to 1
 -- Index rows are joined first and the function comes last, so only the maps that survive are read.
 
 CREATE VIEW map_places AS

@@ -43,6 +43,10 @@ class Functions:
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
         """Register the functions on a connection."""
+        con.create_function(
+            "attention_rollout", self._keeping_error(self._rollout),
+            ["UBIGINT", "SMALLINT", "BIGINT", "BIGINT"], "FLOAT[]", type=PythonUDFType.ARROW,
+        )  # fmt: skip
         for call, more, result in (
             (self._weights, [], "FLOAT[]"),
             (self._received, [], "FLOAT[]"),
@@ -69,9 +73,18 @@ class Functions:
 
         @wraps(function)  # DuckDB reads the number of parameters off the signature
         def call(*columns: Any) -> pa.Array:
+            keys = arrow.numbers(columns[0]).astype(np.uint64)
+            return function(keys, *map(_numbers, columns[1:5]), *columns[5:])
+
+        return self._keeping_error(call)
+
+    def _keeping_error(self, function: Callable[..., pa.Array]) -> Callable[..., pa.Array]:
+        """Wrap a function: its error is kept, as DuckDB gives only a text of it."""
+
+        @wraps(function)
+        def call(*columns: Any) -> pa.Array:
             try:
-                keys = arrow.numbers(columns[0]).astype(np.uint64)
-                return function(keys, *map(_numbers, columns[1:5]), *columns[5:])
+                return function(*columns)
             except AttnstoreError as error:
                 self.failure = error
                 raise
@@ -92,13 +105,7 @@ class Functions:
         self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> pa.ListArray:
         map_reader.refuse_less(count, 0, "n")
-        ends = np.cumsum(np.minimum(count, MAX_CELLS + 1))  # a sum that no count can turn over
-        if ends[-1] > MAX_CELLS:
-            raise QueryError(
-                f"This query asks for {len(count)} maps at once, {ends[-1] * 4 / 2**30:.1f} GiB of "
-                f"weights or more, and the limit is {MAX_CELLS * 4 / 2**30:.0f} GiB: select fewer examples "
-                "(WHERE example IN …) or use the view attention, which streams."
-            )
+        _require_room(count)
         weights = self._reader.slices(array, run_key, layer, head, start, count)
         return arrow.lists(weights, count)
 
@@ -179,6 +186,24 @@ class Functions:
             counts[rows] = kernels.count_above(values, length[rows], least[rows])
         return arrow.column(counts)
 
+    def _rollout(self, run_key: Any, layer: Any, cell: Any, length: Any) -> pa.ListArray:
+        keys = arrow.numbers(run_key).astype(np.uint64)
+        layers, cells, lengths = map(_numbers, (layer, cell, length))
+        map_reader.refuse_less(layers, 0, "layer")
+        self._reader.require_lengths(keys, lengths)
+        _require_room(lengths**2)
+        ends = np.cumsum(lengths**2)
+        results = np.empty(ends[-1], np.float32)
+        inputs = np.stack((keys.view(np.int64), cells, lengths))
+        for rows in map_reader.grouped(inputs):
+            key, at, n = int(keys[rows[0]]), int(cells[rows[0]]), int(lengths[rows[0]])
+            through = int(layers[rows].max())
+            products = kernels.rollout(self._reader.layer_means(key, at, n, through))
+            for number, product in enumerate(products):
+                for row in rows[layers[rows] == number]:
+                    results[ends[row] - n * n : ends[row]] = product.ravel()
+        return arrow.lists(results, lengths**2)
+
     def _compare(
         self,
         run_key: Keys,
@@ -218,6 +243,17 @@ class Functions:
         ):
             results[:, rows] = kernels.compare_pairs(maps, one, other)
         return arrow.structs(dict(zip(("cosine", "js", "pearson"), results, strict=True)))
+
+
+def _require_room(count: Ints) -> None:
+    """Refuse a batch that asks for more weights than a list of lists may hold."""
+    ends = np.cumsum(np.minimum(count, MAX_CELLS + 1))  # a sum that no count can turn over
+    if ends[-1] > MAX_CELLS:
+        raise QueryError(
+            f"This query asks for {len(count)} maps at once, {ends[-1] * 4 / 2**30:.1f} GiB of "
+            f"weights or more, and the limit is {MAX_CELLS * 4 / 2**30:.0f} GiB: select fewer examples "
+            "(WHERE example IN …) or use the view attention, which streams."
+        )
 
 
 def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, others: Ints) -> None:

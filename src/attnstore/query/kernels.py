@@ -6,7 +6,7 @@ of each. Pure arithmetic; `functions` chooses the maps and reads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -155,6 +155,22 @@ def compare_pairs(maps: Floats, one: Ints, other: Ints) -> tuple[Floats, Floats,
         divergence = _divergence(maps[one[at]], maps[other[at]])
         distances[at] = np.sqrt(np.maximum(divergence, 0)).mean(axis=1)
     return np.minimum(cosines, np.float32(1)), distances, np.clip(pearson, -1, 1)
+
+
+def rollout(layers: Iterable[npt.NDArray[np.float64]]) -> Iterator[npt.NDArray[np.float64]]:
+    """Give attention rollout up to each layer (Abnar and Zuidema 2020, section 3).
+
+    Half of what reaches a token comes through attention, half through the residual connection:
+    A = (W + I) / 2, and rollout is the product of A over the layers so far. Its rows sum to 1.
+
+    Args:
+        layers: The mean map over heads of each layer, (L, L).
+    """
+    product = None
+    for weights in layers:
+        mixed = (weights + np.eye(len(weights))) / 2
+        product = mixed if product is None else mixed @ product
+        yield product
 
 
 def _divergence(p: Floats, q: Floats) -> Floats:

@@ -78,9 +78,7 @@ class MapReader:
         inputs = np.stack(
             (maps[0].view(np.int64), maps[3], others[0].view(np.int64), others[3], length)
         )
-        order = np.lexsort(inputs)
-        begins = np.flatnonzero(np.any(np.diff(inputs[:, order], axis=1), axis=0)) + 1
-        for rows in np.split(order, begins):
+        for rows in grouped(inputs):
             n = int(length[rows[0]])
             at_once = max(1, PIECE_CELLS // (2 * n * n))  # rows whose maps fit if all are distinct
             for start in range(0, len(rows), at_once):
@@ -99,6 +97,30 @@ class MapReader:
         count = np.full(len(key), n * n)
         values = self.slices("maps", key.view(np.uint64), layer, head, cell, count)
         return values.reshape(-1, n, n), numbers[: len(rows)], numbers[len(rows) :]
+
+    def layer_means(
+        self, run_key: int, cell: int, n: int, through: int
+    ) -> Iterator[npt.NDArray[np.float64]]:
+        """Yield the mean map over the heads of each layer of an input, (n, n), from layer 0 on.
+
+        Args:
+            run_key: Key of the run.
+            cell: Where the input's maps lie.
+            n: Its tokens.
+            through: The last layer.
+
+        Raises:
+            QueryError: The input has another length.
+            UnknownNameError: The run does not hold one of the layers.
+        """
+        heads = np.array(self._run(run_key).arrays.heads)
+        key, cells, lengths = (np.full(len(heads), x) for x in (run_key, cell, n))
+        for layer in range(through + 1):
+            at = (key.astype(np.uint64), np.full(len(heads), layer), heads, cells, lengths)
+            total = np.zeros(n * n)
+            for _, values in self.maps(*at):
+                total += values.reshape(-1, n * n).sum(axis=0, dtype=np.float64)
+            yield (total / len(heads)).reshape(n, n)
 
     def require_lengths(self, run_key: Keys, length: Ints) -> None:
         """Raise QueryError for a length that no input of the run has."""
@@ -144,6 +166,13 @@ class MapReader:
                 )
             self._open[run_key] = OpenRun(arrays.open_run(self._backend, name, shape), shape)
         return self._open[run_key]
+
+
+def grouped(columns: Ints) -> list[Ints]:
+    """Group rows that are equal in every column; columns: (c, n); returns the rows of each group."""
+    order = np.lexsort(columns)
+    changes = np.any(np.diff(columns[:, order], axis=1), axis=0)
+    return np.split(order, np.flatnonzero(changes) + 1)
 
 
 def refuse_less(count: Ints, least: int, what: str) -> None:
