@@ -1,10 +1,11 @@
 -- title: What [CLS] attends to, by kind of token
 -- source: Kovaleva et al. 2019, section 4.5 and figure 7
--- reads: map_places, token_features, tokens, sources
+-- reads: map_places, token_features_by_scheme, schemes, tokens, sources
 -- param run VARCHAR: Run
 -- param layer SMALLINT = NULL: Layer, from 0; NULL for the last
 -- param statistic VARCHAR = sum: sum of the weights to all tokens of the feature, or max, the largest
 -- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
+-- param scheme VARCHAR = upos: Labels that make nouns, verbs, pronouns, subjects and objects, as in feature_labels: upos, the same in every language, penn or as_published
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column feature VARCHAR: cls, sep, punctuation, or noun, verb, pronoun, subject, object, negation: of these, tokens that are punctuation are left out
@@ -13,12 +14,15 @@
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
 -- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
-WITH punctuation AS (
+WITH chosen AS MATERIALIZED (
+    SELECT coalesce((SELECT if(refusal IS NULL, scheme, error(refusal)) FROM schemes WHERE run = $run AND scheme = $scheme),
+                    error('The scheme is ' || $scheme || '; give upos, penn or as_published.')) AS scheme
+), punctuation AS (
     SELECT example, position FROM tokens WHERE run = $run AND kind = 'punctuation'
 ), featured AS (
     SELECT f.example, f.feature, list(DISTINCT f.position + 1) AS places
-    FROM token_features f LEFT JOIN punctuation p USING (example, position)
-    WHERE f.run = $run AND (p.position IS NULL OR f.feature = 'punctuation')
+    FROM token_features_by_scheme f SEMI JOIN chosen USING (scheme) LEFT JOIN punctuation p USING (example, position)
+    WHERE f.run = $run AND f.scheme = $scheme AND NOT f.shared AND (p.position IS NULL OR f.feature = 'punctuation')
       AND ($annotation IS NULL OR f.source IN ($annotation, 'tokens'))
     GROUP BY f.example, f.feature
 ), cls_rows AS (

@@ -1,9 +1,10 @@
 -- title: How much attention tokens with a linguistic feature receive, by head
 -- source: Kovaleva et al. 2019, section 4.4
--- reads: map_places, token_features, inputs
+-- reads: map_places, token_features_by_scheme, schemes, inputs
 -- param run VARCHAR: Run
 -- param as_published BOOLEAN = false: Whether inputs without the feature count 0, negation apart, as in the authors' notebook; the paper leaves them out
 -- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
+-- param scheme VARCHAR = upos: Labels that make nouns, verbs, pronouns, subjects and objects, as in feature_labels: upos, the same in every language, penn or as_published
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column feature VARCHAR: noun, verb, pronoun, subject, object, negation, cls, sep or punctuation
@@ -11,10 +12,13 @@
 -- column mean DOUBLE: Mean over inputs of the weight that a token of the feature receives from all tokens, divided by L; the largest where an input has several (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
-WITH featured AS (
+WITH chosen AS MATERIALIZED (
+    SELECT coalesce((SELECT if(refusal IS NULL, scheme, error(refusal)) FROM schemes WHERE run = $run AND scheme = $scheme),
+                    error('The scheme is ' || $scheme || '; give upos, penn or as_published.')) AS scheme
+), featured AS (
     SELECT example, feature, list(position + 1) AS places
-    FROM token_features
-    WHERE run = $run AND ($annotation IS NULL OR source IN ($annotation, 'tokens'))
+    FROM token_features_by_scheme SEMI JOIN chosen USING (scheme)
+    WHERE run = $run AND scheme = $scheme AND NOT shared AND ($annotation IS NULL OR source IN ($annotation, 'tokens'))
     GROUP BY example, feature
 ), wanted AS (
     FROM featured

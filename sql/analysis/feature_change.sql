@@ -1,9 +1,10 @@
 -- title: How training changed the attention that linguistic features receive, by head
 -- source: Kovaleva et al. 2019, section 4.4
--- reads: map_places, token_features, runs, base_runs, run_pairs
+-- reads: map_places, token_features_by_scheme, schemes, runs, base_runs, run_pairs
 -- param run VARCHAR: Run of the trained model
 -- param base_run VARCHAR = NULL: Run to hold it against; NULL takes the run of the model it was trained from, over the same dataset
 -- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
+-- param scheme VARCHAR = upos: Labels that make nouns, verbs, pronouns, subjects and objects, as in feature_labels: upos, the same in every language, penn or as_published
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column feature VARCHAR: noun, verb, pronoun, subject, object, negation, cls, sep or punctuation
@@ -18,10 +19,13 @@ WITH pair AS MATERIALIZED (
     WHERE run = $run AND other_run = coalesce(
         (SELECT run FROM runs WHERE run = $base_run), (SELECT base_run FROM base_runs WHERE run = $run),
         error('The store holds no run of the model that ' || $run || ' was trained from over its dataset; ingest it, or name a run as base_run.'))
+), chosen AS MATERIALIZED (
+    SELECT coalesce((SELECT if(refusal IS NULL, scheme, error(refusal)) FROM schemes WHERE run = $run AND scheme = $scheme),
+                    error('The scheme is ' || $scheme || '; give upos, penn or as_published.')) AS scheme
 ), featured AS (
     SELECT example, feature, list(position + 1) AS places
-    FROM token_features
-    WHERE run = $run AND ($annotation IS NULL OR source IN ($annotation, 'tokens'))
+    FROM token_features_by_scheme SEMI JOIN chosen USING (scheme)
+    WHERE run = $run AND scheme = $scheme AND NOT shared AND ($annotation IS NULL OR source IN ($annotation, 'tokens'))
     GROUP BY example, feature
 ), maps_received AS (
     SELECT m.example, m.layer, m.head,

@@ -1,11 +1,12 @@
 -- title: Heads that attend along a relation between words, beside the neighbour at the relation's usual distance
 -- source: Kovaleva et al. 2019, section 4.5; the baseline as the fixed offsets of Clark et al. 2019, section 4.2
--- reads: map_places, link_tokens, token_features, feature_labels, tokens
+-- reads: map_places, link_tokens, token_features_by_scheme, schemes, feature_labels, tokens
 -- param run VARCHAR: Run
 -- param relation VARCHAR = subject: subject or object (of a verb), coreference (a pronoun and its antecedent), or a dependency label as the annotation calls it (det, nsubj:pass)
 -- param direction VARCHAR = from_to: from_to (dependent to head, pronoun to antecedent), to_from (head to dependent, antecedent to pronoun) or both
 -- param statistic VARCHAR = max: max or mean over the token pairs of an input
 -- param annotation VARCHAR = NULL: Only links from this source, as in link_tokens
+-- param scheme VARCHAR = upos: Labels that make nouns, verbs, pronouns, subjects and objects, as in feature_labels: upos, the same in every language, penn or as_published
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column n BIGINT: Number of inputs with such a link
@@ -23,19 +24,22 @@ WITH directions AS (
     SELECT unnest(CASE WHEN $statistic NOT IN ('max', 'mean') THEN error('The statistic is ' || $statistic || '; give max or mean.')
                        WHEN $direction = 'both' THEN ['from_to', 'to_from'] WHEN $direction IN ('from_to', 'to_from') THEN [$direction]
                        ELSE error('The direction is ' || $direction || '; give from_to, to_from or both.') END) AS direction
+), chosen AS MATERIALIZED (
+    SELECT coalesce((SELECT if(refusal IS NULL, scheme, error(refusal)) FROM schemes WHERE run = $run AND scheme = $scheme),
+                    error('The scheme is ' || $scheme || '; give upos, penn or as_published.')) AS scheme
 ), verbs AS (
     SELECT example, source, list(position) AS positions
-    FROM token_features
-    WHERE run = $run AND feature = 'verb'
+    FROM token_features_by_scheme SEMI JOIN chosen USING (scheme)
+    WHERE run = $run AND scheme = $scheme AND feature = 'verb' AND NOT shared
     GROUP BY example, source
 ), links AS (
     SELECT example, from_positions, to_positions, to_positions[1] - from_positions[1] AS distance
     FROM link_tokens l LEFT JOIN verbs v USING (example, source)
-    WHERE l.run = $run AND ($annotation IS NULL OR source = $annotation)
+    WHERE l.run = $run AND NOT l.shared AND ($annotation IS NULL OR source = $annotation)
       AND CASE WHEN l.kind = 'coreference' THEN $relation = 'coreference' WHEN l.kind <> 'dep' THEN false
                WHEN $relation NOT IN ('subject', 'object') THEN l.label = $relation
                ELSE list_has_any(v.positions, l.to_positions)
-                    AND l.label IN (SELECT label FROM feature_labels WHERE kind = 'dep' AND feature = $relation) END
+                    AND l.label IN (SELECT label FROM feature_labels WHERE kind = 'dep' AND feature = $relation AND list_contains(schemes, $scheme)) END
 ), usual AS (
     SELECT CASE WHEN abs(avg(distance)) >= 0.5 THEN round(avg(distance)) WHEN avg(distance) < 0 THEN -1 ELSE 1 END::INTEGER AS distance
     FROM links

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnstore.datasets.annotations import Annotation
+from attnstore.datasets.annotations import Annotation, Word
 from attnstore.datasets.tokenize import tokenize
 from attnstore.storage import tables
 from attnstore.storage.index_rows import align
@@ -234,25 +236,123 @@ def test_the_second_text_has_characters_of_its_own(index: Index) -> None:
     ) == [("dog", 1)]
 
 
+ALL = ("upos", "penn", "as_published")
+
+
 @pytest.mark.parametrize(
-    ("kind", "label", "feature"),
+    ("kind", "label", "feature", "schemes"),
     [
-        *((("dep", x, "subject")) for x in ("nsubj", "nsubjpass", "csubj", "agent", "nsubj:pass", "obl:agent")),
-        *((("dep", x, "object")) for x in ("dobj", "dative", "attr", "oprd", "obj", "iobj", "obl:arg")),
-        *((("tag", x, "noun")) for x in ("NN", "NNP", "NNPS", "NNS")),
-        *((("tag", x, "verb")) for x in ("VB", "VBD", "VBG", "VBN", "VBP", "VBZ")),
-        *((("tag", x, "pronoun")) for x in ("PRP", "PRP$")),
-        ("tag", "MD", None), ("tag", "WP", None), ("dep", "obl", None), ("dep", "pobj", None),
-        ("upos", "PROPN", "noun"), ("upos", "AUX", "verb"), ("upos", "PRON", "pronoun"),
-        ("negation", "not", "negation"),
+        *(("dep", x, "subject", ALL) for x in ("nsubj", "nsubjpass", "csubj", "nsubj:pass", "nsubj:cop")),
+        *(("dep", x, "subject", ("as_published",)) for x in ("agent", "expl", "obl:agent")),
+        *(("dep", x, "object", ALL) for x in ("dobj", "dative", "obj", "iobj", "obj:lvc")),
+        *(("dep", x, "object", ("as_published",)) for x in ("attr", "oprd", "obl:arg")),
+        *(("dep", x, None, ()) for x in ("obl", "pobj", "expl:pv", "obl:tmod", "nmod:gobj")),
+        *(("tag", x, "noun", ALL) for x in ("NN", "NNP", "NNPS", "NNS")),
+        *(("tag", x, "verb", ALL) for x in ("VB", "VBD", "VBG", "VBN", "VBP", "VBZ")),
+        *(("tag", x, "pronoun", ALL) for x in ("PRP", "PRP$")),
+        ("tag", "MD", "verb", ("upos", "penn")), ("tag", "WP", "pronoun", ("upos", "penn")),
+        ("tag", "WDT", None, ()), ("xpos", "NN", None, ()),
+        *(("upos", x, y, ("upos",)) for x, y in (("PROPN", "noun"), ("AUX", "verb"), ("PRON", "pronoun"))),
+        ("negation", "not", "negation", ALL),
     ],
 )  # fmt: skip
-def test_labels_of_both_schemes_make_features(
-    index: Index, kind: str, label: str, feature: str | None
+def test_labels_make_features_under_their_schemes(
+    index: Index, kind: str, label: str, feature: str | None, schemes: tuple[str, ...]
 ) -> None:
+    """Penn's tags count under upos, too, where a word has no universal part of speech."""
     annotation = Annotation()
     annotation.span(0, 0, 0, 3, **{kind: label})
     index.fill(tokenize(frame(("dog.", None)), tokenizer("bert"), 64), annotation)
-    found = index.rows("SELECT position, feature, source FROM token_features ORDER BY ALL")
-    tokens = [(0, "cls", "tokens"), (2, "punctuation", "tokens"), (3, "sep", "tokens")]
-    assert found == sorted([*tokens, *([(1, feature, "s")] if feature else [])])
+    features = index.rows(
+        "SELECT position, feature, source, scheme FROM token_features_by_scheme ORDER BY ALL"
+    )
+    tokens = [(0, "cls"), (2, "punctuation"), (3, "sep")]
+    assert features == sorted(
+        [(p, k, "tokens", s) for p, k in tokens for s in ALL]
+        + [(1, feature, "s", scheme) for scheme in schemes]
+    )
+    shown = index.rows("SELECT position, feature, source FROM token_features ORDER BY ALL")
+    assert shown == [row[:3] for row in features if row[3] == "upos"]
+
+
+def test_a_word_has_one_part_of_speech_in_each_scheme(index: Index) -> None:
+    """Its universal one under upos, though Penn calls it otherwise; Penn's where it has none."""
+    words = [Word(0, 3, "NN", "VERB", "", None), Word(4, 7, "VBZ", "", "", None)]
+    words.append(Word(8, 11, "DT", "PRON", "", None))
+    annotation = Annotation()
+    annotation.words(0, 0, words)
+    index.fill(tokenize(frame(("dog fox The", None)), tokenizer("bert"), 64), annotation)
+    features = index.rows(
+        "SELECT scheme, position, feature FROM token_features_by_scheme WHERE source = 's' ORDER BY ALL"
+    )
+    penn = [(1, "noun"), (2, "verb")]
+    assert features == sorted(
+        [("upos", 1, "verb"), ("upos", 2, "verb"), ("upos", 3, "pronoun")]
+        + [(scheme, *row) for scheme in ("penn", "as_published") for row in penn]
+    )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@settings(max_examples=25, deadline=None)
+@given(case=annotated(), cuts=st.lists(st.integers(1, 60), max_size=8))
+def test_a_token_is_shared_if_it_has_characters_of_two_words(
+    index: Index, architecture: str, case: Any, cuts: list[int]
+) -> None:
+    """Wherever words begin and end, and also where two words are the same characters."""
+    ((text, _), *_), spans = case
+    ends = sorted({0, len(text), *(c for c in cuts if c < len(text))})
+    stretches = [
+        *itertools.pairwise(ends),
+        *((a, b) for e, g, a, b in spans[:1] if (e, g) == (0, 0)),
+    ]
+    annotation = Annotation()
+    annotation.words(0, 0, [Word(a, b, "", "NOUN", "", None) for a, b in stretches])
+    index.fill(tokenize(frame((text, None)), tokenizer(architecture), 64), annotation)
+    places = [marked(architecture, (text, None), 64, 0, a, b)[0] for a, b in stretches]
+    overlapping = [
+        any(a < d and c < b for m, (c, d) in enumerate(stretches) if m != n)
+        for n, (a, b) in enumerate(stretches)
+    ]
+    owners = Counter(p for own in places for p in own)
+    expected = {
+        n: (own, [overlapping[n] or owners[p] > 1 for p in own])
+        for n, own in enumerate(places)
+        if own
+    }
+    rows = index.rows("SELECT span, positions, shared FROM span_tokens")
+    assert {n: (positions, shared) for n, positions, shared in rows} == expected
+    features = index.rows("SELECT position, shared FROM token_features WHERE source = 's'")
+    assert dict(features) == {
+        p: any(
+            flag
+            for own, flags in expected.values()
+            for q, flag in zip(own, flags, strict=True)
+            if q == p
+        )
+        for p in owners
+    }
+
+
+def test_a_link_of_a_word_with_a_shared_token_says_so(index: Index) -> None:
+    """`dog` is one piece here, of the words `do` and `g`."""
+    words = [(0, 3), (4, 6), (6, 7)]
+    annotation = Annotation()
+    annotation.words(0, 0, [Word(a, b, "NN", "", "obj", 0) for a, b in words])
+    index.fill(tokenize(frame(("fox dog", None)), tokenizer("bert"), 64), annotation)
+    assert index.rows("SELECT from_positions, shared FROM link_tokens ORDER BY ALL") == [
+        ([1], False), ([2], True), ([2], True),
+    ]  # fmt: skip
+
+
+def test_spans_that_are_no_words_share_nothing(index: Index) -> None:
+    """A frame element may lie around a target, and people's own spans as they like."""
+    annotation = Annotation()
+    for a, b in ((0, 3), (0, 7), (4, 6)):
+        annotation.span(0, 0, a, b, upos="NOUN")
+    index.fill(tokenize(frame(("fox dog", None)), tokenizer("bert"), 64), annotation)
+    assert index.rows("SELECT shared FROM span_tokens ORDER BY span") == [
+        ([False],),
+        ([False, False],),
+        ([False],),
+    ]
+    assert index.rows("SELECT DISTINCT shared FROM spans") == [(False,)]

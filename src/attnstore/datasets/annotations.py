@@ -24,9 +24,15 @@ PENN_SHARE = 0.9
 
 English EWT has 1.0; Russian GSD, some of whose own tags look the same, 0.73."""
 
+WORDS_VERSION = 2
+"""Raised when the same words make other spans; annotators of words name it in their identity.
+
+2: a multiword token is split among its words, and a word has its universal and its fine tag."""
+
 _SPANS: dict[str, Any] = {
     "dataset": pl.String, "example": pl.Int64, "source": pl.String, "span": pl.Int32,
     "segment": pl.Int8, "start": pl.Int32, "end": pl.Int32, "kind": pl.String, "label": pl.String,
+    "shared": pl.Boolean,
 }  # fmt: skip
 _LINKS: dict[str, Any] = {
     "dataset": pl.String, "example": pl.Int64, "source": pl.String, "kind": pl.String,
@@ -52,17 +58,29 @@ class Annotation:
     """The spans and links of one source, gathered text by text."""
 
     def __init__(self) -> None:
-        self._spans: list[tuple[int, int, int, int, int, str, str]] = []
+        self._spans: list[tuple[int, int, int, int, int, str, str, bool | None]] = []
         self._links: list[tuple[int, str, str, int, int]] = []
         self._numbers: dict[int, int] = {}
 
     def span(self, example: int, segment: int, start: int, end: int, **labels: str) -> int:
         """Add the characters start to end of a text with their labels by kind; return its number."""
+        return self._span(example, segment, start, end, labels, None)
+
+    def _span(
+        self,
+        example: int,
+        segment: int,
+        start: int,
+        end: int,
+        labels: dict[str, str],
+        shared: bool | None,
+    ) -> int:
+        """Add a span. shared: True if another word has some of its characters; None for no word."""
         number = self._numbers.get(example, 0)
         self._numbers[example] = number + 1
         if start < end:
             self._spans += [
-                (example, number, segment, start, end, kind, label)
+                (example, number, segment, start, end, kind, label, shared)
                 for kind, label in labels.items()
                 if label
             ]
@@ -72,18 +90,18 @@ class Annotation:
         self, example: int, number: int, segment: int, start: int, end: int, kind: str, label: str
     ) -> None:
         """Add one label of a span whose number is known already."""
-        self._spans.append((example, number, segment, start, end, kind, label))
+        self._spans.append((example, number, segment, start, end, kind, label, None))
 
     def link(self, example: int, kind: str, label: str, from_span: int, to_span: int) -> None:
         """Add a link between two spans of an example."""
         self._links.append((example, kind, label, from_span, to_span))
 
     def words(self, example: int, segment: int, words: Iterable[Word]) -> None:
-        """Add the words of one text, each linked to its head."""
+        """Add the words of one text, each linked to its head; words with common characters are shared."""
         words = list(words)
         numbers = [
-            self.span(example, segment, w.start, w.end, tag=w.tag, upos=w.upos, dep=w.relation)
-            for w in words
+            self._span(example, segment, w.start, w.end, _labels(w), shared)
+            for w, shared in zip(words, _shared(words), strict=True)
         ]
         for word, number in zip(words, numbers, strict=True):
             if word.head is not None:
@@ -104,17 +122,27 @@ def _own(columns: dict[str, Any]) -> dict[str, Any]:
     return {name: kind for name, kind in columns.items() if name not in ("dataset", "source")}
 
 
-def _parts_of_speech(spans: pl.DataFrame) -> pl.DataFrame:
-    """Keep one part of speech per word: Penn's tag, else the universal one.
+def _labels(word: Word) -> dict[str, str]:
+    return {"tag": word.tag, "upos": word.upos, "dep": word.relation}
 
-    A fine tag that is not Penn's is called `xpos`, so that `tag` means the same in every source.
-    """
-    tagged = spans.filter(kind="tag")
-    lettered = tagged.filter(pl.col("label").str.contains(r"\p{L}"))
+
+def _shared(words: list[Word]) -> list[bool]:
+    """Return for each word whether another word has some of its characters."""
+    shared, furthest = [False] * len(words), None
+    for n in sorted(range(len(words)), key=lambda n: (words[n].start, words[n].end)):
+        if words[n].start == words[n].end:
+            continue
+        if furthest is not None and words[n].start < words[furthest].end:
+            shared[n] = shared[furthest] = True
+        if furthest is None or words[n].end > words[furthest].end:
+            furthest = n
+    return shared
+
+
+def _parts_of_speech(spans: pl.DataFrame) -> pl.DataFrame:
+    """Call fine tags `xpos` unless they are Penn's, so that `tag` means the same in every source."""
+    lettered = spans.filter(pl.col("label").str.contains(r"\p{L}"), kind="tag")
     share = lettered["label"].is_in(PENN).mean()
-    if share is not None and float(share) >= PENN_SHARE:  # type: ignore[arg-type]
-        universal = spans.filter(kind="upos").join(tagged, on=["example", "span"], how="anti")
-        spans = pl.concat([spans.filter(pl.col("kind") != "upos"), universal])
-    else:
+    if share is None or float(share) < PENN_SHARE:  # type: ignore[arg-type]
         spans = spans.with_columns(pl.col("kind").replace("tag", "xpos"))
     return spans.sort("example", "span", maintain_order=True)

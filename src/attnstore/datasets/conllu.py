@@ -127,9 +127,10 @@ def _written(tokens: Iterable[list[str]]) -> Iterator[tuple[range, str, str]]:
 
 
 def _words(block: _Block) -> Iterator[Word]:
-    """Yield the words of a sentence; those of a multiword token share its characters."""
-    ranges = _ranges(block)
+    """Yield the words of a sentence; those of a multiword token have their own part of its characters
+    if their forms spell it (don't: do, n't), else all of them (zum: zu, dem)."""
     rows = [fields for fields in block.tokens if fields[0].isdecimal()]
+    ranges = _ranges(block, {int(fields[0]): fields[1] for fields in rows})
     numbers = {str(int(fields[0])): n for n, fields in enumerate(rows)}
     for number, _, _, upos, xpos, _, head, relation, _, _ in rows:
         if head not in ("0", "_") and head not in numbers:
@@ -142,8 +143,13 @@ def _words(block: _Block) -> Iterator[Word]:
         yield Word(start, end, tag, universal, name, numbers.get(head))
 
 
-def _ranges(block: _Block) -> dict[int, tuple[int, int]]:
-    """Find the characters of each word in the text, from left to right."""
+def _ranges(block: _Block, forms: dict[int, str]) -> dict[int, tuple[int, int]]:
+    """Find the characters of each word in the text, from left to right.
+
+    Args:
+        block: The sentence.
+        forms: The form of each word, by its number.
+    """
     ranges: dict[int, tuple[int, int]] = {}
     at, text = 0, block.text
     for words, form, _ in _written(block.tokens):
@@ -154,5 +160,22 @@ def _ranges(block: _Block) -> dict[int, tuple[int, int]]:
                 f"after {text[:at][-20:]!r}; fix the `# text =` comment"
             )
         at = start + len(form)
-        ranges |= dict.fromkeys(words, (start, at))
+        parts = [forms[number] for number in words]
+        ends = list(itertools.accumulate(map(len, parts), initial=start))
+        if _spell(parts, form):
+            ranges |= zip(words, itertools.pairwise(ends), strict=True)
+        else:
+            ranges |= dict.fromkeys(words, (start, at))
     return ranges
+
+
+def _spell(parts: list[str], form: str) -> bool:
+    """True if words spell the multiword token they stand for, one after the other without spaces.
+
+    Case does not count: treebanks write words small inside a token with a capital, which moves no
+    character. Anything else (zu + dem, zum) leaves open which characters are whose.
+    """
+    joined = "".join(parts)
+    return len(joined) == len(form) and all(
+        a == b or a.lower() == b.lower() for a, b in zip(joined, form, strict=True)
+    )

@@ -7,13 +7,17 @@ import polars as pl
 from attnstore.annotation.annotators.dataset_file import FileAnnotator
 from attnstore.annotation.annotators.interface import Kind, Progress
 from attnstore.datasets import conllu, readers
-from attnstore.datasets.annotations import Annotation
+from attnstore.datasets.annotations import WORDS_VERSION, Annotation
 
 
 class ConlluAnnotator(FileAnnotator):
     """The annotation of the CoNLL-U file that a dataset was read from."""
 
     source, suffix = "conllu", ".conllu"
+
+    def identity(self) -> str:
+        """Describe the content of the file and how its words are taken."""
+        return f"{super().identity()} {WORDS_VERSION}"
 
     def annotate(self, texts: pl.DataFrame, progress: Progress) -> Annotation:
         """Annotate the words of every sentence; the texts must be the sentences of the file, in order."""

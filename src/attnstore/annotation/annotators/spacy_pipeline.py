@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from attnstore.annotation.annotators.interface import Context, Kind
-from attnstore.datasets.annotations import Annotation, Word
+from attnstore.datasets.annotations import WORDS_VERSION, Annotation, Word
 from attnstore.errors import ModelError
 from attnstore.storage.files import file_crc32c
 
@@ -45,7 +45,7 @@ class SpacyAnnotator:
         """Describe spaCy's version and the files of the pipeline, which decide the annotation."""
         files = sorted(p for p in self._folder.rglob("*") if p.is_file() and p.suffix != ".pyc")
         sums = [(str(p.relative_to(self._folder)), file_crc32c(p)) for p in files]
-        return json.dumps([self.source, self._version, sums])
+        return json.dumps([self.source, self._version, sums, WORDS_VERSION])
 
     def annotate(self, texts: pl.DataFrame, progress: Callable[[int, int], None]) -> Annotation:
         """Return words with tag, upos, relation and head of every used text."""
