@@ -15,6 +15,7 @@
 -- column js_low DOUBLE: Lower end of its 95% interval
 -- column js_high DOUBLE: Upper end
 -- column js_interval VARCHAR: How this interval was made
+-- note: SELECT note FROM base_runs WHERE run = $run AND $base_run IS NULL UNION ALL SELECT note FROM run_pairs WHERE run = $run AND other_run = $base_run
 WITH pair AS MATERIALIZED (
     SELECT CASE WHEN refusal IS NOT NULL THEN error(refusal)
                 WHEN $as_published AND (SELECT pad_to FROM runs WHERE run = $run) IS DISTINCT FROM 200

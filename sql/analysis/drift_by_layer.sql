@@ -13,6 +13,7 @@
 -- column js_low DOUBLE: Lower end of its 95% interval
 -- column js_high DOUBLE: Upper end
 -- column js_interval VARCHAR: How this interval was made
+-- note: SELECT note FROM base_runs WHERE run = $run AND $base_run IS NULL UNION ALL SELECT note FROM run_pairs WHERE run = $run AND other_run = $base_run
 WITH pair AS MATERIALIZED (
     SELECT CASE WHEN refusal IS NULL THEN other_run ELSE error(refusal) END AS base_run
     FROM run_pairs

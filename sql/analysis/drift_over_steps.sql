@@ -15,6 +15,7 @@
 -- column js_low DOUBLE: Lower end of its 95% interval
 -- column js_high DOUBLE: Upper end
 -- column js_interval VARCHAR: How this interval was made
+-- note: SELECT p.note FROM run_pairs p JOIN runs r USING (run) JOIN models m USING (model) WHERE p.other_run = $base_run AND p.is_base AND p.run LIKE $runs_like AND m.step IS NOT NULL ORDER BY m.step, p.run
 WITH checkpoints AS (
     SELECT r.run, m.step
     FROM runs r JOIN models m USING (model)

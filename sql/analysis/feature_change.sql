@@ -13,6 +13,7 @@
 -- column low DOUBLE: Lower end of the 95% interval of the mean change, from the inputs' own differences (paired); NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
 -- column base DOUBLE: Mean over the same inputs in the base run (share of attention)
+-- note: SELECT note FROM base_runs WHERE run = $run AND $base_run IS NULL UNION ALL SELECT note FROM run_pairs WHERE run = $run AND other_run = $base_run
 WITH pair AS MATERIALIZED (
     SELECT CASE WHEN refusal IS NULL THEN other_run ELSE error(refusal) END AS base_run
     FROM run_pairs

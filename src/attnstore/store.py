@@ -25,6 +25,7 @@ from attnstore.errors import BusyError, StoreError, UnknownNameError, UsageError
 from attnstore.naming import near, whole_number
 from attnstore.query.analyses import Analyses, arguments
 from attnstore.query.analyses import frame as analyses_frame
+from attnstore.query.analysis_file import used_values
 from attnstore.query.answer_cache import AnswerCache
 from attnstore.query.map_stream import InputMaps, stream
 from attnstore.query.scans import Frames
@@ -124,6 +125,25 @@ class Store:
         """
         key, text, values = self.question(name, params)
         return self.answers.get(key, values, partial(self.computed, text, values))
+
+    def notes(self, name: str, /, **params: Any) -> list[str]:
+        """Say what a reader of a named analysis's answer has to know: which run was taken, what was left out.
+
+        Args:
+            name: Its name: `drift`.
+            params: Its parameters, as for `query`.
+
+        Returns:
+            One sentence each; none where nothing is to be said.
+        """
+        analysis = self.named_analyses.find(name)
+        _, _, values = self.question(name, params)
+        return [
+            str(sentence)
+            for text in analysis.notes
+            for (sentence,) in self.cached(text, **used_values(text, values)).iter_rows()
+            if sentence is not None
+        ]
 
     def question(self, name: str, params: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
         """Return a named analysis as a question: its text in the cache, its SQL, its parameters.

@@ -559,7 +559,7 @@ def test_a_checkpoint_is_ingested_as_it_is_and_knows_its_base(
     models = [str(tiny_bert), *(str(folder / f"checkpoint-{step}") for step in (9, 18))]
     attnstore.ingest(root, models, str(rte), max_length=64, precision="float32")
     with attnstore.open(root) as store:
-        assert store.sql("FROM base_runs ORDER BY run").rows() == [
+        assert store.sql("SELECT run, base_run FROM base_runs ORDER BY run").rows() == [
             ("tiny-rte-pretrained-0-18/rte", "tiny/rte"),
             ("tiny-rte-pretrained-0-9/rte", "tiny/rte"),
         ]

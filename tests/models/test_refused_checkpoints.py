@@ -222,7 +222,7 @@ def test_a_base_may_be_given_and_given_again(work: Work) -> None:
             assert store.sql("SELECT base FROM models WHERE model = 'tuned'").item() == base
             assert store.sql("SELECT count(*) FROM runs").item() == 2
     with work.store() as store:
-        assert store.sql("FROM base_runs").rows() == [("tuned/d", "base/d")]
+        assert store.sql("SELECT run, base_run FROM base_runs").rows() == [("tuned/d", "base/d")]
     assert len(fragments.listing(location.locate(work.folder / "storage"), "models", "tuned")) == 1
 
 

@@ -95,7 +95,10 @@ def query(
         analysis = opened.named_analyses.find(name)
         rows.require([column.name for column in analysis.columns])
         values = parameters.from_texts(params, analysis.kinds)
-        rows.emit(bounded(opened, memory, lambda: opened.query(name, **values)))
+        answer = bounded(opened, memory, lambda: opened.query(name, **values))
+        for note in opened.notes(name, **values):
+            click.echo(f"attnstore: note: {note}", err=True)
+        rows.emit(answer)
 
 
 def _listed(store: str, folder: str | None) -> pl.DataFrame:

@@ -40,7 +40,7 @@ class Movement:
 
 def planned(store: Store, declared: Declaration, pairs: Sequence[Pair]) -> Iterator[Movement]:
     """Yield every run whose base model or earlier checkpoint has a run of the same settings."""
-    base = dict(store.sql("FROM base_runs").iter_rows())
+    base = dict(store.sql("SELECT run, base_run FROM base_runs").iter_rows())
     sql = analyses.find("drift").sql
     complete = [p for p in pairs if p.run is not None]
     for pair in complete:

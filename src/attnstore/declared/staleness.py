@@ -180,7 +180,7 @@ def classifying(declared: Declaration, run: Run) -> Classifying:
 def results(store: Store, declared: Declaration, runs: Iterable[str]) -> Iterator[Result]:
     """Yield every declared analysis of these runs; one without a parameter `run` is of them all."""
     runs = list(runs)
-    base = dict(store.sql("FROM base_runs").iter_rows())
+    base = dict(store.sql("SELECT run, base_run FROM base_runs").iter_rows())
     for entry in declared.analyses:
         analysis = analyses.find(entry.name)
         if "run" not in {p.name for p in analysis.parameters}:

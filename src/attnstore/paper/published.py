@@ -44,11 +44,13 @@ def facts() -> tuple[Fact, ...]:
 def beside(store: Store, figure: str) -> dict[str, Fact]:
     """By run, or model/dataset of an ablation, what the paper says about a figure.
 
-    Only for its own model or one trained from it, over the same task.
+    Only for its own model or one trained from it, over the same task, with every layer and head and
+    none of them disabled.
     """
     runs = store.sql(
         "SELECT DISTINCT s.name, concat_ws(' ', s.dataset, d.source) AS task FROM ("
-        "    SELECT run AS name, model, dataset FROM runs"
+        "    SELECT r.run AS name, r.model, r.dataset FROM runs r JOIN models m USING (model)"
+        "    WHERE r.n_layers = m.n_layers AND r.n_heads = m.n_heads AND r.disabled IS NULL"
         "    UNION ALL SELECT concat(model, '/', dataset), model, dataset FROM ablations"
         ") s JOIN models m USING (model) JOIN datasets d USING (dataset) "
         "WHERE m.n_layers = 12 AND m.n_heads = 12 AND "

@@ -7,6 +7,7 @@ A function is a figure, its name the figure's name: it takes a store and choices
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -146,7 +147,7 @@ def drift(
         pictures(in_rows(panels), "cosine similarity", low=None, high=1.0),
         "Per head, the mean over inputs of the cosine between the flattened maps of the trained and "
         "of its pre-trained model: the darker, the more training moved it. Section 4.3, Figure 5. "
-        f"{counted(frames)}{more}",
+        f"{counted(frames)}{more}{_notes(store, 'drift', frames, choices)}",
         tuple(asked("drift", run=run, **choices) for run in frames),
         {run: _moved_most(f) for run, f in frames.items()},
     )
@@ -241,6 +242,12 @@ def cls_attention(
         tuple(asked("cls_attention", run=run, **choices) for run in frames),
         {run: _most_attended(f) for run, f in frames.items()},
     )
+
+
+def _notes(store: Store, name: str, runs: Iterable[str], choices: Mapping[str, object]) -> str:
+    """Return what a reader of an analysis's results has to know, a sentence each."""
+    notes = [note for run in runs for note in store.notes(name, run=run, **choices)]
+    return "".join(f" {note}" for note in notes)
 
 
 def _classified(store: Store, most: int, runs_like: str, run: Runs) -> tuple[list[str], str]:

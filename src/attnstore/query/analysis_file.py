@@ -5,6 +5,7 @@
 -- reads: views, by name
 -- param NAME TYPE [= default]: What it is
 -- column NAME TYPE: What it is (unit)
+-- note: SELECT of one column of sentences to show beside the result, with `$name` for a parameter; NULL for none
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from attnstore.errors import UsageError
 from attnstore.naming import near
 from attnstore.query import parameters
 
+_NAMED = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 SHIPPED = "sql/analysis/{name}.sql"
 """Where an analysis of attnstore itself lies."""
 
@@ -75,6 +77,7 @@ class Analysis:
         reads: The views that it asks.
         sql: The whole file.
         file: Where it lies, for people: `sql/analysis/drift.sql`.
+        notes: SQL texts that give sentences to show beside the result.
         shipped: True for an analysis that comes with attnstore.
     """
 
@@ -87,6 +90,7 @@ class Analysis:
     sql: str
     file: str
     shipped: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -119,7 +123,7 @@ def parse(name: str, text: str, file: str = "", shipped: bool = True) -> Analysi
         else:
             raise UsageError(_unreadable(file, number, line))
     for what, groups in lines.items():
-        if len(groups) != 1 and not (what == "param" or (what == "column" and groups)):
+        if len(groups) != 1 and not (what in ("param", "note") or (what == "column" and groups)):
             raise UsageError(
                 f"The header of {file} has {len(groups)} lines of {what}; "
                 f"write {_LINES[what][1]!r} {'for each column' if what == 'column' else 'once'}."
@@ -134,6 +138,7 @@ def parse(name: str, text: str, file: str = "", shipped: bool = True) -> Analysi
         text,
         file,
         shipped,
+        tuple(sql for (sql,) in lines["note"]),
     )
 
 
@@ -149,6 +154,7 @@ _LINES = {
         re.compile(r"-- column (\w+) ([A-Z][^\s:]*): (.+?)(?: \(([^()]+)\))?"),
         "-- column NAME TYPE: text (unit)",
     ),
+    "note": (re.compile(r"-- note: (.+)"), "-- note: SELECT …"),
 }
 """The lines of a header, and how each is written."""
 
@@ -190,6 +196,12 @@ def arguments(analysis: Analysis, values: Mapping[str, object]) -> dict[str, Any
         about = f"Parameter {name} of analysis {analysis.name}"
         complete[name] = parameters.converted(about, parameter.type, complete[name])
     return complete
+
+
+def used_values(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the values that a SQL text has a `$name` for."""
+    names = set(_NAMED.findall(text))
+    return {name: value for name, value in values.items() if name in names}
 
 
 def require_known(analysis: Analysis, names: Mapping[str, object] | set[str]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -93,6 +94,8 @@ class Macros:
         """
         if analysis.shipped:
             return
+        for note in analysis.notes:
+            self.require_allowed(replace(analysis, sql=note, notes=()))
         tree = sql_text.tree(self._con, analysis.sql)
         if tree.get("error") or len(tree["statements"]) != 1:
             raise QueryError(

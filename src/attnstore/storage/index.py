@@ -284,6 +284,8 @@ def _apply(con: duckdb.DuckDBPyConnection, backend: Backend, pending: _Pending) 
     index_rows.drop(con, useless)
     if any(f.table in ("runs", "inputs") for f in new):
         index_rows.complete(con)
+    if pending.gone or any(f.table == "inputs" for f in new):
+        index_rows.sum_inputs(con)
     if pending.gone or any(f.table in ("runs", "inputs", "spans") for f in new):
         index_rows.align(con)
     lacking = missing(con, backend, pending.committed)

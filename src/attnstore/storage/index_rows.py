@@ -190,6 +190,14 @@ def drop(con: duckdb.DuckDBPyConnection, gone: list[str]) -> None:
         con.execute(f"DELETE FROM core.{table} WHERE list_contains($gone, path)", {"gone": gone})
 
 
+def sum_inputs(con: duckdb.DuckDBPyConnection) -> None:
+    """Sum up the inputs of runs that are new, by block; forget those of runs that are gone."""
+    con.execute(
+        "DELETE FROM core.input_sums WHERE inputs_fragment NOT IN (SELECT fragment FROM core.fragments)"
+    )
+    con.execute("INSERT INTO core.input_sums BY NAME FROM core.missing_input_sums")
+
+
 def align(con: duckdb.DuckDBPyConnection) -> None:
     """Find the tokens of each span, for runs and annotations that are new; forget those gone."""
     for table in ("span_tokens", "aligned"):

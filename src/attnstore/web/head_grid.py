@@ -21,7 +21,8 @@ class Cell:
 class Grid:
     """The values of a run's heads. parts: what else the result is divided by, one of them shown.
 
-    signed: the values are differences, and 0 is the middle of their scale.
+    signed: the values are differences, and 0 is the middle of their scale. note: what a value is.
+    remarks: sentences about the result, such as which run it is held against.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Grid:
     parts: list[str] = field(default_factory=list)
     part: str | None = None
     note: str = ""
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -95,10 +95,12 @@ def grid(
     if choice.group == "Effects":
         return _effects(store, run, choice, query.get("part"), place)
     name = choice.key.partition(":")[2]
-    rows = store.analysis(name, run=run["run"], **_arguments(choice, query))
-    return _of_analysis(
-        store.current.named_analyses.find(name), choice, rows, query.get("part"), place
-    )
+    given = {"run": run["run"], **_arguments(choice, query)}
+    drawn = _of_analysis(
+        store.current.named_analyses.find(name), choice, store.analysis(name, **given),
+        query.get("part"), place,
+    )  # fmt: skip
+    return replace(drawn, remarks=store.current.notes(name, **given))
 
 
 def _arguments(choice: Choice, query: Mapping[str, str]) -> dict[str, Any]:
