@@ -269,15 +269,17 @@ def test_cls_attention_shows_features_down_and_heads_across(store: attnstore.Sto
             assert cells[names.index(feature), head] == mean
 
 
-def test_token_pairs_shows_the_usual_neighbour_below_each_relation(store: attnstore.Store) -> None:
-    """A dot only where the difference lies above 0 with its interval."""
+def test_token_pairs_shows_the_best_fixed_offset_below_each_relation(
+    store: attnstore.Store,
+) -> None:
+    """A dot only where a head is above it after the correction for the number of heads."""
     figure = drawn(store, "token_pairs").figure
     frame = store.query("token_pairs", run=BASE)
     cells = pictures(figure)
     np.testing.assert_array_equal(cells[0], by_head(frame))
     np.testing.assert_array_equal(cells[len(cells) // 2], by_head(frame, "baseline"))
     dots = {(line.get_ydata()[0], line.get_xdata()[0]) for line in figure.axes[0].lines}
-    assert dots == set(frame.filter(pl.col("difference_low") > 0).select("layer", "head").rows())
+    assert dots == set(frame.filter("above").select("layer", "head").rows())
 
 
 def test_word_match_shows_equal_beside_other_words(store: attnstore.Store) -> None:

@@ -92,11 +92,17 @@ def head_types(
     run: Runs = None,
     position: float = 0.5,
     special: float = 0.6,
-    entropy: float = 3.8,
+    breadth: float = 0.783,
+    entropy: float | None = None,
     runs_like: str = "%",
 ) -> Drawing:
     """The type of each head, by the thresholds of Clark et al. 2019."""
-    choices = {"position": position, "special": special, "entropy": entropy}
+    choices = {"position": position, "special": special, "breadth": breadth, "entropy": entropy}
+    broad = (
+        f"its mean entropy above {entropy} nats"
+        if entropy is not None
+        else f"the mean of its entropy over ln L above {breadth}"
+    )
     frames, more = _frames(store, "head_types", runs_like, run, **choices)
     panels = [
         Panel(by_head(f.with_columns(mean=pl.col("type").replace_strict(_NUMBERS))), _title(run, f))
@@ -106,7 +112,7 @@ def head_types(
         kinds(in_rows(panels), TYPES, _LETTERS),
         "The type of each head: its mean weight to the previous, the next or the same token lies "
         f"above {position}, to [CLS], [SEP], punctuation or (without [CLS]) the first above {special}, "
-        f"or its mean entropy above {entropy} nats (broad); mixed above several thresholds, none below all. Clark et al. 2019, sections 3.1 "
+        f"or {broad} (broad); mixed above several thresholds, none below all. Clark et al. 2019, sections 3.1 "
         f"to 3.3. {counted(frames)}{more}",
         tuple(asked("head_types", run=run, **choices) for run in frames),
     )
@@ -136,7 +142,7 @@ def token_pairs(
     statistic: str = "max",
     annotation: str | None = None,
 ) -> Drawing:
-    """Weights along relations between words, beside the usual neighbour's."""
+    """Weights along relations between words, beside each head's best fixed offset."""
     run = one(
         store, run, "SELECT run FROM link_tokens WHERE kind IN ('dep', 'coreference')",
         f"No input has dependency or coreference links; `{ANNOTATED}` supplies them.",
@@ -161,14 +167,14 @@ def token_pairs(
         Panel(by_head(f), f"{title}\n{n_of(f)}", dotted=_above(f))
         for (*_, title), f in frames.items()
     ]
-    usual = [Panel(by_head(f, "baseline"), _usual(f)) for f in frames.values()]
+    fixed = [Panel(by_head(f, "baseline"), "best fixed offset") for f in frames.values()]
     return Drawing(
-        pictures([linked, usual], "attention weight", root=True),
+        pictures([linked, fixed], "attention weight", root=True),
         f"Top: per head, the mean over inputs of the {_WEIGHTS.get(statistic, statistic)} weight along a relation; dotted where "
-        "it exceeds the bottom one with an interval above 0 (95 % per head, not corrected for the "
-        "number of heads). Bottom: the same when each link goes to the token at the relation's "
-        "usual distance instead, so that a head that only looks at a neighbour shows there too. "
-        f"Section 4.5. {_counts(frames)} of {run}.",
+        "it exceeds the bottom one at a false discovery rate of 5 % over the heads. Bottom: the same "
+        "when each token looks at the one at the head's best fixed offset instead (-8 to 8 tokens, "
+        "chosen on the other half of the inputs), so that a head that only looks at a neighbour "
+        f"shows there too. Section 4.5; Clark et al. 2019, section 4.2. {_counts(frames)} of {run}.",
         tuple(
             asked(
                 "token_pairs",
@@ -267,14 +273,9 @@ def _counts(frames: dict[tuple[str, str, str], pl.DataFrame]) -> str:
     return "n = " + ", ".join(f"{n} inputs with a link of {name}" for name, n in sizes.items())
 
 
-def _usual(frame: pl.DataFrame) -> str:
-    distance = frame["distance"][0]
-    return f"the token {abs(distance)} {'later' if distance > 0 else 'earlier'}"
-
-
 def _above(frame: pl.DataFrame) -> list[tuple[int, int]]:
-    """Heads whose difference to the baseline has an interval above 0."""
-    return list(frame.filter(pl.col("difference_low") > 0).select("layer", "head").iter_rows())
+    """Heads that attend along the relation more than at their best fixed offset."""
+    return list(frame.filter("above").select("layer", "head").iter_rows())
 
 
 def _example(store: Store, run: str, sentence: str) -> int:
