@@ -1,6 +1,6 @@
 -- title: How broadly each head attends: the entropy of its weights
 -- source: Clark et al. 2019, section 3.3
--- reads: map_stats
+-- reads: map_stats, inputs, sources
 -- param run VARCHAR: Run
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
@@ -8,10 +8,18 @@
 -- column mean DOUBLE: Mean over inputs of the entropy of a token's weights, mean over its tokens; at most ln L (nats)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (nats)
 -- column high DOUBLE: Upper end (nats)
-SELECT layer, head, count(*) AS n, avg(entropy) AS mean,
-       mean - 1.96 * stddev_samp(entropy) / sqrt(n) AS low,
-       mean + 1.96 * stddev_samp(entropy) / sqrt(n) AS high
-FROM map_stats
-WHERE run = $run
-GROUP BY layer, head
+-- column interval VARCHAR: How the intervals were made, by source where inputs share a text
+-- column breadth DOUBLE: Mean over inputs of entropy / ln L, from 0 (each token looks at one) to 1 (at all alike), to compare inputs of different lengths; inputs of one token left out
+-- column breadth_low DOUBLE: Lower end of its 95% interval
+-- column breadth_high DOUBLE: Upper end
+WITH per_head AS (
+    SELECT layer, head, count(*) AS n, mean_interval(entropy, source, 0, NULL) AS nats,
+           mean_interval(entropy / ln(nullif(length, 1)), source, 0, 1) AS share
+    FROM map_stats JOIN inputs USING (run, example) JOIN sources USING (run, example)
+    WHERE run = $run
+    GROUP BY layer, head
+)
+SELECT layer, head, n, nats.mean AS mean, nats.low AS low, nats.high AS high, nats.interval AS interval,
+       share.mean AS breadth, share.low AS breadth_low, share.high AS breadth_high
+FROM per_head
 ORDER BY layer, head

@@ -218,24 +218,6 @@ class Input:
         """(layer, head): weight to tokens of a kind, summed over them, mean over from-tokens."""
         return self.maps[..., self.kinds == of].sum(-1).mean(-1)
 
-    def entropy(self) -> np.ndarray[Any, Any]:
-        """(layer, head): entropy of a row in nats, mean over from-tokens."""
-        logs = np.log(np.where(self.maps > 0, self.maps, 1))
-        return -(self.maps * logs).sum(-1).mean(-1)
-
-    def measures(self) -> dict[str, np.ndarray[Any, Any]]:
-        """What `head_types` weighs, each (layer, head)."""
-        diagonals = {"previous": -1, "next": 1, "self": 0}
-        found = {
-            name: np.diagonal(self.maps, offset, -2, -1).mean(-1)
-            for name, offset in diagonals.items()
-        }
-        return (
-            found
-            | {k: self.to(k) for k in ("cls", "sep", "punctuation")}
-            | {"entropy": self.entropy()}
-        )
-
 
 def kind(token: str) -> str:
     if token in ("[CLS]", "[SEP]"):
@@ -308,39 +290,6 @@ def test_special_tokens_equals_the_models_output(
         of["other"] = [i.to("word")[layer].mean() for i in inputs]
         expected += [(layer, name, *clustered(values, groups, 1)) for name, values in of.items()]
     assert_rows(store.query("special_tokens", run=RUN), expected)
-
-
-def test_head_entropy_equals_the_models_output(store: attnstore.Store, inputs: list[Input]) -> None:
-    """Per head: the entropy of a row in nats, mean over an input's rows, then over inputs."""
-    expected = [
-        (layer, head, *interval([i.entropy()[layer, head] for i in inputs]))
-        for layer in range(2)
-        for head in range(4)
-    ]
-    assert_rows(store.query("head_entropy", run=RUN), expected)
-
-
-@pytest.mark.parametrize(
-    ("position", "special", "entropy"),
-    [(0.5, 0.6, 3.8), (0.08, 0.2, 4.0), (0.2, 0.13, 4.0), (0.07, 0.2, 2.4)],
-)
-def test_head_types_equals_the_models_output(
-    store: attnstore.Store, inputs: list[Input], position: float, special: float, entropy: float
-) -> None:
-    """Per head: the one measure above its threshold; mixed above several, none below all."""
-    limit = dict.fromkeys(("previous", "next", "self"), position)
-    limit |= dict.fromkeys(("cls", "sep", "punctuation"), special) | {"entropy": entropy}
-    measured = [i.measures() for i in inputs]
-    expected = []
-    for layer in range(2):
-        for head in range(4):
-            of = {name: interval([m[name][layer, head] for m in measured]) for name in limit}
-            above = [name for name in limit if of[name][1] > limit[name]]
-            label = "none" if not above else "mixed" if len(above) > 1 else above[0]
-            top = max(limit, key=lambda name: of[name][1] / limit[name])
-            expected.append((layer, head, label.replace("entropy", "broad"), top, *of[top]))
-    found = store.query("head_types", run=RUN, position=position, special=special, entropy=entropy)
-    assert_rows(found, expected)
 
 
 @pytest.mark.parametrize("special", [False, True])

@@ -104,7 +104,10 @@ def test_head_entropy_is_in_nats_and_as_a_share_of_what_the_input_allows(case: T
     """The mean of both over inputs, each with its interval."""
     measured = [_measures(i) for i in case.inputs]
     for row in case.store.query("head_entropy", run=RUN).rows(named=True):
-        of = {k: np.array([m[k][row["layer"], row["head"]] for m in measured]) for k in ("entropy", "breadth")}
+        of = {
+            k: np.array([m[k][row["layer"], row["head"]] for m in measured])
+            for k in ("entropy", "breadth")
+        }
         nats = (row["mean"], row["low"], row["high"])
         shares = (row["breadth"], row["breadth_low"], row["breadth_high"])
         assert row["n"] == len(case.inputs)
@@ -115,15 +118,17 @@ def test_head_entropy_is_in_nats_and_as_a_share_of_what_the_input_allows(case: T
 def test_an_input_of_one_token_has_no_breadth(tmp_path: Path) -> None:
     """Its entropy is 0 of at most 0: it counts in nats, and not in the share."""
     model: Any = tiny.make(tmp_path / "gpt2", "gpt2", seed=0)
-    texts = write_rows(tmp_path / "t.jsonl", [{"text": "fox"}, {"text": "The quick brown fox"}])
-    attnstore.ingest(tmp_path / "s", f"{model}=gpt2", f"{texts}=t", precision="float32")
+    texts = write_rows(tmp_path / "t.jsonl", [{"text": "."}, {"text": "The quick brown fox"}])
+    attnstore.ingest(tmp_path / "s", f"{model}=gpt2", f"{texts}=t", max_length=64)
     with attnstore.open(tmp_path / "s") as store:
         lengths = store.sql("SELECT length FROM inputs ORDER BY example")["length"].to_list()
         assert lengths[0] == 1
         entropy = store.sql("SELECT entropy FROM map_stats WHERE example = 1 ORDER BY layer, head")
-        types, entropies = (store.query(name, run="gpt2/t") for name in ("head_types", "head_entropy"))
+        types, entropies = (
+            store.query(name, run="gpt2/t") for name in ("head_types", "head_entropy")
+        )
     expected = entropy["entropy"].to_numpy() / np.log(lengths[1])
-    assert types["breadth"].to_numpy() == pytest.approx(expected, rel=1e-5)
-    assert types["entropy"].to_numpy() == pytest.approx(entropy["entropy"].to_numpy() / 2, rel=1e-5)
-    assert entropies["breadth"].to_numpy() == pytest.approx(expected, rel=1e-5)
+    assert types["breadth"].to_numpy() == pytest.approx(expected, rel=1e-4)
+    assert types["entropy"].to_numpy() == pytest.approx(entropy["entropy"].to_numpy() / 2, rel=1e-4)
+    assert entropies["breadth"].to_numpy() == pytest.approx(expected, rel=1e-4)
     assert entropies["n"].to_list() == [2] * len(entropies)
