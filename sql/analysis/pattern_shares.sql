@@ -1,25 +1,42 @@
 -- title: The share of each pattern class, by dataset and model
 -- source: Kovaleva et al. 2019, section 4.1, Figure 2
--- reads: patterns, runs
+-- reads: patterns, runs, sources
 -- param run VARCHAR = NULL: Only this run; NULL takes every classified run
 -- column run VARCHAR: Run
 -- column model VARCHAR: Model
 -- column dataset VARCHAR: Dataset
--- column class VARCHAR: vertical, diagonal, vertical+diagonal, block or heterogeneous
+-- column class VARCHAR: vertical, diagonal, vertical+diagonal, block or heterogeneous; none for maps without a pattern (disabled heads), where there are any
 -- column n BIGINT: Number of classified inputs
 -- column mean DOUBLE: Mean over inputs of the share of an input's maps that are of the class (share of maps)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of maps)
 -- column high DOUBLE: Upper end (share of maps)
-WITH per_input AS (
-    SELECT run, example, c.class, avg((p.class = c.class)::INTEGER) AS share
-    FROM patterns p
-    CROSS JOIN (SELECT unnest(['vertical', 'diagonal', 'vertical+diagonal', 'block', 'heterogeneous']) AS class) c
+-- column interval VARCHAR: How the interval was made (docs/statistics.md)
+-- column doubtful DOUBLE: Share of the class's maps whose probability is below 0.8; NULL if it has none, or an earlier version classified them (share of maps)
+-- column out_of_domain DOUBLE: Share of the class's maps that are unlike those the network learned from (typicality below 0.01), which 0.01 of maps like these are; NULL likewise (share of maps)
+WITH counts AS (
+    SELECT run, example, coalesce(class, 'none') AS class, count(*) AS maps,
+           count_if(doubtful) AS doubtful, count(doubtful) AS judged,
+           count_if(typicality < 0.01) AS outside, count(typicality) AS placed
+    FROM patterns
     WHERE $run IS NULL OR run = $run
-    GROUP BY run, example, c.class
+    GROUP BY run, example, class
+),
+classes AS (
+    SELECT run, unnest(['vertical', 'diagonal', 'vertical+diagonal', 'block', 'heterogeneous']) AS class
+    FROM (SELECT DISTINCT run FROM counts)
+    UNION
+    SELECT run, class FROM counts
+),
+per_input AS (
+    SELECT i.run, i.example, c.class, coalesce(n.maps, 0) / i.maps AS share,
+           n.doubtful, n.judged, n.outside, n.placed
+    FROM (SELECT run, example, sum(maps) AS maps FROM counts GROUP BY run, example) i
+    JOIN classes c USING (run)
+    LEFT JOIN counts n ON n.run = i.run AND n.example = i.example AND n.class = c.class
 )
-SELECT run, model, dataset, class, count(*) AS n, avg(share) AS mean,
-       mean - 1.96 * stddev_samp(share) / sqrt(n) AS low,
-       mean + 1.96 * stddev_samp(share) / sqrt(n) AS high
-FROM per_input JOIN runs USING (run)
+SELECT run, model, dataset, class, count(*) AS n, unnest(mean_interval(share, source, 0, 1)),
+       sum(doubtful) / nullif(sum(judged), 0) AS doubtful,
+       sum(outside) / nullif(sum(placed), 0) AS out_of_domain
+FROM per_input JOIN runs USING (run) LEFT JOIN sources USING (run, example)
 GROUP BY run, model, dataset, class
-ORDER BY dataset, model, run, list_position(['vertical', 'diagonal', 'vertical+diagonal', 'block', 'heterogeneous'], class)
+ORDER BY dataset, model, run, list_position(['vertical', 'diagonal', 'vertical+diagonal', 'block', 'heterogeneous', 'none'], class)

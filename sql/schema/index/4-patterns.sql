@@ -12,8 +12,8 @@ CREATE TABLE core.labels (
 -- copy: pattern classes of
 -- repair: classify again
 CREATE TABLE core.patterns (
-    fragment INTEGER, run_key UBIGINT, example BIGINT NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL, class VARCHAR NOT NULL,
-    probability FLOAT /*{{classes: , "NAME" FLOAT}}*/
+    fragment INTEGER, run_key UBIGINT, example BIGINT NOT NULL, layer SMALLINT NOT NULL, head SMALLINT NOT NULL, class VARCHAR,
+    probability FLOAT, doubtful BOOLEAN, typicality FLOAT /*{{classes: , "NAME" FLOAT}}*/
 );
 
 -- of: run
@@ -47,15 +47,17 @@ COMMENT ON COLUMN labels.note IS 'A remark of the annotator; NULL without one';
 COMMENT ON COLUMN labels.labelled IS 'When it was labelled, or imported where that is not known (UTC)';
 
 CREATE VIEW patterns AS
-SELECT r.run, p.example, p.layer, p.head, p.class, p.probability /*{{classes: , p."NAME"}}*/
+SELECT r.run, p.example, p.layer, p.head, p.class, p.probability, p.doubtful, p.typicality /*{{classes: , p."NAME"}}*/
 FROM core.patterns p JOIN core.runs r USING (run_key);
 COMMENT ON VIEW patterns IS 'One row per classified map: the class that the network of its run''s classification predicts.';
 COMMENT ON COLUMN patterns.run IS 'Run';
 COMMENT ON COLUMN patterns.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN patterns.layer IS 'Layer, from 0';
 COMMENT ON COLUMN patterns.head IS 'Head, from 0';
-COMMENT ON COLUMN patterns.class IS 'The most probable class: {{classes}}';
+COMMENT ON COLUMN patterns.class IS 'The most probable class of those that the map can have: {{classes}}; NULL for a map without a pattern, whose rows are even (a disabled head)';
 COMMENT ON COLUMN patterns.probability IS 'Its probability';
+COMMENT ON COLUMN patterns.doubtful IS 'The probability is below 0.8; NULL without a class, and for classifications of earlier versions';
+COMMENT ON COLUMN patterns.typicality IS 'Share of maps like those of the network''s training that lie further from their mean: below 0.01 the map is outside of what the network knows; 0 for a decoder''s map; NULL for classifications of earlier versions';
 /*{{classes: COMMENT ON COLUMN patterns."NAME" IS 'Probability of TEXT';}}*/
 
 CREATE VIEW classifications AS
@@ -65,7 +67,7 @@ COMMENT ON VIEW classifications IS 'One row per classification that stored somet
 COMMENT ON COLUMN classifications.run IS 'Run';
 COMMENT ON COLUMN classifications.started IS 'When it began (UTC)';
 COMMENT ON COLUMN classifications.host IS 'Machine that ran it';
-COMMENT ON COLUMN classifications.network IS 'Fingerprint of the network: the first 16 hexadecimal digits of the SHA-256 of its file';
+COMMENT ON COLUMN classifications.network IS 'Fingerprint of the network: the first 16 hexadecimal digits of a SHA-256 over its file and the rule for its classes';
 COMMENT ON COLUMN classifications.maps IS 'Maps classified by it';
 COMMENT ON COLUMN classifications.bytes IS 'Bytes of the patterns written by it';
 COMMENT ON COLUMN classifications.seconds IS 'Wall time from the first block to the last commit, in seconds';

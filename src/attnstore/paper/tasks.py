@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from attnstore.naming import CLASSES
+from attnstore.naming import CLASSES, SURE
 from attnstore.plotting.drawings import (
     ANNOTATED,
     CLASSIFIED,
@@ -95,7 +95,7 @@ def pattern_shares(store: Store, run: Runs = None, runs_like: str = "%") -> Draw
     return Drawing(
         bars([run.replace("/", "\n") for run in runs], series, "share of maps"),
         "Share of the maps of each pattern class, mean over inputs, with the 95 % interval over "
-        f"inputs. Section 4.1, Figure 2. {counted(frames)}{more}",
+        f"inputs. {_doubts(frames)}Section 4.1, Figure 2. {counted(frames)}{more}",
         (asked("pattern_shares", run=run if isinstance(run, str) else None),),
         {run: f"{share:.0%}".replace("%", " %") for run, share in shares.items()},
     )
@@ -108,7 +108,7 @@ def pattern_by_head(store: Store, run: Runs = None, runs_like: str = "%") -> Dra
     numbers = {name: number for number, name in enumerate(CLASSES)}
     panels = [
         Panel(
-            by_head(f.with_columns(mean=pl.col("class").replace_strict(numbers))),
+            by_head(f.with_columns(mean=pl.col("class").replace_strict(numbers, default=None))),
             f"{run}\n{n_of(f)}",
         )
         for run, f in frames.items()
@@ -253,6 +253,21 @@ def _notes(store: Store, name: str, runs: Iterable[str], choices: Mapping[str, o
 def _classified(store: Store, most: int, runs_like: str, run: Runs) -> tuple[list[str], str]:
     wanted = "SELECT run FROM patterns WHERE run LIKE $runs_like"
     return chosen(store, most, wanted, _UNCLASSIFIED, run, runs_like=runs_like)
+
+
+def _doubts(frames: dict[str, pl.DataFrame]) -> str:
+    """Say how many maps the network is unsure of and does not know, mean over runs that tell."""
+    rows = pl.concat(frames.values()).filter(pl.col("doubtful").is_not_null())
+    runs = rows["run"].n_unique()
+    if not runs:
+        return ""
+    doubtful, outside = (
+        float((rows["mean"] * rows[c]).sum()) / runs for c in ("doubtful", "out_of_domain")
+    )
+    return (
+        f"{doubtful:.0%} of the maps have a doubtful class (probability below {SURE}), {outside:.0%} are "
+        "unlike those that the network learned from. ".replace("%", " %")
+    )
 
 
 def _moved_most(frame: pl.DataFrame) -> str:

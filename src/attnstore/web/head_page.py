@@ -9,7 +9,7 @@ import polars as pl
 from starlette.requests import Request
 from starlette.responses import Response
 
-from attnstore.naming import CLASSES
+from attnstore.naming import CLASSES, OUTSIDE
 from attnstore.statistics import NAMES
 from attnstore.web import charts, measures
 from attnstore.web.addresses import link
@@ -88,16 +88,20 @@ def _strongest(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row
 
 def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
     rows = site.store.ask(
-        "SELECT layer, head, class, count(*) AS n FROM patterns WHERE run = $run GROUP BY ALL",
+        "SELECT layer, head, coalesce(class, 'none') AS class, count(*) AS n, "
+        f"count_if(doubtful) AS doubtful, count_if(typicality < {OUTSIDE}) AS outside "
+        "FROM patterns WHERE run = $run GROUP BY ALL",
         run=run["run"],
     ).filter((pl.col("layer") == layer) & (pl.col("head") == head))
     if rows.is_empty():
         return None
     counts = dict(rows.select("class", "n").iter_rows())
     total = sum(counts.values())
-    return charts.bars(
-        [charts.Bar(c, counts.get(c, 0) / total) for c in CLASSES], "share of inputs"
-    )
+    names = [*CLASSES, *(["none"] if "none" in counts else [])]
+    bars = [charts.Bar(name, counts.get(name, 0) / total) for name in names]
+    chart = charts.bars(bars, "share of inputs")
+    doubtful, outside = (int(rows[column].sum()) / total for column in ("doubtful", "outside"))
+    return {"chart": chart, "doubtful": f"{doubtful:.0%}", "outside": f"{outside:.0%}"}
 
 
 def _effects(site: Site, run: Row, layer: int, head: int) -> list[Row] | None:

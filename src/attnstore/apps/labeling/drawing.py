@@ -57,7 +57,7 @@ _ALL = "SELECT example, layer, head, 0 AS doubt FROM map_stats WHERE run = $run"
 _SOURCES = {
     "random": _ALL,
     "balanced": _ALL,
-    "unsure": "SELECT example, layer, head, 1 - probability AS doubt FROM patterns WHERE run = $run",
+    "unsure": "SELECT example, layer, head, 1 - probability AS doubt FROM patterns WHERE run = $run AND class IS NOT NULL",
     "shared": "SELECT DISTINCT example, layer, head, 0 AS doubt FROM labels WHERE run = $run AND annotator <> $annotator",
 }
 _ORDERS = {

@@ -130,6 +130,17 @@ def settle(network: Network, images: torch.Tensor) -> None:
     network.spread.copy_(features.std(0) + 1e-3)
 
 
+@torch.no_grad()
+def measure_domain(network: Network, others: Sequence[torch.Tensor]) -> None:
+    """Tell a network which maps it knows: mean and covariance of every second input, distances of the rest.
+
+    others: (heads, L, L) per input.
+    """
+    network.eval()
+    features = [network.features(pictures(weights)) for weights in others]
+    network.domain.measure(torch.cat(features[::2]), torch.cat(features[1::2]))
+
+
 def fit(
     begin: Network,
     examples: Examples,

@@ -127,6 +127,7 @@ def train(
 
     scored = [cross_validate(labelled, examples.views[0], fit, s, tell) for s in range(partitions)]
     network = fit(torch.arange(len(labelled.maps)), FOLDS)
+    fitting.measure_domain(network, material.others)
     write(network, folder / FILE)
     mean = {key: _mean(scored, key) for key in ("macro_f1", "accuracy")}
     result = {"classes": CLASSES, "few": FEW, **mean, "partitions": scored}

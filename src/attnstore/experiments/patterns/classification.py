@@ -23,19 +23,23 @@ from attnstore import job
 from attnstore.capture import catalog
 from attnstore.capture.runs import Run
 from attnstore.errors import UsageError
-from attnstore.experiments.patterns import stored_classes
+from attnstore.experiments.patterns import class_rule, stored_classes
+from attnstore.experiments.patterns.class_rule import COLUMNS as COLUMNS
 from attnstore.experiments.patterns.network import Network, load
 from attnstore.job import Job, Progress, Report, Runner, Share, Unit, in_process, silent
-from attnstore.naming import CLASSES, column_of
+from attnstore.naming import CLASSES, OUTSIDE
 from attnstore.storage import arrays, fragments, layout, location
 from attnstore.storage.arrays import Floats
 from attnstore.storage.backend import Backend
 from attnstore.storage.location import Location
 
-COLUMNS = tuple(map(column_of, CLASSES))
-"""Columns of `patterns` with the probability of each class."""
 _BATCH_CELLS = 1 << 20
 """Weights converted to pictures at once (4 MiB)."""
+
+_FOREIGN = (
+    "{run}: most maps are unlike any map that the network learned from, as those of a decoder, of random "
+    "weights or of very long inputs are; do not read their classes as those of the paper."
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ class Summary:
     """The outcome of a classification.
 
     maps: classified maps of the run; stored: maps classified by this call; shares: share of each
-    class among all maps; network: its fingerprint; seconds: wall time of this call.
+    class among all maps; network: its fingerprint; seconds: wall time of this call; none, doubtful,
+    outside: share of the maps without a pattern, of doubtful ones, and of those unlike any map of
+    the network's training.
     """
 
     run: str
@@ -52,14 +58,26 @@ class Summary:
     shares: dict[str, float]
     network: str
     seconds: float
+    none: float = 0.0
+    doubtful: float = 0.0
+    outside: float = 0.0
 
     def lines(self) -> list[str]:
-        """Return one line."""
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
-        return [
-            f"{self.run}: {self.maps:,} maps ({shares}), {self.stored:,} of them classified now "
+        """Return one line, one about doubt if there is any, and a warning about a run of another kind."""
+        shares = self.shares | ({"no pattern": self.none} if self.none else {})
+        text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        lines = [
+            f"{self.run}: {self.maps:,} maps ({text}), {self.stored:,} of them classified now "
             f"in {self.seconds:.1f} s by network {self.network}"
         ]
+        if self.doubtful or self.outside:
+            lines.append(
+                f"{self.run}: {self.doubtful:.0%} doubtful, {self.outside:.0%} outside of the "
+                "domain of the network's training"
+            )
+        if self.outside > 0.5:
+            lines.append(_FOREIGN.format(run=self.run))
+        return lines
 
 
 class Classification(Job[Report, Summary]):
@@ -96,7 +114,7 @@ class Classification(Job[Report, Summary]):
     def store(self, unit: Unit) -> Report:
         """Classify and commit one block. Raises DamageError, StoreError."""
         rows = self.run.plan[self.run.blocks[unit.number]]
-        classes = self._table(rows, self._probabilities(rows))
+        classes = self._table(rows, *self._judged(rows))
         part = stored_classes.part(unit.number, self.network.fingerprint)
         fragments.write(self.backend, "patterns", self.title, part, classes)
         return Report(unit, 0)
@@ -112,39 +130,51 @@ class Classification(Job[Report, Summary]):
         arguments = (name, self.title, self.network)
         return Share(f"{self.run.record.identity}.{network}", elsewhere, arguments)
 
-    def _probabilities(self, rows: pl.DataFrame) -> Floats:
-        """Compute probabilities (layers x heads, inputs, classes), float32, of the inputs of one block."""
+    def _judged(self, rows: pl.DataFrame) -> tuple[Floats, Floats]:
+        """Judge the inputs of one block.
+
+        Returns:
+            Probabilities (layers x heads, inputs, classes) after `class_rule`, and typicality
+            (layers x heads, inputs), 0 for a causal map; float32.
+        """
         length = rows["length"].cast(pl.Int64).to_numpy()
         cells = np.full(self.n_heads, (length**2).sum())
         first = np.full(self.n_heads, rows["cell"][0])
         maps = self._arrays.gather("maps", np.arange(self.n_heads), first, cells)
         maps = maps.reshape(self.n_heads, -1)
         pieces = layout.stretches(length)
-        flat = self.network.classify(_batches(maps, length, pieces)).numpy()
-        probabilities = np.empty((self.n_heads, len(rows), len(CLASSES)), np.float32)
-        at = 0
-        for piece in pieces:
-            n = self.n_heads * (piece.stop - piece.start)
-            probabilities[:, piece] = flat[at : at + n].reshape(self.n_heads, -1, len(CLASSES))
-            at += n
-        return probabilities
+        probabilities, typicality = self.network.look(_batches(maps, length, pieces))
+        two = class_rule.have_blocks(rows)
+        blocks = torch.from_numpy(np.concatenate([np.tile(two[p], self.n_heads) for p in pieces]))
+        classes, later_unseen, at = [], [], 0
+        for weights in _batches(maps, length, pieces):
+            classes.append(class_rule.possible(weights, blocks[at : at + len(weights)]))
+            later_unseen.append(class_rule.causal(weights))
+            at += len(weights)
+        shares = class_rule.shared_out(probabilities, torch.cat(classes))
+        typicality = typicality.masked_fill(torch.cat(later_unseen), 0)
+        return self._by_head(shares, pieces), self._by_head(typicality, pieces)
 
-    def _table(self, rows: pl.DataFrame, probabilities: Floats) -> pl.DataFrame:
+    def _by_head(self, flat: torch.Tensor, pieces: list[slice]) -> Floats:
+        """Order values of maps, (maps, …) stretch by stretch, as (layers x heads, inputs, …)."""
+        sizes = [self.n_heads * (piece.stop - piece.start) for piece in pieces]
+        parts = [p.reshape(self.n_heads, -1, *p.shape[1:]) for p in torch.split(flat, sizes)]
+        return torch.cat(parts, 1).numpy()
+
+    def _table(self, rows: pl.DataFrame, probabilities: Floats, typicality: Floats) -> pl.DataFrame:
         """Return one row per map, in the order of the maps: layer, head, input."""
         layers, heads = (
             np.array(x, np.int16) for x in (self.run.record.layers, self.run.record.heads)
         )
-        flat = probabilities.reshape(-1, len(CLASSES))
-        best = flat.argmax(1)
+        n = typicality.size
         keys = {
-            "run_key": pl.repeat(self.run.key, len(flat), dtype=pl.UInt64, eager=True),
+            "run_key": pl.repeat(self.run.key, n, dtype=pl.UInt64, eager=True),
             "example": np.tile(rows["example"].to_numpy(), self.n_heads),
             "layer": np.repeat(layers, len(heads) * len(rows)),
             "head": np.tile(np.repeat(heads, len(rows)), len(layers)),
-            "class": pl.Series(CLASSES).gather(best),
-            "probability": flat[np.arange(len(flat)), best],
+            "typicality": pl.Series(typicality.reshape(-1)).fill_nan(None),
         }
-        return pl.DataFrame(keys | {name: flat[:, i] for i, name in enumerate(COLUMNS)})
+        return pl.DataFrame(keys | class_rule.columns(probabilities.reshape(-1, len(CLASSES))))
 
     def row(self) -> dict[str, Any]:
         """Return the row of table `classifications`."""
@@ -157,11 +187,19 @@ class Classification(Job[Report, Summary]):
 
     def summary(self, seconds: float) -> Summary:
         """Count the stored classes of the run."""
-        frames = [fragments.read(self.backend, f)["class"] for f in stored_classes.stored(self.run)]
-        classes = pl.concat(frames) if frames else pl.Series([], dtype=pl.String)
-        shares = {c: int((classes == c).sum()) / max(len(classes), 1) for c in CLASSES}
-        network = self.network.fingerprint
-        return Summary(self.title, len(classes), self.n_stored, shares, network, seconds)
+        columns = {"class": pl.String, "doubtful": pl.Boolean, "typicality": pl.Float32}
+        frames = [
+            fragments.read(self.backend, f).select(*columns)
+            for f in stored_classes.stored(self.run)
+        ]
+        maps = pl.concat(frames) if frames else pl.DataFrame(schema=columns)
+        n = max(len(maps), 1)
+        shares = {c: int((maps["class"] == c).sum()) / n for c in CLASSES}
+        return Summary(
+            self.title, len(maps), self.n_stored, shares, self.network.fingerprint, seconds,
+            none=maps["class"].null_count() / n, doubtful=int(maps["doubtful"].sum()) / n,
+            outside=int((maps["typicality"] < OUTSIDE).sum()) / n,
+        )  # fmt: skip
 
 
 def _batches(

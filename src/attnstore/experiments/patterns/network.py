@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import nn
 
 from attnstore.experiments.patterns import stored_classes
+from attnstore.experiments.patterns.domain import Domain
 from attnstore.experiments.patterns.map_images import CHANNELS, pictures
 from attnstore.naming import CLASSES
 from attnstore.storage.files import write_file
@@ -52,6 +53,7 @@ class Network(nn.Module):
         )  # fmt: skip
         self.register_buffer("mean", torch.zeros(FEATURES))
         self.register_buffer("spread", torch.ones(FEATURES))
+        self.domain = Domain(FEATURES)
         self.fingerprint = ""
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -61,31 +63,47 @@ class Network(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute logits, (n, 5)."""
-        logits: torch.Tensor = self.head((self.features(images) - self.mean) / self.spread)
+        return self._logits(self.features(images))
+
+    def _logits(self, features: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head((features - self.mean) / self.spread)
         return logits
 
-    @torch.inference_mode()
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         """Compute probabilities of pictures, (n, 5), in eval mode."""
-        self.eval()
-        parts = torch.split(images, _AT_ONCE)
-        return torch.cat([self(_filled(part)).softmax(1)[: len(part)] for part in parts])
+        return self._seen(images)[0]
 
     @torch.inference_mode()
+    def _seen(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute probabilities (n, 5) and typicality (n,) of pictures, in eval mode."""
+        self.eval()
+        found = []
+        for part in torch.split(images, _AT_ONCE):
+            features = self.features(_filled(part))[: len(part)]
+            found.append((self._logits(features).softmax(1), self.domain.typicality(features)))
+        probabilities, typicality = zip(*found, strict=True)
+        return torch.cat(probabilities), torch.cat(typicality)
+
     def classify(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
         """Compute probabilities of maps, (n, 5), in order; each batch is (maps, L, L) with its own L."""
-        probabilities, waiting, n = [], [], 0
+        return self.look(batches)[0]
+
+    @torch.inference_mode()
+    def look(self, batches: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute probabilities of maps, as `classify`, and their typicality (n,): see `domain`."""
+        found, waiting, n = [], [], 0
         for weights in batches:
             waiting.append(pictures(weights))
             n += len(weights)
             if n >= _AT_ONCE:
                 images = torch.cat(waiting)
                 whole = n - n % _AT_ONCE
-                probabilities.append(self.predict(images[:whole]))
+                found.append(self._seen(images[:whole]))
                 waiting, n = [images[whole:]], n - whole
         if n:
-            probabilities.append(self.predict(torch.cat(waiting)))
-        return torch.cat(probabilities)
+            found.append(self._seen(torch.cat(waiting)))
+        probabilities, typicality = zip(*found, strict=True)
+        return torch.cat(probabilities), torch.cat(typicality)
 
     def fused(self) -> Network:
         """Return an equivalent network without batch normalization."""
@@ -96,6 +114,7 @@ class Network(nn.Module):
         plain.head.load_state_dict(self.head.state_dict())
         plain.mean.copy_(self.mean)
         plain.spread.copy_(self.spread)
+        plain.domain.load_state_dict(self.domain.state_dict())
         return plain.eval()
 
 
@@ -111,13 +130,18 @@ def write(network: Network, path: Path) -> None:
 
 
 def load(path: str | Path | None = None) -> Network:
-    """Load a network file, by default the one that ships with the package. Raises UsageError."""
+    """Load a network file, by default the one that ships with the package.
+
+    The domain of a file of an earlier version is unknown. Raises UsageError.
+    """
     network_file = stored_classes.file(path)
     network = Network()
     network.fingerprint = stored_classes.fingerprint(network_file)
     try:
         with safe_open(network_file, "pt") as file:
-            network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        unmeasured = {k: v for k, v in network.state_dict().items() if k.startswith("domain.")}
+        network.load_state_dict(unmeasured | tensors)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise stored_classes.unreadable(network_file, error) from error
     return network.eval()

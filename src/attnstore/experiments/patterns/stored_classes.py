@@ -23,6 +23,8 @@ SHIPPED = patterns_folder()
 FILE = "network.safetensors"
 FORMAT = {"format": f"attnstore patterns 1: {', '.join(CLASSES)}"}
 """Metadata of a network file. One entry only: safetensors writes several in any order."""
+RULE = 2
+"""Raised when `class_rule` would give a map another class, with the same network."""
 ADVICE = (
     "give a file that `python -m attnstore.apps.pattern_training.training` wrote, or leave it out."
 )
@@ -34,13 +36,17 @@ def file(path: str | Path | None = None) -> Path:
 
 
 def fingerprint(path: str | Path | None = None) -> str:
-    """Return the fingerprint (SHA-256 prefix) of a network file. Raises UsageError for another file."""
+    """Return the fingerprint (SHA-256 prefix) of a network file and of the rule for its classes.
+
+    Raises UsageError for another file.
+    """
     network_file = file(path)
     try:
         with safe_open(network_file, "np") as opened:
             if opened.metadata() != FORMAT:
                 raise UsageError(f"{network_file} holds no network of attnstore patterns; {ADVICE}")
-        return hashlib.sha256(network_file.read_bytes()).hexdigest()[:16]
+        content = f"rule {RULE}".encode() + network_file.read_bytes()
+        return hashlib.sha256(content).hexdigest()[:16]
     except (OSError, SafetensorError) as error:
         raise unreadable(network_file, error) from error
 
