@@ -200,19 +200,17 @@ def test_a_limit_is_a_sample_by_seed_in_the_sources_numbers(tmp_path: Path, bert
 
 
 def test_empty_texts_are_kept_out_and_counted(tmp_path: Path, bert: Path) -> None:
-    """The others keep their row numbers; a pair without its second text counts as empty."""
+    """The others keep their row numbers; a row without its second text is a single sentence."""
     rows = [("a dog", "x"), ("", "y"), ("fox", " \t"), ("he", None), ("the", "dog")]
     texts = write_rows(tmp_path / "t.jsonl", [{"text": a, "text_pair": b} for a, b in rows])
     summary = ingest(tmp_path / "store", bert, texts)
-    assert (summary.examples, summary.n_empty) == (2, 3)
+    assert (summary.examples, summary.n_empty) == (3, 2)
     with attnstore.open(tmp_path / "store") as store:
-        assert store.sql("SELECT example FROM inputs ORDER BY example")["example"].to_list() == [
-            0,
-            4,
-        ]
+        inputs = store.sql("SELECT example FROM inputs ORDER BY example")
+        assert inputs["example"].to_list() == [0, 3, 4]
         empty = store.sql("SELECT example FROM examples WHERE empty ORDER BY example")
-        assert empty["example"].to_list() == [1, 2, 3]
-        assert store.runs().select("n_empty", "planned", "state").row(0) == (3, 2, "complete")
+        assert empty["example"].to_list() == [1, 2]
+        assert store.runs().select("n_empty", "planned", "state").row(0) == (2, 3, "complete")
 
 
 def test_cut_texts_are_counted_in_examples_and_runs(tmp_path: Path, bert: Path) -> None:

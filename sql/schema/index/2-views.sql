@@ -28,9 +28,9 @@ COMMENT ON COLUMN datasets.source IS 'What was asked for: GLUE task, Hub id, fil
 COMMENT ON COLUMN datasets.split IS 'Split of the source, where it has any';
 COMMENT ON COLUMN datasets.fingerprint IS 'SHA-256 of the texts and labels, whatever the file format';
 COMMENT ON COLUMN datasets.n_rows IS 'Rows of the split, empty texts included';
-COMMENT ON COLUMN datasets.n_empty IS 'Rows with an empty text: excluded from every run';
+COMMENT ON COLUMN datasets.n_empty IS 'Rows without a text, or with a second one of white space alone: excluded from every run';
 COMMENT ON COLUMN datasets.text_column IS 'Column that the text came from';
-COMMENT ON COLUMN datasets.pair_column IS 'Column that the second text came from; NULL for single sentences';
+COMMENT ON COLUMN datasets.pair_column IS 'Column that the second text came from; NULL if every row is a single sentence';
 COMMENT ON COLUMN datasets.label_column IS 'Column that the label came from; NULL without labels';
 
 CREATE VIEW examples AS
@@ -44,9 +44,9 @@ COMMENT ON VIEW examples IS 'One row per row of a dataset, ingested or not.';
 COMMENT ON COLUMN examples.dataset IS 'Dataset';
 COMMENT ON COLUMN examples.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN examples.text IS 'Text (the first sentence of a pair)';
-COMMENT ON COLUMN examples.text_pair IS 'Second sentence; NULL for single sentences';
+COMMENT ON COLUMN examples.text_pair IS 'Second sentence; NULL for a single sentence, also among pairs';
 COMMENT ON COLUMN examples.label IS 'Label as text; NULL without one';
-COMMENT ON COLUMN examples.empty IS 'True if a text that it needs is empty, and so it is excluded from every run';
+COMMENT ON COLUMN examples.empty IS 'True if it has no text, or a second one of white space alone, and so it is excluded from every run';
 COMMENT ON COLUMN examples.truncated IS 'Number of runs in which the text was cut at max_length';
 
 CREATE VIEW runs AS
@@ -86,7 +86,7 @@ COMMENT ON COLUMN runs.n_tokens IS 'Tokens of all planned inputs, special tokens
 COMMENT ON COLUMN runs.n_weights IS 'Attention weights of all planned maps';
 COMMENT ON COLUMN runs.bytes IS 'Bytes of the stored arrays on disk';
 COMMENT ON COLUMN runs.bits_per_weight IS 'Bits on disk per stored weight of maps';
-COMMENT ON COLUMN runs.n_empty IS 'Rows excluded: of the dataset those with an empty text, of the sample or split those with a text that gives no token';
+COMMENT ON COLUMN runs.n_empty IS 'Rows excluded: of the dataset those that are empty, of the sample or split those with a text that gives no token';
 COMMENT ON COLUMN runs.n_truncated IS 'Inputs cut at max_length';
 COMMENT ON COLUMN runs.n_blocks IS 'Blocks of the plan: units of work, retry and commit';
 COMMENT ON COLUMN runs.stored_blocks IS 'Committed blocks';

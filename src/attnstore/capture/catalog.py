@@ -57,9 +57,29 @@ def keep_model(backend: Backend, checkpoint: Checkpoint) -> str:
 def keep_dataset(backend: Backend, dataset: Dataset) -> str:
     """Keep a dataset's rows in the store, under the registry's lock; returns its name there."""
     name = owner(backend, "datasets", dataset.name, dataset.fingerprint)
-    write_once(backend, "datasets", name, dataset.fingerprint, _dataset_row(name, dataset))
-    write_once(backend, "examples", name, dataset.fingerprint, _examples(name, dataset))
+    content, row, examples = (
+        dataset.fingerprint,
+        _dataset_row(name, dataset),
+        _examples(name, dataset),
+    )
+    if _of_other_rule(backend, name, dataset):  # new fragments of the same part take their place
+        fragments.write(backend, "examples", name, content[:16], examples)
+        fragments.write(backend, "datasets", name, content[:16], row)
+    write_once(backend, "datasets", name, content, row)
+    write_once(backend, "examples", name, content, examples)
     return name
+
+
+def _of_other_rule(backend: Backend, name: str, dataset: Dataset) -> bool:
+    """Return True if the store counts the dataset's empty rows as an earlier version did.
+
+    There a row without its second text was empty; its own runs stay as they are.
+    """
+    for fragment in fragments.listing(backend, "datasets", name):
+        if fragment.part == dataset.fingerprint[:16]:
+            with contextlib.suppress(DamageError):  # it will be replaced
+                return bool(fragments.read(backend, fragment)["n_empty"][0] != dataset.empty)
+    return False
 
 
 def record_base(backend: Backend, model: str, base: str) -> None:

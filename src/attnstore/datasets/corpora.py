@@ -77,7 +77,7 @@ class Dataset:
 
     @property
     def empty(self) -> int:
-        """Rows without a text where one is needed; `select` leaves them out."""
+        """Rows without a text, or with a second one of white space alone; `select` leaves them out."""
         return int((~self.usable()).sum())
 
     def select(self, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
@@ -90,13 +90,12 @@ class Dataset:
         return np.array(usable, np.int64)
 
     def usable(self) -> pl.Series:
-        """Return per row, whether every text that it needs is there."""
-        usable = _filled(self.frame["text"])
-        if self.pair_column is None:
-            return usable
+        """Return per row whether it can be run: it has a text, and its second one, if any, is no white space.
+
+        A row without a second text is a single sentence, also where other rows are pairs.
+        """
         pair = self.frame["text_pair"]
-        # The sample alone mixes pairs with single sentences; elsewhere a missing pair is a gap.
-        return usable & (_filled(pair) | (pair.is_null() & (self.source == SAMPLE)))
+        return _filled(self.frame["text"]) & (pair.is_null() | _filled(pair))
 
 
 def _filled(texts: pl.Series) -> pl.Series:

@@ -32,7 +32,8 @@ class Item:
 def items(inputs: pl.DataFrame) -> list[Item]:
     """Choose inputs of a run to examine its model with: the shortest, the longest, and two in between.
 
-    inputs: columns length, token_ids, type_ids, kinds.
+    Of a run that mixes pairs and single sentences both kinds are chosen, since they share batches.
+    inputs: columns length, token_ids, type_ids, segments, kinds.
     """
     lengths = inputs["length"].unique().sort()
     last = len(lengths) - 1
@@ -42,6 +43,10 @@ def items(inputs: pl.DataFrame) -> list[Item]:
     )
     if len(first) < 2:
         first = inputs.unique("token_ids", maintain_order=True)[:2]
+    is_pair = pl.col("segments").list.max() == 1
+    for kind in (is_pair, ~is_pair):
+        if first.filter(kind).is_empty():
+            first = pl.concat([first, inputs.filter(kind)[:1]])
     rows = first.sort("length", maintain_order=True).select("token_ids", "type_ids", "kinds")
     return [
         Item(tuple(ids), None if types is None else tuple(types), len(ids) - kinds.count("pad"))
