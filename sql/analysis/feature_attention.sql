@@ -1,6 +1,6 @@
 -- title: How much attention tokens with a linguistic feature receive, by head
 -- source: Kovaleva et al. 2019, section 4.4
--- reads: map_places, token_features_by_scheme, schemes, inputs
+-- reads: map_places, token_features_by_scheme, schemes, inputs, sources
 -- param run VARCHAR: Run
 -- param as_published BOOLEAN = false: Whether inputs without the feature count 0, negation apart, as in the authors' notebook; the paper leaves them out
 -- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
@@ -12,6 +12,7 @@
 -- column mean DOUBLE: Mean over inputs of the weight that a token of the feature receives from all tokens, divided by L; the largest where an input has several (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 WITH chosen AS MATERIALIZED (
     SELECT coalesce((SELECT if(refusal IS NULL, scheme, error(refusal)) FROM schemes WHERE run = $run AND scheme = $scheme),
                     error('The scheme is ' || $scheme || '; give upos, penn or as_published.')) AS scheme
@@ -33,12 +34,10 @@ WITH chosen AS MATERIALIZED (
     FROM map_places
     WHERE run = $run
 ), per_input AS (
-    SELECT layer, head, feature, coalesce(list_max(list_select(received, places)), 0) AS weight
+    SELECT example, layer, head, feature, coalesce(list_max(list_select(received, places)), 0) AS weight
     FROM maps_received JOIN wanted USING (example)
 )
-SELECT layer, head, feature, count(*) AS n, avg(weight) AS mean,
-       mean - 1.96 * stddev_samp(weight) / sqrt(n) AS low,
-       mean + 1.96 * stddev_samp(weight) / sqrt(n) AS high
-FROM per_input
+SELECT layer, head, feature, count(*) AS n, unnest(mean_interval(weight, source, 0, 1))
+FROM per_input JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
 GROUP BY layer, head, feature
 ORDER BY feature, layer, head

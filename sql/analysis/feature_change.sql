@@ -1,6 +1,6 @@
 -- title: How training changed the attention that linguistic features receive, by head
 -- source: Kovaleva et al. 2019, section 4.4
--- reads: map_places, token_features_by_scheme, schemes, runs, base_runs, run_pairs
+-- reads: map_places, token_features_by_scheme, schemes, runs, base_runs, run_pairs, sources
 -- param run VARCHAR: Run of the trained model
 -- param base_run VARCHAR = NULL: Run to hold it against; NULL takes the run of the model it was trained from, over the same dataset
 -- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
@@ -12,7 +12,10 @@
 -- column mean DOUBLE: Mean over inputs of the change: the weight that the feature receives in the run less that in the base run, each as in feature_attention (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean change, from the inputs' own differences (paired); NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 -- column base DOUBLE: Mean over the same inputs in the base run (share of attention)
+-- column p DOUBLE: Two-sided p-value of a mean change of 0, with the interval's correction for skew and shared texts
+-- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the change is significant among all rows
 -- note: SELECT note FROM base_runs WHERE run = $run AND $base_run IS NULL UNION ALL SELECT note FROM run_pairs WHERE run = $run AND other_run = $base_run
 WITH pair AS MATERIALIZED (
     SELECT CASE WHEN refusal IS NULL THEN other_run ELSE error(refusal) END AS base_run
@@ -35,13 +38,15 @@ WITH pair AS MATERIALIZED (
     FROM map_places m JOIN map_places b USING (example, layer, head)
     WHERE m.run = $run AND b.run = (SELECT base_run FROM pair)
 ), per_input AS (
-    SELECT layer, head, feature, list_max(list_select(base_received, places)) AS base,
+    SELECT example, layer, head, feature, list_max(list_select(base_received, places)) AS base,
            list_max(list_select(received, places)) - base AS change
     FROM maps_received JOIN featured USING (example)
+), tests AS (
+    SELECT layer, head, feature, count(*) AS n, mean_test(change, source, -1, 1) AS change, avg(base) AS base
+    FROM per_input JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
+    GROUP BY layer, head, feature
 )
-SELECT layer, head, feature, count(*) AS n, avg(change) AS mean,
-       mean - 1.96 * stddev_samp(change) / sqrt(n) AS low,
-       mean + 1.96 * stddev_samp(change) / sqrt(n) AS high, avg(base) AS base
-FROM per_input
-GROUP BY layer, head, feature
+SELECT layer, head, feature, n, change.mean AS mean, change.low AS low, change.high AS high, change.interval AS interval,
+       base, change.p AS p, q_value(change.p, list(change.p) OVER ()) AS q
+FROM tests
 ORDER BY feature, layer, head

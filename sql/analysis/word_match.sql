@@ -1,6 +1,6 @@
 -- title: Heads that attend between equal words of the two texts of a pair
 -- source: Kovaleva et al. 2019, section 5; weights between words as in Clark et al. 2019, section 4.1
--- reads: map_places, tokens, runs, examples
+-- reads: map_places, tokens, runs, examples, sources
 -- param run VARCHAR: Run
 -- param punctuation BOOLEAN = false: Whether punctuation takes part
 -- param stop_words BOOLEAN = true: Whether the commonest function words of English take part
@@ -11,12 +11,17 @@
 -- column mean DOUBLE: Mean over inputs of the weight from a word to an equal word (any case) of the other text, mean over such pairs; to the pieces of a word summed, from them averaged (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 -- column unequal DOUBLE: The same over all other pairs of a word of one text and a word of the other (share of attention)
 -- column unequal_low DOUBLE: Lower end of its 95% interval (share of attention)
 -- column unequal_high DOUBLE: Upper end (share of attention)
+-- column unequal_interval VARCHAR: How this interval was made
 -- column difference DOUBLE: Mean over inputs of the weight between equal words less that between unequal ones (share of attention)
 -- column difference_low DOUBLE: Lower end of its 95% interval, from the inputs' own differences (share of attention)
 -- column difference_high DOUBLE: Upper end (share of attention)
+-- column difference_interval VARCHAR: How this interval was made
+-- column p DOUBLE: Two-sided p-value of a mean difference of 0
+-- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the difference is significant among all rows
 WITH words AS (
     SELECT t.example, t.segment, t.word, list(t.position ORDER BY t.position) AS positions,
            lower(coalesce(trim(substring(if(t.segment = 0, any_value(e.text), any_value(e.text_pair)), min(t.start) + 1, max(t."end") - min(t.start))),
@@ -59,23 +64,24 @@ WITH words AS (
 ), wanted AS (
     FROM equal_pairs JOIN shares USING (example, direction) JOIN counts USING (example) WHERE n_pairs > n_equal
 ), sums AS (
-    SELECT layer, head, direction, n_pairs, n_equal,
+    SELECT example, layer, head, direction, n_pairs, n_equal,
            list_dot_product(attention_at(run_key, layer, head, cell, length, from_positions, to_positions), weights) AS equal_sum,
            attention_between(run_key, layer, head, cell, length, from_shares, to_shares) AS whole_sum
     FROM map_places JOIN wanted USING (example)
     WHERE run = $run
 ), per_input AS (
-    SELECT layer, head, direction, equal_sum / n_equal AS equal_mean,
+    SELECT example, layer, head, direction, equal_sum / n_equal AS equal_mean,
            greatest(whole_sum - equal_sum, 0) / (n_pairs - n_equal) AS other, equal_mean - other AS gain
     FROM sums
+), tests AS (
+    SELECT layer, head, direction, count(*) AS n, mean_interval(equal_mean, source, 0, 1) AS equal,
+           mean_interval(other, source, 0, 1) AS unequal, mean_test(gain, source, -1, 1) AS gain
+    FROM per_input JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
+    GROUP BY layer, head, direction
 )
-SELECT layer, head, direction, count(*) AS n, avg(equal_mean) AS mean,
-       mean - 1.96 * stddev_samp(equal_mean) / sqrt(n) AS low,
-       mean + 1.96 * stddev_samp(equal_mean) / sqrt(n) AS high, avg(other) AS unequal,
-       unequal - 1.96 * stddev_samp(other) / sqrt(n) AS unequal_low,
-       unequal + 1.96 * stddev_samp(other) / sqrt(n) AS unequal_high, avg(gain) AS difference,
-       difference - 1.96 * stddev_samp(gain) / sqrt(n) AS difference_low,
-       difference + 1.96 * stddev_samp(gain) / sqrt(n) AS difference_high
-FROM per_input
-GROUP BY layer, head, direction
+SELECT layer, head, direction, n, equal.mean AS mean, equal.low AS low, equal.high AS high, equal.interval AS interval,
+       unequal.mean AS unequal, unequal.low AS unequal_low, unequal.high AS unequal_high, unequal.interval AS unequal_interval,
+       gain.mean AS difference, gain.low AS difference_low, gain.high AS difference_high, gain.interval AS difference_interval,
+       gain.p AS p, q_value(gain.p, list(gain.p) OVER ()) AS q
+FROM tests
 ORDER BY layer, head, direction

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paper
 import polars as pl
 import pytest
 import tiny
@@ -20,7 +21,6 @@ import torch
 from flow_runs import flow
 from helpers import flip, shrink, write_texts
 from safetensors.torch import load_file, save_file
-from scipy import stats
 
 import attnstore
 from attnstore.apps.pattern_training import fitting, synthetic, training, training_maps
@@ -667,28 +667,25 @@ def test_classes_of_an_earlier_version_stay_readable(blocks: Path) -> None:
 # Analyses
 
 
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Student's interval, within the range of a share."""
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    mean = float(np.mean(values))
-    return mean, max(mean - half, 0), min(mean + half, 1)
-
-
 def test_pattern_shares_are_means_over_inputs(blocks: Path) -> None:
     """Of the share of an input's maps that are of the class; classes that never occur have 0."""
     classification.classify(blocks, "tiny/texts")
     with attnstore.open(blocks) as opened:
         rows = opened.sql("FROM patterns")
         found = opened.query("pattern_shares", run="tiny/texts").rows(named=True)
+        texts = opened.sql(
+            "SELECT text, text_pair FROM inputs JOIN examples USING (dataset, example) ORDER BY example"
+        )
     assert [row["class"] for row in found] == list(CLASSES)
     for row in found:
         shares = [
-            float((mine["class"] == row["class"]).mean()) for _, mine in rows.group_by("example")
+            float((mine["class"] == row["class"]).mean())
+            for _, mine in rows.sort("example").group_by("example", maintain_order=True)
         ]
         assert row["n"] == 20
-        assert row["mean"] == pytest.approx(np.mean(shares))
-        if row["interval"] == "t":
-            assert (row["mean"], row["low"], row["high"]) == pytest.approx(interval(shares))
+        assert (row["n"], row["mean"], row["low"], row["high"]) == pytest.approx(
+            paper.student(shares, 0, 1, paper.sources(texts.rows(named=True)))
+        )
         of_class = rows.filter(pl.col("class") == row["class"])
         unsure, outside = of_class["probability"] < SURE, of_class["typicality"] < OUTSIDE
         expected = (unsure.mean(), outside.mean()) if len(of_class) else (None, None)

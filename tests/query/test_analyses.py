@@ -249,12 +249,6 @@ def inputs(tiny_bert: Path, texts: Path) -> list[Input]:
     return found
 
 
-def interval(values: list[float]) -> tuple[int, float, float, float]:
-    """n, mean, low, high."""
-    half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
-    return len(values), float(np.mean(values)), np.mean(values) - half, np.mean(values) + half
-
-
 @pytest.fixture(scope="module")
 def groups(texts: Path) -> list[int]:
     """Which of the texts share one, by loops over them."""

@@ -12,7 +12,6 @@ import pytest
 import tiny
 from helpers import sentences, write_rows
 from paper import Array, Input
-from scipy import stats
 
 import attnstore
 
@@ -54,9 +53,8 @@ def _measures(i: Input) -> dict[str, Array]:
 
 
 def _interval(values: Array, most: float) -> tuple[float, float, float]:
-    """Mean and Student's 95 % interval, within the range of the measure."""
-    reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return values.mean(), max(values.mean() - reach, 0), min(values.mean() + reach, most)
+    """Mean and 95 % interval, within the range of the measure."""
+    return paper.student(values, 0, most)[1:]
 
 
 @pytest.mark.parametrize(

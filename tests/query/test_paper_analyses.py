@@ -7,7 +7,21 @@ from collections.abc import Callable
 import numpy as np
 import paper
 import pytest
-from paper import BASE, FOUR, TUNED, Array, Case, Input, agree, interval, make_case, over, share
+import scipy.stats
+from paper import (
+    BASE,
+    FOUR,
+    TUNED,
+    Array,
+    Case,
+    Input,
+    agree,
+    bent_test,
+    make_case,
+    over,
+    share,
+    student,
+)
 from polars.testing import assert_frame_equal
 
 from attnstore.errors import QueryError
@@ -36,7 +50,7 @@ def test_feature_attention_is_the_largest_weight_received_over_inputs_that_have_
     """Section 4.4: column sum over L, maximum over the feature's tokens, mean over inputs with it."""
     names = _features(case.base)
     assert len(names) == 9
-    wanted = {(*h, f): v for f in names for h, v in over(case.base, _received(f)).items()}
+    wanted = {(*h, f): v for f in names for h, v in over(case.base, _received(f), share).items()}
     agree(case.run("feature_attention", run=BASE), wanted, 3, *FOUR)
 
 
@@ -48,7 +62,9 @@ def test_feature_attention_as_published_counts_missing_features_as_zero(case: Ca
         return lambda i, m: value(i, m) if feature == "negation" else value(i, m) or 0.0
 
     wanted = {
-        (*h, f): v for f in _features(case.base) for h, v in over(case.base, published(f)).items()
+        (*h, f): v
+        for f in _features(case.base)
+        for h, v in over(case.base, published(f), share).items()
     }
     agree(case.run("feature_attention", run=BASE, as_published=True), wanted, 3, *FOUR)
     assert any(n < len(case.rows) for n, *_ in wanted.values())
@@ -66,9 +82,12 @@ def test_feature_change_is_paired_over_inputs(case: Case) -> None:
             ]
             pairs = [(b, t) for b, t in both if b is not None and t is not None]
             mean = np.mean([b for b, _ in pairs])
-            wanted[layer, head, feature] = (*interval(t - b for b, t in pairs), mean)
+            change = [t - b for b, t in pairs]
+            wanted[layer, head, feature] = (*student(change, -1, 1), mean, bent_test(change))
+    q = scipy.stats.false_discovery_control([v[-1] for v in wanted.values()])
+    wanted = {key: (*v, rate) for (key, v), rate in zip(wanted.items(), q, strict=True)}
     found = case.run("feature_change", run=TUNED)
-    agree(found, wanted, 3, *FOUR, "base")
+    agree(found, wanted, 3, *FOUR, "base", "p", "q")
     assert_frame_equal(found, case.run("feature_change", run=TUNED, base_run=BASE))
 
 
@@ -198,10 +217,13 @@ def test_word_match_holds_equal_words_against_all_others(
                     values.append((np.mean(same), np.mean(other)))
             equal, unequal = np.array(values).T
             wanted[layer, head, name] = (
-                *interval(equal),
-                *interval(unequal)[1:],
-                *interval(equal - unequal)[1:],
+                *share(equal),
+                *share(unequal)[1:],
+                *student(equal - unequal, -1, 1)[1:],
+                bent_test(equal - unequal),
             )
+    q = scipy.stats.false_discovery_control([v[-1] for v in wanted.values()])
+    wanted = {key: (*v, rate) for (key, v), rate in zip(wanted.items(), q, strict=True)}
     columns = (
         "unequal",
         "unequal_low",
@@ -209,6 +231,8 @@ def test_word_match_holds_equal_words_against_all_others(
         "difference",
         "difference_low",
         "difference_high",
+        "p",
+        "q",
     )
     agree(case.run("word_match", run=BASE, **params), wanted, 3, *FOUR, *columns)
 

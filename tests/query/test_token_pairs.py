@@ -86,19 +86,9 @@ def _best(values: Array) -> int:
 
 
 def _test(values: Array, sources: Array, least: float) -> tuple[float, float, float, float]:
-    """Mean, 95 % interval and p, by Student's t over sources (cluster-robust)."""
-    known = ~np.isnan(values)
-    x, groups = values[known], sources[known]
-    sums = np.array([(x[groups == g] - x.mean()).sum() for g in set(groups.tolist())])
-    k = len(sums)
-    error = np.sqrt(k / (k - 1) * (sums**2).sum()) / len(x)
-    half, mean = stats.t.ppf(0.975, k - 1) * error, x.mean()
-    return (
-        mean,
-        max(mean - half, least),
-        min(mean + half, 1),
-        2 * stats.t.sf(abs(mean) / error, k - 1),
-    )
+    """Mean, 95 % interval and p, by source."""
+    groups = sources.tolist()
+    return *paper.student(values, least, 1, groups)[1:], paper.bent_test(values, groups)
 
 
 def _wanted(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import scipy.optimize
 import scipy.stats
 import tiny
 import torch
@@ -228,23 +229,55 @@ def sources(rows: list[Row]) -> list[int]:
     return groups
 
 
+def _statistic(
+    values: Iterable[float | None], groups: list[int] | None
+) -> tuple[Array, int, float, Callable[[float], float]]:
+    """The values that are known, the number of draws, the standard error, and Hall's statistic of a mean.
+
+    With the rows' groups, sums of residuals over each are the draws (Liang and Zeger 1986; Hall 1992).
+    """
+    x = np.array([np.nan if v is None else v for v in values], np.float64)
+    group = np.arange(len(x)) if groups is None else np.array(groups)
+    x, group = x[~np.isnan(x)], group[~np.isnan(x)]
+    sums = np.array([(x - x.mean())[group == g].sum() for g in np.unique(group)])
+    k = len(sums)
+    error = np.sqrt(k / (k - 1) * np.square(sums).sum()) / len(x)
+    skew = scipy.stats.skew(sums) / np.sqrt(k)
+
+    def statistic(mean: float) -> float:
+        t = (x.mean() - mean) / error
+        return float(t + skew * (t**2 / 3 + 1 / 6) + skew**2 * t**3 / 27)
+
+    return x, k, float(error), statistic
+
+
 def student(
     values: Iterable[float | None],
     least: float = -np.inf,
     most: float = np.inf,
     groups: list[int] | None = None,
 ) -> tuple[int, float, float, float]:
-    """n, mean, and the ends of Student's 95 % interval within the range of the measure.
+    """n, mean, and the ends of the 95 % interval within the range of the measure.
 
-    With the rows' groups, sums of residuals over each are the draws (Liang and Zeger 1986).
+    An end is the mean that has Hall's statistic at a quantile of Student's t, found by bisection.
     """
-    x = np.array([np.nan if v is None else v for v in values], np.float64)
-    group = np.arange(len(x)) if groups is None else np.array(groups)
-    x, group = x[~np.isnan(x)], group[~np.isnan(x)]
-    sums = [(x - x.mean())[group == g].sum() for g in np.unique(group)]
-    k = len(sums)
-    half = scipy.stats.t.ppf(0.975, k - 1) * np.sqrt(k / (k - 1) * np.square(sums).sum()) / len(x)
-    return len(x), float(x.mean()), max(x.mean() - half, least), min(x.mean() + half, most)
+    x, k, error, statistic = _statistic(values, groups)
+    mean, ends = float(x.mean()), [float(x.mean())] * 2
+    if error > 1e-14 * abs(mean):
+        far, quantile = 1e6 * error, scipy.stats.t.ppf(0.975, k - 1)
+        ends = [
+            scipy.optimize.brentq(
+                lambda m, q=q: statistic(m) - q, mean - far, mean + far, xtol=1e-14
+            )
+            for q in (quantile, -quantile)
+        ]
+    return len(x), mean, max(ends[0], least), min(ends[1], most)
+
+
+def bent_test(values: Iterable[float | None], groups: list[int] | None = None) -> float:
+    """Two-sided p of a mean of 0, by Hall's statistic at 0 and Student's t."""
+    _, k, _, statistic = _statistic(values, groups)
+    return 2 * float(scipy.stats.t.sf(abs(statistic(0)), k - 1))
 
 
 def over(

@@ -1,18 +1,28 @@
-"""Intervals of means in Python: Student's without shared sources, cluster-robust with them."""
+"""Intervals of means in Python: Student's without skew, Hall's with it, cluster-robust with shared sources."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import scipy.stats
 
 from attnstore import mean_interval, mean_test
 
+Array = npt.NDArray[np.float64]
+
+
+def _hall(t: float, draws: Array) -> float:
+    """Hall's statistic of a t from these draws."""
+    skew = scipy.stats.skew(draws) / np.sqrt(len(draws))
+    return float(t + skew * (t**2 / 3 + 1 / 6) + skew**2 * t**3 / 27)
+
 
 @pytest.mark.parametrize("n", [2, 5, 29, 30, 400])
-def test_without_shared_sources_the_interval_and_p_are_student_s(n: int) -> None:
-    """scipy's one-sample t test gives the same ends and p, whatever n."""
-    values = np.random.default_rng(n).normal(0.1, 1, n)
+def test_without_skew_the_interval_and_p_are_student_s(n: int) -> None:
+    """scipy's one-sample t test gives the same ends and p for symmetric values, whatever n."""
+    half = np.random.default_rng(n).normal(0, 1, n // 2)
+    values = np.concatenate([half, -half, np.zeros(n % 2)]) + 0.1
     ours, theirs = mean_test(values), scipy.stats.ttest_1samp(values, 0)
     assert ours.mean == pytest.approx(values.mean())
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
@@ -20,26 +30,49 @@ def test_without_shared_sources_the_interval_and_p_are_student_s(n: int) -> None
     assert ours.interval == "t"
 
 
+@pytest.mark.parametrize("n", [3, 5, 30, 400])
+def test_an_end_is_the_mean_whose_bent_t_is_a_quantile_of_student_s(n: int) -> None:
+    """Of skewed values: Hall's statistic at each end is the quantile of t; p is its tail at 0."""
+    values = np.random.default_rng(n).exponential(size=n)
+    ours = mean_test(values)
+    assert ours.low is not None
+    assert ours.high is not None
+    error = values.std(ddof=1) / np.sqrt(n)
+    quantile = scipy.stats.t.ppf(0.975, n - 1)
+    at_ends = [_hall((values.mean() - end) / error, values) for end in (ours.low, ours.high)]
+    assert at_ends == pytest.approx([quantile, -quantile])
+    tail = scipy.stats.t.sf(_hall(values.mean() / error, values), n - 1)
+    assert ours.p == pytest.approx(2 * tail)
+
+
 def test_whole_sources_of_equal_size_are_the_draws() -> None:
     """Three inputs a source give the interval of the means of sources."""
     values = np.random.default_rng(0).normal(size=(40, 3)) + np.arange(40)[:, None]
     ours = mean_interval(values.ravel(), np.repeat(np.arange(40), 3).tolist())
-    theirs = scipy.stats.ttest_1samp(values.mean(1), 0).confidence_interval(0.95)
-    assert (ours.low, ours.high) == pytest.approx(tuple(theirs))
+    theirs = mean_interval(values.mean(1))
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
     assert ours.interval == "t by source"
 
 
 def test_sources_of_unequal_size_follow_the_cluster_robust_formula() -> None:
-    """Inputs without a source are a source each; sums of residuals of sources give the error."""
+    """Inputs without a source are a source each; sums of residuals of sources give error and skew."""
     draw = np.random.default_rng(1)
     sources = ["a"] * 7 + ["b"] * 2 + [None] * 20
     values = draw.normal(size=29)
     centred = values - values.mean()
-    sums = [centred[:7].sum(), centred[7:9].sum(), *centred[9:]]
+    sums = np.array([centred[:7].sum(), centred[7:9].sum(), *centred[9:]])
     error = np.sqrt(22 / 21 * np.square(sums).sum()) / 29
-    reach = scipy.stats.t.ppf(0.975, 21) * error
     ours = mean_interval(values, sources)
-    assert (ours.low, ours.high) == pytest.approx((values.mean() - reach, values.mean() + reach))
+    assert ours.low is not None
+    assert ours.high is not None
+    at_ends = [_hall((values.mean() - end) / error, sums) for end in (ours.low, ours.high)]
+    assert at_ends == pytest.approx(scipy.stats.t.ppf([0.975, 0.025], 21))
+
+
+def test_equal_values_have_no_width_and_no_test() -> None:
+    """Nothing is known of their spread; the interval says so, and of differences of 0 p is 1."""
+    assert mean_test([0.1] * 7)[1:] == (pytest.approx(0.1), pytest.approx(0.1), "all equal", None)
+    assert mean_test([0, 0, 0]) == (0, 0, 0, "all equal", 1)
 
 
 def test_ends_stay_within_the_range_of_the_measure() -> None:

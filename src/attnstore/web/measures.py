@@ -110,13 +110,14 @@ def _arguments(choice: Choice, query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def statistics(store: ServedStore, run: str) -> pl.DataFrame:
-    """Return every measure of every head of a run: layer, head, measure, n, mean, low, high."""
+    """Return every measure of every head of a run: layer, head, measure, n, mean, low, high, interval."""
     columns = ", ".join(f'"{name}"' for name in NAMES)
+    shares = ", ".join(f"'{s.name}'" for s in STATISTICS if s.high == "1")
     return store.ask(
-        "SELECT layer, head, measure, count(*) AS n, avg(value) AS mean, "
-        "mean - 1.96 * stddev_samp(value) / sqrt(n) AS low, "
-        "mean + 1.96 * stddev_samp(value) / sqrt(n) AS high "
-        f"FROM (FROM map_stats WHERE run = $run) UNPIVOT (value FOR measure IN ({columns})) "
+        "SELECT layer, head, measure, count(*) AS n, "
+        f"unnest(mean_interval(value, source, 0, CASE WHEN measure IN ({shares}) THEN 1 END)) "
+        f"FROM (FROM (FROM map_stats WHERE run = $run) UNPIVOT (value FOR measure IN ({columns}))) "
+        "JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example) "
         "GROUP BY layer, head, measure ORDER BY layer, head",
         run=run,
     )
