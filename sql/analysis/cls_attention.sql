@@ -14,6 +14,7 @@
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
 -- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
+-- band: mean BY layer, head, feature
 WITH chosen AS MATERIALIZED (
     SELECT coalesce((SELECT if(refusal IS NULL, scheme, error(refusal)) FROM schemes WHERE run = $run AND scheme = $scheme),
                     error('The scheme is ' || $scheme || '; give upos, penn or as_published.')) AS scheme

@@ -12,6 +12,7 @@
 -- column breadth DOUBLE: Mean over inputs of entropy / ln L, from 0 (each token looks at one) to 1 (at all alike), to compare inputs of different lengths; inputs of one token left out
 -- column breadth_low DOUBLE: Lower end of its 95% interval
 -- column breadth_high DOUBLE: Upper end
+-- band: mean BY layer, head
 WITH per_head AS (
     SELECT layer, head, count(*) AS n, mean_interval(entropy, source, 0, NULL) AS nats,
            mean_interval(entropy / ln(nullif(length, 1)), source, 0, 1) AS share

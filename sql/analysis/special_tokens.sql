@@ -9,6 +9,7 @@
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
 -- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
+-- band: mean BY layer, kind
 WITH first_tokens AS (
     SELECT example FROM tokens
     WHERE run = $run AND position = 0 AND kind NOT IN ('cls', 'sep', 'punctuation')

@@ -23,7 +23,8 @@ from attnstore.display.records import Map, RunRecord
 from attnstore.display.standalone import View
 from attnstore.errors import BusyError, StoreError, UnknownNameError, UsageError
 from attnstore.naming import near, whole_number
-from attnstore.query.analyses import Analyses, arguments
+from attnstore.query import bands
+from attnstore.query.analyses import Analyses, Analysis, arguments
 from attnstore.query.analyses import frame as analyses_frame
 from attnstore.query.analysis_file import used_values
 from attnstore.query.answer_cache import AnswerCache
@@ -123,8 +124,8 @@ class Store:
             UnknownNameError: There is no such analysis or run.
             UsageError: A parameter is missing, unknown or of the wrong type.
         """
-        key, text, values = self.question(name, params)
-        return self.answers.get(key, values, partial(self.computed, text, values))
+        key, analysis, values = self.question(name, params)
+        return self.answers.get(key, values, partial(self.asked, analysis, values))
 
     def notes(self, name: str, /, **params: Any) -> list[str]:
         """Say what a reader of a named analysis's answer has to know: which run was taken, what was left out.
@@ -145,8 +146,16 @@ class Store:
             if sentence is not None
         ]
 
-    def question(self, name: str, params: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-        """Return a named analysis as a question: its text in the cache, its SQL, its parameters.
+    def asked(self, analysis: Analysis, values: dict[str, Any]) -> tuple[pl.DataFrame, set[str]]:
+        """Return the answer of a named analysis, and the runs whose arrays were read for it."""
+        twins: bands.Twins = {}
+        if analysis.band is not None:
+            with self._sessions.session() as session:
+                twins = session.twins(values[bands.RUN])
+        return self.computed(analysis.select(twins), values)
+
+    def question(self, name: str, params: dict[str, Any]) -> tuple[str, Analysis, dict[str, Any]]:
+        """Return a named analysis as a question: its text in the cache, itself, its parameters.
 
         Raises:
             UnknownNameError: There is no such analysis.
@@ -155,9 +164,9 @@ class Store:
         analysis = self.named_analyses.find(name)
         values = arguments(analysis, params)
         if analysis.shipped:
-            return analysis.sql, analysis.sql, values
+            return analysis.sql, analysis, values
         with self._sessions.session() as session:
-            return session.definitions(analysis), analysis.sql, values
+            return session.definitions(analysis), analysis, values
 
     def analyses(self) -> pl.DataFrame:
         """List the named analyses: name, title, parameters and columns as text, file."""

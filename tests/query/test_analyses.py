@@ -90,7 +90,7 @@ def test_header_names_the_columns_that_the_engine_gives(store: attnstore.Store, 
     """Names and types, in order."""
     analysis = analyses.find(name)
     with store.connect() as con:
-        relation = con.sql(analysis.sql, params=required(analysis))
+        relation = con.sql(analysis.select({}), params=required(analysis))
         found = list(zip(relation.columns, map(str, relation.types), strict=True))
     assert found == [(c.name, c.type) for c in analysis.columns]
 
@@ -266,7 +266,8 @@ def clustered(
 
 
 def assert_rows(frame: pl.DataFrame, expected: list[tuple[Any, ...]]) -> None:
-    """The same rows in the same order, numbers to five digits."""
+    """The same rows in the same order, numbers to five digits; bands are test_bands' work."""
+    frame = frame.drop("random_low", "random_high", strict=False)
     assert len(frame) == len(expected)
     for found, wanted in zip(frame.iter_rows(), expected, strict=True):
         numbers = {type(v) for v in wanted} & {float, np.float64}

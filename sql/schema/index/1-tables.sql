@@ -24,7 +24,8 @@ CREATE TABLE core.unreadable (path VARCHAR, problem VARCHAR);
 CREATE TABLE core.models (
     fragment INTEGER, model VARCHAR NOT NULL, source VARCHAR, revision VARCHAR, fingerprint VARCHAR NOT NULL,
     tokenizer_fingerprint VARCHAR NOT NULL, architecture VARCHAR, n_layers INTEGER, n_heads INTEGER,
-    hidden_size INTEGER, vocab_size INTEGER, max_positions INTEGER, base VARCHAR, step BIGINT
+    hidden_size INTEGER, vocab_size INTEGER, max_positions INTEGER, base VARCHAR, step BIGINT,
+    twin_of VARCHAR, twin_fingerprint VARCHAR, random_seed BIGINT
 );
 
 -- of: store

@@ -2,7 +2,7 @@
 
 CREATE VIEW models AS
 SELECT model, source, revision, fingerprint, tokenizer_fingerprint, architecture, n_layers, n_heads,
-       hidden_size, vocab_size, max_positions, base, step
+       hidden_size, vocab_size, max_positions, base, step, twin_of, twin_fingerprint, random_seed
 FROM core.models;
 COMMENT ON VIEW models IS 'One row per checkpoint.';
 COMMENT ON COLUMN models.model IS 'Name of the checkpoint; a second content under the same name is called name@2';
@@ -18,6 +18,9 @@ COMMENT ON COLUMN models.vocab_size IS 'Number of word pieces in the vocabulary'
 COMMENT ON COLUMN models.max_positions IS 'Longest input in tokens; NULL where the architecture sets none';
 COMMENT ON COLUMN models.base IS 'The pre-trained model it was trained from, where its folder says so';
 COMMENT ON COLUMN models.step IS 'Training step of a Trainer checkpoint, otherwise NULL';
+COMMENT ON COLUMN models.twin_of IS 'Of a random-weights twin: source of the model whose configuration and tokenizer it has; otherwise NULL';
+COMMENT ON COLUMN models.twin_fingerprint IS 'Of a random-weights twin: fingerprint of that model; otherwise NULL';
+COMMENT ON COLUMN models.random_seed IS 'Of a random-weights twin: seed of its weights; otherwise NULL';
 
 CREATE VIEW datasets AS
 SELECT dataset, source, split, fingerprint, n_rows, n_empty, text_column, pair_column, label_column

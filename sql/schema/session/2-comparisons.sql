@@ -1,10 +1,10 @@
 -- Views about two runs at a time: what may be held against what. They need no weights.
 --
 -- run_pairs is the only place that matches runs. Whoever looks for a run's counterpart (the run of its base
--- model here, the run of a random-weights twin elsewhere) joins it with the candidates and takes those that
+-- model, the run of a random-weights twin) joins it with the candidates and takes those that
 -- are alike, or the pair that shares most:
 --     SELECT p.other_run FROM run_pairs p JOIN … candidates c ON c.run = p.other_run WHERE p.run = … AND p.alike
--- Name a run, or ask for is_base: both reach the pairs before their inputs are joined. Runs with the same inputs
+-- Name a run, or ask for is_base or alike: these reach the pairs before their inputs are joined. Runs with the same inputs
 -- (core.stored_inputs) are never joined, one number says that they are the same.
 
 CREATE VIEW run_pairs AS
@@ -43,7 +43,7 @@ WITH stored AS (
     GROUP BY run, other_run, is_base
 )
 SELECT run, other_run, is_base, inputs, shared, different, heads, of_heads,
-       same_settings AND inputs > 0 AND shared = inputs AND shared = other_inputs AND different = 0 AS alike,
+       same_inputs AND same_settings AND inputs > 0 AS alike,
        CASE WHEN shared = 0 THEN
                 format('Runs {} and {} share no example, so nothing of them can be compared: ingest both models over the same dataset.', run, other_run)
             WHEN different > 0 THEN
@@ -86,3 +86,21 @@ COMMENT ON VIEW base_runs IS 'One row per run of a trained model whose pre-train
 COMMENT ON COLUMN base_runs.run IS 'Run of the trained model';
 COMMENT ON COLUMN base_runs.base_run IS 'Run of the model that models.base names, by name or source, with no head disabled: the one that is alike as in run_pairs; where none is, the one that shares most inputs × heads of those that can be compared; of equal ones one of the same padding, precision and max_length, the latest';
 COMMENT ON COLUMN base_runs.note IS 'Which run is taken and how much of the run takes part, in a sentence; NULL where they cannot be compared';
+
+CREATE VIEW random_twins AS
+SELECT p.run, p.other_run AS twin_run, n.random_seed AS seed
+FROM run_pairs p
+JOIN idx.core.runs r ON r.run = p.run
+JOIN idx.core.runs t ON t.run = p.other_run
+JOIN models m ON m.model = r.model
+JOIN models n ON n.model = t.model
+WHERE p.alike AND n.random_seed IS NOT NULL AND m.random_seed IS NULL AND m.tokenizer_fingerprint = n.tokenizer_fingerprint
+  AND (r.disabled, r.disabled_value) IS NOT DISTINCT FROM (t.disabled, t.disabled_value)
+  AND (m.fingerprint = n.twin_fingerprint
+       OR (m.base = n.twin_of OR m.base IN (SELECT model FROM models WHERE fingerprint = n.twin_fingerprint))
+          AND (m.architecture, m.n_layers, m.n_heads, m.hidden_size, m.vocab_size)
+            = (n.architecture, n.n_layers, n.n_heads, n.hidden_size, n.vocab_size));
+COMMENT ON VIEW random_twins IS 'One row per run and run of a random-weights twin of its model that is alike, as in run_pairs, with the same heads disabled (`attnstore ingest --random-weights`).';
+COMMENT ON COLUMN random_twins.run IS 'Run';
+COMMENT ON COLUMN random_twins.twin_run IS 'Run of the twin: of the run''s model, or of the model that this was trained from';
+COMMENT ON COLUMN random_twins.seed IS 'Seed of the twin''s weights';

@@ -100,6 +100,18 @@ ORDER BY entropy
 LIMIT 10
 ```
 
+**Random weights beside a result.** `attnstore ingest --random-weights --seed 0,1,2` with the model and
+dataset of a run captures its twins: the same configuration, tokenizer and inputs, with weights as
+the architecture initializes them. Analyses with a band then have `random_low` and `random_high`, the lowest
+and highest value over the twins, NULL without one. View `random_twins` names them:
+
+```sql
+SELECT layer, head, mean, random_low, random_high
+FROM head_entropy(run := 'minilm/sample')
+ORDER BY mean
+LIMIT 3
+```
+
 **A mean over inputs wants its n and its interval**: `count(*)` and `mean_interval` over one value per
 input, as the analyses below do; `sources` says which inputs are one draw because they share a text:
 

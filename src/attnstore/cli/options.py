@@ -82,7 +82,15 @@ _OPTIONS = (
                  help="Model of the store that these were trained from, for drift."),
     _SPLIT,
     click.option("--limit", type=int, metavar="N", help="A random sample of N examples."),
-    _SEED,
+    click.option("--random-weights", is_flag=True,
+                 help="The model's random-weights twins instead: its configuration, tokenizer and "
+                 "inputs, weights as its architecture initializes them."),
+    click.option("--seed", "seeds", callback=_numbers, metavar="0,1,2",
+                 help="With --random-weights: seeds of the weights, one twin for each. Else: seed of "
+                 "the sample.  [default: 0]"),
+    click.option("--sample-seed", type=int, metavar="N",
+                 help="Seed of the sample, for a twin that of the run that it stands beside.  "
+                 "[default: 0]"),
     _MAX_LENGTH,
     click.option("--pad-to", type=int, metavar="TOKENS",
                  help="Pad every input to that length, to compare with padded results."),
@@ -136,6 +144,23 @@ def ingest_options(command: Command) -> Command:
     for option in (_DRY_RUN, *reversed(_OPTIONS)):
         command = option(command)
     return command
+
+
+def with_seeds(
+    random_weights: bool, seeds: tuple[int, ...] | None, sample_seed: int | None
+) -> dict[str, Any]:
+    """Return --random-weights, --seed and --sample-seed as the arguments of `ingest`.
+
+    Raises:
+        UsageError: Several seeds for one sample.
+    """
+    if random_weights:
+        return {"random_weights": True, "seeds": seeds or (0,), "seed": sample_seed or 0}
+    if seeds is not None and (len(seeds) > 1 or sample_seed is not None):
+        raise UsageError(
+            "Without --random-weights, --seed is the seed of the sample; give one, and no --sample-seed."
+        )
+    return {"seed": seeds[0] if seeds else sample_seed or 0}
 
 
 _FLOW = (

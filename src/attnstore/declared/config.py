@@ -69,7 +69,8 @@ class Models(_Table):
 
     base: name of the [[models]] that it was trained from, or the id that stands in its config;
     step: a regular expression over a folder's name whose group is the step, where there is no
-    trainer_state.json; such a folder is complete without one.
+    trainer_state.json; such a folder is complete without one; random_weights: seeds of the
+    random-weights twins that stand beside it, called NAME-random-SEED.
     """
 
     name: Name
@@ -80,6 +81,7 @@ class Models(_Table):
     glob: str | None = None
     base: str | None = None
     step: Annotated[str, AfterValidator(_pattern)] | None = None
+    random_weights: tuple[Annotated[int, Field(ge=0)], ...] = ()
 
     @model_validator(mode="after")
     def _one_source(self) -> Models:
@@ -91,6 +93,11 @@ class Models(_Table):
             raise ValueError("has a revision, which only a model with an id has; leave it out")
         if self.step is not None and self.glob is None:
             raise ValueError("has a step, which only checkpoints with a glob have; leave it out")
+        if self.random_weights and self.glob is not None:
+            raise ValueError(
+                "has random_weights, which serve all checkpoints of a training; give them to the model "
+                "that it began with"
+            )
         return self
 
     @property

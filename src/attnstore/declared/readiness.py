@@ -61,7 +61,22 @@ def candidates(declared: Declaration) -> list[Candidate]:
     seen = Seen(declared.backend)
     models = [c for entry in declared.models for c in _of_entry(declared, entry, seen)]
     seen.save()
-    return models
+    return [c for model in models for c in (model, *_twins(model))]
+
+
+def _twins(model: Candidate) -> Iterator[Candidate]:
+    """Yield the random-weights twins of a declared model, once it can be read itself."""
+    if model.checkpoint is None:
+        return
+    for seed in model.entry.random_weights:
+        name, source = f"{model.name}-random-{seed}", f"{checkpoints.RANDOM}{seed}:{model.source}"
+        try:
+            checkpoint = checkpoints.twin(model.checkpoint, seed, name)
+            yield replace(model, name=name, source=source, checkpoint=checkpoint)
+        except Exception as error:
+            yield replace(
+                model, name=name, source=source, checkpoint=None, why=_sentence(source, error)
+            )
 
 
 def _of_entry(declared: Declaration, entry: Models, seen: Seen) -> Iterator[Candidate]:

@@ -5,6 +5,7 @@ that holds config.json), or a Hugging Face Hub id with an optional `@revision`. 
 reads files; it never imports torch or transformers, so that a flow can watch a folder of
 checkpoints, or ask whether a run exists already, without their cost. `models` loads the weights.
 A folder of sentence-transformers stands for its encoder, one of an adapter for base and adapter.
+`random:SEED:MODEL` is a model's random-weights twin, for which torch draws the weights.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,13 @@ from attnstore.models.adapters import Adapter
 from attnstore.models.file_hashes import BASE
 from attnstore.models.json_files import read_config
 from attnstore.models.weights import Weights
-from attnstore.naming import slug
+from attnstore.naming import slug, whole_number
 from attnstore.specs import check_name, split_spec
 
+RANDOM = "random:"
+"""Prefix of a random-weights twin: `random:SEED:MODEL`."""
+
+_RANDOM = re.compile(rf"{RANDOM}(\d{{1,18}}):(.+)", re.ASCII)
 _MOST_LAYERS, _SPARE = 1000, 1 << 20
 """Bounds of what a config.json may say; what it describes in all is held against the weights later."""
 
@@ -57,6 +62,12 @@ class Checkpoint:
     """The model that it was trained from, where its config says so."""
     step: int | None
     """`global_step` of a Trainer checkpoint."""
+    twin_of: str | None = None
+    """Source of the model whose configuration and tokenizer a random-weights twin has."""
+    twin_fingerprint: str | None = None
+    """Fingerprint of that model."""
+    random_seed: int | None = None
+    """Seed of a twin's weights; None for a model with weights of its own."""
 
     @property
     def identity(self) -> str:
@@ -107,14 +118,18 @@ def resolve(spec: str, name: str | None = None, *, stepped: bool = False) -> Che
     """Return the checkpoint that `spec` (`MODEL` or `MODEL=name`) means, downloaded if it is on the Hub.
 
     stepped: its step is known without trainer_state.json, which may be missing then.
+    `random:SEED:MODEL` is a random-weights twin, as `twin` makes it.
     Reads every weight file once, for the fingerprint. Raises ModelError when the model cannot be
     found, is not complete, or has no attention heads; UsageError when the name is not one.
     """
     source, own_name = split_spec(spec)
+    if match := _RANDOM.fullmatch(source):
+        original = resolve(match[2], stepped=stepped)
+        return twin(original, int(match[1]), name or own_name)
     folder, revision, derived = locations.locate(source, readiness)
     parts = read_parts(folder, stepped)
     config = parts.config
-    sizes = _shape(parts.folder, config)
+    sizes: dict[str, Any] = _shape(parts.folder, config)
     _refuse_absurd(parts, sizes)
     return Checkpoint(
         name=check_name(name or own_name or slug(derived)),
@@ -128,6 +143,37 @@ def resolve(spec: str, name: str | None = None, *, stepped: bool = False) -> Che
         base=parts.adapter.base if parts.adapter else _base(parts),
         step=parts.step,
         **sizes,
+    )
+
+
+def twin(checkpoint: Checkpoint, seed: int, name: str | None = None) -> Checkpoint:
+    """Return the random-weights twin of a model: its configuration and tokenizer, weights of a seed.
+
+    The weights are drawn once, for the fingerprint. Raises ModelError where they cannot be;
+    UsageError for a twin of a twin, or a seed that is none.
+    """
+    if checkpoint.random_seed is not None:
+        raise UsageError(
+            f"{checkpoint.source} has random weights itself; give {checkpoint.twin_of}."
+        )
+    if not 0 <= whole_number("seed", seed) < 1 << 63:
+        raise UsageError(f"The seed is {seed}; give a number from 0 on.")
+    from attnstore.models import random_weights  # torch, which only this needs here
+
+    parts = read_parts(checkpoint.folder, stepped=True)
+    fingerprint = random_weights.foresee(
+        checkpoint.fingerprint, seed, parts.config, parts.weights.elements
+    )
+    return replace(
+        checkpoint,
+        name=check_name(name or f"{checkpoint.name}-random-{seed}"),
+        source=f"{RANDOM}{seed}:{checkpoint.source}",
+        fingerprint=fingerprint,
+        base=None,
+        step=None,
+        twin_of=checkpoint.source,
+        twin_fingerprint=checkpoint.fingerprint,
+        random_seed=seed,
     )
 
 
@@ -209,7 +255,9 @@ def shape(folder: Path) -> dict[str, Any]:
 
 
 def output_names(checkpoint: Checkpoint) -> list[str] | None:
-    """Return the names of a classification head's outputs; None where there is no such head."""
+    """Return the names of a classification head's outputs; None where there is no trained head."""
+    if checkpoint.random_seed is not None:
+        return None
     parts = read_parts(checkpoint.folder)
     return json_files.output_names(parts.folder, parts.config)
 

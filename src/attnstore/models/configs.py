@@ -7,12 +7,17 @@ imports transformers. What a loaded model shows is `architectures`' work.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from attnstore.errors import ModelError
 from attnstore.models import families
 
 SIZES = ("n_layers", "n_heads", "hidden_size", "vocab_size")
+
+PROGRAMS = re.compile(r"_?(attn|experts)_implementation|fusion_config")
+"""Keys that transformers would follow to programs of the Hub (attention by a kernel); a run says
+itself by what its attention is computed."""
 
 _WORDS = {
     "n_layers": ("num_hidden_layers", "n_layers", "n_layer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ def read_any(path: Path) -> Any:
             f"{path} is nested more than {_MAX_DEPTH} levels deep, as no model's is; replace the file"
         )
     return content
+
+
+def without(content: Any, cut: re.Pattern[str]) -> Any:
+    """Return the content of a JSON file without the keys of that pattern, at any depth."""
+    if isinstance(content, dict):
+        return {k: without(v, cut) for k, v in content.items() if not cut.fullmatch(k)}
+    return [without(item, cut) for item in content] if isinstance(content, list) else content
 
 
 def _integer(text: str) -> int:

@@ -41,7 +41,8 @@ def load_model(
     weights cannot be read, do not belong to the config, or are not finite.
     """
     model, report = pretrained.load(checkpoint, AutoModel, attention)
-    _refuse_foreign_weights(checkpoint, model, report)
+    if checkpoint.random_seed is None:
+        _refuse_foreign_weights(checkpoint, model, report)
     _refuse_not_finite(checkpoint, architectures.text_part(model))
     loaded: torch.nn.Module = model.eval().to(device)
     return loaded
@@ -53,6 +54,10 @@ def load_classifier(checkpoint: Checkpoint) -> Any:
     Raises ModelError where the weights lack the head, or as `load_model` does: transformers would
     draw what is missing at random.
     """
+    if checkpoint.random_seed is not None:
+        raise ModelError(
+            f"Model {checkpoint.name!r} has random weights, so no trained head; give {checkpoint.twin_of}."
+        )
     model, report = pretrained.load(checkpoint, AutoModelForSequenceClassification)
     wrong = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
     if wrong:

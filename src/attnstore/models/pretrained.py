@@ -24,9 +24,9 @@ from transformers import AutoConfig
 from transformers.utils import logging
 
 from attnstore.errors import AttnstoreError, ModelError
-from attnstore.models import checkpoints, file_hashes
+from attnstore.models import checkpoints, configs, file_hashes, random_weights
 from attnstore.models.checkpoints import Checkpoint, Parts
-from attnstore.models.json_files import read_json
+from attnstore.models.json_files import read_json, without
 from attnstore.models.lora import merge
 
 _PREFIX = "attnstore-checkpoint-"
@@ -34,14 +34,11 @@ _LINKS = re.compile(rf"[^\s'\"]*{_PREFIX}\w+")
 _UNWRAPPED = {r"^(?:module\.|_orig_mod\.)+": "", r"\._orig_mod\.": "."}
 """What torch.compile and DataParallel put before the names of tensors, and what stands instead."""
 _CUT = {
-    "config.json": re.compile(r"_?(attn|experts)_implementation|fusion_config"),
+    "config.json": configs.PROGRAMS,
     "tokenizer_config.json": re.compile(r"\w+_file"),
 }
-"""Keys that transformers would follow to programs of the Hub (attention by a kernel) or to other
-files; a run says itself by what its attention is computed."""
+"""Keys that transformers would follow to programs of the Hub or to other files."""
 _NOTHING = re.compile(r"(?!)")
-_SPARE = 1 << 26
-"""Numbers that a model may have beyond its weights: a new head, tables that are computed."""
 
 
 def load(checkpoint: Checkpoint, kind: Any, attention: str | None = None) -> tuple[Any, Any]:
@@ -51,6 +48,8 @@ def load(checkpoint: Checkpoint, kind: Any, attention: str | None = None) -> tup
     it cannot be loaded, or where the files are no longer those that were found.
     """
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    if checkpoint.random_seed is not None:
+        return _drawn(checkpoint, checkpoint.random_seed, kind, options), {}
     with quiet(), explained(checkpoint, "model"), opened(checkpoint) as (folder, parts):
         config = read_config(folder)
         refuse_larger_than_weights(checkpoint, parts, kind, config)
@@ -74,6 +73,24 @@ def load(checkpoint: Checkpoint, kind: Any, attention: str | None = None) -> tup
         model.config.name_or_path = str(checkpoint.folder)
         refuse_changed(checkpoint, "fingerprint")
     return model.eval(), report
+
+
+def _drawn(checkpoint: Checkpoint, seed: int, kind: Any, options: dict[str, Any]) -> Any:
+    """Return a random-weights twin; ModelError unless its weights are those that identify it."""
+    with quiet(), explained(checkpoint, "model"), opened(checkpoint) as (folder, parts):
+        config = read_config(folder)
+        refuse_larger_than_weights(checkpoint, parts, kind, config)
+        model = random_weights.draw(kind, config, seed, **options)
+        model.config.name_or_path = str(checkpoint.folder)
+        refuse_changed(checkpoint, "fingerprint")
+    drawn = random_weights.fingerprint(checkpoint.twin_fingerprint or "", seed, model)
+    if drawn != checkpoint.fingerprint:
+        raise ModelError(
+            f"Seed {seed} gives {checkpoint.name!r} other weights than when it was planned: another "
+            "processor or version of torch or transformers, or an initialization that does not follow "
+            "its seed; ingest it on one machine."
+        )
+    return model
 
 
 def read_config(folder: Path, **changes: Any) -> Any:
@@ -109,7 +126,8 @@ def opened(checkpoint: Checkpoint) -> Iterator[tuple[Path, Parts]]:
 def refuse_changed(checkpoint: Checkpoint, kind: str) -> None:
     """Hash the files again; ModelError unless they give the fingerprint of that kind once more."""
     now = checkpoints.read_parts(checkpoint.folder)
-    if getattr(now, kind) != getattr(checkpoint, kind):
+    of_twin = kind == "fingerprint" and checkpoint.random_seed is not None
+    if getattr(now, kind) != getattr(checkpoint, "twin_fingerprint" if of_twin else kind):
         raise _changed(checkpoint)
 
 
@@ -129,18 +147,11 @@ def _link(parts: Parts, folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         settings = read_json(path) if name.name in _CUT else {}
-        without = _without(settings, _CUT.get(name.name, _NOTHING))
-        if without == settings:
+        rest = without(settings, _CUT.get(name.name, _NOTHING))
+        if rest == settings:
             target.symlink_to(path.absolute())
         else:
-            target.write_text(json.dumps(without), encoding="utf-8")
-
-
-def _without(content: Any, cut: re.Pattern[str]) -> Any:
-    """Return the content of a JSON file without the keys of that pattern, at any depth."""
-    if isinstance(content, dict):
-        return {k: _without(v, cut) for k, v in content.items() if not cut.fullmatch(k)}
-    return [_without(item, cut) for item in content] if isinstance(content, list) else content
+            target.write_text(json.dumps(rest), encoding="utf-8")
 
 
 def refuse_larger_than_weights(
@@ -150,14 +161,8 @@ def refuse_larger_than_weights(
 
     transformers would fill what is missing at random first, which can take all memory.
     """
-    try:
-        with torch.device("meta"):
-            skeleton = kind.from_config(config, trust_remote_code=False)
-    except Exception:  # it cannot be built without memory, so loading says what is wrong with it
-        return
-    packed = 16 if getattr(config, "quantization_config", None) else 2
-    described = sum(t.numel() for t in (*skeleton.parameters(), *skeleton.buffers()))
-    if described > packed * parts.weights.elements + _SPARE:
+    described = random_weights.larger_than(kind, config, parts.weights.elements)
+    if described is not None:
         raise ModelError(
             f"config.json of model {checkpoint.name!r} describes {described} numbers, and its weights "
             f"hold at most {parts.weights.elements}: they do not belong together; restore the pair "

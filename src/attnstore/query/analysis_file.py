@@ -6,6 +6,7 @@
 -- param NAME TYPE [= default]: What it is
 -- column NAME TYPE: What it is (unit)
 -- note: SELECT of one column of sentences to show beside the result, with `$name` for a parameter; NULL for none
+-- band: COLUMN BY column, column    (if it has one: `bands`)
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 
 from attnstore.errors import UsageError
 from attnstore.naming import near
-from attnstore.query import parameters
+from attnstore.query import bands, parameters
+from attnstore.query.bands import Band
 
 _NAMED = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 SHIPPED = "sql/analysis/{name}.sql"
@@ -76,6 +78,7 @@ class Analysis:
     Attributes:
         reads: The views that it asks.
         sql: The whole file.
+        band: The band of random weights that its result has, which gives it two columns; or None.
         file: Where it lies, for people: `sql/analysis/drift.sql`.
         notes: SQL texts that give sentences to show beside the result.
         shipped: True for an analysis that comes with attnstore.
@@ -91,6 +94,14 @@ class Analysis:
     file: str
     shipped: bool = True
     notes: tuple[str, ...] = ()
+    band: Band | None = None
+
+    def select(self, twins: bands.Twins) -> str:
+        """Return its SELECT, with the band of those twins if it has one."""
+        if self.band is None:
+            return self.sql
+        every_run = not next(p.required for p in self.parameters if p.name == bands.RUN)
+        return bands.text(self.sql, self.band, twins, every_run)
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -123,22 +134,26 @@ def parse(name: str, text: str, file: str = "", shipped: bool = True) -> Analysi
         else:
             raise UsageError(_unreadable(file, number, line))
     for what, groups in lines.items():
-        if len(groups) != 1 and not (what in ("param", "note") or (what == "column" and groups)):
+        if not _COUNTS.get(what, (1, 1))[0] <= len(groups) <= _COUNTS.get(what, (1, 1))[1]:
             raise UsageError(
                 f"The header of {file} has {len(groups)} lines of {what}; "
                 f"write {_LINES[what][1]!r} {'for each column' if what == 'column' else 'once'}."
             )
+    columns = tuple(Column(*groups) for groups in lines["column"])
+    taken = tuple(_parameter(file, *groups) for groups in lines["param"])
+    band = _band(file, columns, taken, *lines["band"][0]) if lines["band"] else None
     return Analysis(
         name,
         lines["title"][0][0],
         lines["source"][0][0],
         tuple(lines["reads"][0][0].split(", ")),
-        tuple(_parameter(file, *groups) for groups in lines["param"]),
-        tuple(Column(*groups) for groups in lines["column"]),
+        taken,
+        columns if band is None else (*columns, *_of_band(band, columns)),
         text,
         file,
         shipped,
         tuple(sql for (sql,) in lines["note"]),
+        band,
     )
 
 
@@ -155,8 +170,46 @@ _LINES = {
         "-- column NAME TYPE: text (unit)",
     ),
     "note": (re.compile(r"-- note: (.+)"), "-- note: SELECT …"),
+    "band": (
+        re.compile(r"-- band: (\w+) BY (\w+(?:, \w+)*)"),
+        "-- band: COLUMN BY column, column",
+    ),
 }
 """The lines of a header, and how each is written."""
+_COUNTS = {"param": (0, 1000), "column": (1, 1000), "note": (0, 1000), "band": (0, 1)}
+"""How many lines there may be of each, where that is not one."""
+
+
+def _band(
+    file: str, columns: tuple[Column, ...], parameters: tuple[Parameter, ...], column: str, by: str
+) -> Band:
+    """Read a band. Raises UsageError where its columns, or the parameter run, are missing."""
+    band, known = Band(column, tuple(by.split(", "))), {c.name for c in columns}
+    for name in (column, *band.keys):
+        if name not in known:
+            raise UsageError(
+                f"The band of {file} names {name}, which is no column of it{near(name, known)}."
+            )
+    if bands.RUN not in {p.name for p in parameters}:
+        raise UsageError(
+            f"{file} has a band and no parameter run, which random weights stand in for."
+        )
+    return band
+
+
+def _of_band(band: Band, columns: tuple[Column, ...]) -> list[Column]:
+    """Describe the two columns of a band."""
+    unit = next(c.unit for c in columns if c.name == band.column)
+    ends = ((bands.LOW, "Lowest"), (bands.HIGH, "Highest"))
+    return [
+        Column(
+            name,
+            "DOUBLE",
+            f"{word} {band.column} over the run's random-weights twins; NULL without one",
+            unit,
+        )
+        for name, word in ends
+    ]
 
 
 def _unreadable(file: str, number: int, line: str) -> str:

@@ -13,23 +13,20 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import duckdb
 
 from attnstore.errors import AttnstoreError, QueryError, UsageError
-from attnstore.query import sql_text
+from attnstore.query import bands, sql_text
 from attnstore.query.analyses import Analyses
 from attnstore.query.analysis_file import Analysis, require_known
 
 _RUNS = ("run", "base_run")
 """Parameters whose value is the name of a run."""
 _CALLED = re.compile(r'(?<![\w$])"?([A-Za-z_]\w*)"?\s*\(', re.ASCII)
-_PARAMETER = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 _TABLE_FUNCTIONS = ("unnest", "range", "generate_series")
 """Table functions that an own analysis may use: they read nothing."""
 _TABLES = (
@@ -43,47 +40,67 @@ _QUERIES = ("SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE
 class Macros:
     """The analyses that a session's texts can call."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, analyses: Analyses) -> None:
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        analyses: Analyses,
+        twins: Callable[[], bands.Twins] = dict,
+    ) -> None:
         self._con = con
         self._analyses = analyses
+        self._twins = twins
         self._made: dict[str, str] = {}
 
-    def make(self, text: str) -> tuple[dict[str, Any], dict[str, Analysis]]:
+    def make(self, text: str, params: Mapping[str, Any]) -> tuple[Any, list[str]]:
         """Make the macros of every analysis that a text calls, and of those that these call.
 
         Args:
             text: One SQL statement. Of one that DuckDB cannot turn into a syntax tree (it is no
                 SELECT), analyses are known by their names before a parenthesis.
+            params: Values of its parameters.
 
         Returns:
-            The syntax tree, and the analyses that it calls, by name.
+            The syntax tree, and the runs that calls of analyses name in it.
 
         Raises:
             QueryError: An analysis calls itself, or an own one does more than read the views.
-            UsageError: An own one has a name that DuckDB has, or a file that cannot be read.
+                A required argument is missing, or there are too many.
+            UsageError: An own one has a name that DuckDB has, or a file that cannot be read; there
+                is no such parameter.
         """
         tree = sql_text.tree(self._con, text)
         if not tree.get("error"):
-            return tree, self._make(sql_text.table_functions(tree), ())
+            called = self._called(sql_text.table_functions(tree))
+            runs = list(self._named_runs(tree, called, params))
+            self._make(called, (), set(runs))
+            return tree, [run for run in runs if run is not None]
         for word in set(_CALLED.findall(text)):
             with contextlib.suppress(AttnstoreError):  # it may be another function's name
-                self._make({word.lower()}, ())
-        return tree, {}
+                self._make(self._called({word.lower()}), (), {None})
+        return tree, []
 
-    def _make(self, functions: set[str], calling: tuple[str, ...]) -> dict[str, Analysis]:
-        """Make the macros of those of some table functions that are analyses."""
+    def _called(self, functions: set[str]) -> dict[str, Analysis]:
+        """Return those of some table functions that are analyses, by name."""
         names = [n for n in self._analyses.names() if n.lower() in functions] if functions else []
-        called = {name: self._analyses.find(name) for name in names}
+        return {name: self._analyses.find(name) for name in names}
+
+    def _make(
+        self, called: dict[str, Analysis], calling: tuple[str, ...], runs: set[str | None]
+    ) -> None:
+        """Make the macros of analyses that are asked about those runs; None stands for any run."""
         for name, analysis in called.items():
             if name in calling:
                 raise QueryError(f"{analysis.file} calls itself; an analysis cannot.")
             tree = sql_text.tree(self._con, analysis.sql)
-            self._make(sql_text.table_functions(tree), (*calling, name))
-            if self._made.get(name) != analysis.sql:
+            self._make(self._called(sql_text.table_functions(tree)), (*calling, name), {None})
+            twins = self._twins() if analysis.band else {}
+            if None not in runs:
+                twins = {run: twins[run] for run in runs if run is not None and run in twins}
+            text = analysis.select(twins)
+            if self._made.get(name) != text:
                 self.require_allowed(analysis)
-                _define(self._con, analysis)
-                self._made[name] = analysis.sql
-        return called
+                _define(self._con, analysis, text)
+                self._made[name] = text
 
     def require_allowed(self, analysis: Analysis) -> None:
         """Hold an analysis that is not attnstore's own to one SELECT over the views.
@@ -134,10 +151,12 @@ class Macros:
                 ]
         return list(texts.values())
 
-    def named_runs(
+    def _named_runs(
         self, tree: Any, called: dict[str, Analysis], params: Mapping[str, Any]
-    ) -> Iterator[str]:
+    ) -> Iterator[str | None]:
         """Yield the runs that calls of analyses name in a syntax tree; check the calls' arguments.
+
+        Yields None for a run that only the query itself tells.
 
         Raises:
             QueryError: A required argument is missing, or there are too many.
@@ -149,19 +168,21 @@ class Macros:
                 analysis := names.get(sql_text.function_name(node))
             ):
                 arguments = _arguments(analysis, node["function"])
-                runs = (sql_text.value(arguments.get(name), params) for name in _RUNS)
-                yield from (run for run in runs if isinstance(run, str))
+                for name in _RUNS:
+                    if name in arguments:
+                        run = sql_text.value(arguments[name], params)
+                        yield run if isinstance(run, str) else None
 
 
-def _define(con: duckdb.DuckDBPyConnection, analysis: Analysis) -> None:
-    """Make the two macros of an analysis. Raises QueryError, which names the file."""
+def _define(con: duckdb.DuckDBPyConnection, analysis: Analysis, text: str) -> None:
+    """Make the two macros of an analysis over its text. Raises QueryError, which names the file."""
     try:
-        _create(con, analysis)
+        _create(con, analysis, text)
     except duckdb.Error as error:
         raise QueryError(f"{analysis.file}: {sql_text.sentence(str(error))}") from error
 
 
-def _create(con: duckdb.DuckDBPyConnection, analysis: Analysis) -> None:
+def _create(con: duckdb.DuckDBPyConnection, analysis: Analysis, text: str) -> None:
     name, inner = f'"{analysis.name}"', f'"{analysis.name}$body"'
     hidden = ", ".join(f'"p${p.name}"' for p in analysis.parameters)
     shown = ", ".join(
@@ -173,32 +194,19 @@ def _create(con: duckdb.DuckDBPyConnection, analysis: Analysis) -> None:
     con.execute(f"CREATE OR REPLACE MACRO {name}({shown}) AS TABLE FROM {inner}({passed})")
     beginning = f"CREATE OR REPLACE MACRO {inner}({hidden}) AS TABLE "
     try:
-        con.execute(beginning + _body(analysis, "CAST({} AS {})"))
+        con.execute(beginning + _body(analysis, text, "CAST({} AS {})"))
     except duckdb.BinderException:  # a parameter beside GROUP BY is no constant yet
-        con.execute(beginning + _body(analysis, "(SELECT CAST({} AS {}))"))
+        con.execute(beginning + _body(analysis, text, "(SELECT CAST({} AS {}))"))
 
 
-def _body(analysis: Analysis, form: str) -> str:
-    """The SELECT of an analysis with the hidden parameters of its macro."""
+def _body(analysis: Analysis, text: str, form: str) -> str:
+    """Return the SELECT of an analysis with the hidden parameters of its macro."""
     kinds = analysis.kinds
 
-    def replaced(match: re.Match[str]) -> str:
-        name = match[1]
-        return form.format(f'"p${name}"', kinds[name]) if name in kinds else match[0]
+    def hidden(name: str) -> str | None:
+        return form.format(f'"p${name}"', kinds[name]) if name in kinds else None
 
-    pieces = groupby(_pieces(analysis.sql), key=itemgetter(1))
-    texts = (("".join(text for text, _ in group), quoted) for quoted, group in pieces)
-    return "".join(text if quoted else _PARAMETER.sub(replaced, text) for text, quoted in texts)
-
-
-def _pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """Split a SQL text into (token with the space after it, True if it is a literal); no comments."""
-    data = text.encode()
-    tokens = duckdb.tokenize(text)
-    ends = [start for start, _ in tokens[1:]] + [len(data)]
-    for (start, kind), end in zip(tokens, ends, strict=True):
-        if kind != duckdb.token_type.comment:
-            yield data[start:end].decode(), kind == duckdb.token_type.string_const
+    return sql_text.replaced(text, hidden)
 
 
 def _arguments(analysis: Analysis, function: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import polars as pl
 from attnstore import resources
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
 from attnstore.naming import near
-from attnstore.query import mean_functions, result_frames, sql_text
+from attnstore.query import bands, mean_functions, result_frames, sql_text
 from attnstore.query.analyses import Analyses
 from attnstore.query.analysis_file import Analysis
 from attnstore.query.functions import Functions
@@ -78,7 +78,8 @@ class Session:
         self._functions = Functions(self._reader)
         self._functions.register(self.con)
         mean_functions.register(self.con)
-        self._macros = Macros(self.con, analyses or Analyses(backend))
+        self._twins: bands.Twins | None = None
+        self._macros = Macros(self.con, analyses or Analyses(backend), self._load_twins)
         if confined:
             self._confine()
         with self.attached(), index_errors.opening(backend):
@@ -126,6 +127,7 @@ class Session:
             return
         self._reader.forget()
         self._runs.clear()
+        self._twins = None
         rows = self.con.execute(
             "SELECT run_key, run, precision, layers, heads, layout, max_length, pad_to "
             "FROM idx.core.runs"
@@ -136,6 +138,18 @@ class Session:
             planned = record.layout is not None  # where its inputs are missing, it may not be
             self._runs[key] = run, array_shape.of_record(run, record) if planned else None
         self._seal = seal
+
+    def _load_twins(self) -> bands.Twins:
+        """Return the twins of every run, which are asked for once per state of the index."""
+        if self._twins is None:
+            self._twins = bands.by_run(self.con.execute(bands.TWINS).fetchall())
+        return self._twins
+
+    def twins(self, run: str | None) -> bands.Twins:
+        """Return the runs of random-weights twins of a run; of every run for None."""
+        with self.attached(), self.explained():
+            twins = self._load_twins()
+        return twins if run is None else {run: twins[run]} if run in twins else {}
 
     @property
     def read_last(self) -> set[str]:
@@ -177,7 +191,7 @@ class Session:
 
     def make_macros(self, text: str) -> None:
         """Make the analyses that a text calls callable; `sql` does it by itself."""
-        self._macros.make(text)
+        self._macros.make(text, {})
 
     def definitions(self, analysis: Analysis) -> str:
         """Return the text that decides an analysis's answers: its own, and of analyses that it calls.
@@ -228,9 +242,9 @@ class Session:
             )
         if extra := sorted(set(params) - wanted):
             raise QueryError(f"The query has no parameter ${extra[0]}{near(extra[0], wanted)}")
-        tree, called = self._macros.make(text)
+        tree, named = self._macros.make(text, params)
         known = sorted(name for name, _ in self._runs.values())
-        runs = [*sql_text.named_runs(tree, params), *self._macros.named_runs(tree, called, params)]
+        runs = [*sql_text.named_runs(tree, params), *named]
         for run in runs:
             if run not in known:
                 raise UnknownNameError(

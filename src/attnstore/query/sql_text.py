@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import duckdb
 
 from attnstore.errors import QueryError
+
+_PARAMETER = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 
 
 def tree(con: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any]:
@@ -79,3 +83,34 @@ def sentence(message: str) -> str:
     head = message.split("\n\nLINE ")[0].replace("idx.main.", "")
     head = head.removeprefix("Invalid Input Error: ")  # what `error('…')` in an analysis says
     return re.sub(r"\s+", " ", head).strip()
+
+
+def literal(text: str) -> str:
+    """Return a text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def replaced(text: str, instead: Callable[[str], str | None]) -> str:
+    """Return a SQL text without comments, its parameters replaced.
+
+    Args:
+        text: The text, with `$name` for a parameter.
+        instead: Returns what stands instead of a parameter's name; None leaves it.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        return instead(match[1]) or match[0]
+
+    pieces = groupby(_pieces(text), key=itemgetter(1))
+    texts = (("".join(piece for piece, _ in group), quoted) for quoted, group in pieces)
+    return "".join(piece if quoted else _PARAMETER.sub(replace, piece) for piece, quoted in texts)
+
+
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Split a SQL text into (token with the space after it, True if it is a literal); no comments."""
+    data = text.encode()
+    tokens = duckdb.tokenize(text)
+    ends = [start for start, _ in tokens[1:]] + [len(data)]
+    for (start, kind), end in zip(tokens, ends, strict=True):
+        if kind != duckdb.token_type.comment:
+            yield data[start:end].decode(), kind == duckdb.token_type.string_const

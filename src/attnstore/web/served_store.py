@@ -104,11 +104,11 @@ class ServedStore:
     def analysis(self, name: str, /, **params: Any) -> pl.DataFrame:
         """Return the result of a named analysis, once as long as the index is the same; few at a time."""
         store = self.current
-        key, text, values = store.question(name, params)
+        key, analysis, values = store.question(name, params)
 
         def compute() -> tuple[pl.DataFrame, set[str]]:
             with self._analyses:
-                return store.computed(text, values)
+                return store.asked(analysis, values)
 
         return store.answers.get(key, values, compute)
 

@@ -1,0 +1,81 @@
+"""The band of random weights beside a result: its lowest and highest value over a run's twins.
+
+    -- band: mean BY layer, head
+
+in the header of an analysis gives its result two more columns, `random_low` and `random_high`: the
+lowest and highest `mean` of the rows with the same layer and head, where the run is replaced by each of
+its random-weights twins (view `random_twins`). The SELECT is repeated for each twin, with its name
+in the place of `$run`, so it is planned as a question about that run is. Without a twin both are NULL,
+and nothing more is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from attnstore.query import sql_text
+
+LOW, HIGH = "random_low", "random_high"
+RUN = "run"
+"""Parameter that twins stand in for, and column that names the run where a result has several."""
+TWINS = "SELECT run, twin_run FROM random_twins ORDER BY run, seed, twin_run"
+"""Every run with its twins, as `by_run` takes them."""
+
+Twins = Mapping[str, Sequence[str]]
+"""Runs of twins, by run."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """A column whose band a result has, and the columns by which its rows are matched."""
+
+    column: str
+    keys: tuple[str, ...]
+
+
+def by_run(rows: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """Group the rows of TWINS by run."""
+    twins: dict[str, list[str]] = {}
+    for run, twin_run in rows:
+        twins.setdefault(run, []).append(twin_run)
+    return twins
+
+
+def text(select: str, band: Band, twins: Twins, every_run: bool = False) -> str:
+    """Return the SELECT of an analysis with its band.
+
+    Args:
+        select: The SELECT, with `$run` for the run.
+        band: Its band.
+        twins: Twins of the runs that it may be asked about.
+        every_run: It may be asked about all runs, which is `$run` NULL.
+    """
+    rows = f"(\n{select.rstrip().removesuffix(';')}\n)"
+    parts = list(_parts(rows, band, twins, every_run)) if twins else []
+    if not parts:
+        return f"SELECT *, NULL::DOUBLE AS {LOW}, NULL::DOUBLE AS {HIGH} FROM {rows}"
+    keys = ", ".join(f'"{key}"' for key in band.keys)
+    return (
+        f"SELECT * EXCLUDE (row_of_band) FROM (SELECT *, row_number() OVER () AS row_of_band FROM {rows})\n"
+        f'LEFT JOIN (SELECT {keys}, min("{band.column}")::DOUBLE AS {LOW}, '
+        f'max("{band.column}")::DOUBLE AS {HIGH}\n'
+        f"FROM ({' UNION ALL '.join(parts)})\nGROUP BY ALL) USING ({keys})\nORDER BY row_of_band"
+    )
+
+
+def _parts(rows: str, band: Band, twins: Twins, every_run: bool) -> Iterator[str]:
+    """Yield a SELECT of the band's columns for each twin."""
+    columns = [f'"{c}"' for c in (*band.keys, band.column) if c != RUN]
+    for run, twin_runs in twins.items():
+        of_run = [f"{sql_text.literal(run)} AS run"] if RUN in band.keys else []
+        for twin_run in twin_runs:
+            of_twin = sql_text.replaced(rows, {RUN: sql_text.literal(twin_run)}.get)
+            selected = ", ".join([*of_run, *columns])
+            yield f"SELECT {selected} FROM {of_twin} WHERE $run = {sql_text.literal(run)}"
+    if every_run and RUN in band.keys:
+        selected = ", ".join(["t.run AS run", *columns])
+        yield (
+            f"SELECT {selected} FROM {rows} r JOIN random_twins t ON t.twin_run = r.run "
+            "WHERE $run IS NULL"
+        )
