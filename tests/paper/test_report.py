@@ -242,7 +242,7 @@ def test_feature_attention_has_a_row_per_run_and_a_column_per_feature(
     """In the order [CLS], [SEP], punctuation, linguistic features."""
     cells = iter(pictures(drawn(store, "feature_attention").figure))
     for run in (BASE, TUNED):
-        frame = store.query("feature_attention", run=run)
+        frame = store.query("feature_attention", run=run, scheme="as_published")
         for feature in (
             "cls",
             "sep",
@@ -264,7 +264,9 @@ def test_cls_attention_shows_features_down_and_heads_across(store: attnstore.Sto
     names = [label.get_text().strip("[]").lower() for label in figure.axes[0].get_yticklabels()]
     for run, cells in zip((BASE, TUNED), pictures(figure), strict=True):
         for head, feature, mean in (
-            store.query("cls_attention", run=run).select("head", "feature", "mean").rows()
+            store.query("cls_attention", run=run, scheme="as_published")
+            .select("head", "feature", "mean")
+            .rows()
         ):
             assert cells[names.index(feature), head] == mean
 
@@ -274,7 +276,7 @@ def test_token_pairs_shows_the_best_fixed_offset_below_each_relation(
 ) -> None:
     """A dot only where a head is above it after the correction for the number of heads."""
     figure = drawn(store, "token_pairs").figure
-    frame = store.query("token_pairs", run=BASE)
+    frame = store.query("token_pairs", run=BASE, scheme="as_published")
     cells = pictures(figure)
     np.testing.assert_array_equal(cells[0], by_head(frame))
     np.testing.assert_array_equal(cells[len(cells) // 2], by_head(frame, "baseline"))
@@ -443,6 +445,7 @@ def test_a_figure_takes_what_its_analysis_takes(name: str) -> None:
     """Every parameter, of the same type and default, but for those by which it shows several."""
     figure = {p.name: p for p in gallery.parameters(name)}
     shows = {"run", "relation", "direction"}  # NULL: every one that the figure has room for
+    shows.add("scheme")  # NULL: the paper's, where the annotations have it
     for parameter in analyses.find(name).parameters:
         assert figure[parameter.name].type == parameter.type
         if parameter.required or parameter.name in shows:
@@ -456,9 +459,14 @@ def test_a_figure_takes_what_its_analysis_takes(name: str) -> None:
 CHOICES = {
     "drift": {"base_run": BASE},
     "frame_heads": {"direction": "from_to", "as_published": True},
-    "feature_attention": {"as_published": True, "annotation": "hand"},
-    "cls_attention": {"layer": 0, "statistic": "max", "annotation": "hand"},
-    "token_pairs": {"relation": "subject", "direction": "to_from", "statistic": "mean"},
+    "feature_attention": {"as_published": True, "annotation": "hand", "scheme": "penn"},
+    "cls_attention": {"layer": 0, "statistic": "max", "annotation": "hand", "scheme": "penn"},
+    "token_pairs": {
+        "relation": "subject",
+        "direction": "to_from",
+        "statistic": "mean",
+        "scheme": "as_published",
+    },
     "word_match": {"punctuation": True, "stop_words": False},
     "head_types": {"position": 0.1, "special": 0.1, "entropy": 2.0},
 }
@@ -476,6 +484,33 @@ def test_a_figure_shows_what_its_commands_give(store: attnstore.Store, name: str
     values = analyses.arguments(declared, parameters.from_texts(texts, declared.kinds))
     assert values == analyses.arguments(declared, {"run": TUNED, **choices})
     assert len(store.query(name, **values))
+
+
+WORD_FIGURES = ["feature_attention", "cls_attention", "token_pairs"]
+
+
+@pytest.mark.parametrize("name", WORD_FIGURES)
+def test_a_figure_of_words_takes_the_labels_that_the_paper_names(
+    store: attnstore.Store, name: str
+) -> None:
+    drawing = gallery.draw(store, name, run=TUNED)
+    assert all("scheme=as_published" in command for command in drawing.commands)
+    assert "by the labels that the paper names" in drawing.caption
+
+
+def test_figures_of_words_without_penns_tags_take_universal_labels(tmp_path: Path) -> None:
+    """As those of any language but English are; commands and captions say so."""
+    words = [("The", "DET", 2, "det"), ("dog", "NOUN", 3, "nsubj"), ("jumps", "VERB", 0, "root")]
+    rows = [f"{n}\t{f}\t_\t{u}\t_\t_\t{h}\t{r}\t_\t_" for n, (f, u, h, r) in enumerate(words, 1)]
+    (tmp_path / "gold.conllu").write_text("\n".join(rows) + "\n\n", encoding="utf-8")
+    model = str(tiny.make(tmp_path / "m", "bert"))
+    attnstore.ingest(tmp_path / "s", model, str(tmp_path / "gold.conllu"), max_length=64)
+    attnstore.open(tmp_path / "s").annotate("gold", "conllu")
+    with attnstore.open(tmp_path / "s") as store:
+        for name in WORD_FIGURES:
+            drawing = gallery.draw(store, name)
+            assert not any("scheme" in command for command in drawing.commands)
+            assert "by universal parts of speech" in drawing.caption
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if gallery.several_runs(n) and n != "drift"])

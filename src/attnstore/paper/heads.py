@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from attnstore.paper import schemes
 from attnstore.plotting.drawings import (
     ANNOTATED,
     INGESTED,
@@ -141,12 +142,14 @@ def token_pairs(
     direction: str | None = None,
     statistic: str = "max",
     annotation: str | None = None,
+    scheme: str | None = None,
 ) -> Drawing:
     """Weights along relations between words, beside each head's best fixed offset."""
     run = one(
         store, run, "SELECT run FROM link_tokens WHERE kind IN ('dep', 'coreference')",
         f"No input has dependency or coreference links; `{ANNOTATED}` supplies them.",
     )  # fmt: skip
+    labels = schemes.of_runs(store, [run], scheme)
     frames = {}
     for (one_relation, one_direction), title in _shown(relation, direction):
         frame = store.query(
@@ -156,6 +159,7 @@ def token_pairs(
             direction=one_direction,
             statistic=statistic,
             annotation=annotation,
+            scheme=labels[run],
         )
         if len(frame):
             frames[one_relation, one_direction, title] = frame
@@ -174,7 +178,7 @@ def token_pairs(
         "it exceeds the bottom one at a false discovery rate of 5 % over the heads. Bottom: the same "
         "when each token looks at the one at the head's best fixed offset instead (-8 to 8 tokens, "
         "chosen on the other half of the inputs), so that a head that only looks at a neighbour "
-        f"shows there too. Section 4.5; Clark et al. 2019, section 4.2. {_counts(frames)} of {run}.",
+        f"shows there too. {schemes.in_words(labels)} Section 4.5; Clark et al. 2019, section 4.2. {_counts(frames)} of {run}.",
         tuple(
             asked(
                 "token_pairs",
@@ -183,6 +187,7 @@ def token_pairs(
                 direction=d,
                 statistic=statistic,
                 annotation=annotation,
+                scheme=labels[run],
             )
             for r, d, _ in frames
         ),

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from attnstore.naming import CLASSES, SURE
+from attnstore.paper import schemes
 from attnstore.plotting.drawings import (
     ANNOTATED,
     CLASSIFIED,
@@ -181,6 +182,7 @@ def feature_attention(
     run: Runs = None,
     as_published: bool = False,
     annotation: str | None = None,
+    scheme: str | None = None,
     runs_like: str = "%",
 ) -> Drawing:
     """The attention that each linguistic feature receives, by head."""
@@ -191,7 +193,11 @@ def feature_attention(
         run, runs_like=runs_like,
     )  # fmt: skip
     choices = {"as_published": as_published, "annotation": annotation}
-    frames = per_run(store, "feature_attention", runs, **choices)
+    labels = schemes.of_runs(store, runs, scheme)
+    frames = {
+        run: store.query("feature_attention", run=run, scheme=labels[run], **choices)
+        for run in runs
+    }
     present = {feature for frame in frames.values() for feature in frame["feature"]}
     rows: list[list[Panel | None]] = []
     for run, frame in frames.items():
@@ -206,8 +212,8 @@ def feature_attention(
         pictures(rows, "share of attention", root=True),
         "Per head, the mean over inputs that have the feature of the weight that a token of it "
         "receives from all tokens, divided by the length; the largest where an input has several. "
-        f"Section 4.4, Figure 6. {counted(frames)}{more}",
-        tuple(asked("feature_attention", run=run, **choices) for run in frames),
+        f"{schemes.in_words(labels)} Section 4.4, Figure 6. {counted(frames)}{more}",
+        tuple(asked("feature_attention", run=run, scheme=labels[run], **choices) for run in frames),
     )
 
 
@@ -217,12 +223,16 @@ def cls_attention(
     layer: int | None = None,
     statistic: str = "sum",
     annotation: str | None = None,
+    scheme: str | None = None,
     runs_like: str = "%",
 ) -> Drawing:
     """The attention of [CLS] in the last layer or another, by head and kind of token."""
     runs, more = every(store, 8, runs_like, run)
     choices = {"layer": layer, "statistic": statistic, "annotation": annotation}
-    frames = per_run(store, "cls_attention", runs, **choices)
+    labels = schemes.of_runs(store, runs, scheme)
+    frames = {
+        run: store.query("cls_attention", run=run, scheme=labels[run], **choices) for run in runs
+    }
     frames = {run: f for run, f in frames.items() if len(f)}
     present = {feature for f in frames.values() for feature in f["feature"]}
     names = [feature for feature in FEATURES if feature in present]
@@ -232,14 +242,14 @@ def cls_attention(
         for head, feature, mean in frame.select("head", "feature", "mean").iter_rows():
             cells[names.index(feature), head] = mean
         title = f"{run}\nlayer {frame['layer'][0]} (from 0), {n_of(frame)}"
-        labels = [SPECIAL.get(name, name) for name in names]
-        panels.append(Panel(cells, title, None, labels, ("head (from 0)", "attended token")))
+        rows = [SPECIAL.get(name, name) for name in names]
+        panels.append(Panel(cells, title, None, rows, ("head (from 0)", "attended token")))
     return Drawing(
         pictures(in_rows(panels), "share of attention"),
         "What [CLS] attends to, by head: the mean over inputs that have the feature of its "
-        f"{'summed' if statistic == 'sum' else 'largest'} weight to the feature's tokens; punctuation is apart from the other features. Section 4.5, "
+        f"{'summed' if statistic == 'sum' else 'largest'} weight to the feature's tokens; punctuation is apart from the other features. {schemes.in_words(labels)} Section 4.5, "
         f"Figure 7. Grey: no input has the feature, or none is annotated. {counted(frames)}{more}",
-        tuple(asked("cls_attention", run=run, **choices) for run in frames),
+        tuple(asked("cls_attention", run=run, scheme=labels[run], **choices) for run in frames),
         {run: _most_attended(f) for run, f in frames.items()},
     )
 
