@@ -1,6 +1,6 @@
 -- title: Heads and layers without which a classifier does better
--- source: Kovaleva et al. 2019, section 4.6; the interval by a paired bootstrap
--- reads: ablations
+-- source: Kovaleva et al. 2019, section 4.6; McNemar's exact test of the flips, Benjamini-Hochberg over the settings
+-- reads: ablations, set_places
 -- param model VARCHAR: Model, as view models has it
 -- param dataset VARCHAR: Dataset
 -- param value VARCHAR = uniform: What the heads were disabled to: uniform or zero
@@ -12,21 +12,33 @@
 -- column baseline DOUBLE: The metric with no head disabled, 1 at best
 -- column score DOUBLE: The metric with them disabled
 -- column difference DOUBLE: Score less baseline, above 0
--- column low DOUBLE: Lower end of its 95% interval over the inputs, not corrected for the number of settings
+-- column low DOUBLE: Lower end of its 95% interval over the inputs (paired bootstrap), not corrected for the number of settings
 -- column high DOUBLE: Upper end
 -- column to_right BIGINT: Inputs that turn from wrong to right; NULL for scores
 -- column to_wrong BIGINT: Inputs that turn from right to wrong; NULL for scores
--- column tried BIGINT: Number of settings that were tried: by chance alone, one in forty has an interval above 0
--- column above_chance BOOLEAN: Whether the interval lies above 0
-WITH found AS (
-    SELECT *, count(*) OVER () AS tried
+-- column p DOUBLE: Two-sided p-value: McNemar's exact test of the flips for accuracy, the paired bootstrap for any other metric (NULL in rows of earlier versions)
+-- column q DOUBLE: The false discovery rate at which it is significant among all the settings that were tried (Benjamini and Hochberg)
+-- column tried BIGINT: Number of settings that were tried
+-- column above_chance BOOLEAN: Whether q is below 0.05
+-- column others BIGINT: Sets of the same size and layer profile beside it: the other heads of its layer, or random sets; NULL for whole layers and where none were disabled
+-- column others_mean DOUBLE: Mean of their differences
+-- column others_low DOUBLE: 2.5th percentile of their differences
+-- column others_high DOUBLE: 97.5th percentile
+-- column as_good BIGINT: How many of them gain as much or more
+-- column good_p DOUBLE: (1 + as_good) / (1 + others): the chance that one of them gains as much
+WITH tried AS (
+    SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p) AS p, count(*) OVER () AS tried
     FROM ablations
     WHERE model = $model AND dataset = $dataset AND "value" = $value AND widest
       AND metric = coalesce($metric, (
           SELECT min(metric) FROM ablations WHERE model = $model AND dataset = $dataset AND metric IN ('accuracy', 'pearson')
       ))
+), tested AS (
+    SELECT *, q_value(p, list(p) OVER ()) AS q FROM tried
 )
-SELECT setting, layer, head, n, baseline, score, difference, low, high, to_right, to_wrong, tried, low > 0 AS above_chance
-FROM found
-WHERE difference > 0
-ORDER BY difference DESC, low DESC, setting
+SELECT t.setting, t.layer, t.head, t.n, t.baseline, t.score, t.difference, t.low, t.high, t.to_right, t.to_wrong, t.p, t.q,
+       t.tried, t.q < 0.05 AS above_chance, o.others, o.others_mean, o.others_low, o.others_high, o.as_good, o.good_p
+FROM tested t
+LEFT JOIN set_places o USING (model, dataset, identity, "value", metric, setting)
+WHERE t.difference > 0
+ORDER BY t.difference DESC, t.low DESC, t.setting

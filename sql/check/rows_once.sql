@@ -55,6 +55,12 @@ SELECT run, NULL::INTEGER AS block, what FROM (
         SELECT 'importances of heads', model, dataset, count(*)
         FROM idx.core.head_importance GROUP BY model, dataset, identity, layer, head
         UNION ALL
+        SELECT 'random sets', model, dataset, count(*)
+        FROM idx.core.random_sets GROUP BY model, dataset, identity, "value", metric, setting, disabled
+        UNION ALL
+        SELECT 'sets beside a pruning', model, dataset, count(*)
+        FROM idx.core.pruning_sets GROUP BY model, dataset, identity, metric, setting, kind, disabled
+        UNION ALL
         SELECT 'rounds of pruning', model, dataset, count(*)
         FROM idx.core.prunings GROUP BY model, dataset, identity, "round"
     ) WHERE n > 1 GROUP BY kind, model, dataset

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from attnstore.declared.outcome import Outcome
     from attnstore.declared.plan_parts import Plan
     from attnstore.display.standalone import View
-    from attnstore.experiments.ablation.ablations import Summary as Ablated
-    from attnstore.experiments.ablation.pruning import Summary as Pruned
+    from attnstore.experiments.ablation.ablation_summary import Summary as Ablated
+    from attnstore.experiments.ablation.pruning_summary import Summary as Pruned
     from attnstore.experiments.finetuning.finetuning import Summary as Finetuned
     from attnstore.experiments.patterns.classification import Summary as Classified
     from attnstore.maintenance.copying import Copied

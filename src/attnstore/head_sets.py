@@ -20,6 +20,9 @@ HEADS, LAYERS = "heads", "layers"
 UNIFORM, ZERO = VALUES = ("uniform", "zero")
 """What becomes of a disabled head: attention 1/L to every real token, or no output."""
 
+RANDOM_SETS = 20
+"""Random sets beside a set of heads, if nothing else is asked for."""
+
 _ITEM = re.compile(r"(\d{1,4})\.(?:(\d{1,4})(?:-(\d{1,4}))?|\*)", re.ASCII)
 
 

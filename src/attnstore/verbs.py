@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from attnstore.capture.forecast import Forecast
     from attnstore.capture.ingestion import Summary as Ingested
     from attnstore.capture.recompute import Summary as Recomputed
-    from attnstore.experiments.ablation.ablations import Summary as Ablated
-    from attnstore.experiments.ablation.pruning import Summary as Pruned
+    from attnstore.experiments.ablation.ablation_summary import Summary as Ablated
+    from attnstore.experiments.ablation.pruning_summary import Summary as Pruned
     from attnstore.experiments.finetuning.finetuning import Summary as Finetuned
     from attnstore.experiments.patterns.classification import Summary as Classified
     from attnstore.paper.report import Report, Step

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import scipy.stats
 import scores
 import tiny
 import torch
@@ -154,15 +155,16 @@ def test_every_head_and_every_layer_has_a_row_of_its_own(store: attnstore.Store)
     assert rows["n_disabled"].sum() == len(heads) + HEADS * LAYERS + 2
 
 
-def test_importance_is_the_mean_size_of_each_inputs_gradient(
-    place: Path, store: attnstore.Store
-) -> None:
-    """One input at a time, a gate on each head's slice before the output projection."""
+def gradients(place: Path, chosen: Any) -> Any:
+    """Mean size of the loss's gradient by a gate on each head, (layers, heads), over some inputs.
+
+    One input at a time, the gate on the head's slice before the output projection.
+    """
     model = AutoModelForSequenceClassification.from_pretrained(place / "bert").eval()
     tokenizer = AutoTokenizer.from_pretrained(place / "bert")
     rows = [json.loads(line) for line in (place / "mrpc.jsonl").read_text().splitlines()]
     total = torch.zeros(LAYERS, HEADS)
-    for row in rows:
+    for row in (rows[i] for i in chosen):
         gates = torch.ones(LAYERS, HEADS, requires_grad=True)
         each = [gate.repeat_interleave(8) for gate in gates]
         hooks = [
@@ -178,8 +180,15 @@ def test_importance_is_the_mean_size_of_each_inputs_gradient(
         total += gates.grad.abs()  # type: ignore[union-attr]
         for hook in hooks:
             hook.remove()
+    return (total / len(chosen)).numpy()
+
+
+def test_importance_is_the_mean_size_of_each_inputs_gradient(
+    place: Path, store: attnstore.Store
+) -> None:
+    """The same value, and divided by its layer's root of squares."""
     found = store.sql("FROM head_importance WHERE model = 'bert' ORDER BY layer, head")
-    wanted = (total / len(rows)).numpy()
+    wanted = gradients(place, range(INPUTS))
     np.testing.assert_allclose(found["importance"].to_numpy(), wanted.ravel(), rtol=1e-4)
     norm = wanted / np.sqrt((wanted**2).sum(1, keepdims=True))
     np.testing.assert_allclose(found["normalised"].to_numpy(), norm.ravel(), rtol=1e-4)
@@ -292,6 +301,7 @@ def test_labels_are_matched_by_the_names_of_the_configuration(place: Path, tmp_p
 
 
 def test_heads_that_hurt_are_those_without_which_it_is_better(store: attnstore.Store) -> None:
+    """Tested by the flips: their binomial test, corrected for all settings."""
     rows = store.sql(
         "FROM ablations WHERE model = 'bert' AND value = 'uniform' AND metric = 'accuracy'"
     )
@@ -300,12 +310,49 @@ def test_heads_that_hurt_are_those_without_which_it_is_better(store: attnstore.S
     assert set(found["setting"]) == set(wanted["setting"])
     assert found["difference"].is_sorted(descending=True)
     assert found["tried"].unique().to_list() in ([len(rows)], [])
-    assert found["above_chance"].to_list() == (found["low"] > 0).to_list()
+    p = [
+        scipy.stats.binomtest(a, a + b).pvalue if a + b else 1.0
+        for a, b in rows.select("to_right", "to_wrong").iter_rows()
+    ]
+    q = dict(zip(rows["setting"], scipy.stats.false_discovery_control(p), strict=True))
+    assert found["q"].to_list() == pytest.approx([q[name] for name in found["setting"]])
+    assert found["above_chance"].to_list() == (found["q"] < 0.05).to_list()
+
+
+def test_random_sets_are_scored_as_plain_passes_score_them(
+    place: Path, store: attnstore.Store
+) -> None:
+    """As many heads of each layer; the place of the set among them; whole layers have none."""
+    rows = store.sql("FROM random_sets WHERE model = 'bert'")
+    sets = rows.filter(metric="accuracy").sort("disabled")
+    assert sets["setting"].unique().to_list() == ["0.1,2.3"]
+    assert len(sets) == HEADS * HEADS - 1, "every other set of one head of layer 0 and one of 2"
+    assert sets["disabled"].is_unique().all()
+    before, labels = outputs(place, "bert", "mrpc.jsonl", "", "uniform")
+    right = before.argmax(1) == labels
+    for row in sets[::6].iter_rows(named=True):
+        after, _ = outputs(place, "bert", "mrpc.jsonl", row["disabled"], "uniform")
+        now = after.argmax(1) == labels
+        assert row["difference"] == pytest.approx(now.mean() - right.mean())
+        assert (row["to_right"], row["to_wrong"]) == ((now & ~right).sum(), (right & ~now).sum())
+    for metric in ("accuracy", "f1"):
+        (found,) = store.query(
+            "disabled_sets", model="bert", dataset="mrpc", metric=metric
+        ).filter(setting="0.1,2.3").to_dicts()  # fmt: skip
+        others = rows.filter(metric=metric)["difference"].to_numpy()
+        k = (others <= found["difference"] + 1e-12).sum()
+        assert (found["kind"], found["others"]) == ("random", len(others))
+        assert (found["as_costly"], found["costly_p"]) == (k, (1 + k) / (1 + len(others)))
+        assert found["others_mean"] == pytest.approx(others.mean())
+        assert found["others_low"] == pytest.approx(np.quantile(others, 0.025))
+    layers = store.query("disabled_sets", model="bert", dataset="mrpc").filter(setting="1.*")
+    assert layers.select("kind", "others", "costly_p").row(0) == (None, None, None)
 
 
 def test_agreement_is_spearmans_correlation_over_heads(store: attnstore.Store) -> None:
-    """Between the gradient score and the fall of each metric."""
+    """Between the gradient score and the fall of each metric, with its interval and test."""
     found = store.query("importance_agreement", models_like="bert", value="zero")
+    assert len(found) == 2
     for row in found.iter_rows(named=True):
         both = store.sql(
             "SELECT i.importance, i.normalised, a.difference FROM ablations a JOIN head_importance i "
@@ -313,9 +360,18 @@ def test_agreement_is_spearmans_correlation_over_heads(store: attnstore.Store) -
             m=row["metric"],
         )
         fall = -both["difference"].to_numpy()
-        for name in ("importance", "normalised"):
-            wanted = scores.spearman(both[name].to_numpy(), fall)
-            assert row[name] == pytest.approx(wanted, abs=1e-6)
+        sides = {
+            "importance": (both["importance"], fall),
+            "normalised": (both["normalised"], fall),
+            "change": (both["importance"], abs(fall)),
+        }
+        for name, (scores_, effect) in sides.items():
+            wanted = scipy.stats.spearmanr(scores_.to_numpy(), effect)
+            assert row[name] == pytest.approx(wanted.statistic, abs=1e-6)
+            assert row[f"{name}_p"] == pytest.approx(wanted.pvalue, abs=1e-6)
+            half = 1.96 * np.sqrt((1 + wanted.statistic**2 / 2) / (LAYERS * HEADS - 3))
+            ends = np.tanh(np.arctanh(wanted.statistic) + np.array([-half, half]))
+            assert [row[f"{name}_low"], row[f"{name}_high"]] == pytest.approx(ends, abs=1e-3)
         assert row["heads"] == LAYERS * HEADS
 
 
@@ -334,7 +390,7 @@ def test_shared_heads_count_datasets(place: Path, tmp_path: Path) -> None:
     for row in found.iter_rows(named=True):
         here = rows.filter((pl.col("layer") == row["layer"]) & (pl.col("head") == row["head"]))
         assert row["change"] == pytest.approx(here["difference"].mean())
-        assert row["needed"] == (here["high"] < 0).sum()
+        assert row["needed"] == row["hurts"] == 0, "40 inputs of a random model decide nothing"
         places = [
             rows.filter(
                 (pl.col("dataset") == r["dataset"]) & (pl.col("difference") > r["difference"])
@@ -472,6 +528,79 @@ def test_pruning_keeps_the_score_and_confirms_it(place: Path, tmp_path: Path) ->
     taken = attnstore.ablate(*asked, max_length=64, what=[row["disabled"]], importance=False)
     assert taken.results["score"][0] == pytest.approx(right.mean())
     assert attnstore.prune(*asked, max_length=64, loss=0.05).rounds == 0
+
+
+def test_held_out_inputs_judge_every_round_and_the_sets_beside_it(
+    place: Path, tmp_path: Path
+) -> None:
+    """The interval of the flips, the verdict, random sets and the least gradient, by plain passes."""
+    options: dict[str, Any] = {"max_length": 64, "loss": 0.3, "random_sets": 4, "value": "zero"}
+    asked = (str(place / "bert"), str(place / "mrpc.jsonl"))
+    found = attnstore.prune(tmp_path / "s", *asked, **options)
+    job = pruning.planned(tmp_path / "s", pruning.request(*asked, **options))
+    search, held = (half.chosen for half in job._halves)
+    before, labels = outputs(place, "bert", "mrpc.jsonl", "", "zero")
+    right = (before.argmax(1) == labels)[held]
+
+    def flips(disabled: str) -> tuple[int, int]:
+        after, _ = outputs(place, "bert", "mrpc.jsonl", disabled, "zero")
+        now = (after.argmax(1) == labels)[held]
+        return (now & ~right).sum(), (right & ~now).sum()
+
+    with attnstore.open(tmp_path / "s") as opened:
+        rounds = opened.sql('FROM prunings ORDER BY "round"')
+        sets = opened.sql("FROM pruning_sets")
+        answer = opened.query("pruned_sets")
+    for row in rounds.unique("disabled").iter_rows(named=True):
+        gained, lost = flips(row["disabled"])
+        assert (row["held_to_right"], row["held_to_wrong"]) == (gained, lost)
+        assert row["held_low"] < (gained - lost) / len(held) < row["held_high"]
+        assert row["held_score"] - row["held_baseline"] == pytest.approx(
+            (gained - lost) / len(held)
+        )
+    for row in sets.iter_rows(named=True):
+        assert (row["to_right"], row["to_wrong"]) == flips(row["disabled"])
+    last = rounds.row(-1, named=True)
+    random = sets.filter(setting=last["disabled"], kind="random")
+    heads = parse_heads(last["disabled"], LAYERS, HEADS)
+    for disabled in random["disabled"]:
+        other = parse_heads(disabled, LAYERS, HEADS)
+        assert other != heads
+        assert sorted(layer for layer, _ in other) == sorted(layer for layer, _ in heads)
+    one = answer.filter(disabled=last["disabled"]).row(0, named=True)
+    k = (random["difference"] >= last["held_score"] - last["held_baseline"] - 1e-12).sum()
+    assert (one["others"], one["as_good"]) == (len(random), k)
+    assert one["p"] == pytest.approx(
+        scipy.stats.binomtest(last["held_to_right"], max(1, sum(flips(last["disabled"])))).pvalue
+    )
+    gradient = sets.filter(setting=last["disabled"], kind="gradient").row(0, named=True)
+    scores_ = gradients(place, search)
+    norm = scores_ / np.sqrt((scores_**2).sum(1, keepdims=True))
+    least = np.argsort(norm, axis=None)[: last["n_disabled"]]
+    assert parse_heads(gradient["disabled"], LAYERS, HEADS) == {divmod(i, HEADS) for i in least}
+    assert one["gradient_lost"] == -gradient["difference"]
+    assert found.lines()[-1] == f"disabled: {last['disabled']}"
+    assert len(search) + len(held) == INPUTS
+
+
+def test_a_search_of_an_earlier_version_gets_its_sets(place: Path, tmp_path: Path) -> None:
+    """Its rounds stay; asking again adds only what stands beside the last."""
+    asked = (tmp_path / "s", str(place / "bert"), str(place / "mrpc.jsonl"))
+    options: dict[str, Any] = {"max_length": 64, "loss": 0.05, "random_sets": 3}
+    attnstore.prune(*asked, **options)
+    backend = location.locate(tmp_path / "s")
+    for fragment in fragments.listing(backend, "prunings"):
+        rows = fragments.read(backend, fragment)
+        if not rows["last"].item():
+            rows = rows.with_columns(pl.lit(None).alias(c) for c in rows.columns if "held" in c)
+        old = rows.drop("held_to_right", "held_to_wrong")
+        fragments.write(backend, "prunings", fragment.owner, fragment.part, old)
+    shutil.rmtree(tmp_path / "s" / "fragments" / "pruning_sets")
+    again = attnstore.prune(*asked, **options)
+    assert again.rounds == 0
+    assert again.sets["setting"].unique().to_list() == [again.row["disabled"]]
+    with attnstore.open(tmp_path / "s") as opened:
+        assert opened.query("pruned_sets")["others"].to_list() == [3]
 
 
 def test_a_search_over_one_input_is_refused(place: Path, tmp_path: Path) -> None:

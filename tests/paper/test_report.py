@@ -19,6 +19,7 @@ import numpy as np
 import paper
 import polars as pl
 import pytest
+import scipy.stats
 import tiny
 from click.testing import CliRunner
 from flow_runs import flow
@@ -61,6 +62,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _classify(place / "s")
     _evaluate(place / "s")
     _ablate(place / "s")
+    _prune(place / "s")
     return place / "s"
 
 
@@ -117,6 +119,12 @@ CHANGES = {
 """What the tuned model gains without each head (None: without the layer), by hand."""
 
 
+def _flips(change: float) -> tuple[int, int]:
+    """Inputs that turn right and wrong, for a change of hundredths: 3 points are beyond chance."""
+    net = round(100 * change)
+    return 3 + max(net, 0) ** 3, 3 + max(-net, 0) ** 3
+
+
 def _ablate(root: Path) -> None:
     """Scores of the tuned model without each head and layer."""
     usual = {
@@ -127,12 +135,34 @@ def _ablate(root: Path) -> None:
         {
             **usual, "layer": layer, "head": head, "difference": change, "low": change - 0.015,
             "high": change + 0.015, "setting": f"{layer}.{'*' if head is None else head}",
+            "to_right": _flips(change)[0], "to_wrong": _flips(change)[1],
         }
         for (layer, head), change in CHANGES.items()
     ]  # fmt: skip
     fragments.write(
         location.locate(root), "ablations", "tuned/pairs", "by-hand", pl.DataFrame(rows)
     )
+
+
+def _prune(root: Path) -> None:
+    """One search of the tuned model that held-out inputs do not confirm, and sets beside it."""
+    usual = {
+        "model": "tuned", "dataset": "pairs", "value": "uniform", "metric": "accuracy",
+        "n_disabled": 2, "n": 150, "max_length": 64, "identity": "by-hand",
+    }  # fmt: skip
+    search = {
+        **usual, "loss": 0.01, "round": 1, "disabled": "0.1,2.3", "baseline": 0.8, "score": 0.81,
+        "held_n": 150, "held_baseline": 0.8, "held_score": 0.767, "held_low": -0.08,
+        "held_high": 0.013, "held_to_right": 5, "held_to_wrong": 10, "last": True,
+    }  # fmt: skip
+    sets = [
+        {**usual, "setting": "0.1,2.3", "kind": kind, "disabled": disabled, "difference": change}
+        for kind, disabled, change in (
+            ("random", "0.0,2.3", -0.02), ("random", "0.2,2.3", -0.06), ("gradient", "1.0,1.1", -0.04)
+        )
+    ]  # fmt: skip
+    for table, rows in (("prunings", [search]), ("pruning_sets", sets)):
+        fragments.write(location.locate(root), table, "tuned/pairs", "by-hand", pl.DataFrame(rows))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +224,7 @@ SCORES = {"table1", "scores_over_steps"}
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(NAMES) - {"pattern_shares", "pattern_examples"} - SCORES)
+    "name", sorted(set(NAMES) - {"pattern_shares", "pattern_examples", "pruned_heads"} - SCORES)
 )
 def test_axes_say_that_layers_and_heads_count_from_0(store: attnstore.Store, name: str) -> None:
     """An axis of layers or heads says so."""
@@ -206,7 +236,12 @@ def test_axes_say_that_layers_and_heads_count_from_0(store: attnstore.Store, nam
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(NAMES) - {"pattern_shares", "special_tokens", "disabled_layers"} - SCORES)
+    "name",
+    sorted(
+        set(NAMES)
+        - {"pattern_shares", "special_tokens", "disabled_layers", "pruned_heads"}
+        - SCORES
+    ),
 )
 def test_a_figure_has_one_colour_scale(store: attnstore.Store, name: str) -> None:
     """Every panel's colours run between the same ends."""
@@ -356,7 +391,7 @@ def test_pattern_examples_are_the_most_probable_maps_of_their_class(store: attns
     assert any(w.shape == drawn.shape and np.array_equal(w, drawn) for w in held)
 
 
-def test_disabled_heads_dots_what_lies_beyond_its_interval(store: attnstore.Store) -> None:
+def test_disabled_heads_dots_what_is_beyond_chance(store: attnstore.Store) -> None:
     """Changes in points around 0, white in the middle of the scale."""
     figure = drawn(store, "disabled_heads").figure
     (cells,) = pictures(figure)
@@ -364,7 +399,12 @@ def test_disabled_heads_dots_what_lies_beyond_its_interval(store: attnstore.Stor
     np.testing.assert_allclose(cells, wanted)
     assert figure.axes[0].images[0].get_clim() == pytest.approx((-3, 3))
     dots = {(line.get_ydata()[0], line.get_xdata()[0]) for line in figure.axes[0].lines}
-    assert dots == {k for k, v in CHANGES.items() if k[1] is not None and abs(v) > 0.015}
+    heads = [(layer, head) for layer, head in CHANGES if head is not None]
+    flips = [_flips(CHANGES[place]) for place in heads]
+    p = [scipy.stats.binomtest(right, right + wrong).pvalue for right, wrong in flips]
+    q = scipy.stats.false_discovery_control(p)
+    assert dots == {place for place, value in zip(heads, q, strict=True) if value < 0.05}
+    assert 0 < len(dots) < len(heads)
 
 
 def test_disabled_layers_draws_each_change_with_its_interval(store: attnstore.Store) -> None:
@@ -373,6 +413,16 @@ def test_disabled_layers_draws_each_change_with_its_interval(store: attnstore.St
     points = axes.containers[0].lines[0]
     assert points.get_ydata() == pytest.approx([100 * CHANGES[layer, None] for layer in range(3)])
     assert axes.lines[0].get_ydata() == [0, 0]
+
+
+def test_pruned_heads_draws_what_is_confirmed_beside_random_sets(store: attnstore.Store) -> None:
+    """Losses in points; the verdict in words below the bars."""
+    axes = drawn(store, "pruned_heads").figure.axes[0]
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights == pytest.approx([-1, 3.3, 4, 4])
+    assert "not confirmed" in axes.get_xticklabels()[0].get_text()
+    marks = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "D"]
+    assert marks == pytest.approx([1])
 
 
 # What is left out --------------------------------------------------------------------------------
@@ -386,7 +436,8 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
     needy = {"pattern_examples": "classify", "pattern_shares": "classify", "pattern_by_head": "classify",
              "frame_heads": "annotate", "feature_attention": "annotate", "token_pairs": "annotate",
              "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
-             "disabled_heads": "ablate", "disabled_layers": "ablate"}  # fmt: skip
+             "disabled_heads": "ablate", "disabled_layers": "ablate",
+             "pruned_heads": "prune"}  # fmt: skip
     with attnstore.open(sample_store) as store:
         if name not in needy:
             assert gallery.draw(store, name).figure.axes

@@ -70,7 +70,9 @@ def _scored(folder: Path) -> tuple[str, str]:
 
 
 def _ablate(folder: Path, root: Path) -> Job[Any, Any]:
-    return ablations.planned(root, ablations.request(*_scored(folder), max_length=64))
+    what = ("heads", "layers", "0.1,1.2")
+    asked = ablations.request(*_scored(folder), max_length=64, what=what, random_sets=3)
+    return ablations.planned(root, asked)
 
 
 def _prune(folder: Path, root: Path) -> Job[Any, Any]:
@@ -108,9 +110,10 @@ CASES = {
     "annotate": Case(_annotate, "The annotation of pairs by negation", ("spans", "links"), 1, False),
     "classify": Case(_classify, "Run bert/pairs", ("patterns",), 1, True),
     "ablate": Case(
-        _ablate, "Disabling heads of bert over pairs", ("ablations", "head_importance"), 1, True
+        _ablate, "Disabling heads of bert over pairs",
+        ("ablations", "random_sets", "head_importance"), 1, True,
     ),
-    "prune": Case(_prune, "Pruning bert over pairs", ("prunings",), 1, False),
+    "prune": Case(_prune, "Pruning bert over pairs", ("prunings", "pruning_sets"), 1, False),
     "finetune": Case(_finetune, "Training bert-rte-pretrained-0", ("evaluations",), 1, False),
 }  # fmt: skip
 

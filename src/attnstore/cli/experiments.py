@@ -8,7 +8,7 @@ import click
 
 from attnstore.cli.jobs import start
 from attnstore.cli.options import flow_options, scored_options
-from attnstore.head_sets import HEADS, LAYERS
+from attnstore.head_sets import HEADS, LAYERS, RANDOM_SETS
 from attnstore.naming import INITS
 from attnstore.specs import parse_numbers
 
@@ -65,6 +65,8 @@ def finetune(store: str, /, seeds: str, **options: Any) -> None:
               "from 0; 2.0-3 and 4.* too); may be repeated.")  # fmt: skip
 @click.option("--importance/--no-importance", default=True, show_default=True,
               help="The gradient score of every head too.")  # fmt: skip
+@click.option("--random-sets", type=int, default=RANDOM_SETS, show_default=True, metavar="N",
+              help="Random sets beside each set of several heads: as many of each layer.")  # fmt: skip
 @flow_options
 @click.pass_obj
 def ablate(store: str, /, **options: Any) -> None:
@@ -85,12 +87,15 @@ def ablate(store: str, /, **options: Any) -> None:
               help="How far the metric may fall below the baseline.")  # fmt: skip
 @click.option("--at-once", type=int, default=4, show_default=True, metavar="N",
               help="At most so many heads go in one round; fewer is a finer search, and slower.")  # fmt: skip
+@click.option("--random-sets", type=int, default=RANDOM_SETS, show_default=True, metavar="N",
+              help="Random sets beside the set that is found, over the held-out inputs: as many heads "
+              "of each layer; the heads of least gradient too. 0: neither.")  # fmt: skip
 @flow_options
 @click.pass_obj
 def prune(store: str, /, **options: Any) -> None:
-    """Find the smallest set of heads that keeps a classifier's score.
+    """Find heads without which a classifier keeps its score, and what held-out inputs confirm.
 
-    The result is a set of heads as `attnstore ablate --what` and `attnstore ingest --disable` take it.
+    Half of the inputs are searched, the other half say whether the loss holds. The result is a set of heads as `attnstore ablate --what` and `attnstore ingest --disable` take it.
 
     \b
     Example: attnstore prune --model out/rte/checkpoint-234 --dataset glue/rte

@@ -29,7 +29,8 @@ Kind = tuple[str, str]
 _WHOLE = ("annotation", "prunings")
 """Kinds whose parts are of no use beside parts that were made elsewhere."""
 _WITH = {
-    "patterns": "classes", "classifications": "classes", "spans": "annotation", "links": "annotation"
+    "patterns": "classes", "classifications": "classes", "spans": "annotation", "links": "annotation",
+    "random_sets": "ablations", "pruning_sets": "prunings",
 }  # fmt: skip
 """Tables that are one kind together, and its name; any other table is a kind of its own."""
 _WORDS = {_WITH.get(t.name, t.name): t.copy for t in tables().values() if t.copy not in RULES}
@@ -93,13 +94,14 @@ def kind(fragment: Fragment) -> Kind:
     table, owner, part = _key(fragment)
     if _WITH.get(table) == "annotation":
         return "annotation", f"{owner} by {part.rpartition('.')[0]}"
-    if table == "ablations":
-        return table, ".".join(part.split(".")[:2])
-    if table == "prunings":
-        return table, part.partition(".")[0]
+    result = _WITH.get(table, table)
+    if result == "ablations":
+        return result, ".".join(part.split(".")[:2])
+    if result == "prunings":
+        return result, part.partition(".")[0]
     if table in ("head_importance", "evaluations"):
         return table, part
-    return _WITH.get(table, table), owner
+    return result, owner
 
 
 def lock(backend: Backend, of: Kind) -> Lock | None:

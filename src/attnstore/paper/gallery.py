@@ -43,6 +43,7 @@ BUILDERS: dict[str, Builder] = {
         heads.token_pairs,
         ablations.disabled_heads,
         ablations.disabled_layers,
+        ablations.pruned_heads,
         heads.word_match,
         heads.head_types,
         heads.head_entropy,

@@ -23,6 +23,7 @@ INGESTED = "attnstore ingest --model MODEL --dataset DATASET"
 ANNOTATED = "attnstore annotate --dataset NAME --with spacy:MODEL"
 CLASSIFIED = "attnstore classify --run RUN"
 DISABLED = "attnstore ablate --model CHECKPOINT --dataset DATASET"
+PRUNED = "attnstore prune --model CHECKPOINT --dataset DATASET"
 TRAINED = "attnstore ingest --model CHECKPOINT --dataset DATASET"
 """The commands that supply what a figure needs."""
 

@@ -169,17 +169,21 @@ def ablations(store: ServedStore, run: Mapping[str, Any]) -> pl.DataFrame:
     """Return the changes of scores when heads and layers of a run's model are disabled.
 
     Columns: layer, head (None for a whole layer), score (metric, dataset and what the heads were
-    disabled to), mean (the change), low, high, n; the run's own dataset first.
+    disabled to), mean (the change), low, high, n, p, q (among the settings of the score), others
+    (heads of its layer) and as_costly (how many of them cost as much); the run's own dataset first.
     Raises:
         UsageError: The store has no view `ablations`.
     """
     if "ablations" not in store.current.views():
         raise UsageError("The store has no ablations; `attnstore ablate` makes them.")
     return store.ask(
-        "SELECT layer, head, format('{} on {}, {}', metric, dataset, \"value\") AS score, "
-        "difference AS mean, low, high, n FROM ablations "
-        "WHERE model = $model AND widest AND layer IS NOT NULL AND difference IS NOT NULL "
-        "ORDER BY dataset = $dataset DESC, dataset, \"value\", metric, layer, head NULLS LAST",
+        "WITH tested AS (SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p) AS p FROM ablations "
+        "WHERE model = $model AND widest AND layer IS NOT NULL AND difference IS NOT NULL) "
+        "SELECT t.layer, t.head, format('{} on {}, {}', t.metric, t.dataset, t.\"value\") AS score, "
+        "t.difference AS mean, t.low, t.high, t.n, t.p, "
+        'q_value(t.p, list(t.p) OVER (PARTITION BY t.dataset, t."value", t.metric)) AS q, o.others, o.as_costly '
+        'FROM tested t LEFT JOIN set_places o USING (model, dataset, identity, "value", metric, setting) '
+        'ORDER BY t.dataset = $dataset DESC, t.dataset, t."value", t.metric, t.layer, t.head NULLS LAST',
         model=run["model"], dataset=run["dataset"],
     )  # fmt: skip
 

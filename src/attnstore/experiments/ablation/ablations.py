@@ -1,9 +1,11 @@
-"""Disable heads and layers of a model and store its scores: tables `ablations`, `head_importance`.
+"""Disable heads and layers of a model and store its scores.
+
+Tables `ablations`, `random_sets`, `head_importance`.
 
     summary = job.run(planned(backend, request("out/rte/checkpoint-234", "rte.parquet")))
 
 A layer is the unit of work and commit: its heads, the whole layer, and sets of heads that begin in
-it. The gradient scores of all heads are one more unit. Stored results are not computed again.
+it, with random sets of the same layer profile beside each. The gradient scores of all heads are one more unit. Stored results are not computed again.
 Kovaleva et al. 2019, section 4.6; Michel et al. 2019.
 """
 
@@ -13,16 +15,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
 from attnstore.errors import UsageError
 from attnstore.experiments.ablation import disabled_scores, scored_classifier
-from attnstore.experiments.ablation.disabled_scores import Setting
+from attnstore.experiments.ablation.ablation_summary import Summary
+from attnstore.experiments.ablation.disabled_scores import RANDOM, Beside, Setting
+from attnstore.experiments.ablation.random_sets import check_number, draw
 from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
 from attnstore.experiments.ablation.scored_job import Passing, ScoredJob
-from attnstore.head_sets import HEADS, LAYERS
+from attnstore.head_sets import HEADS, LAYERS, RANDOM_SETS, heads_text
 from attnstore.job import Report, Share, Unit
 from attnstore.storage import location
 from attnstore.storage.backend import Backend
@@ -34,62 +38,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The outcome of an ablation.
-
-    results: one row per setting and metric, as view `ablations`; stored: settings run by this
-    call; in_pieces: True if the model ran in stages, None if nothing ran; seconds: wall time.
-    """
-
-    model: str
-    dataset: str
-    value: str
-    n: int
-    results: pl.DataFrame
-    stored: int
-    in_pieces: bool | None
-    seconds: float
-
-    def lines(self) -> list[str]:
-        """Return a summary line, and one line per metric with its baseline and largest changes."""
-        how = {None: "all stored before", True: "", False: ", one full pass each"}[self.in_pieces]
-        now = f"{self.stored:,} of them run now in {self.seconds:.1f} s{how}"
-        settings = self.results["setting"].n_unique()
-        lines = [
-            f"{self.model} over {self.dataset}: {settings:,} settings ({self.value}) over "
-            f"{self.n:,} inputs, {now if self.stored else how}"
-        ]
-        for (metric,), rows in self.results.group_by("metric", maintain_order=True):
-            ordered = rows.sort("difference", descending=True, nulls_last=True)
-            better, worse = rows.filter(pl.col("low") > 0), rows.filter(pl.col("high") < 0)
-            best, worst = ordered.row(0, named=True), ordered.row(-1, named=True)
-            baseline = best["baseline"]
-            lines.append(
-                f"  {metric}: baseline {'undefined' if baseline is None else f'{baseline:.4f}'}; best "
-                f"without {_change(best)}, worst without {_change(worst)}; {len(better)} better and "
-                f"{len(worse)} worse beyond their interval"
-            )
-        return lines
-
-
-def _change(row: dict[str, Any]) -> str:
-    if row["difference"] is None or row["low"] is None:
-        return f"{row['setting']} (undefined)"
-    ends = f"{row['low']:+.4f} to {row['high']:+.4f}"
-    return f"{row['setting']} ({row['difference']:+.4f}, 95 % {ends})"
-
-
-@dataclass(frozen=True)
 class Request:
     """A resolved ablation: checkpoint and examples are read, nothing is loaded or written.
 
-    importance: compute the gradient score of each head too.
+    importance: compute the gradient score of each head too; beside: random sets of each set of
+    several heads.
     """
 
     subject: Subject
     settings: tuple[Setting, ...]
     passing: Passing
     importance: bool
+    beside: tuple[Beside, ...]
 
 
 @dataclass(frozen=True)
@@ -106,15 +66,17 @@ def request(
     *,
     what: Sequence[str] = (HEADS, LAYERS),
     importance: bool = True,
+    random_sets: int = RANDOM_SETS,
     **options: Any,
 ) -> Request:
     """Find a checkpoint and its examples, and parse the sets of heads; nothing is written.
 
-    options: limit, seed, max_length, split, text, pair, label, as `scored_classifier.find` takes
+    random_sets: beside each set of several heads, as many of each layer; options: limit, seed, max_length, split, text, pair, label, as `scored_classifier.find` takes
     them, and the fields of `Passing`: value, device, tokens, memory.
     Raises ModelError, DatasetError, UsageError.
     """
     passing = Passing.taken_from(options)
+    check_number(random_sets)
     subject = scored_classifier.find(model, dataset, **options)
     checkpoint = subject.checkpoint
     chosen = disabled_scores.settings(what, checkpoint.n_layers, checkpoint.n_heads)
@@ -122,7 +84,13 @@ def request(
         raise UsageError(
             "Nothing is to be disabled; say what: heads, layers, or a set as 0.3,2.11."
         )
-    return Request(subject, tuple(chosen), passing, importance)
+    beside = tuple(
+        Beside(setting.name, RANDOM, heads)
+        for setting in chosen
+        if len(setting.heads) > 1
+        for heads in draw(setting.heads, checkpoint.n_heads, random_sets)
+    )
+    return Request(subject, tuple(chosen), passing, importance, beside)
 
 
 IMPORTANCE = "importance"
@@ -139,23 +107,34 @@ class Ablation(ScoredJob[Report, Summary]):
         super().__init__(backend, subject, "ablation", "Disabling heads of", subject.identity[:16])
         self.asked = asked
         self._chosen: dict[int, list[Setting]] = {}
+        self._beside: dict[int, list[Beside]] = {}
 
     def lacking(self) -> list[Unit]:
         """Return the importance, and the layers with settings that the store lacks."""
         rows, n = self.rows("ablations"), len(self.subject.chosen)
         stored = set() if rows is None else set(rows.filter(value=self._value)["setting"])
-        missing = [s for s in self.asked.settings if s.name not in stored]
-        self._chosen = {
-            layer: [s for s in missing if s.layer == layer]
-            for layer in sorted({s.layer for s in missing})
-        }
+        self._chosen = _by_layer([s for s in self.asked.settings if s.name not in stored])
+        self._beside = _by_layer(self._beside_missing())
         units = []
         if self.asked.importance and self.rows("head_importance") is None:
             units.append(Unit(IMPORTANCE, -1, n, n))
-        for at, (layer, settings) in enumerate(self._chosen.items()):
-            inputs = n * (len(settings) + (at == 0))  # the baseline runs with the first
+        for at, layer in enumerate(sorted({*self._chosen, *self._beside})):
+            sets = [*self._chosen.get(layer, ()), *self._beside.get(layer, ())]
+            inputs = n * (len(sets) + (at == 0))  # the baseline runs with the first
             units.append(Unit(f"layer {layer}", layer, inputs, inputs))
         return units
+
+    def _beside_missing(self) -> list[Beside]:
+        """Return the random sets that the store lacks."""
+        rows, n_heads = self.rows("random_sets"), self.subject.checkpoint.n_heads
+        stored = set()
+        if rows is not None:
+            stored = set(rows.filter(value=self._value).select("setting", "disabled").iter_rows())
+        return [
+            beside
+            for beside in self.asked.beside
+            if (beside.setting, heads_text(beside.heads, n_heads)) not in stored
+        ]
 
     @property
     def _value(self) -> str:
@@ -183,14 +162,29 @@ class Ablation(ScoredJob[Report, Summary]):
         """Run and commit the missing settings of one layer, or the gradient score of every head."""
         if unit.name == IMPORTANCE:
             return self._store_importance(unit)
-        chosen, baseline = self._chosen[unit.number], self._baseline
-        outputs = self._passes.outputs([s.heads for s in chosen], self._ran).double().numpy()
-        rows = disabled_scores.rows(
-            self.subject, self._value, chosen, self.loaded.targets, baseline, outputs
-        )
-        digest = hashlib.sha256("\n".join(s.name for s in chosen).encode()).hexdigest()[:8]
-        self.write("ablations", f"{self._value}.{unit.number:03d}.{digest}", rows)
+        chosen = self._chosen.get(unit.number, [])
+        beside = self._beside.get(unit.number, [])
+        sets = [setting.heads for setting in chosen] + [other.heads for other in beside]
+        baseline = self._baseline
+        outputs = self._passes.outputs(sets, self._ran).double().numpy()
+        subject, value, targets = self.subject, self._value, self.loaded.targets
+        if beside:
+            rows = disabled_scores.set_rows(
+                subject, value, beside, targets, baseline, outputs[len(chosen) :], subject.identity
+            )
+            self._write(
+                "random_sets", unit, [f"{x.setting} {sorted(x.heads)}" for x in beside], rows
+            )
+        if chosen:
+            rows = disabled_scores.rows(
+                subject, value, chosen, targets, baseline, outputs[: len(chosen)]
+            )
+            self._write("ablations", unit, [x.name for x in chosen], rows)
         return Scored(unit, 0, len(chosen), self._passes.in_pieces)
+
+    def _write(self, table: str, unit: Unit, names: list[str], rows: pl.DataFrame) -> None:
+        digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+        self.write(table, f"{self._value}.{unit.number:03d}.{digest}", rows)
 
     def _store_importance(self, unit: Unit) -> Report:
         from attnstore.experiments.ablation.importance import head_importance
@@ -216,22 +210,39 @@ class Ablation(ScoredJob[Report, Summary]):
         """Return the arguments that another process needs to run layers; it loads the model once."""
         ablation, name = self.asked, self.backend.name
         settings = [s.name for s in ablation.settings]
-        key = f"{self.key}.{self._value}.{settings}.{ablation.importance}"
+        sets = len(ablation.beside)
+        key = f"{self.key}.{self._value}.{settings}.{ablation.importance}.{sets}"
         return Share(key, planned, (name, ablation))
 
     def summary(self, seconds: float) -> Summary:
         """Collect the stored results of this ablation."""
         settings = pl.DataFrame({"setting": [s.name for s in self.asked.settings]})
-        rows = self.rows("ablations")
+        rows, sets = self.rows("ablations"), self.rows("random_sets")
         assert rows is not None
         results = settings.join(rows.filter(value=self._value), on="setting", maintain_order="left")
+        if sets is None:
+            sets = pl.DataFrame(schema=disabled_scores.SET_SCHEMA)
+        sets = settings.join(
+            sets.filter(value=self._value), on="setting", maintain_order="left_right"
+        )
         model, dataset = results.select("model", "dataset").row(0)
         scored = [report for report in self.reports if isinstance(report, Scored)]
         in_pieces = all(report.in_pieces for report in scored) if scored else None
         return Summary(
-            model, dataset, self._value, len(self.subject.chosen), results,
+            model, dataset, self._value, len(self.subject.chosen), results, sets,
             sum(report.settings for report in scored), in_pieces, seconds,
         )  # fmt: skip
+
+
+_S = TypeVar("_S", Setting, Beside)
+
+
+def _by_layer(sets: Sequence[_S]) -> dict[int, list[_S]]:
+    """Group sets by their lowest layer, in order."""
+    grouped: dict[int, list[_S]] = {layer: [] for layer in sorted({s.layer for s in sets})}
+    for one in sets:
+        grouped[one.layer].append(one)
+    return grouped
 
 
 def planned(path: Location, asked: Request) -> Ablation:

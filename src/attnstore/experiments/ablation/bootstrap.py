@@ -1,4 +1,4 @@
-"""Paired bootstrap over the inputs: intervals of the difference between two scores.
+"""Paired bootstrap over the inputs: intervals and tests of the difference between two scores.
 
 Both predictions are scored on the same random resamples of the inputs (Efron and Tibshirani 1993;
 Koehn 2004 for paired systems), so effects common to both cancel out. A resample is a row of
@@ -26,20 +26,43 @@ def intervals(
     The ends are percentiles of RESAMPLES paired resamples, the same ones for every prediction; NaN
     if the metric is undefined in all of them.
     """
-    differences: list[list[Floats]] = [[] for _ in predictions]
+    return [ends(d) for d in differences(metric, targets, baseline, predictions, seed)]
+
+
+def differences(
+    metric: str, targets: Floats, baseline: Floats, predictions: Sequence[Floats], seed: int = 0
+) -> list[Floats]:
+    """Return score minus baseline on each resample where both are defined, for each prediction."""
+    pieces: list[list[Floats]] = [[] for _ in predictions]
     for weights in _resamples(len(targets), seed):
         baseline_scores = weighted(metric, weights, targets, baseline)
-        for pieces, predicted in zip(differences, predictions, strict=True):
-            pieces.append(weighted(metric, weights, targets, predicted) - baseline_scores)
-    return [_ends(np.concatenate(pieces)) for pieces in differences]
+        for of_one, predicted in zip(pieces, predictions, strict=True):
+            of_one.append(weighted(metric, weights, targets, predicted) - baseline_scores)
+    return [_defined(np.concatenate(of_one)) for of_one in pieces]
 
 
-def _ends(differences: Floats) -> tuple[float, float]:
-    defined = differences[~np.isnan(differences)]
-    if not len(defined):
+def _defined(values: Floats) -> Floats:
+    return values[~np.isnan(values)]
+
+
+def ends(differences: Floats) -> tuple[float, float]:
+    """Return the 2.5th and 97.5th percentile of differences; NaN if there are none."""
+    if not len(differences):
         return float("nan"), float("nan")
-    low, high = np.percentile(defined, (2.5, 97.5))
+    low, high = np.percentile(differences, (2.5, 97.5))
     return float(low), float(high)
+
+
+def p_value(differences: Floats) -> float:
+    """Return the two-sided p of no difference: twice the smaller share of resamples beyond 0.
+
+    The share counts the observed sample as one resample more, so p is never 0 (Davison and Hinkley
+    1997, section 4.2); 0 itself lies beyond on both sides. NaN if there are no differences.
+    """
+    if not len(differences):
+        return float("nan")
+    least = min((differences <= 0).sum(), (differences >= 0).sum())
+    return float(min(1, 2 * (1 + least) / (1 + len(differences))))
 
 
 def _resamples(n: int, seed: int) -> Iterator[Floats]:

@@ -57,6 +57,16 @@ def head_importance(
     return (total / inputs.n).numpy()
 
 
+def least_first(scores: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
+    """List all heads by importance, least first, each divided by its layer's L2 norm.
+
+    scores: (layers, heads). Michel et al. 2019, section 4.
+    """
+    norms = np.sqrt((scores**2).sum(1, keepdims=True))
+    normalized = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+    return sorted(np.ndindex(*scores.shape), key=lambda head: (normalized[head], head))
+
+
 def _gated(gates: torch.Tensor) -> Change:
     def change(
         layer: int, _: tuple[Any, ...], output: torch.Tensor, weights: torch.Tensor

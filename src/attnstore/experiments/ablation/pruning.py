@@ -3,15 +3,16 @@
 Half of the examples are for the search, the other half is held out. Each round tries disabling
 each remaining head in addition to those already disabled, then disables the heads that cost least,
 as many at once as the allowed loss permits. The search ends when no further head can be disabled
-within that loss; the set is then scored on the held-out half. A round is the unit of work and
-commit. Michel et al. 2019 order heads by gradient; this search orders them by measured effect.
+within that loss. The set of every round is scored on the held-out half, which says what it
+confirms; then random sets and the heads of least gradient (Michel et al. 2019) are scored on it, as
+many heads each: table `pruning_sets`. A round is the unit of work and commit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,15 @@ import numpy as np
 import polars as pl
 
 from attnstore.errors import DatasetError, UsageError
-from attnstore.experiments.ablation import bootstrap, scored_classifier
+from attnstore.experiments.ablation import held_out, scored_classifier
+from attnstore.experiments.ablation.disabled_scores import GRADIENT, RANDOM, Beside
+from attnstore.experiments.ablation.held_out import HeldOut
+from attnstore.experiments.ablation.pruning_summary import Summary
+from attnstore.experiments.ablation.random_sets import check_number, draw
 from attnstore.experiments.ablation.scored_classifier import Loaded, Subject
 from attnstore.experiments.ablation.scored_job import Passing, ScoredJob
 from attnstore.experiments.metrics import Floats, losses, predictions, score
-from attnstore.head_sets import Heads, heads_text, parse_heads
+from attnstore.head_sets import RANDOM_SETS, Heads, heads_text, parse_heads
 from attnstore.job import Report, Unit
 from attnstore.storage import location
 from attnstore.storage.backend import Backend
@@ -37,35 +42,9 @@ _SCHEMA = {
     "loss": pl.Float64, "round": pl.Int32, "disabled": pl.String, "n_disabled": pl.Int32,
     "n": pl.Int64, "baseline": pl.Float64, "score": pl.Float64, "held_n": pl.Int64,
     "held_baseline": pl.Float64, "held_score": pl.Float64, "held_low": pl.Float64,
-    "held_high": pl.Float64, "last": pl.Boolean, "max_length": pl.Int32, "identity": pl.String,
+    "held_high": pl.Float64, "held_to_right": pl.Int64, "held_to_wrong": pl.Int64,
+    "last": pl.Boolean, "max_length": pl.Int32, "identity": pl.String,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The outcome of a search.
-
-    row: its last round, as view `prunings`; n_heads: of the whole model; rounds: run by this call;
-    seconds: wall time.
-    """
-
-    row: dict[str, Any]
-    n_heads: int
-    rounds: int
-    seconds: float
-
-    def lines(self) -> list[str]:
-        """Return one line with the score and one with the disabled heads."""
-        row, n_left = self.row, self.n_heads - self.row["n_disabled"]
-        return [
-            f"{row['model']} over {row['dataset']}: {n_left} of {self.n_heads} heads keep "
-            f"{row['metric']} within {row['loss']:g} ({row['value']}), {row['score']:.4f} of "
-            f"{row['baseline']:.4f} over {row['n']:,} inputs; held out {row['held_score']:.4f} of "
-            f"{row['held_baseline']:.4f} over {row['held_n']:,} (difference "
-            f"{row['held_score'] - row['held_baseline']:+.4f}, 95 % {row['held_low']:+.4f} to "
-            f"{row['held_high']:+.4f}), {self.rounds} rounds run now in {self.seconds:.1f} s",
-            f"disabled: {row['disabled'] or 'none'}",
-        ]
 
 
 @dataclass(frozen=True)
@@ -73,13 +52,14 @@ class Request:
     """A resolved search: checkpoint and examples are read, nothing is loaded or written.
 
     loss: allowed fall of the metric below the baseline (share of 1); at_once: maximum number of
-    heads disabled in one round.
+    heads disabled in one round; random_sets: beside the set that is found.
     """
 
     subject: Subject
     loss: float
     at_once: int
     passing: Passing
+    random_sets: int
 
     @property
     def identity(self) -> str:
@@ -89,7 +69,13 @@ class Request:
 
 
 def request(
-    model: str, dataset: str, *, loss: float = 0.01, at_once: int = 4, **options: Any
+    model: str,
+    dataset: str,
+    *,
+    loss: float = 0.01,
+    at_once: int = 4,
+    random_sets: int = RANDOM_SETS,
+    **options: Any,
 ) -> Request:
     """Find a checkpoint and its examples; nothing is written.
 
@@ -102,17 +88,22 @@ def request(
         raise UsageError(f"The loss is {loss:g}; give a share of 1, as in 0.01 for one point.")
     if at_once < 1:
         raise UsageError(f"The heads at once are {at_once}; give 1 or more.")
+    check_number(random_sets)
     subject = scored_classifier.find(model, dataset, **options)
     if len(subject.chosen) < 2:
         raise DatasetError(
             f"{subject.dataset.source} has one input with text; a search needs inputs to search on "
             "and others to hold out."
         )
-    return Request(subject, loss, at_once, passing)
+    return Request(subject, loss, at_once, passing, random_sets)
+
+
+SETS = "sets"
+"""Name of the unit of sets beside the pruned one; the other units are rounds."""
 
 
 class Pruning(ScoredJob[Report, Summary]):
-    """One search; its units are rounds, run in sequence."""
+    """One search; its units are rounds, run in sequence, then the sets beside the one found."""
 
     kind, noun, in_turn = "prune", "heads on trial", True
 
@@ -131,9 +122,33 @@ class Pruning(ScoredJob[Report, Summary]):
         if (rows := self.rows("prunings")) is not None:
             self._rows = rows.sort("round")
         if self._rows["last"].any():
-            return []
+            n = len(self._beside_missing())
+            return [Unit(SETS, len(self._rows) + 1, n, n)] if n else []
         number, heads = len(self._rows) + 1, self._size - len(self.disabled)
         return [Unit(f"round {number}", number, heads, heads)]
+
+    def _beside_missing(self) -> list[Beside]:
+        """Return the sets that the store lacks beside the last and the largest confirmed set.
+
+        Those of least gradient have no heads yet: only a loaded model tells them.
+        """
+        rows, n_heads = self.rows("pruning_sets"), self._shape[1]
+        stored = set() if rows is None else set(rows.select("setting", "kind", "disabled").rows())
+        with_gradient = {setting for setting, kind, _ in stored if kind == GRADIENT}
+        largest = held_out.confirmed(self._rows) or {"disabled": ""}
+        missing = []
+        for setting in dict.fromkeys((self._rows["disabled"][-1], largest["disabled"])):
+            if not setting or not self.asked.random_sets:
+                continue
+            drawn = draw(parse_heads(setting, *self._shape), n_heads, self.asked.random_sets)
+            missing += [
+                Beside(setting, RANDOM, heads)
+                for heads in drawn
+                if (setting, RANDOM, heads_text(heads, n_heads)) not in stored
+            ]
+            if setting not in with_gradient:
+                missing.append(Beside(setting, GRADIENT, frozenset()))
+        return missing
 
     @property
     def disabled(self) -> Heads:
@@ -156,6 +171,10 @@ class Pruning(ScoredJob[Report, Summary]):
     def _baseline(self) -> float:
         return self._scored(self._passes.outputs([frozenset()]).double().numpy())[0][0]
 
+    @cached_property
+    def _held_out(self) -> HeldOut:
+        return HeldOut(self._halves[1], self.loaded[1], self.asked.passing)
+
     def _scored(self, outputs: Floats) -> list[tuple[float, float]]:
         """Return the metric and minus the mean loss of each set on the search inputs."""
         metric, targets = self.subject.metrics[0], self.loaded[0].targets
@@ -166,7 +185,9 @@ class Pruning(ScoredJob[Report, Summary]):
         return [(-1.0 if np.isnan(s) else s, -x) for s, x in zip(scores, lost, strict=True)]
 
     def store(self, unit: Unit) -> Report:
-        """Run and commit one round."""
+        """Run and commit one round, or the sets beside the pruned one."""
+        if unit.name == SETS:
+            return self._store_sets(unit)
         gone, least = self.disabled, self._baseline - self.asked.loss
         trials = self._trials(gone)
         bearable = [trial for trial in trials if trial[0][0] >= least - 1e-12]
@@ -208,26 +229,42 @@ class Pruning(ScoredJob[Report, Summary]):
             "disabled": heads_text(disabled, self._shape[1]), "n_disabled": len(disabled),
             "n": len(self._halves[0].chosen), "baseline": self._baseline, "score": score,
             "last": last, "max_length": self.subject.max_length, "identity": search.identity,
-            **(self._confirmed(disabled) if last else {}),
+            **self._held_out.row(disabled),
         }  # fmt: skip
         frame = pl.DataFrame([row], schema=_SCHEMA).with_columns(pl.col(pl.Float64).fill_nan(None))
         self.write("prunings", f"{number:04d}", frame)
 
-    def _confirmed(self, disabled: Heads) -> dict[str, Any]:
-        """Score the held-out inputs with and without these heads."""
-        held_out, metric = self.loaded[1], self.subject.metrics[0]
-        outputs = self.asked.passing.over(held_out).outputs([frozenset(), disabled])
-        targets = self.subject.classes(held_out.targets.astype(np.float64))
-        before, after = self.subject.classes(predictions(outputs.double().numpy()))
-        ((low, high),) = bootstrap.intervals(metric, targets, before, [after])
-        return {
-            "held_n": len(targets), "held_baseline": score(metric, targets, before),
-            "held_score": score(metric, targets, after), "held_low": low, "held_high": high,
-        }  # fmt: skip
+    def _store_sets(self, unit: Unit) -> Report:
+        """Score the sets beside the pruned ones on the held-out inputs and commit them."""
+        sets = [
+            beside if beside.heads else replace(beside, heads=self._least(beside.setting))
+            for beside in self._beside_missing()
+        ]
+        names = "\n".join(f"{x.setting} {x.kind} {sorted(x.heads)}" for x in sets)
+        digest = hashlib.sha256(names.encode()).hexdigest()[:8]
+        self.write("pruning_sets", digest, self._held_out.rows(sets, self.asked.identity))
+        return Report(unit, 0)
+
+    def _least(self, setting: str) -> Heads:
+        """Return as many heads as a set has, those of least gradient."""
+        return frozenset(self._by_gradient[: len(parse_heads(setting, *self._shape))])
+
+    @cached_property
+    def _by_gradient(self) -> list[tuple[int, int]]:
+        """List all heads by importance over the search inputs, normalized per layer, least first."""
+        from attnstore.experiments.ablation.importance import head_importance, least_first
+
+        search = self.loaded[0]
+        return least_first(head_importance(search.model, search.inputs, search.targets))
 
     def summary(self, seconds: float) -> Summary:
-        """Return the last round."""
-        return Summary(self._rows.row(-1, named=True), self._size, len(self.reports), seconds)
+        """Return the last round, the confirmed one, and the sets beside them."""
+        rounds = sum(report.unit.name != SETS for report in self.reports)
+        sets = self.rows("pruning_sets")
+        return Summary(
+            self._rows.row(-1, named=True), held_out.confirmed(self._rows),
+            pl.DataFrame() if sets is None else sets, self._size, rounds, seconds,
+        )  # fmt: skip
 
 
 def planned(path: Location, asked: Request) -> Pruning:

@@ -97,7 +97,7 @@ class ScoredJob(Job[R, S]):
             for f in fragments.listing(self.backend, table)
             if f.part.startswith(self.key) and fragments.whole(self.backend, f)
         ]
-        return pl.concat(frames) if frames else None
+        return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
     def write(self, table: str, part: str, rows: pl.DataFrame) -> None:
         """Commit rows, with the names of model and dataset; part: '' if there is only one."""
