@@ -8,10 +8,11 @@
 -- column mean DOUBLE: Mean over inputs of the entropy of a token's weights, mean over its tokens; at most ln L (nats)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (nats)
 -- column high DOUBLE: Upper end (nats)
--- column interval VARCHAR: How the intervals were made, by source where inputs share a text
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 -- column breadth DOUBLE: Mean over inputs of entropy / ln L, from 0 (each token looks at one) to 1 (at all alike), to compare inputs of different lengths; inputs of one token left out
 -- column breadth_low DOUBLE: Lower end of its 95% interval
 -- column breadth_high DOUBLE: Upper end
+-- column breadth_interval VARCHAR: How this interval was made
 -- band: mean BY layer, head
 WITH per_head AS (
     SELECT layer, head, count(*) AS n, mean_interval(entropy, source, 0, NULL) AS nats,
@@ -21,6 +22,7 @@ WITH per_head AS (
     GROUP BY layer, head
 )
 SELECT layer, head, n, nats.mean AS mean, nats.low AS low, nats.high AS high, nats.interval AS interval,
-       share.mean AS breadth, share.low AS breadth_low, share.high AS breadth_high
+       share.mean AS breadth, share.low AS breadth_low, share.high AS breadth_high,
+       share.interval AS breadth_interval
 FROM per_head
 ORDER BY layer, head

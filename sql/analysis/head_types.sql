@@ -14,7 +14,7 @@
 -- column mean DOUBLE: Mean of the measure over inputs (share of attention; nats for entropy)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (as mean)
 -- column high DOUBLE: Upper end (as mean)
--- column interval VARCHAR: How the interval was made
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 -- column breadth DOUBLE: Mean over inputs of entropy / ln L, from 0 (each token looks at one) to 1 (at all alike); inputs of one token left out
 -- column entropy DOUBLE: Mean over inputs of the entropy of a token's weights (nats)
 WITH per_input AS (

@@ -13,18 +13,20 @@
 -- column mean DOUBLE: Mean over inputs of the largest (or mean) weight over the token pairs of all such links (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
--- column interval VARCHAR: How the intervals were made, of the mean and of the next two: inputs that share a text are one draw
+-- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 -- column distance INTEGER: The head's best fixed offset, from -8 to 8 without 0: of all inputs the one with the highest baseline (tokens from the attending to the attended token)
 -- column distance_even INTEGER: The best offset of every second source text, the first among them, in the order of the examples; the other half is scored with it (tokens)
 -- column distance_odd INTEGER: The best offset of the other half, with which the first is scored (tokens)
 -- column baseline DOUBLE: The same statistic when each attending token looks at the tokens at the offset that the other half chose; special tokens left out, and inputs where none is left; NULL where all inputs share a text (share of attention)
 -- column baseline_low DOUBLE: Lower end of its 95% interval (share of attention)
 -- column baseline_high DOUBLE: Upper end (share of attention)
+-- column baseline_interval VARCHAR: How this interval was made
 -- column difference DOUBLE: Mean over the inputs that have both of the weight less its baseline: near 0 for a head that only looks that far away (share of attention)
 -- column difference_low DOUBLE: Lower end of its 95% interval, from the inputs' own differences (share of attention)
 -- column difference_high DOUBLE: Upper end (share of attention)
--- column p DOUBLE: Two-sided p-value that the difference is 0
--- column q DOUBLE: False discovery rate at which the head differs, of all heads (Benjamini and Hochberg)
+-- column difference_interval VARCHAR: How this interval was made
+-- column p DOUBLE: Two-sided p-value of a mean difference of 0
+-- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the difference is significant among all heads
 -- column above BOOLEAN: True if q is below 0.05 and the difference above 0
 WITH directions AS (
     SELECT unnest(CASE WHEN $statistic NOT IN ('max', 'mean') THEN error('The statistic is ' || $statistic || '; give max or mean.')
@@ -112,8 +114,8 @@ WITH directions AS (
     GROUP BY layer, head
 )
 SELECT layer, head, n, linked.mean AS mean, linked.low AS low, linked.high AS high, linked.interval AS interval,
-       distance, distance_even, distance_odd, moved.mean AS baseline, moved.low AS baseline_low, moved.high AS baseline_high,
-       gain.mean AS difference, gain.low AS difference_low, gain.high AS difference_high,
+       distance, distance_even, distance_odd, moved.mean AS baseline, moved.low AS baseline_low, moved.high AS baseline_high, moved.interval AS baseline_interval,
+       gain.mean AS difference, gain.low AS difference_low, gain.high AS difference_high, gain.interval AS difference_interval,
        gain.p AS p, q_value(gain.p, list(gain.p) OVER ()) AS q, q < 0.05 AND difference > 0 AS above
 FROM per_head
 ORDER BY layer, head
