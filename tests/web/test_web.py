@@ -56,7 +56,7 @@ class Texts(HTMLParser):
     "address",
     [
         "/", f"/run/{RUN}", f"/run/{RUN}?by=cls&page=1&find=the", f"/run/{RUN}/head/1/2?by=max",
-        f"/run/{RUN}?by=analysis:head_types", f"/run/{RUN}/grid?by=analysis:head_entropy",
+        f"/run/{RUN}?by=analysis:head_types", f"/run/{RUN}/grid?by=analysis:head_entropy", f"/run/{RUN}/head/1/2?by=breadth",
         f"/run/{RUN}/features/1/2", "/sql", "/sql?analysis=head_types&p.run=tiny/sample",
         "/sql?q=FROM+runs", "/annotate", f"/annotate?annotator=ann&run={RUN}", "/annotate/agreement",
     ],
@@ -191,13 +191,15 @@ def test_a_picture_is_a_png_of_the_map(pages: Browser, example: int, store: Stor
     assert light.reshape(-1)[weights.argmax()] == light.max()
 
 
-@pytest.mark.parametrize("by", NAMES)
+@pytest.mark.parametrize("by", [*NAMES, "breadth"])
 def test_the_grid_has_the_means_of_map_stats(pages: Browser, store: Store, by: str) -> None:
     """Mean and interval of each head, as SQL tells them apart from the page."""
     run = store.run(RUN).record
     grid = measures.grid(pages.site.store, run, measures.find(pages.site.store, by), {})
+    value = "entropy / ln(length)" if by == "breadth" else f'"{by}"'
     rows = store.sql(
-        f'SELECT layer, head, avg("{by}"), list("{by}"), count("{by}") FROM map_stats GROUP BY ALL'
+        f"SELECT layer, head, avg({value}), list({value}), count({value}) "
+        "FROM map_stats JOIN inputs USING (run, example) GROUP BY ALL"
     )
     assert len(rows) == 8
     if by == "sink":  # of a model with attention sinks

@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from attnstore.naming import CLASSES, OUTSIDE
-from attnstore.statistics import NAMES
 from attnstore.web import charts, measures
 from attnstore.web.addresses import link
+from attnstore.web.measures import MEASURED, NAMES
 from attnstore.web.run_records import Row, family, head_of, run_of
 from attnstore.web.site import Site
 
@@ -66,7 +66,7 @@ def features_panel(site: Site, request: Request) -> Response:
 
 def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Any:
     values = site.store.ask(
-        f'SELECT "{by}" AS value FROM map_stats WHERE run = $run AND layer = $layer AND head = $head '
+        f'SELECT "{by}" AS value FROM {MEASURED} WHERE run = $run AND layer = $layer AND head = $head '
         f'AND "{by}" IS NOT NULL',
         run=run["run"], layer=layer, head=head,
     )["value"].to_numpy()  # fmt: skip
@@ -78,7 +78,7 @@ def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Any:
 
 def _strongest(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
     return site.store.ask(
-        f'WITH top AS (SELECT example, "{by}" AS value FROM map_stats WHERE run = $run '
+        f'WITH top AS (SELECT example, "{by}" AS value FROM {MEASURED} WHERE run = $run '
         f'AND layer = $layer AND head = $head AND "{by}" IS NOT NULL ORDER BY value DESC, example LIMIT {STRONGEST}) '
         "SELECT t.example, t.value, e.text, e.text_pair FROM top t "
         "JOIN idx.core.examples e ON e.dataset = $dataset AND e.example = t.example ORDER BY t.value DESC, t.example",

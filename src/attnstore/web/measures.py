@@ -18,12 +18,18 @@ from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import near
 from attnstore.query import analyses, parameters
 from attnstore.query.analyses import Analysis
-from attnstore.statistics import NAMES, STATISTICS
+from attnstore.statistics import NAMES as STORED
+from attnstore.statistics import STATISTICS
 from attnstore.web.head_grid import Cell, Grid
 from attnstore.web.served_store import ServedStore
 
-UNITS = {s.name: s.unit for s in STATISTICS}
+NAMES = (*STORED, "breadth")
+"""Measures of a map, in the order of the menu: the columns of `map_stats`, and breadth."""
+UNITS = {s.name: s.unit for s in STATISTICS} | {"breadth": "share of ln L"}
 """Units of measures of a map."""
+BREADTH = "Entropy of the weights as a share of ln L, to compare inputs of different lengths"
+MEASURED = "(SELECT m.*, entropy / ln(nullif(length, 1)) AS breadth FROM map_stats m JOIN inputs USING (run, example))"
+"""SQL of a table with every measure of every map."""
 _SIGNED = ("feature_change",)  # analyses whose mean is a difference
 
 
@@ -52,7 +58,7 @@ def _analyses(store: ServedStore) -> dict[str, Choice]:
 
 def choices(store: ServedStore) -> list[Choice]:
     """Return the choices of a store, in the order of the menu."""
-    comments = store.current.columns("map_stats")
+    comments = store.current.columns("map_stats") | {"breadth": BREADTH}
     measures = [Choice(n, (comments.get(n) or n).split(";")[0], "Measures") for n in NAMES]
     effect = (
         [Choice("disabling", "Change of the score when the head is disabled", "Effects")]
@@ -112,11 +118,13 @@ def _arguments(choice: Choice, query: Mapping[str, str]) -> dict[str, Any]:
 def statistics(store: ServedStore, run: str) -> pl.DataFrame:
     """Return every measure of every head of a run: layer, head, measure, n, mean, low, high, interval."""
     columns = ", ".join(f'"{name}"' for name in NAMES)
-    shares = ", ".join(f"'{s.name}'" for s in STATISTICS if s.high == "1")
+    shares = ", ".join(
+        f"'{name}'" for name in ("breadth", *(s.name for s in STATISTICS if s.high == "1"))
+    )
     return store.ask(
         "SELECT layer, head, measure, count(*) AS n, "
         f"unnest(mean_interval(value, source, 0, CASE WHEN measure IN ({shares}) THEN 1 END)) "
-        f"FROM (FROM (FROM map_stats WHERE run = $run) UNPIVOT (value FOR measure IN ({columns}))) "
+        f"FROM (FROM (FROM {MEASURED} WHERE run = $run) UNPIVOT (value FOR measure IN ({columns}))) "
         "JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example) "
         "GROUP BY layer, head, measure ORDER BY layer, head",
         run=run,
