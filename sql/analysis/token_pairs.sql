@@ -28,6 +28,7 @@
 -- column p DOUBLE: Two-sided p-value of a mean difference of 0
 -- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the difference is significant among all heads
 -- column above BOOLEAN: True if q is below 0.05 and the difference above 0
+-- band: difference BY layer, head
 WITH directions AS (
     SELECT unnest(CASE WHEN $statistic NOT IN ('max', 'mean') THEN error('The statistic is ' || $statistic || '; give max or mean.')
                        WHEN $direction = 'both' THEN ['from_to', 'to_from'] WHEN $direction IN ('from_to', 'to_from') THEN [$direction]
