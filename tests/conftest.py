@@ -20,7 +20,7 @@ SLOW = (
     "storage/test_buckets.py", "storage/test_descriptions.py", "storage/test_disk_errors.py",
     "storage/test_foreign_store.py", "storage/test_incomplete_stores.py", "storage/test_index.py",
     "storage/test_missing_parts.py", "storage/test_paths.py", "storage/test_reliability.py",
-    "storage/test_run_keys.py", "test_jobs.py", "web/test_web_hostile.py", "web/test_web_safety.py",
+    "storage/test_run_keys.py", "test_jobs.py", "uncertainty/test_coverage.py", "web/test_web_hostile.py", "web/test_web_safety.py",
 )  # fmt: skip
 """Files whose tests take some ten seconds of processor time and more; the others are the quick part."""
 

@@ -13,7 +13,7 @@
 -- column mean DOUBLE: Mean over inputs of the weight from [CLS] to the feature's tokens (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
--- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
+-- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
 -- band: mean BY layer, head, feature
 WITH chosen AS MATERIALIZED (
     SELECT coalesce((SELECT if(refusal IS NULL, scheme, error(refusal)) FROM schemes WHERE run = $run AND scheme = $scheme),

@@ -8,7 +8,7 @@
 -- column mean DOUBLE: Mean over inputs of the cosine between the two flattened maps, mean over heads: 1 for a layer that did not move
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input
 -- column high DOUBLE: Upper end
--- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
+-- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
 -- column js DOUBLE: Mean over inputs of the Jensen-Shannon distance of the two maps' rows, mean over rows and heads: the root of the divergence to base 2, 0 for equal rows, 1 for disjoint ones
 -- column js_low DOUBLE: Lower end of its 95% interval
 -- column js_high DOUBLE: Upper end

@@ -12,7 +12,7 @@
 -- column mean DOUBLE: Mean over inputs of the change: the weight that the feature receives in the run less that in the base run, each as in feature_attention (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean change, from the inputs' own differences (paired); NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
--- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
+-- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
 -- column base DOUBLE: Mean over the same inputs in the base run (share of attention)
 -- column p DOUBLE: Two-sided p-value of a mean change of 0, with the interval's correction for skew and shared texts
 -- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the change is significant among all rows

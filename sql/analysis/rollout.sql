@@ -9,7 +9,7 @@
 -- column mean DOUBLE: Mean over inputs of the rollout from an attending token to the tokens of the kind, summed; mean over attending tokens (share of rollout)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of rollout)
 -- column high DOUBLE: Upper end (share of rollout)
--- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
+-- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
 -- column weight DOUBLE: The same mean of the layer's own weights, mean over heads (share of attention)
 WITH held AS MATERIALIZED (
     SELECT CASE WHEN r.n_layers = m.n_layers AND r.n_heads = m.n_heads THEN r.run

@@ -8,7 +8,7 @@
 -- column mean DOUBLE: Mean over inputs of the weight that the kind receives from a token, summed over its tokens, mean over heads (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
--- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
+-- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
 -- band: mean BY layer, kind
 WITH first_tokens AS (
     SELECT example FROM tokens

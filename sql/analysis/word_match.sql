@@ -11,7 +11,7 @@
 -- column mean DOUBLE: Mean over inputs of the weight from a word to an equal word (any case) of the other text, mean over such pairs; to the pieces of a word summed, from them averaged (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
--- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
+-- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
 -- column unequal DOUBLE: The same over all other pairs of a word of one text and a word of the other (share of attention)
 -- column unequal_low DOUBLE: Lower end of its 95% interval (share of attention)
 -- column unequal_high DOUBLE: Upper end (share of attention)

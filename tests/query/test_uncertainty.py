@@ -35,7 +35,7 @@ def test_mean_interval_gives_the_columns_of_each_group(store: attnstore.Store) -
     for layer, head, n, *ours in rows.rows():
         x = values.filter(layer=layer, head=head)["x"]
         assert n == len(x)
-        assert ours == [*map(pytest.approx, attnstore.mean_interval(x, least=0)[:3]), "t"]
+        assert ours == [*map(pytest.approx, attnstore.mean_interval(x, least=0)[:3]), "t, few"]
 
 
 def test_tests_of_all_heads_are_corrected_over_the_rows(store: attnstore.Store) -> None:

@@ -20,6 +20,8 @@ Keys = npt.NDArray[np.uint64]
 
 COVERAGE = 0.95
 """Share of samples whose interval holds the mean of the population."""
+FEW = 10
+"""Inputs, or sources, below which a head's interval may cover far less: docs/statistics.md has the simulation."""
 
 
 class MeanInterval(NamedTuple):
@@ -29,7 +31,9 @@ class MeanInterval(NamedTuple):
         mean: Mean over the values; None without any.
         low: Lower end; None for one input, or one source.
         high: Upper end.
-        interval: How it was made: `t`, or `t by source` where inputs share sources.
+        interval: How it was made: `t`, or `t by source` where inputs share sources; `, few` below 10
+            of them, where it may cover too little; or why there is none: `one input`, `one source`,
+            `all equal`.
     """
 
     mean: float | None
@@ -181,12 +185,19 @@ def _sums_of_sources(values: Doubles, sources: Keys, groups: Ints) -> tuple[Doub
 
 
 def _names(counts: Ints, draws: Ints, equal: npt.NDArray[np.bool_]) -> list[str | None]:
-    """Say how the interval of each group was made."""
+    """Say how the interval of each group was made, or why there is none."""
     return [
-        None if not n else "one input" if n == 1 else "one source" if k == 1
-        else "all equal" if same else "t" if n == k else "t by source"
-        for n, k, same in zip(counts.tolist(), draws.tolist(), equal.tolist(), strict=True)
-    ]  # fmt: skip
+        _name(*group) for group in zip(counts.tolist(), draws.tolist(), equal.tolist(), strict=True)
+    ]
+
+
+def _name(count: int, draws: int, equal: bool) -> str | None:
+    if draws < 2:
+        return "one source" if count > 1 else "one input" if count else None
+    if equal:
+        return "all equal"
+    few = ", few" if draws < FEW else ""
+    return f"t{few}" if count == draws else f"t by source{few}"
 
 
 def _keys(sources: Sequence[Any]) -> Keys:
