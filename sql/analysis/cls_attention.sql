@@ -1,8 +1,8 @@
 -- title: What [CLS] attends to, by kind of token
 -- source: Kovaleva et al. 2019, section 4.5 and figure 7
--- reads: map_places, token_features_by_scheme, schemes, tokens, sources
+-- reads: map_places, token_features_by_scheme, schemes, tokens, sources, runs, models
 -- param run VARCHAR: Run
--- param layer SMALLINT = NULL: Layer, from 0; NULL for the last
+-- param layer SMALLINT = NULL: Layer, from 0; NULL for the last of the model, which a run of some layers (--layers) may lack
 -- param statistic VARCHAR = sum: sum of the weights to all tokens of the feature, or max, the largest
 -- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
 -- param scheme VARCHAR = upos: Labels that make nouns, verbs, pronouns, subjects and objects, as in feature_labels: upos, the same in every language, penn or as_published
@@ -18,6 +18,13 @@
 WITH chosen AS MATERIALIZED (
     SELECT coalesce((SELECT if(refusal IS NULL, scheme, error(refusal)) FROM schemes WHERE run = $run AND scheme = $scheme),
                     error('The scheme is ' || $scheme || '; give upos, penn or as_published.')) AS scheme
+), placed AS MATERIALIZED (
+    SELECT CASE WHEN $layer IS NOT NULL THEN $layer
+                WHEN list_contains(r.layers, m.n_layers - 1) THEN m.n_layers - 1
+                ELSE error(format('Run {} holds layers {} and not the last of its model, layer {}; name one of these as layer, or ingest the model without --layers.',
+                                  r.run, list_aggregate(r.layers, 'string_agg', ', '), m.n_layers - 1)) END AS layer
+    FROM runs r JOIN models m USING (model)
+    WHERE r.run = $run
 ), punctuation AS (
     SELECT example, position FROM tokens WHERE run = $run AND kind = 'punctuation'
 ), featured AS (
@@ -31,7 +38,7 @@ WITH chosen AS MATERIALIZED (
            attention_weights(m.run_key, m.layer, m.head, m.cell + c.position * m.length, m.length) AS weights
     FROM map_places m
     JOIN (SELECT example, min(position) AS position FROM tokens WHERE run = $run AND kind = 'cls' GROUP BY example) c USING (example)
-    WHERE m.run = $run AND m.layer = coalesce($layer, (SELECT max(layer) FROM map_places WHERE run = $run))
+    WHERE m.run = $run AND m.layer = (SELECT layer FROM placed)
 ), per_input AS (
     SELECT example, layer, head, feature, list_select(weights, places) AS given,
            CASE $statistic WHEN 'sum' THEN list_sum(given) WHEN 'max' THEN list_max(given)

@@ -7,6 +7,8 @@
 -- column step BIGINT: Its training step
 -- column layer SMALLINT: Layer, from 0
 -- column n BIGINT: Number of inputs
+-- column heads BIGINT: Heads of the layer that both runs hold, over which the mean goes
+-- column of_heads INTEGER: Heads that the model has in a layer
 -- column mean DOUBLE: Mean over inputs of the cosine between the flattened maps of the checkpoint and of the base run, mean over heads
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input
 -- column high DOUBLE: Upper end
@@ -34,16 +36,16 @@ WITH checkpoints AS (
     FROM compared JOIN map_places m USING (run) JOIN map_places b USING (example, layer, head)
     WHERE b.run = $base_run
 ), per_input AS (
-    SELECT run, step, layer, example, avg(found.cosine) AS cosine, avg(found.js) AS distance
+    SELECT run, step, layer, example, count(*) AS heads, avg(found.cosine) AS cosine, avg(found.js) AS distance
     FROM per_map
     GROUP BY run, step, layer, example
 ), summary AS (
-    SELECT run, step, layer, count(*) AS n, mean_interval(cosine, source, 0, 1) AS cosine,
+    SELECT run, step, layer, count(*) AS n, max(heads) AS heads, mean_interval(cosine, source, 0, 1) AS cosine,
            mean_interval(distance, source, 0, 1) AS js
     FROM per_input JOIN (SELECT example, source FROM sources WHERE run = $base_run) USING (example)
     GROUP BY run, step, layer
 )
-SELECT run, step, layer, n, cosine.mean AS mean, cosine.low AS low, cosine.high AS high, cosine.interval AS interval,
+SELECT run, step, layer, n, heads, of_heads, cosine.mean AS mean, cosine.low AS low, cosine.high AS high, cosine.interval AS interval,
        js.mean AS js, js.low AS js_low, js.high AS js_high, js.interval AS js_interval
-FROM summary
+FROM summary JOIN (SELECT r.run, m.n_heads AS of_heads FROM runs r JOIN models m USING (model)) USING (run)
 ORDER BY step, run, layer

@@ -1,12 +1,14 @@
 -- title: The share of each pattern class, by dataset and model
 -- source: Kovaleva et al. 2019, section 4.1, Figure 2
--- reads: patterns, runs, sources
+-- reads: patterns, runs, models, sources
 -- param run VARCHAR = NULL: Only this run; NULL takes every classified run
 -- column run VARCHAR: Run
 -- column model VARCHAR: Model
 -- column dataset VARCHAR: Dataset
 -- column class VARCHAR: vertical, diagonal, vertical+diagonal, block or heterogeneous; none for maps without a pattern (disabled heads), where there are any
 -- column n BIGINT: Number of classified inputs
+-- column heads BIGINT: Heads of all layers that are classified, over whose maps a share goes
+-- column of_heads INTEGER: Heads that the model has in all its layers
 -- column mean DOUBLE: Mean over inputs of the share of an input's maps that are of the class (share of maps)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of maps)
 -- column high DOUBLE: Upper end (share of maps)
@@ -28,15 +30,17 @@ classes AS (
     SELECT run, class FROM counts
 ),
 per_input AS (
-    SELECT i.run, i.example, c.class, coalesce(n.maps, 0) / i.maps AS share,
+    SELECT i.run, i.example, c.class, i.maps, coalesce(n.maps, 0) / i.maps AS share,
            n.doubtful, n.judged, n.outside, n.placed
     FROM (SELECT run, example, sum(maps) AS maps FROM counts GROUP BY run, example) i
     JOIN classes c USING (run)
     LEFT JOIN counts n ON n.run = i.run AND n.example = i.example AND n.class = c.class
 )
-SELECT run, model, dataset, class, count(*) AS n, unnest(mean_interval(share, source, 0, 1)),
+SELECT run, model, dataset, class, count(*) AS n, max(maps)::BIGINT AS heads,
+       any_value(of_heads) AS of_heads, unnest(mean_interval(share, source, 0, 1)),
        sum(doubtful) / nullif(sum(judged), 0) AS doubtful,
        sum(outside) / nullif(sum(placed), 0) AS out_of_domain
-FROM per_input JOIN runs USING (run) LEFT JOIN sources USING (run, example)
+FROM per_input JOIN runs USING (run) JOIN (SELECT model, n_layers * n_heads AS of_heads FROM models) USING (model)
+LEFT JOIN sources USING (run, example)
 GROUP BY run, model, dataset, class
 ORDER BY dataset, model, run, list_position(['vertical', 'diagonal', 'vertical+diagonal', 'block', 'heterogeneous', 'none'], class)

@@ -26,7 +26,7 @@ from attnstore.naming import near, whole_number
 from attnstore.query import bands
 from attnstore.query.analyses import Analyses, Analysis, arguments
 from attnstore.query.analyses import frame as analyses_frame
-from attnstore.query.analysis_file import used_values
+from attnstore.query.analysis_file import PARTS, used_values
 from attnstore.query.answer_cache import AnswerCache
 from attnstore.query.map_stream import InputMaps, stream
 from attnstore.query.scans import Frames
@@ -137,11 +137,13 @@ class Store:
         Returns:
             One sentence each; none where nothing is to be said.
         """
-        analysis = self.named_analyses.find(name)
+        notes = self.named_analyses.find(name).notes
         _, _, values = self.question(name, params)
+        if isinstance(values.get("run"), str):
+            notes = (*notes, PARTS)
         return [
             str(sentence)
-            for text in analysis.notes
+            for text in notes
             for (sentence,) in self.cached(text, **used_values(text, values)).iter_rows()
             if sentence is not None
         ]

@@ -147,13 +147,21 @@ def _facts(store: Store, name: str, drawing: Drawing) -> tuple[tuple[str, str, s
     )
 
 
+def _part(n: int, of: int) -> str:
+    """Return a number of layers or heads, with that of the model if the run holds some only."""
+    return f"{n} of {of}" if n < of else str(n)
+
+
 def page(store: Store, sections: tuple[Section, ...]) -> str:
     """Return the HTML of a report."""
     environment = templating.environment(Path(__file__).parent / "templates")
     runs = [
-        (r["run"], r["model"], r["dataset"], f"{r['stored']:,} of {r['planned']:,}", r["n_layers"],
-         r["n_heads"], r["max_length"], r["n_truncated"], r["precision"], size(r["bytes"]))
-        for r in store.runs().iter_rows(named=True)
+        (r["run"], r["model"], r["dataset"], f"{r['stored']:,} of {r['planned']:,}",
+         _part(r["n_layers"], r["of_layers"]), _part(r["n_heads"], r["of_heads"]), r["max_length"], r["n_truncated"], r["precision"], size(r["bytes"]))
+        for r in store.sql(
+            "FROM runs JOIN (SELECT model, n_layers AS of_layers, n_heads AS of_heads FROM models) "
+            "USING (model) ORDER BY run"
+        ).iter_rows(named=True)
     ]  # fmt: skip
     html = environment.get_template("report.html").render(
         title=f"Attention in {store.root.name}",

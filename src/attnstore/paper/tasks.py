@@ -20,6 +20,7 @@ from attnstore.paper import schemes
 from attnstore.plotting.drawings import (
     ANNOTATED,
     CLASSIFIED,
+    INGESTED,
     TRAINED,
     Drawing,
     Runs,
@@ -93,8 +94,9 @@ def pattern_shares(store: Store, run: Runs = None, runs_like: str = "%") -> Draw
             range(len(rows)), *([r[c] for r in rows] for c in ("mean", "low", "high"))
         )
     shares = dict(zip(runs, series["heterogeneous"].mean, strict=True))
+    names = [run.replace("/", "\n") + _kept(f, "\n") for run, f in frames.items()]
     return Drawing(
-        bars([run.replace("/", "\n") for run in runs], series, "share of maps"),
+        bars(names, series, "share of maps"),
         "Share of the maps of each pattern class, mean over inputs, with the 95 % interval over "
         f"inputs. {_doubts(frames)}Section 4.1, Figure 2. {counted(frames)}{more}",
         (asked("pattern_shares", run=run if isinstance(run, str) else None),),
@@ -150,7 +152,7 @@ def drift(
         "of its pre-trained model: the darker, the more training moved it. Section 4.3, Figure 5. "
         f"{counted(frames)}{more}{_notes(store, 'drift', frames, choices)}",
         tuple(asked("drift", run=run, **choices) for run in frames),
-        {run: _moved_most(f) for run, f in frames.items()},
+        {run: _moved_most(f) for run, f in frames.items() if _is_whole(store, run, f)},
     )
 
 
@@ -159,7 +161,7 @@ def special_tokens(store: Store, run: Runs = None, runs_like: str = "%") -> Draw
     runs, more = every(store, 8, runs_like, run)
     frames = per_run(store, "special_tokens", runs)
     panels = {
-        f"{run}, {n_of(f)}": {
+        f"{run}, {n_of(f)}{_kept(f)}": {
             SPECIAL.get(kind, kind): Series(
                 *(part[c].to_list() for c in ("layer", "mean", "low", "high"))
             )
@@ -227,7 +229,13 @@ def cls_attention(
     runs_like: str = "%",
 ) -> Drawing:
     """The attention of [CLS] in the last layer or another, by head and kind of token."""
-    runs, more = every(store, 8, runs_like, run)
+    runs, more = chosen(
+        store, 8, "SELECT r.run FROM runs r JOIN models m USING (model) WHERE r.run LIKE $runs_like "
+        "AND list_contains(r.layers, coalesce($layer::INTEGER, m.n_layers - 1))",
+        "No run holds the last layer of its model, or the one that is asked for; name another with "
+        f"layer, or ingest the model without --layers: `{INGESTED}`.",
+        run, runs_like=runs_like, layer=layer,
+    )  # fmt: skip
     choices = {"layer": layer, "statistic": statistic, "annotation": annotation}
     labels = schemes.of_runs(store, runs, scheme)
     frames = {
@@ -278,6 +286,18 @@ def _doubts(frames: dict[str, pl.DataFrame]) -> str:
         f"{doubtful:.0%} of the maps have a doubtful class (probability below {SURE}), {outside:.0%} are "
         "unlike those that the network learned from. ".replace("%", " %")
     )
+
+
+def _kept(frame: pl.DataFrame, before: str = ", ") -> str:
+    """Return how many of how many heads a result is of, in words; '' if it is of all."""
+    heads, of_heads = frame.select("heads", "of_heads").row(0) if len(frame) else (0, 0)
+    return f"{before}{heads} of {of_heads} heads" if heads < of_heads else ""
+
+
+def _is_whole(store: Store, run: str, frame: pl.DataFrame) -> bool:
+    """Return True if a result has a row for every head of a run: its base run holds them all too."""
+    record = store.run(run)
+    return bool(len(frame) == record.n_layers * record.n_heads)
 
 
 def _moved_most(frame: pl.DataFrame) -> str:

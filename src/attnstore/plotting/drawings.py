@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 
 from attnstore.errors import AttnstoreError
 from attnstore.query import analyses
+from attnstore.query.analysis_file import PARTS
 
 if TYPE_CHECKING:
     from attnstore.store import Store
@@ -51,7 +53,7 @@ class Drawing:
 
 
 def chosen(
-    store: Store, most: int, wanted: str, missing: str, run: Runs = None, **params: str | None
+    store: Store, most: int, wanted: str, missing: str, run: Runs = None, **params: str | int | None
 ) -> tuple[list[str], str]:
     """Choose the runs of a figure, at most `most`.
 
@@ -85,7 +87,13 @@ def chosen(
         raise NothingToDraw(missing)
     left = len(runs) - most
     more = f" {left} more runs are left out; choose others with runs_like." if left > 0 else ""
-    return runs[:most], more
+    return runs[:most], more + "".join(map(partial(parts, store), runs[:most]))
+
+
+def parts(store: Store, run: str) -> str:
+    """Return the sentence that a run holds some layers or heads only, after a space; '' if it holds all."""
+    rows = store.sql(PARTS, run=run)
+    return f" {rows.item()}" if len(rows) else ""
 
 
 def every(store: Store, most: int, runs_like: str, run: Runs = None) -> tuple[list[str], str]:

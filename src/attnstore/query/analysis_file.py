@@ -25,6 +25,13 @@ from attnstore.query import bands, parameters
 from attnstore.query.bands import Band
 
 _NAMED = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
+PARTS = (
+    "SELECT format('Run {} holds {} of {} layers and {} of {} heads of its model: a mean or rank over layers or "
+    "heads is one of these alone.', r.run, r.n_layers, m.n_layers, r.n_heads, m.n_heads) "
+    "FROM runs r JOIN models m USING (model) "
+    "WHERE r.run = $run AND (r.n_layers < m.n_layers OR r.n_heads < m.n_heads)"
+)
+"""SQL of the note of every analysis of a run that was ingested with some layers or heads only."""
 SHIPPED = "sql/analysis/{name}.sql"
 """Where an analysis of attnstore itself lies."""
 

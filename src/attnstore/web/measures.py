@@ -135,7 +135,11 @@ def _of_analysis(
     analysis: Analysis, choice: Choice, rows: pl.DataFrame, part: str | None, place: dict[str, Any]
 ) -> Grid:
     """Return a result as a grid: one row per head, or one per head and value of a further column."""
-    texts = [c.name for c in analysis.columns if c.type == "VARCHAR"]
+    texts = [
+        c.name
+        for c in analysis.columns
+        if c.type == "VARCHAR" and c.name.rpartition("_")[2] != "interval"
+    ]
     value = next((c for c in analysis.columns if c.name == "mean"), None)
     parts: list[str] = []
     names = texts[0] if texts else None

@@ -21,7 +21,8 @@ def run_of(site: Site, request: Request) -> Row:
     """
     name = f"{request.path_params['model']}/{request.path_params['dataset']}"
     record: Row = site.store.ask(
-        "SELECT r.*, m.base, m.step FROM runs r LEFT JOIN models m USING (model) WHERE run = $run",
+        "SELECT r.*, m.base, m.step, coalesce(m.n_layers, r.n_layers) AS of_layers, "
+        "coalesce(m.n_heads, r.n_heads) AS of_heads FROM runs r LEFT JOIN models m USING (model) WHERE run = $run",
         run=name,
     ).row(0, named=True)
     return record
