@@ -279,11 +279,13 @@ def test_special_tokens_equals_the_models_output(
     store: attnstore.Store, inputs: list[Input], groups: list[int]
 ) -> None:
     """Per layer and kind: the weight that the kind receives, mean over heads, then over inputs."""
-    expected = []
+    expected, heads = [], inputs[0].maps.shape[1]
     for layer in range(2):
         of = {k: [i.to(k)[layer].mean() for i in inputs] for k in ("cls", "sep", "punctuation")}
         of["other"] = [i.to("word")[layer].mean() for i in inputs]
-        expected += [(layer, name, *clustered(values, groups, 1)) for name, values in of.items()]
+        for name, values in of.items():
+            n, *interval = clustered(values, groups, 1)
+            expected.append((layer, name, n, heads, heads, *interval))
     assert_rows(store.query("special_tokens", run=RUN), expected)
 
 
