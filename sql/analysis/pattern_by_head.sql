@@ -10,6 +10,7 @@
 -- column entropy DOUBLE: Entropy of the classes over inputs, from 0 (always the same) to ln 6 (nats)
 -- column doubtful DOUBLE: Share of its maps whose class has a probability below 0.8; NULL if an earlier version classified them (share of inputs)
 -- column out_of_domain DOUBLE: Share of its maps that are unlike those the network learned from (typicality below 0.01); NULL likewise (share of inputs)
+-- band: stability BY layer, head
 WITH counts AS (
     SELECT layer, head, coalesce(class, 'none') AS class, count(*) AS n,
            n / sum(n) OVER (PARTITION BY layer, head) AS share,

@@ -15,6 +15,7 @@
 -- column interval VARCHAR: How the interval was made (docs/statistics.md)
 -- column doubtful DOUBLE: Share of the class's maps whose probability is below 0.8; NULL if it has none, or an earlier version classified them (share of maps)
 -- column out_of_domain DOUBLE: Share of the class's maps that are unlike those the network learned from (typicality below 0.01), which 0.01 of maps like these are; NULL likewise (share of maps)
+-- band: mean BY run, class
 WITH counts AS (
     SELECT run, example, coalesce(class, 'none') AS class, count(*) AS maps,
            count_if(doubtful) AS doubtful, count(doubtful) AS judged,

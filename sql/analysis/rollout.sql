@@ -11,6 +11,7 @@
 -- column high DOUBLE: Upper end (share of rollout)
 -- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
 -- column weight DOUBLE: The same mean of the layer's own weights, mean over heads (share of attention)
+-- band: mean BY layer, kind
 WITH held AS MATERIALIZED (
     SELECT CASE WHEN r.n_layers = m.n_layers AND r.n_heads = m.n_heads THEN r.run
                 ELSE error(format('Run {} holds {} of {} layers and {} of {} heads, and rollout goes through all of them; ingest the model without --layers and --heads.',

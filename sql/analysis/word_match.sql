@@ -22,6 +22,7 @@
 -- column difference_interval VARCHAR: How this interval was made
 -- column p DOUBLE: Two-sided p-value of a mean difference of 0
 -- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the difference is significant among all rows
+-- band: mean BY layer, head, direction
 WITH words AS (
     SELECT t.example, t.segment, t.word, list(t.position ORDER BY t.position) AS positions,
            lower(coalesce(trim(substring(if(t.segment = 0, any_value(e.text), any_value(e.text_pair)), min(t.start) + 1, max(t."end") - min(t.start))),

@@ -32,6 +32,7 @@ def _with_twins(place: Path) -> Path:
         root, f"{place / 'base'}=base", f"{place / 'pairs.jsonl'}=pairs", max_length=64,
         precision="float32", random_weights=True, seeds=tuple(TWINS),
     )  # fmt: skip
+    attnstore.classify(root, [BASE, TUNED, *TWINS.values()])
     return root
 
 
@@ -65,8 +66,7 @@ def test_the_band_is_that_of_separate_queries(
     """Same parameters, the run replaced by each twin's; rows and their order stay as they are."""
     for run in (BASE, TUNED):
         rows = store.query(name, run=run, **more)
-        if "pattern" not in name:
-            assert rows["random_low"].drop_nulls().len(), "no twin has a row"
+        assert rows["random_low"].drop_nulls().len(), "no twin has a row"
         assert_frame_equal(rows, expected(store, name, run, more))
 
 
@@ -93,6 +93,14 @@ def test_a_run_that_only_the_query_tells_has_its_band(store: attnstore.Store) ->
     wanted = store.query("head_entropy", run=BASE)
     told = f"FROM head_entropy(run := (SELECT min(run) FROM runs WHERE run = '{BASE}'))"
     assert_frame_equal(store.sql(told), wanted)
+
+
+def test_a_result_of_every_run_has_each_runs_band(store: attnstore.Store) -> None:
+    """The rows of a run are those that a query of it alone gives, in Python and in SQL."""
+    alone = pl.concat(store.query("pattern_shares", run=run) for run in (BASE, TUNED, TWINS[1]))
+    for rows in (store.query("pattern_shares"), store.sql("FROM pattern_shares()")):
+        some = rows.filter(pl.col("run").is_in([BASE, TUNED, TWINS[1]]))
+        assert_frame_equal(some, alone, check_row_order=False)
 
 
 def test_without_twins_both_ends_are_null(tmp_path_factory: pytest.TempPathFactory) -> None:

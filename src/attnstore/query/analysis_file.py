@@ -212,7 +212,7 @@ def _of_band(band: Band, columns: tuple[Column, ...]) -> list[Column]:
         Column(
             name,
             "DOUBLE",
-            f"{word} {band.column} over the run's random-weights twins; NULL without one",
+            f"{word} {band.column} over the run's random-weights twins; NULL where none has such a row",
             unit,
         )
         for name, word in ends

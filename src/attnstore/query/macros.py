@@ -168,6 +168,8 @@ class Macros:
                 analysis := names.get(sql_text.function_name(node))
             ):
                 arguments = _arguments(analysis, node["function"])
+                if analysis.band is not None and bands.RUN not in arguments:
+                    yield None  # every run
                 for name in _RUNS:
                     if name in arguments:
                         run = sql_text.value(arguments[name], params)
