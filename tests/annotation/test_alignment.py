@@ -333,6 +333,23 @@ def test_a_token_is_shared_if_it_has_characters_of_two_words(
     }
 
 
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 5)), max_size=7))
+def test_words_are_shared_if_they_have_a_character_in_common(
+    stretches: list[tuple[int, int]],
+) -> None:
+    """In any order, nested or not; a word without characters is no span."""
+    places = [(start, start + length) for start, length in stretches]
+    annotation = Annotation()
+    annotation.words(0, 0, [Word(a, b, "", "X", "", None) for a, b in places])
+    spans, _ = annotation.tables("d", "s")
+    own = [set(range(a, b)) for a, b in places]
+    assert dict(spans.select("span", "shared").iter_rows()) == {
+        n: any(own[n] & other for m, other in enumerate(own) if m != n)
+        for n, characters in enumerate(own)
+        if characters
+    }
+
+
 def test_a_link_of_a_word_with_a_shared_token_says_so(index: Index) -> None:
     """`dog` is one piece here, of the words `do` and `g`."""
     words = [(0, 3), (4, 6), (6, 7)]
