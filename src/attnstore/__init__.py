@@ -12,6 +12,7 @@ import logging
 
 from attnstore.api import Store, doctor, look, open, plan, refresh
 from attnstore.uncertainty.means import mean_interval, mean_test
+from attnstore.uncertainty.permutations import permutation_p
 from attnstore.uncertainty.significance import correlation, mcnemar, q_values, rank_correlation
 from attnstore.verbs import (
     ablate,
@@ -42,6 +43,7 @@ __all__ = [
     "mean_interval",
     "mean_test",
     "open",
+    "permutation_p",
     "plan",
     "prune",
     "q_values",

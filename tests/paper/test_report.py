@@ -271,6 +271,22 @@ def test_frame_heads_shows_the_means_and_the_map_of_the_best_head(store: attnsto
     np.testing.assert_array_equal(weights, best.weights)
 
 
+def test_frame_heads_dots_what_lies_above_other_words(
+    store: attnstore.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below the number of each head whose corrected difference lies above 0, and of no other."""
+    heads = store.query("frame_heads", run=BASE).with_row_index("place")
+    made_up = heads.with_columns(
+        q=pl.when(pl.col("place") % 2 == 0).then(0.01).otherwise(0.2),
+        difference=pl.when(pl.col("place") % 3 == 0).then(0.1).otherwise(-0.1),
+    )
+    monkeypatch.setattr(type(store), "query", lambda *_, **__: made_up)
+    figure = gallery.draw(store, "frame_heads", run=BASE).figure
+    dots = {(int(line.get_ydata()[0]), line.get_xdata()[0]) for line in figure.axes[0].lines}
+    wanted = made_up.filter(pl.col("place") % 6 == 0)
+    assert dots == set(wanted.select("layer", "head").rows())
+
+
 def test_feature_attention_has_a_row_per_run_and_a_column_per_feature(
     store: attnstore.Store,
 ) -> None:
@@ -434,7 +450,7 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
 ) -> None:
     """A store without annotation, classes and training shows the rest."""
     needy = {"pattern_examples": "classify", "pattern_shares": "classify", "pattern_by_head": "classify",
-             "frame_heads": "annotate", "feature_attention": "annotate", "token_pairs": "annotate",
+         "frame_heads": "annotate", "feature_attention": "annotate", "token_pairs": "annotate",
              "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
              "disabled_heads": "ablate", "disabled_layers": "ablate",
              "pruned_heads": "prune"}  # fmt: skip
@@ -509,7 +525,12 @@ def test_a_figure_takes_what_its_analysis_takes(name: str) -> None:
 
 CHOICES = {
     "drift": {"base_run": BASE},
-    "frame_heads": {"direction": "from_to", "as_published": True},
+    "frame_heads": {
+        "direction": "from_to",
+        "as_published": True,
+        "same_class": False,
+        "same_distance": True,
+    },
     "feature_attention": {"as_published": True, "annotation": "hand", "scheme": "penn"},
     "cls_attention": {"layer": 0, "statistic": "max", "annotation": "hand", "scheme": "penn"},
     "token_pairs": {

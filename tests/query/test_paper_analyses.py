@@ -91,40 +91,6 @@ def test_feature_change_is_paired_over_inputs(case: Case) -> None:
     assert_frame_equal(found, case.run("feature_change", run=TUNED, base_run=BASE))
 
 
-def _frame(direction: str) -> Callable[[Input, Array], float | None]:
-    def value(i: Input, m: Array) -> float | None:
-        weights = []
-        for kind, _, element, target in i.links:
-            if kind != "frame":
-                continue
-            if direction == "published":
-                weights += [m[e, t] for e, t in zip(element, target, strict=False)]
-            if direction in ("element_to_target", "both"):
-                weights += [m[e, t] for e in element for t in target]
-            if direction in ("target_to_element", "both"):
-                weights += [m[t, e] for e in element for t in target]
-        return max(weights, default=None)
-
-    return value
-
-
-@pytest.mark.parametrize(
-    "direction", ["element_to_target", "target_to_element", "both", "published"]
-)
-def test_frame_heads_take_the_largest_weight_of_each_sentence(case: Case, direction: str) -> None:
-    """Section 4.2, in each direction; as published, word pieces are paired one by one."""
-    published = direction == "published"
-    params = {"as_published": True} if published else {"direction": direction}
-    found = case.run("frame_heads", run=BASE, **params)
-    wanted = over(case.base, _frame(direction))
-    agree(found, wanted, 2, *FOUR)
-    means = found["mean"].to_list()
-    assert means == sorted(means, reverse=True)
-    assert found["rank"].to_list() == list(range(1, len(means) + 1))
-    np.testing.assert_allclose(found["percentile"], 100 * np.linspace(1, 0, len(means)), atol=1e-9)
-    assert found["above_99th"].to_list() == [m > np.quantile(means, 0.99) for m in means]
-
-
 def test_frame_links_show_each_link_of_one_sentence(case: Case) -> None:
     """The detail query gives both directions per link and head, found by number or by text."""
     found = case.run("frame_links", run=BASE, example=2)
@@ -239,7 +205,7 @@ def test_word_match_holds_equal_words_against_all_others(
 
 @pytest.mark.parametrize(
     ("name", "params", "sentence"),
-    [("frame_heads", {"direction": "up"}, "direction is up"), ("token_pairs", {"direction": "up"}, "direction is up"),
+    [("token_pairs", {"direction": "up"}, "direction is up"),
      ("token_pairs", {"statistic": "sum"}, "statistic is sum"), ("cls_attention", {"statistic": "mean"}, "statistic is mean")],
 )  # fmt: skip
 def test_a_parameter_with_an_unknown_value_is_refused(

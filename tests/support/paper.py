@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,10 @@ def markup(row: Row) -> tuple[list[Span], list[Link]]:
             nouns = [j for j in range(i) if TAGS.get(words[j][0]) == "NN"]
             if tag == "PRP" and nouns:
                 links.append(Link("coreference", "", first + i, first + nouns[-1]))
+            if tag == "PRP" and len(nouns) > 1:  # another noun that the pronoun does not mean
+                other = first + nouns[-2]
+                mention = (*spans[other].labels, ("mention", "candidate"))
+                spans[other] = replace(spans[other], labels=mention)
             spans.append(Span(segment, start, end, tuple(labels) or (("upos", "X"),)))
         if len(words) > 4:
             number = len(spans)

@@ -6,6 +6,9 @@
 --     made. `SELECT layer, head, unnest(mean_interval(entropy, NULL, 0, NULL)) … GROUP BY layer, head` gives columns.
 -- mean_test(x, source, least, most)
 --     STRUCT(mean, low, high, interval, p): the same of paired differences, with the two-sided p-value of a mean of 0
+-- permutation_p(scores, input)
+--     DOUBLE: two-sided p-value that each input's first score exceeds the mean of its others by chance, if each of
+--     them could be the first: 9,999 random exchanges, always the same for the order of the inputs
 -- q_value(p, list(p) OVER ())
 --     DOUBLE: the false discovery rate (Benjamini and Hochberg) at which a p-value is significant among all the rows
 -- mcnemar(to_right, to_wrong)
@@ -24,6 +27,8 @@ CREATE MACRO mean_test(x, source, least, most) AS test_of(
     coalesce(list(if(source IS NULL, 0, greatest(hash(source), 1))) FILTER (x IS NOT NULL), []),
     coalesce(least::DOUBLE, '-inf'::DOUBLE), coalesce(most::DOUBLE, 'inf'::DOUBLE)
 );
+
+CREATE MACRO permutation_p(scores, input) AS permutation_of(coalesce(list(scores::DOUBLE[] ORDER BY input), []));
 
 CREATE MACRO correlation(x, y) AS correlation_of(
     coalesce(list(x::DOUBLE) FILTER (x IS NOT NULL AND y IS NOT NULL), []),

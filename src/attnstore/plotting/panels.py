@@ -211,7 +211,10 @@ def _picture(axes: Axes, panel: Panel, scale: Normalize, pitch: float, colors: A
     for y, x in panel.outlined:
         axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec="#D55E00", lw=1.6))
     for y, x in panel.dotted:
-        axes.plot(x, y, "o", color="white", markersize=min(4.0, pitch * 20), mec="black", mew=0.5)
+        below = 0.33 * panel.written  # not over the number
+        axes.plot(
+            x, y + below, "o", color="white", markersize=min(4.0, pitch * 20), mec="black", mew=0.5
+        )
     for (y, x), value in np.ndenumerate(panel.cells) if panel.written else ():
         if not np.isnan(value):
             ink = "black" if np.asarray(scale(value)) > 0.6 else "white"

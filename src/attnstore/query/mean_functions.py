@@ -15,7 +15,7 @@ import pyarrow as pa
 from duckdb.func import PythonUDFType
 
 from attnstore.query import arrow
-from attnstore.uncertainty import means, shared_texts, significance
+from attnstore.uncertainty import means, permutations, shared_texts, significance
 
 _INTERVAL = "mean DOUBLE, low DOUBLE, high DOUBLE, interval VARCHAR"
 _CORRELATION = "STRUCT(r DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE)"
@@ -31,6 +31,7 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
         (mcnemar, ["BIGINT", "BIGINT"], "DOUBLE"),
         (correlation_of, pairs, _CORRELATION),
         (rank_correlation_of, pairs, _CORRELATION),
+        (permutation_of, ["DOUBLE[][]"], "DOUBLE"),
         (sources_of, ["UBIGINT[]", "UBIGINT[]"], "BIGINT[]"),
     ]
     for call, parameters, result in functions:
@@ -82,6 +83,23 @@ def correlation_of(x: Any, y: Any) -> pa.Array:
 def rank_correlation_of(x: Any, y: Any) -> pa.Array:
     """Spearman's correlation of each two lists."""
     return _correlations(significance.rank_correlation, x, y)
+
+
+def permutation_of(scores: Any) -> pa.Array:
+    """The permutation p-value of each list: per input, its score and those of its replacements."""
+    lists = scores.combine_chunks() if isinstance(scores, pa.ChunkedArray) else scores
+    inputs = np.diff(arrow.numbers(lists.offsets))
+    values, sizes, _ = arrow.items(lists.flatten())
+    ends, offsets = np.cumsum(inputs), np.concatenate(([0], np.cumsum(sizes)))
+    alike: dict[tuple[int, ...], list[int]] = {}  # lists of the same inputs share their exchanges
+    for row, (start, end) in enumerate(zip(ends - inputs, ends, strict=True)):
+        alike.setdefault(tuple(sizes[start:end].tolist()), []).append(row)
+    p = np.full(len(inputs), np.nan)
+    for counts, rows in alike.items():
+        starts = offsets[ends[rows] - inputs[rows]]
+        table = values[starts[:, None] + np.arange(sum(counts))]
+        p[rows] = permutations.permutation_p_values(counts, table)
+    return arrow.without_nan(p)
 
 
 def sources_of(texts: Any, pairs: Any) -> pa.Array:
