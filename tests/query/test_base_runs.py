@@ -18,6 +18,8 @@ from webtools import Browser
 
 import attnstore
 from attnstore.cli.main import main
+from attnstore.declared import drift as movement
+from attnstore.declared.staleness import Result
 from attnstore.errors import AttnstoreError
 from attnstore.paper import gallery
 
@@ -210,6 +212,17 @@ def test_explorer_and_figure_say_it_too(root: Path, store: attnstore.Store) -> N
         browser.close()
     assert sentence in page
     assert gallery.draw(store, "drift", run=RUN, base_run=some).caption.endswith(sentence)
+
+
+def test_a_refresh_reports_what_a_comparison_leaves_out(
+    store: attnstore.Store, tmp_path: Path
+) -> None:
+    """Beside the heads that moved most; nothing where the runs share everything."""
+    some = _of(store, "stored = 5")
+    result = Result("movement", RUN, {}, tmp_path / "x.parquet", "", "missing")
+    notes = movement.notes(store, movement.Movement(result, 7, {"base": BASE, "previous": some}))
+    assert len(notes) == 1
+    assert f"compared with {some}: 5 of its 12 inputs" in notes[0]
 
 
 @pytest.mark.parametrize("name", ["drift", "drift_by_layer", "feature_change", "drift_over_steps"])

@@ -8,12 +8,12 @@
 -- (core.stored_inputs) are never joined, one number says that they are the same.
 
 CREATE VIEW run_pairs AS
-WITH stored AS (
+WITH stored AS MATERIALIZED (
     SELECT r.run, r.run_key, r.dataset, r.model, r.disabled, r.layers, r.heads, r.precision, r.max_length, r.pad_to,
            coalesce(s.inputs, 0) AS inputs, coalesce(s.standing_for, r.run_key) AS one_of
     FROM idx.core.runs r LEFT JOIN idx.core.stored_inputs s USING (run_key)
 ), pairs AS (
-    SELECT a.run, b.run AS other_run, a.inputs, b.inputs AS other_inputs,
+    SELECT a.run, b.run AS other_run, a.inputs,
            a.dataset = b.dataset AND b.disabled IS NULL AND base.model IS NOT NULL AS is_base,
            a.dataset = b.dataset AND a.one_of = b.one_of AS same_inputs,
            CASE WHEN a.dataset = b.dataset AND a.one_of <> b.one_of THEN a.run_key END AS a_key, b.run_key AS b_key,
@@ -30,17 +30,14 @@ WITH stored AS (
 ), stored_tokens AS (
     SELECT run_key, example, token_ids FROM idx.core.inputs SEMI JOIN idx.core.blocks USING (run_key, block)
 ), compared AS (
-    SELECT * EXCLUDE (a_key, b_key), inputs AS shared, 0 AS different FROM pairs WHERE same_inputs
-    UNION ALL BY NAME
-    SELECT run, other_run, is_base, false AS same_inputs, any_value(inputs) AS inputs, any_value(other_inputs) AS other_inputs,
-           any_value(heads) AS heads, any_value(of_heads) AS of_heads, any_value(same_settings) AS same_settings,
-           any_value(other_padding) AS other_padding, any_value(precisions) AS precisions,
-           count(y.example) AS shared, count(*) FILTER (x.token_ids <> y.token_ids) AS different
+    SELECT run, other_run, is_base, inputs, same_inputs, same_settings,
+           if(same_inputs, inputs, count(y.example)) AS shared, count(*) FILTER (x.token_ids <> y.token_ids) AS different,
+           any_value(heads) AS heads, any_value(of_heads) AS of_heads,
+           any_value(other_padding) AS other_padding, any_value(precisions) AS precisions
     FROM pairs
     LEFT JOIN stored_tokens x ON x.run_key = a_key
     LEFT JOIN stored_tokens y ON y.run_key = b_key AND y.example = x.example
-    WHERE NOT same_inputs
-    GROUP BY run, other_run, is_base
+    GROUP BY run, other_run, is_base, inputs, same_inputs, same_settings
 )
 SELECT run, other_run, is_base, inputs, shared, different, heads, of_heads,
        same_inputs AND same_settings AND inputs > 0 AS alike,

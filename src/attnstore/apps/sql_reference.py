@@ -112,6 +112,10 @@ ORDER BY mean
 LIMIT 3
 ```
 
+**Which run, and what part of it.** Where an analysis picks a run to compare with, where two runs share a part only,
+and where a run holds some layers or heads only, a sentence says so: `attnstore query` writes it to stderr,
+`store.notes(name, run=…)` returns it. The views `base_runs` and `run_pairs` have the same sentences as `note`.
+
 **A mean over inputs wants its n and its interval**: `count(*)` and `mean_interval` over one value per
 input, as the analyses below do; `sources` says which inputs are one draw because they share a text:
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import polars as pl
 
@@ -95,6 +96,13 @@ def moved(store: Store, item: Movement) -> pl.DataFrame:
         for against, other in item.against.items()
     ]  # fmt: skip
     return pl.concat(frames)
+
+
+def notes(store: Store, item: Movement) -> list[str]:
+    """Say which inputs and heads of a run its comparisons leave out; none where they are whole."""
+    run, others = item.result.run, item.against.values()
+    noted = (store.notes("drift", run=run, base_run=other) for other in others)
+    return list(dict.fromkeys(chain.from_iterable(noted)))
 
 
 def most(frame: pl.DataFrame, n: int) -> pl.DataFrame:

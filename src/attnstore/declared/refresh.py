@@ -234,7 +234,7 @@ class _Refresh:
                 )
                 assert isinstance(frame, pl.DataFrame)
                 frames.append(frame)
-                for line in movement.sentences(frame, drift):
+                for line in [*movement.sentences(frame, drift), *movement.notes(store, item)]:
                     self._report_line(line)
         if frames:
             self.outcome.moved = pl.concat(frames)
