@@ -25,7 +25,7 @@
 -- column as_costly BIGINT: How many of them lose as much or more
 -- column costly_p DOUBLE: (1 + as_costly) / (1 + others): the chance that one of them loses as much
 WITH tried AS (
-    SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p) AS p
+    SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p, n, sources) AS p
     FROM ablations
     WHERE model = $model AND dataset = $dataset AND "value" = $value AND widest
       AND metric = coalesce($metric, (

@@ -27,7 +27,7 @@
 -- column as_good BIGINT: How many of them gain as much or more
 -- column good_p DOUBLE: (1 + as_good) / (1 + others): the chance that one of them gains as much
 WITH tried AS (
-    SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p) AS p, count(*) OVER () AS tried
+    SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p, n, sources) AS p, count(*) OVER () AS tried
     FROM ablations
     WHERE model = $model AND dataset = $dataset AND "value" = $value AND widest
       AND metric = coalesce($metric, (

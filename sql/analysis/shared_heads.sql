@@ -14,7 +14,7 @@
 -- column place_in_layer DOUBLE: The same among the other heads of its layer, the sets of the same size and layer profile; NULL in a layer with one head
 -- column needed_for VARCHAR: The datasets of needed
 WITH chosen AS (
-    SELECT coalesce(m.base, m.model) AS base, a.*, ablation_p(metric, to_right, to_wrong, bootstrap_p) AS p,
+    SELECT coalesce(m.base, m.model) AS base, a.*, ablation_p(metric, to_right, to_wrong, bootstrap_p, n, sources) AS p,
            percent_rank() OVER (PARTITION BY a.model, a.dataset, a.metric ORDER BY a.difference DESC) AS place,
            CASE WHEN count(*) OVER (PARTITION BY a.model, a.dataset, a.metric, a.layer) > 1 THEN
                percent_rank() OVER (PARTITION BY a.model, a.dataset, a.metric, a.layer ORDER BY a.difference DESC)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import attnstore
 from attnstore.errors import UsageError
-from attnstore.experiments.ablation import bootstrap, held_out
+from attnstore.experiments.ablation import bootstrap, held_out, pruning
 from attnstore.experiments.ablation.importance import least_first
 from attnstore.experiments.ablation.random_sets import alike, check_number, draw, place
 from attnstore.storage import fragments, location
@@ -264,6 +264,49 @@ def test_other_metrics_take_the_bootstraps_p(tmp_path: Path) -> None:
     store = _written(tmp_path / "new", "ablations", rows)
     found = store.query("heads_that_hurt", model="m", dataset="d", metric="f1")
     assert found.filter("above_chance")["setting"].to_list() == ["0.0"]
+
+
+def test_inputs_that_share_a_text_are_no_more_evidence_than_the_bootstrap_by_text(
+    tmp_path: Path,
+) -> None:
+    """McNemar takes inputs as independent; where they are not, the larger p counts."""
+    rows = [row | {"bootstrap_p": 0.4} for row in _flipped([(30, 2), (4, 0)])]
+    exact = [
+        scipy.stats.binomtest(right, right + wrong).pvalue for right, wrong in ((30, 2), (4, 0))
+    ]
+    for sources, wanted in ((200, exact), (199, [0.4, 0.4])):
+        here = [row | {"sources": sources} for row in rows]
+        store = _written(tmp_path / str(sources), "ablations", here)
+        found = store.query("heads_that_hurt", model="m", dataset="d")["p"].to_list()
+        assert found == pytest.approx(wanted)
+
+
+@given(st.lists(st.integers(0, 9), min_size=4, max_size=60))
+def test_no_source_is_searched_and_held_out(groups: list[int]) -> None:
+    """Both halves together are every input; without shared texts they are halves."""
+    sources = np.unique(groups, return_inverse=True)[1]
+    search, held = pruning._halves(sources)
+    assert sorted([*search, *held]) == list(range(len(sources)))
+    if sources.max():
+        assert not set(sources[search]) & set(sources[held])
+    own = pruning._halves(np.arange(len(sources)))
+    assert len(own[1]) == len(sources) // 2
+
+
+def test_the_bootstrap_by_source_is_as_wide_as_the_sources_are_few() -> None:
+    """Each of 60 inputs four times: the interval is that of the 60."""
+    draw_ = np.random.default_rng(0)
+    targets = draw_.integers(0, 2, 60).astype(float)
+    one, other = (np.where(draw_.random(60) < 0.7, targets, 1 - targets) for _ in range(2))
+    (wanted,) = bootstrap.intervals("accuracy", targets, one, [other])
+    repeated = [np.repeat(x, 4) for x in (targets, one, other)]
+    sources = np.repeat(np.arange(60), 4)
+    (found,) = bootstrap.intervals(
+        "accuracy", repeated[0], repeated[1], [repeated[2]], sources=sources
+    )
+    (narrow,) = bootstrap.intervals("accuracy", repeated[0], repeated[1], [repeated[2]])
+    assert found == pytest.approx(wanted)
+    assert narrow[1] - narrow[0] < 0.6 * (found[1] - found[0])
 
 
 def test_the_bootstraps_p_is_small_where_its_interval_leaves_out_0() -> None:

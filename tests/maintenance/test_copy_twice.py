@@ -177,6 +177,17 @@ def _scores(part: str, rows: list[dict[str, Any]], table: str) -> Callable[[Path
 
 
 SETTINGS = [{"identity": "i", "value": "zero", "setting": s, "metric": "m"} for s in "abc"]
+SETS = [
+    {
+        "identity": "i",
+        "value": "zero",
+        "setting": "s",
+        "metric": "m",
+        "kind": "random",
+        "disabled": s,
+    }
+    for s in "abc"
+]
 ROUNDS = [{"identity": "i", "round": n, "score": 0.5} for n in (1, 2)]
 
 
@@ -185,6 +196,9 @@ ROUNDS = [{"identity": "i", "round": n, "score": 0.5} for n in (1, 2)]
     [
         ("ablations", [("k.zero.000.x", SETTINGS)],
          [("k.zero.000.y", SETTINGS[:1]), ("k.zero.000.z", SETTINGS[1:])], "setting"),
+        ("random_sets", [("k.zero.000.x", SETS)],
+         [("k.zero.000.y", SETS[:1]), ("k.zero.000.z", SETS[1:])], "disabled"),
+        ("pruning_sets", [("k.x", SETS)], [("k.y", SETS[:1])], "disabled"),
         ("prunings", [("k.0001", ROUNDS[:1]), ("k.0002", ROUNDS[1:])],
          [("k.0001", [{**ROUNDS[0], "score": 0.6}])], "round"),
     ],

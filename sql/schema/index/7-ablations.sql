@@ -7,7 +7,7 @@ CREATE TABLE core.ablations (
     fragment INTEGER, model VARCHAR, dataset VARCHAR, setting VARCHAR, layer SMALLINT, head SMALLINT,
     n_disabled INTEGER, "value" VARCHAR, metric VARCHAR, baseline DOUBLE, score DOUBLE, difference DOUBLE,
     low DOUBLE, high DOUBLE, n BIGINT, baseline_correct BIGINT, n_correct BIGINT, to_right BIGINT,
-    to_wrong BIGINT, bootstrap_p DOUBLE, sample BIGINT, seed BIGINT, max_length INTEGER, identity VARCHAR
+    to_wrong BIGINT, bootstrap_p DOUBLE, sources BIGINT, sample BIGINT, seed BIGINT, max_length INTEGER, identity VARCHAR
 );
 
 -- of: model
@@ -29,7 +29,7 @@ CREATE TABLE core.head_importance (
 
 CREATE VIEW ablations AS
 SELECT model, dataset, setting, layer, head, n_disabled, "value", metric, baseline, score, difference, low, high,
-       n, baseline_correct, n_correct, to_right, to_wrong, bootstrap_p, sample, seed, max_length,
+       n, baseline_correct, n_correct, to_right, to_wrong, bootstrap_p, sources, sample, seed, max_length,
        identity = arg_max(identity, (n, max_length, identity)) OVER (PARTITION BY model, dataset, "value") AS widest,
        identity
 FROM core.ablations;
@@ -45,7 +45,7 @@ COMMENT ON COLUMN ablations.metric IS 'accuracy, f1 (of label 1), pearson or spe
 COMMENT ON COLUMN ablations.baseline IS 'The metric with no head disabled, 1 at best; NULL for a correlation with a constant';
 COMMENT ON COLUMN ablations.score IS 'The metric with them disabled';
 COMMENT ON COLUMN ablations.difference IS 'Score less baseline: above 0 where the model does better without them';
-COMMENT ON COLUMN ablations.low IS 'Lower end of the 95% interval of the difference: paired bootstrap over the inputs, 2000 resamples, not corrected for the number of settings';
+COMMENT ON COLUMN ablations.low IS 'Lower end of the 95% interval of the difference: paired bootstrap over the inputs (inputs that share a text are drawn together), 2000 resamples, not corrected for the number of settings';
 COMMENT ON COLUMN ablations.high IS 'Upper end';
 COMMENT ON COLUMN ablations.n IS 'Number of inputs';
 COMMENT ON COLUMN ablations.baseline_correct IS 'Inputs that are right with no head disabled; NULL for scores';
@@ -53,6 +53,7 @@ COMMENT ON COLUMN ablations.n_correct IS 'Inputs that are right with them disabl
 COMMENT ON COLUMN ablations.to_right IS 'Inputs that turn from wrong to right; NULL for scores';
 COMMENT ON COLUMN ablations.to_wrong IS 'Inputs that turn from right to wrong; NULL for scores';
 COMMENT ON COLUMN ablations.bootstrap_p IS 'Two-sided p of no difference from the same resamples, not corrected; for a metric that is not a share of inputs, where McNemar''s test of to_right and to_wrong does not apply; NULL in rows of earlier versions';
+COMMENT ON COLUMN ablations.sources IS 'Number of sources of the inputs: inputs that share a text have one; NULL in rows of earlier versions';
 COMMENT ON COLUMN ablations.sample IS 'Size of the random sample of the dataset; NULL for the whole split';
 COMMENT ON COLUMN ablations.seed IS 'Seed of the sample; NULL for the whole split';
 COMMENT ON COLUMN ablations.max_length IS 'Longest input in tokens; longer texts are truncated';
@@ -188,7 +189,7 @@ COMMENT ON COLUMN prunings.score IS 'The metric over these with them disabled';
 COMMENT ON COLUMN prunings.held_n IS 'Number of held-out inputs, which the search never sees';
 COMMENT ON COLUMN prunings.held_baseline IS 'The metric over the held-out inputs with no head disabled';
 COMMENT ON COLUMN prunings.held_score IS 'The metric over the held-out inputs with these heads disabled';
-COMMENT ON COLUMN prunings.held_low IS 'Lower end of the 95% interval of the held-out score less its baseline: of paired proportions (Tango 1998) for accuracy, a paired bootstrap for pearson and in rows of earlier versions';
+COMMENT ON COLUMN prunings.held_low IS 'Lower end of the 95% interval of the held-out score less its baseline: of paired proportions (Tango 1998) for accuracy, a paired bootstrap for pearson and in rows of earlier versions; where inputs share a text, the further of both ends';
 COMMENT ON COLUMN prunings.held_high IS 'Upper end';
 COMMENT ON COLUMN prunings.held_to_right IS 'Held-out inputs that turn from wrong to right; NULL for scores and in rows of earlier versions';
 COMMENT ON COLUMN prunings.held_to_wrong IS 'Held-out inputs that turn from right to wrong';

@@ -120,7 +120,7 @@ def _frames(
     rows = store.sql(
         "SELECT concat(model, '/', dataset) AS name, model, dataset, layer, head, metric, baseline, "
         "difference, low, high, n, q_value(p, list(p) OVER (PARTITION BY model, dataset, metric)) AS q "
-        "FROM (SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p) AS p FROM ablations "
+        "FROM (SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p, n, sources) AS p FROM ablations "
         f"WHERE {which} AND widest AND model LIKE $models_like "
         'AND "value" = $value AND CASE WHEN $metric IS NULL THEN metric IN (\'accuracy\', \'pearson\') '
         "ELSE metric = $metric END) ORDER BY dataset, model, layer, head",

@@ -189,7 +189,7 @@ def ablations(store: ServedStore, run: Mapping[str, Any]) -> pl.DataFrame:
     if "ablations" not in store.current.views():
         raise UsageError("The store has no ablations; `attnstore ablate` makes them.")
     return store.ask(
-        "WITH tested AS (SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p) AS p FROM ablations "
+        "WITH tested AS (SELECT *, ablation_p(metric, to_right, to_wrong, bootstrap_p, n, sources) AS p FROM ablations "
         "WHERE model = $model AND widest AND layer IS NOT NULL AND difference IS NOT NULL) "
         "SELECT t.layer, t.head, format('{} on {}, {}', t.metric, t.dataset, t.\"value\") AS score, "
         "t.difference AS mean, t.low, t.high, t.n, t.p, "

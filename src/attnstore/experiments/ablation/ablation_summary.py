@@ -79,12 +79,17 @@ def _beyond_chance(rows: pl.DataFrame) -> str:
 
 
 def _p_values(rows: pl.DataFrame) -> Any:
-    """Return McNemar's exact p of each setting for accuracy, the bootstrap's for any other metric."""
-    if rows["metric"][0] == "accuracy":
-        return mcnemar(rows["to_right"].to_numpy(), rows["to_wrong"].to_numpy())
-    if "bootstrap_p" not in rows.columns:  # scored by an earlier version
-        return np.full(len(rows), np.nan)
-    return rows["bootstrap_p"].cast(pl.Float64).to_numpy()
+    """Return the p of each setting, as macro `ablation_p`."""
+    resampled = np.full(len(rows), np.nan)
+    if "bootstrap_p" in rows.columns:  # not in rows of an earlier version
+        resampled = rows["bootstrap_p"].cast(pl.Float64).to_numpy()
+    if rows["metric"][0] != "accuracy":
+        return resampled
+    p = mcnemar(rows["to_right"].to_numpy(), rows["to_wrong"].to_numpy())
+    if "sources" not in rows.columns:
+        return p
+    shared = (rows["sources"] < rows["n"]).fill_null(False).to_numpy()
+    return np.where(shared, np.fmax(p, resampled), p)
 
 
 def _change(row: dict[str, Any]) -> str:

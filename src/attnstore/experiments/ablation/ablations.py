@@ -177,7 +177,13 @@ class Ablation(ScoredJob[Report, Summary]):
             )
         if chosen:
             rows = disabled_scores.rows(
-                subject, value, chosen, targets, baseline, outputs[: len(chosen)]
+                subject,
+                value,
+                chosen,
+                targets,
+                baseline,
+                outputs[: len(chosen)],
+                self.loaded.sources,
             )
             self._write("ablations", unit, [x.name for x in chosen], rows)
         return Scored(unit, 0, len(chosen), self._passes.in_pieces)

@@ -2,7 +2,8 @@
 
 Both predictions are scored on the same random resamples of the inputs (Efron and Tibshirani 1993;
 Koehn 2004 for paired systems), so effects common to both cancel out. A resample is a row of
-weights (the count of each input), so all resamples are scored with matrix products.
+weights (the count of each input), so all resamples are scored with matrix products. Inputs that
+share a text are drawn together.
 """
 
 from __future__ import annotations
@@ -10,31 +11,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from attnstore.experiments.metrics import Floats, weighted
 
+Ints = npt.NDArray[np.int64]
 RESAMPLES = 2000
 _AT_ONCE = 1 << 22
 """Weights in memory at the same time (32 MiB)."""
 
 
 def intervals(
-    metric: str, targets: Floats, baseline: Floats, predictions: Sequence[Floats], seed: int = 0
+    metric: str,
+    targets: Floats,
+    baseline: Floats,
+    predictions: Sequence[Floats],
+    seed: int = 0,
+    sources: Ints | None = None,
 ) -> list[tuple[float, float]]:
     """Return the ends of the 95 % interval of score minus baseline, for each prediction.
 
     The ends are percentiles of RESAMPLES paired resamples, the same ones for every prediction; NaN
-    if the metric is undefined in all of them.
+    if the metric is undefined in all of them. sources: number of each input's source, (n,).
     """
-    return [ends(d) for d in differences(metric, targets, baseline, predictions, seed)]
+    return [ends(d) for d in differences(metric, targets, baseline, predictions, seed, sources)]
 
 
 def differences(
-    metric: str, targets: Floats, baseline: Floats, predictions: Sequence[Floats], seed: int = 0
+    metric: str,
+    targets: Floats,
+    baseline: Floats,
+    predictions: Sequence[Floats],
+    seed: int = 0,
+    sources: Ints | None = None,
 ) -> list[Floats]:
     """Return score minus baseline on each resample where both are defined, for each prediction."""
     pieces: list[list[Floats]] = [[] for _ in predictions]
-    for weights in _resamples(len(targets), seed):
+    for weights in _resamples(len(targets) if sources is None else sources.max() + 1, seed):
+        weights = weights if sources is None else weights[:, sources]
         baseline_scores = weighted(metric, weights, targets, baseline)
         for of_one, predicted in zip(pieces, predictions, strict=True):
             of_one.append(weighted(metric, weights, targets, predicted) - baseline_scores)
@@ -66,7 +80,7 @@ def p_value(differences: Floats) -> float:
 
 
 def _resamples(n: int, seed: int) -> Iterator[Floats]:
-    """Yield the weights (resamples, n) of RESAMPLES resamples of n inputs in pieces."""
+    """Yield the weights (resamples, n) of RESAMPLES resamples of n inputs or sources in pieces."""
     draw = np.random.default_rng(seed)
     remaining, at_once = RESAMPLES, max(1, _AT_ONCE // n)
     while remaining:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from attnstore.experiments.ablation import bootstrap
@@ -18,7 +20,8 @@ SCHEMA = {
     "head": pl.Int16, "n_disabled": pl.Int32, "value": pl.String, "metric": pl.String,
     "baseline": pl.Float64, "score": pl.Float64, "difference": pl.Float64, "low": pl.Float64,
     "high": pl.Float64, "n": pl.Int64, "baseline_correct": pl.Int64, "n_correct": pl.Int64,
-    "to_right": pl.Int64, "to_wrong": pl.Int64, "bootstrap_p": pl.Float64, "sample": pl.Int64, "seed": pl.Int64,
+    "to_right": pl.Int64, "to_wrong": pl.Int64, "bootstrap_p": pl.Float64, "sources": pl.Int64,
+    "sample": pl.Int64, "seed": pl.Int64,
     "max_length": pl.Int32, "identity": pl.String,
 }  # fmt: skip
 """Columns of table `ablations`."""
@@ -87,22 +90,27 @@ def rows(
     targets: Targets,
     baseline: Floats,
     outputs: Floats,
+    sources: npt.NDArray[np.int64],
 ) -> pl.DataFrame:
     """Return one row per setting and metric with the columns of SCHEMA; model and dataset are NULL.
 
-    baseline: outputs (n, labels) of the unchanged model; outputs: (settings, n, labels).
+    baseline: outputs (n, labels) of the unchanged model; outputs: (settings, n, labels); sources:
+    number of each input's source, (n,).
     """
     scored = _Scored(subject, targets, baseline, outputs)
     records = []
     for metric in subject.metrics:
-        resampled = bootstrap.differences(metric, scored.true, scored.before, list(scored.after))
+        resampled = bootstrap.differences(
+            metric, scored.true, scored.before, list(scored.after), sources=sources
+        )
         for i, (setting, differences) in enumerate(zip(chosen, resampled, strict=True)):
             low, high = bootstrap.ends(differences)
             records.append({
                 **_layer_and_head(setting, subject.checkpoint.n_heads), "setting": setting.name,
                 "n_disabled": len(setting.heads), "value": value, "metric": metric,
                 **scored.row(metric, i), "low": low, "high": high,
-                "bootstrap_p": bootstrap.p_value(differences), "sample": subject.sample,
+                "bootstrap_p": bootstrap.p_value(differences), "sources": int(sources.max()) + 1,
+                "sample": subject.sample,
                 "seed": subject.seed, "max_length": subject.max_length,
                 "identity": subject.identity, **scored.counts(i),
             })  # fmt: skip

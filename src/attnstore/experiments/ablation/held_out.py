@@ -73,7 +73,7 @@ class HeldOut:
     """The held-out inputs of a search, with the model loaded."""
 
     def __init__(self, subject: Subject, loaded: Loaded, passing: Passing) -> None:
-        self._subject, self._targets = subject, loaded.targets
+        self._subject, self._targets, self._sources = subject, loaded.targets, loaded.sources
         # Sets of different rounds share few hidden states, so none are kept.
         self._passes = replace(passing, memory=0).over(loaded)
         self._value = passing.value
@@ -88,19 +88,25 @@ class HeldOut:
         return outputs
 
     def row(self, disabled: Heads) -> dict[str, Any]:
-        """Score a set: the held-out columns of `prunings`."""
+        """Score a set: the held-out columns of `prunings`.
+
+        The interval is that of the flips; of scores a bootstrap; where inputs share a text, whatever
+        of both lies further out.
+        """
         metric, subject = self._subject.metrics[0], self._subject
         outputs = np.stack([self._baseline, self._outputs([disabled])[0]])
         targets = subject.classes(self._targets.astype(np.float64))
         before, after = subject.classes(predictions(outputs))
         flips: dict[str, int] = {}
+        ends = []
+        if outputs.shape[-1] == 1 or self._sources.max() + 1 < len(targets):
+            ends = bootstrap.intervals(metric, targets, before, [after], sources=self._sources)
         if outputs.shape[-1] > 1:
             right, now = before == targets, after == targets
             gained, lost = int((now & ~right).sum()), int((right & ~now).sum())
             flips = {"held_to_right": gained, "held_to_wrong": lost}
-            low, high = flips_interval(gained, lost, len(targets))
-        else:
-            ((low, high),) = bootstrap.intervals(metric, targets, before, [after])
+            ends.append(flips_interval(gained, lost, len(targets)))
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
         return {
             "held_n": len(targets), "held_baseline": score(metric, targets, before),
             "held_score": score(metric, targets, after), "held_low": low, "held_high": high, **flips,

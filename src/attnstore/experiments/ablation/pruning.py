@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from attnstore.errors import DatasetError, UsageError
@@ -65,6 +66,8 @@ class Request:
     def identity(self) -> str:
         """Return the SHA-256 over everything that determines the search, names excluded."""
         content = [self.subject.identity, self.loss, self.at_once, self.passing.value]
+        if self.subject.sources.max() + 1 < len(self.subject.chosen):
+            content.append("halves by source")
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -98,6 +101,7 @@ def request(
     return Request(subject, loss, at_once, passing, random_sets)
 
 
+Positions = npt.NDArray[np.int64]
 SETS = "sets"
 """Name of the unit of sets beside the pruned one; the other units are rounds."""
 
@@ -110,9 +114,7 @@ class Pruning(ScoredJob[Report, Summary]):
     def __init__(self, backend: Backend, asked: Request) -> None:
         super().__init__(backend, asked.subject, "pruning", "Pruning", asked.identity[:16])
         self.asked = asked
-        order = np.random.default_rng(0).permutation(len(self.subject.chosen))
-        half = len(order) // 2
-        self._halves = [self.subject.part(np.sort(part)) for part in (order[half:], order[:half])]
+        self._halves = [self.subject.part(np.sort(half)) for half in _halves(self.subject.sources)]
         self._shape = self.subject.checkpoint.n_layers, self.subject.checkpoint.n_heads
         self._size = self._shape[0] * self._shape[1]
         self._rows = pl.DataFrame(schema=_SCHEMA)
@@ -265,6 +267,25 @@ class Pruning(ScoredJob[Report, Summary]):
             self._rows.row(-1, named=True), held_out.confirmed(self._rows),
             pl.DataFrame() if sets is None else sets, self._size, rounds, seconds,
         )  # fmt: skip
+
+
+def _halves(sources: npt.NDArray[np.int64]) -> tuple[Positions, Positions]:
+    """Return the positions of the inputs to search on and to hold out.
+
+    No source is in both, unless there is only one.
+    """
+    n_sources = sources.max() + 1
+    drawn = np.random.default_rng(0).permutation(n_sources)
+    place = np.empty(n_sources, np.int64)
+    place[drawn] = np.arange(n_sources)
+    order = np.argsort(place[sources], kind="stable")
+    half = len(order) // 2
+    ends = 1 + np.flatnonzero(
+        np.diff(sources[order])
+    )  # of sources; none where all inputs share one
+    if len(ends):
+        half = int(ends[np.abs(ends - half).argmin()])
+    return order[half:], order[:half]
 
 
 def planned(path: Location, asked: Request) -> Pruning:

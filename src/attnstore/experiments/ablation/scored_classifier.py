@@ -20,6 +20,7 @@ from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import SINGLE
 from attnstore.storage import layout
+from attnstore.uncertainty import shared_texts
 
 if TYPE_CHECKING:
     from attnstore.experiments.ablation.disabled_passes import Inputs
@@ -54,6 +55,20 @@ class Subject:
         return np.array(self.order, np.float64)[outputs.astype(np.int64)]
 
     @property
+    def sources(self) -> npt.NDArray[np.int64]:
+        """Number the source of each input from 0, (n,): inputs that share a text have one source."""
+        rows = self.dataset.frame[self.chosen]
+        texts, pairs = (
+            np.where(rows[c].is_null(), 0, np.maximum(rows[c].hash().to_numpy(), 1)).astype(
+                np.uint64
+            )
+            for c in ("text", "text_pair")
+        )
+        first = shared_texts.sources(texts, pairs)
+        own = np.where(first < 0, np.arange(len(first)), first)
+        return np.unique(own, return_inverse=True)[1].astype(np.int64)
+
+    @property
     def identity(self) -> str:
         """Return the SHA-256 over everything that determines the outputs, names excluded."""
         content = [
@@ -75,11 +90,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A subject in memory. targets: in the order of the inputs, sorted by length."""
+    """A subject in memory. targets, sources: in the order of the inputs, sorted by length."""
 
     model: Any
     inputs: Inputs
     targets: Targets
+    sources: npt.NDArray[np.int64]
 
 
 def find(
@@ -174,4 +190,5 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
         types = rows["type_ids"][batch].to_list()
         ids = rows["token_ids"][batch].to_list()
         batches.append((batch, capturer.batch(ids, None if types[0] is None else types)))
-    return Loaded(model, Inputs(len(rows), tuple(batches)), subject.targets[order])
+    inputs = Inputs(len(rows), tuple(batches))
+    return Loaded(model, inputs, subject.targets[order], subject.sources[order])
