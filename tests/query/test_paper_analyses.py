@@ -50,7 +50,7 @@ def test_feature_attention_is_the_largest_weight_received_over_inputs_that_have_
     """Section 4.4: column sum over L, maximum over the feature's tokens, mean over inputs with it."""
     names = _features(case.base)
     assert len(names) == 9
-    wanted = {(*h, f): v for f in names for h, v in over(case.base, _received(f), share).items()}
+    wanted = {(*h, f): v for f in names for h, v in over(case.base, _received(f)).items()}
     agree(case.run("feature_attention", run=BASE), wanted, 3, *FOUR)
 
 
@@ -62,9 +62,7 @@ def test_feature_attention_as_published_counts_missing_features_as_zero(case: Ca
         return lambda i, m: value(i, m) if feature == "negation" else value(i, m) or 0.0
 
     wanted = {
-        (*h, f): v
-        for f in _features(case.base)
-        for h, v in over(case.base, published(f), share).items()
+        (*h, f): v for f in _features(case.base) for h, v in over(case.base, published(f)).items()
     }
     agree(case.run("feature_attention", run=BASE, as_published=True), wanted, 3, *FOUR)
     assert any(n < len(case.rows) for n, *_ in wanted.values())
@@ -126,7 +124,7 @@ def test_cls_attention_reads_the_row_of_cls(case: Case, statistic: str, layer: i
     wanted = {
         (*h, f): v
         for f in _features(case.base)
-        for h, v in over(case.base, value(f), share).items()
+        for h, v in over(case.base, value(f)).items()
         if h[0] == shown
     }
     agree(case.run("cls_attention", run=BASE, statistic=statistic, layer=layer), wanted, 3, *FOUR)

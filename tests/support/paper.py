@@ -215,13 +215,6 @@ def heads(inputs: list[Input]) -> Iterator[tuple[int, int]]:
     yield from np.ndindex(*inputs[0].maps.shape[:2])
 
 
-def interval(values: Iterable[float]) -> tuple[int, float, float, float]:
-    """n, mean, and the ends of the 95 % interval."""
-    x = np.array([v for v in values if v is not None and not np.isnan(v)], np.float64)
-    half = 1.96 * x.std(ddof=1) / np.sqrt(len(x))
-    return len(x), float(x.mean()), float(x.mean() - half), float(x.mean() + half)
-
-
 def sources(rows: list[Row]) -> list[int]:
     """The first row that each shares a text with, directly or through others; itself alone."""
     groups = list(range(len(rows)))
@@ -284,10 +277,15 @@ def bent_test(values: Iterable[float | None], groups: list[int] | None = None) -
     return 2 * float(scipy.stats.t.sf(abs(statistic(0)), k - 1))
 
 
+def share(values: Iterable[float]) -> tuple[int, float, float, float]:
+    """The interval of a mean of shares of attention, cosines or distances: 0 to 1."""
+    return student(values, 0, 1)
+
+
 def over(
     inputs: list[Input],
     value: Callable[[Input, Array], float | None],
-    interval: Callable[[Iterable[float]], tuple[int, float, float, float]] = interval,
+    interval: Callable[[Iterable[float]], tuple[int, float, float, float]] = share,
 ) -> dict[tuple[int, ...], tuple[int, float, float, float]]:
     """Per head, the interval of what `value` makes of an input's map; None is left out."""
     return {
@@ -355,11 +353,6 @@ def agree(
     for row in found.rows(named=True):
         ours = [row[c] for c in columns]
         np.testing.assert_allclose(ours, wanted[tuple(row[n] for n in names)], atol=2e-6, rtol=2e-5)
-
-
-def share(values: Iterable[float]) -> tuple[int, float, float, float]:
-    """The interval of a mean of shares of attention, cosines or distances: 0 to 1."""
-    return student(values, 0, 1)
 
 
 FOUR = ("n", "mean", "low", "high")
