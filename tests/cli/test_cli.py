@@ -130,6 +130,13 @@ def test_reading_commands_import_no_torch(sample_store: Path, example: int) -> N
     assert run.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_slow_query_writes_rows_alone(sample_store: Path) -> None:
+    """DuckDB draws no bar into the output: a process without a script file would let it."""
+    asked = "SELECT current_setting('enable_progress_bar') AS bar"
+    out, _ = started(sample_store, "sql", asked, "--format", "csv").communicate(timeout=120)
+    assert out.splitlines() == ["bar", "false"]
+
+
 WITH_STORE = sorted(
     n for n, c in main.commands.items() if any("--store" in p.opts for p in c.params)
 )

@@ -68,7 +68,8 @@ class Session:
     ) -> None:
         self.backend = backend
         self.con = duckdb.connect(":memory:")
-        for name, value in (settings or {}).items():
+        # Under `python -m`, DuckDB draws a bar for slow queries into standard output.
+        for name, value in {"enable_progress_bar": "false", **(settings or {})}.items():
             self.con.execute(f"SET {name} = '{value}'")
         self._confined = confined
         self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
