@@ -12,7 +12,7 @@ EXTRAS = {
     "safetensors": "models", "tokenizers": "models", "huggingface_hub": "models",
     "prefect": "flows", "matplotlib": "plots", "mpl_toolkits": "plots", "obstore": "s3",
     "prefect_dask": "dask", "dask": "dask", "distributed": "dask",
-    "prefect_ray": "ray", "ray": "ray", "spacy": "spacy", "bertviz": "bertviz",
+    "prefect_ray": "ray", "ray": "ray", "spacy": "spacy", "bertviz": "bertviz", "sklearn": "training",
 }  # fmt: skip
 """Extra of attnstore that brings a package, by the name under which the package is imported."""
 

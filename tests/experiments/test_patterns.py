@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ import tiny
 import torch
 from flow_runs import flow
 from helpers import flip, shrink, write_texts
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from sklearn.ensemble import ExtraTreesClassifier
 
 import attnstore
-from attnstore.apps.pattern_training import fitting, synthetic, training, training_maps
-from attnstore.apps.pattern_training.fitting import Examples, Recipe
-from attnstore.apps.pattern_training.training_maps import Labelled
+from attnstore.apps.pattern_training import fitting, scoring, synthetic, training, training_maps
+from attnstore.apps.pattern_training.fitting import Recipe
+from attnstore.apps.pattern_training.training_maps import Labelled, Material
 from attnstore.errors import AttnstoreError, UnknownNameError, UsageError
 from attnstore.experiments.patterns import class_rule, classification, labels
-from attnstore.experiments.patterns.map_images import CHANNELS, SIDE, pictures, scaled, shear
-from attnstore.experiments.patterns.network import Network, load, write
+from attnstore.experiments.patterns.map_features import N_FEATURES, OFFSETS, _mean_of, features
+from attnstore.experiments.patterns.network import NODES, Network, load, write
 from attnstore.experiments.patterns.stored_classes import FILE, FORMAT, SHIPPED
 from attnstore.maintenance.verify import verify
 from attnstore.naming import CLASSES, OUTSIDE, SURE
@@ -38,10 +40,7 @@ from attnstore.storage import fragments, location
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 RUN = "tiny/sample"
-QUICK = Recipe(
-    pretrain_steps=30, pretrain_batch=16, teachers=1, teach_steps=100, distil_steps=200,
-    variants=1, made=30, synthetic=12,
-)  # fmt: skip
+QUICK = Recipe(trees=30, made=30)
 
 
 def softmaxed(n: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -50,43 +49,47 @@ def softmaxed(n: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(n, length, length, generator=draw).mul(2).softmax(-1)
 
 
-# Pictures
+# Features
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 31, 32, 33, 100])
-def test_a_picture_keeps_the_mean_of_its_map(length: int) -> None:
-    """Area averaging loses no weight, at any length."""
+@pytest.mark.parametrize("length", [1, 2, 3, 6, 7, 31, 100])
+def test_any_length_has_the_same_features(length: int) -> None:
+    """As many numbers for a map of any size, all of them finite, each map's its own."""
     maps = softmaxed(3, length)
-    images = pictures(maps)
-    assert images.shape == (3, len(CHANNELS), SIDE, SIDE)
-    torch.testing.assert_close(images[:, 0].mean((1, 2)), scaled(maps).mean((1, 2)))
+    found = features(maps)
+    assert found.shape == (3, N_FEATURES)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found[1:2], features(maps[1:2]), atol=1e-4, rtol=1e-4)
 
 
 def test_white_is_the_quantile_that_annotators_saw() -> None:
-    """A map is scaled to its 0.995 quantile, interpolated as numpy does."""
+    """Weights are over the 0.995 quantile of their map, interpolated as numpy does."""
     maps = softmaxed(4, 37)
     white = np.quantile(maps.numpy(), 0.995, axis=(1, 2))
-    expected = np.minimum(maps.numpy() / white[:, None, None], 1)
-    np.testing.assert_allclose(scaled(maps).numpy(), expected, rtol=1e-5)
+    scaled = np.minimum(maps.numpy() / white[:, None, None], 1)
+    brightness = slice(5, 11)
+    expected = np.quantile(scaled, (0.25, 0.5, 0.75, 0.9, 0.95, 0.98), axis=(1, 2)).T
+    np.testing.assert_allclose(features(maps)[:, brightness].square(), expected, rtol=1e-4)
 
 
-def test_a_diagonal_stands_upright_when_sheared() -> None:
-    """Column SIDE / 2 + k holds the diagonal to - from = k."""
-    maps = softmaxed(1, 20)
-    for offset in (-3, 0, 2):
-        column = shear(maps)[0, :, SIDE // 2 + offset]
-        diagonal = maps[0].diagonal(offset)
-        inside = column[max(0, -offset) : 20 - max(0, offset)]
-        assert torch.equal(inside, diagonal)
+@pytest.mark.parametrize("offset", [-3, 0, 2])
+def test_a_diagonal_shows_in_the_feature_of_its_offset(offset: int) -> None:
+    """More weight on a diagonal raises the mean of that one, and of no other, by as much as it is."""
+    even = torch.full((1, 20, 20), 0.05)
+    lifted = even + 0.3 * torch.diag_embed(torch.ones(1, 20 - abs(offset)), offset)
+    means = [_mean_of(lifted, k).item() for k in OFFSETS]
+    expected = [0.35 if k == offset else 0.05 for k in OFFSETS]
+    assert means == pytest.approx(expected)
+
+
+def test_features_do_not_depend_on_the_order_of_maps_or_on_the_head() -> None:
+    """Each map is described by itself: nothing tells a network where it is from."""
+    maps = softmaxed(6, 15)
+    order = torch.tensor([3, 1, 5, 0, 4, 2])
+    torch.testing.assert_close(features(maps[order]), features(maps)[order])
 
 
 # The network
-
-
-def test_network_has_eight_convolutions_each_with_relu() -> None:
-    """As the published one."""
-    steps = [type(step).__name__ for step in load().layers if type(step).__name__ != "Identity"]
-    assert steps == ["Conv2d", "ReLU"] * 8
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 64, 512])
@@ -95,18 +98,6 @@ def test_any_length_is_classified(length: int) -> None:
     found = load().classify([softmaxed(2, length)])
     assert found.shape == (2, len(CLASSES))
     torch.testing.assert_close(found.sum(1), torch.ones(2))
-
-
-def test_folding_the_normalisation_changes_nothing() -> None:
-    """The shipped form computes what was trained."""
-    torch.manual_seed(0)
-    network = Network(normed=True)
-    images = pictures(softmaxed(8, 20))
-    for _ in range(3):
-        network(images)  # moves the running statistics
-    torch.testing.assert_close(
-        network.fused().predict(images), network.predict(images), atol=1e-5, rtol=1e-4
-    )
 
 
 def test_a_network_survives_its_file(tmp_path: Path) -> None:
@@ -150,7 +141,9 @@ def toy(n: int, seed: int) -> Labelled:
     for place, (_, number) in enumerate(made):
         votes[place, number] = 1
     text = np.arange(len(made)) // 2
-    return Labelled([weights for weights, _ in made], votes, torch.ones(len(made)), text)
+    head = np.arange(len(made)) % 7
+    maps = [weights for weights, _ in made]
+    return Labelled(maps, votes, torch.ones(len(made)), text, head, torch.ones_like(votes).bool())
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +155,7 @@ def test_maps_of_one_text_are_in_one_fold() -> None:
     """And every fold has its share of a rare class."""
     text, label = np.repeat(np.arange(40), 3), np.zeros(120, np.int64)
     label[:30:3] = 4
-    fold = training.folds(text, label, seed=1)
+    fold = scoring.folds(text, label, seed=1)
     assert all(len(set(fold[text == t])) == 1 for t in range(40))
     assert np.bincount(fold[label == 4]).tolist() == [2, 2, 2, 2, 2]
 
@@ -176,20 +169,41 @@ def test_texts_that_share_a_sentence_are_one_text() -> None:
     assert len({a, b, e}) == 3
 
 
-def test_recipe_learns(others: list[torch.Tensor]) -> None:
-    """A few steps on few maps: far above chance on maps that were not seen."""
+def test_recipe_learns() -> None:
+    """A few trees on few maps: far above chance on maps that were not seen."""
     learnt, unseen = toy(12, seed=1), toy(12, seed=2)
-    begin, images = fitting.pretrain(others, QUICK, lambda _: None)
-    chosen = torch.arange(len(learnt.maps))
-    network = fitting.fit(begin, Examples(learnt, QUICK), chosen, images, QUICK, 0)
-    found = network.predict(fitting.pictured(unseen.maps)).argmax(1)
+    network = fitting.fit(fitting.describe(learnt, QUICK), torch.arange(len(learnt.maps)), QUICK)
+    found = network.predict(fitting.described(unseen.maps)).argmax(1)
     assert (found.numpy() == unseen.agreed).mean() > 0.8
+
+
+def test_the_network_says_what_the_forest_of_scikit_learn_says() -> None:
+    """Its trees are that forest's, up to the rounding of leaves to float16."""
+    learnt = toy(12, seed=1)
+    recipe = replace(QUICK, made=1, made_weight=0.0)
+    found = fitting.fit(fitting.describe(learnt, recipe), torch.arange(60), recipe)
+    described = fitting.described(learnt.maps).numpy()
+    forest = ExtraTreesClassifier(
+        recipe.trees, min_samples_leaf=recipe.leaf, max_features=recipe.share, random_state=0
+    ).fit(described, learnt.agreed)
+    expected = forest.predict_proba(described)
+    np.testing.assert_allclose(found.predict(torch.from_numpy(described)), expected, atol=1e-3)
+
+
+def test_training_does_not_see_the_head() -> None:
+    """Other numbers of heads and texts give the same network."""
+    learnt = toy(6, seed=1)
+    moved = replace(learnt, head=learnt.head[::-1].copy(), text=learnt.text[::-1].copy())
+    first, second = (
+        fitting.fit(fitting.describe(x, QUICK), torch.arange(30), QUICK) for x in (learnt, moved)
+    )
+    assert all(torch.equal(first.state_dict()[n], second.state_dict()[n]) for n in NODES)
 
 
 def test_training_again_gives_the_same_network(others: list[torch.Tensor], tmp_path: Path) -> None:
     """Everything is drawn from the seed; scores and recipe lie beside the network."""
-    recipe = Recipe(**{**vars(QUICK), "teach_steps": 2, "distil_steps": 2, "made": 4})
-    given = training_maps.Material(toy(4, seed=1), others)
+    recipe = replace(QUICK, trees=3, made=4)
+    given = Material(toy(4, seed=1), others)
     first, second = (
         training.train(given, tmp_path / name, recipe, 1, lambda _: None) for name in "ab"
     )
@@ -203,7 +217,7 @@ def test_scores_are_those_of_the_confusion() -> None:
     """By hand: 3 of 4 vertical found, one of them called diagonal; a rare class is left out."""
     true = np.array([0] * 40 + [1] * 20 + [3])
     said = np.array([0] * 30 + [1] * 10 + [1] * 20 + [0])
-    found = training.scores(true, said)
+    found = scoring.scores(true, said)
     assert found["accuracy"] == pytest.approx(50 / 61)
     vertical, diagonal = 2 * 30 / (40 + 31), 2 * 20 / (20 + 30)
     assert found["macro_f1"] == pytest.approx((vertical + diagonal) / 2)
@@ -217,22 +231,36 @@ def shipped(name: str) -> Any:
 
 
 def test_shipped_scores_follow_from_the_shipped_predictions() -> None:
-    """Label by label of labels.csv; no text is in two folds; the pages quote the mean."""
+    """Label by label of labels.csv; no text is in two folds; the pages quote the mean and its interval."""
     rows = labels.read_csv(SHIPPED / "labels.csv")
     expected = [-1 if label is None else CLASSES.index(label) for label in rows["label"]]
     for partition in shipped("scores.json")["partitions"]:
         assert partition["label"] == expected
         true, said = np.array(expected), np.array(partition["predicted"])
-        again = training.scores(true[true >= 0], said[true >= 0])
+        again = scoring.scores(true[true >= 0], said[true >= 0])
         assert again == {key: partition[key] for key in again}
         of_text = rows.with_columns(fold=pl.Series(partition["fold"])).group_by(
             "task", "split", "row"
         )
         assert of_text.agg(pl.col("fold").n_unique())["fold"].max() == 1
+        head = (rows["layer"].cast(int) * 12 + rows["head"].cast(int)).to_numpy()
+        counted = true >= 0
+        by_head = scoring.head_rule(true, head, np.array(partition["fold"]))
+        known = scoring.scores(true[counted], by_head[counted])
+        assert partition["head_rule"]["macro_f1"] == pytest.approx(known["macro_f1"])
+        sure = np.array(partition["probability"]) >= SURE
+        assert partition["doubtful"]["sure_right"] == pytest.approx(
+            (sure & counted & (true == said)).sum(), abs=2
+        )
     macro = np.mean([p["macro_f1"] for p in shipped("scores.json")["partitions"]])
     assert shipped("scores.json")["macro_f1"] == pytest.approx(macro)
     for page in (ROOT / "docs" / "patterns.md", SHIPPED / "card.md"):
-        assert f"{macro:.3f}" in page.read_text()
+        text = page.read_text()
+        assert f"{macro:.3f}" in text
+        low, high = shipped("scores.json")["interval"]["macro_f1"]
+        assert f"[{low:.3f}, {high:.3f}]" in text
+        for key in ("head_rule", "by_head"):
+            assert f"{shipped('scores.json')[key]['macro_f1']:.3f}" in text
 
 
 def test_shipped_network_is_small_and_its_recipe_is_the_default() -> None:
@@ -464,7 +492,6 @@ def test_a_damaged_record_is_removed_by_classifying_again(blocks: Path) -> None:
 def test_another_network_takes_the_place_of_all(blocks: Path, tmp_path: Path) -> None:
     """The patterns of a run are of one network."""
     classification.classify(blocks, "tiny/texts")
-    torch.manual_seed(1)
     write(Network().eval(), tmp_path / "other.safetensors")
     other = classification.classify(blocks, "tiny/texts", network=tmp_path / "other.safetensors")
     parts = {
@@ -635,17 +662,21 @@ def test_a_decoders_maps_are_outside_of_the_domain(tmp_path: Path) -> None:
 
 
 def test_a_network_without_a_domain_says_nothing_of_it(blocks: Path, tmp_path: Path) -> None:
-    """Such as a file of an earlier version: typicality is NULL, and so are the shares."""
-    torch.manual_seed(1)
+    """One whose domain was not measured: typicality is NULL, and so are the shares."""
     write(Network().eval(), tmp_path / "plain.safetensors")
-    tensors = load_file(tmp_path / "plain.safetensors")
-    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("domain")}
-    save_file(kept, tmp_path / "earlier.safetensors", FORMAT)
-    classification.classify(blocks, "tiny/texts", network=tmp_path / "earlier.safetensors")
+    classification.classify(blocks, "tiny/texts", network=tmp_path / "plain.safetensors")
     with attnstore.open(blocks) as opened:
         assert opened.sql("SELECT count(typicality) FROM patterns").item() == 0
         found = opened.query("pattern_shares", run="tiny/texts")
     assert found["out_of_domain"].null_count() == len(found)
+
+
+def test_a_network_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    """It saw pictures; the sentence says to train it again."""
+    content = {"format": FORMAT["format"].replace("patterns 2", "patterns 1")}
+    save_file(dict(Network().state_dict()), tmp_path / "earlier.safetensors", content)
+    with pytest.raises(UsageError, match=r"of an earlier version.*train it again"):
+        load(tmp_path / "earlier.safetensors")
 
 
 def test_classes_of_an_earlier_version_stay_readable(blocks: Path) -> None:

@@ -21,6 +21,7 @@ from attnstore.capture.runs import Settings
 from attnstore.datasets import corpora, tokenize
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DatasetError, UsageError
+from attnstore.experiments.patterns import class_rule
 from attnstore.experiments.patterns.labels import annotators
 from attnstore.models import checkpoints, loading
 from attnstore.models.attention_hook import Capturer
@@ -34,6 +35,7 @@ SHORTEST = 10
 """Minimum length of an unlabelled input (tokens)."""
 _OTHERS = 50
 """Unlabelled inputs to draw from each task (or run)."""
+Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 _Key = tuple[str, str, int]
 """Task, split and row of a text."""
 
@@ -41,15 +43,18 @@ _Key = tuple[str, str, int]
 @dataclass(frozen=True)
 class Labelled:
     """Labelled maps. votes: (n, 5) float32, the share of annotators for each class; sure: (n,)
-    their mean confidence over 3; text: (n,) number of the text, equal where texts share a sentence."""
+    their mean confidence over 3; text: (n,) number of the text, equal where texts share a sentence;
+    head: (n,) number of the head, which no training sees; possible: (n, 5) classes that `class_rule` allows."""
 
     maps: list[Map]
     votes: torch.Tensor
     sure: torch.Tensor
-    text: np.ndarray[tuple[int], np.dtype[np.int64]]
+    text: Numbers
+    head: Numbers
+    possible: torch.Tensor
 
     @property
-    def agreed(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def agreed(self) -> Numbers:
         """Return (n,) the class's number where all annotators agree, otherwise -1."""
         best, number = self.votes.max(1)
         return np.where(best.numpy() == 1, number.numpy(), -1)
@@ -74,6 +79,11 @@ class _Runner:
         self.n_heads = self._checkpoint.n_heads
         self._tokenizer = loading.load_tokenizer(self._checkpoint)
         self._capturer: Capturer | None = None
+
+    def have_blocks(self, rows: pl.DataFrame) -> list[bool]:
+        """Return True for rows of a dataset's frame whose maps can be blocks."""
+        inputs = tokenize.tokenize(rows, self._tokenizer, MAX_LENGTH)
+        return list(map(bool, class_rule.have_blocks(inputs)))
 
     def maps(self, rows: pl.DataFrame) -> Iterator[torch.Tensor]:
         """Yield the maps (layers x heads, L, L) float32 of each row of a dataset's frame."""
@@ -101,11 +111,13 @@ def from_csv(labels: pl.DataFrame, data: str | Path, model: str = MODEL, seed: i
     runner = _Runner(model)
     texts: dict[_Key, tuple[str, ...]] = {}
     maps_of: dict[_Key, torch.Tensor] = {}
+    blocks: dict[_Key, bool] = {}
     for (task, split), part in labels.group_by("task", "split", maintain_order=True):
         numbers = part["row"].unique().sort().to_list()
         rows = _rows(_dataset(Path(data), str(task), str(split)), numbers)
         keys = [(str(task), str(split), number) for number in numbers]
         maps_of |= dict(zip(keys, runner.maps(rows), strict=True))
+        blocks |= dict(zip(keys, runner.have_blocks(rows), strict=True))
         for key, first, second in zip(keys, rows["text"], rows["text_pair"], strict=True):
             texts[key] = tuple(filter(None, (first, second)))
     keys = list(labels.select("task", "split", "row").iter_rows())
@@ -119,7 +131,17 @@ def from_csv(labels: pl.DataFrame, data: str | Path, model: str = MODEL, seed: i
         for weights in runner.maps(rows)
         if weights.shape[-1] >= SHORTEST
     ]
-    return Material(_labelled(labels, maps, np.array([text_of[key] for key in keys])), others)
+    text = np.array([text_of[key] for key in keys])
+    possible = _possible(maps, [blocks[key] for key in keys])
+    return Material(_labelled(labels, maps, text, map_rows.to_numpy(), possible), others)
+
+
+def _possible(maps: list[Map], blocks: list[bool]) -> torch.Tensor:
+    """Return the classes that each map can have, (maps, 5)."""
+    pairs = zip(maps, blocks, strict=True)
+    return torch.cat(
+        [class_rule.possible(torch.from_numpy(m.copy())[None], torch.tensor([b])) for m, b in pairs]
+    )
 
 
 def _rows(dataset: Dataset, numbers: list[int]) -> pl.DataFrame:
@@ -158,7 +180,7 @@ def _groups(texts: dict[_Key, tuple[str, ...]]) -> dict[_Key, int]:
 
 
 def _labelled(
-    rows: pl.DataFrame, maps: list[Map], text: np.ndarray[tuple[int], np.dtype[np.int64]]
+    rows: pl.DataFrame, maps: list[Map], text: Numbers, head: Numbers, possible: torch.Tensor
 ) -> Labelled:
     """Compute votes and confidence of the rows of a label file by text."""
     columns = annotators(rows) or ["label"]
@@ -177,8 +199,8 @@ def _labelled(
         [m for m, keep in zip(maps, voted.tolist(), strict=True) if keep],
         votes[voted] / votes[voted].sum(1, keepdim=True),
         torch.tensor(confidence.to_list())[voted],
-        text[voted.numpy()],
-    )
+        text[voted.numpy()], head[voted.numpy()], possible[voted],
+    )  # fmt: skip
 
 
 def from_store(path: Location, seed: int = 0) -> Material:
@@ -210,8 +232,28 @@ def from_store(path: Location, seed: int = 0) -> Material:
                 votes[row, CLASSES.index(label)] += 1 / len(names)
         sure = torch.tensor(label_rows["sure"].fill_null(3).to_list(), dtype=torch.float32) / 3
         numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-        labelled = Labelled(maps, votes, sure, np.array([numbers[text] for text in texts]))
+        heads = (
+            label_rows["layer"].cast(pl.Int64).to_numpy() * 2**15 + label_rows["head"].to_numpy()
+        )
+        labelled = Labelled(
+            maps, votes, sure, np.array([numbers[text] for text in texts]), heads,
+            _possible(maps, _have_blocks(opened, label_rows)),
+        )  # fmt: skip
         return Material(labelled, list(_others_of_runs(opened, label_rows, random.Random(seed))))
+
+
+def _have_blocks(opened: store.Store, label_rows: pl.DataFrame) -> list[bool]:
+    """Return True for labelled maps of inputs that can have blocks."""
+    inputs = opened.sql(
+        "SELECT run, example, list(segment) AS segments, list(kind) AS kinds FROM tokens "
+        "WHERE run IN (SELECT run FROM labels) GROUP BY run, example"
+    )
+    blocks = inputs.select("run", "example").with_columns(
+        block=pl.Series(class_rule.have_blocks(inputs))
+    )
+    return label_rows.join(blocks, ["run", "example"], "left", maintain_order="left")[
+        "block"
+    ].to_list()
 
 
 def _others_of_runs(

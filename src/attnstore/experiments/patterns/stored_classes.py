@@ -21,8 +21,9 @@ from attnstore.storage import fragments
 SHIPPED = patterns_folder()
 """Folder of the network that ships with the package, its labels, recipe, scores and card."""
 FILE = "network.safetensors"
-FORMAT = {"format": f"attnstore patterns 1: {', '.join(CLASSES)}"}
+FORMAT = {"format": f"attnstore patterns 2: {', '.join(CLASSES)}"}
 """Metadata of a network file. One entry only: safetensors writes several in any order."""
+_EARLIER = {"format": FORMAT["format"].replace("patterns 2", "patterns 1")}
 RULE = 2
 """Raised when `class_rule` would give a map another class, with the same network."""
 ADVICE = (
@@ -43,7 +44,12 @@ def fingerprint(path: str | Path | None = None) -> str:
     network_file = file(path)
     try:
         with safe_open(network_file, "np") as opened:
-            if opened.metadata() != FORMAT:
+            kind = opened.metadata()
+            if kind == _EARLIER:
+                raise UsageError(
+                    f"{network_file} is of an earlier version; train it again, or leave it out."
+                )
+            if kind != FORMAT:
                 raise UsageError(f"{network_file} holds no network of attnstore patterns; {ADVICE}")
         content = f"rule {RULE}".encode() + network_file.read_bytes()
         return hashlib.sha256(content).hexdigest()[:16]
