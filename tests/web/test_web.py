@@ -288,6 +288,29 @@ def test_what_disabling_does_colours_the_grid(sample_store: Path, tmp_path: Path
     browser.close()
 
 
+def test_a_head_stands_beside_random_weights(
+    sample_store: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    """Lowest and highest mean over the twins, in the grid of a measure, of an analysis, and on its page."""
+    root = Path(shutil.copytree(sample_store, tmp_path / "s"))
+    options = {"limit": 8, "max_length": 64, "precision": "float32", "seeds": (1, 2)}
+    attnstore.ingest(root, f"{tiny_bert}=tiny", "sample", random_weights=True, **options)
+    browser = Browser(root)
+    store, run = browser.site.store, browser.site.store.current.run(RUN).record
+    twins = [
+        attnstore.open(root).query("head_entropy", run=f"tiny-random-{k}/sample") for k in (1, 2)
+    ]
+    means = [t.filter(layer=1, head=2)["mean"].item() for t in twins]
+    for by in ("entropy", "analysis:head_entropy"):
+        cell = measures.grid(store, run, measures.find(store, by), {}).cells[1, 2]
+        assert cell.random == pytest.approx((min(means), max(means)))
+        assert "random weights" in browser.get(f"/run/{RUN}/grid?by={by}").text
+    assert "With random weights" in browser.get(f"/run/{RUN}/head/1/2?by=entropy").text
+    twin = browser.get("/run/tiny-random-1/sample/head/1/2?by=entropy").text
+    assert "random weights" not in twin
+    browser.close()
+
+
 # Pictures of results -----------------------------------------------------------------------------
 
 

@@ -93,6 +93,8 @@ def _tip(grid: Grid, layer: int, head: int, cell: Cell | None) -> str:
         parts.append(f"{value} {grid.unit}".strip())
     if cell.n:
         parts.append(f"n = {cell.n:,}")
+    if cell.random is not None:
+        parts.append(f"random weights {number(cell.random[0])} to {number(cell.random[1])}")
     return f"{where}: {', '.join(parts)}"
 
 

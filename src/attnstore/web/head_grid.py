@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Cell:
-    """The value of one head. value: None where it has none; name: its class, in a grid of classes."""
+    """The value of one head. value: None where it has none; name: its class, in a grid of classes;
+    random: the lowest and highest value over twins with random weights, None without one.
+    """
 
     value: float | None
     low: float | None
     high: float | None
     n: int | None
     name: str | None = None
+    random: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

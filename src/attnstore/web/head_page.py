@@ -27,9 +27,9 @@ def head_page(site: Site, request: Request) -> Response:
     by = request.query_params.get("by", "entropy")
     if by not in NAMES:
         by = "entropy"
-    rows = measures.statistics(store, run["run"]).filter(
-        (pl.col("layer") == layer) & (pl.col("head") == head)
-    )
+    here = (pl.col("layer") == layer) & (pl.col("head") == head)
+    rows = measures.statistics(store, run["run"]).filter(here)
+    band = measures.of_random_weights(store, run["run"]).filter(here)
     about = {
         "run": run,
         "layer": layer,
@@ -37,6 +37,7 @@ def head_page(site: Site, request: Request) -> Response:
         "by": by,
         "units": measures.UNITS,
         "measures": {r["measure"]: r for r in rows.to_dicts()},
+        "random": {r["measure"]: r for r in band.to_dicts()},
         "names": NAMES,
         "spread": _spread(site, run, layer, head, by),
         "strongest": _strongest(site, run, layer, head, by),

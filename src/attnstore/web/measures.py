@@ -16,7 +16,7 @@ import polars as pl
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import near
-from attnstore.query import analyses, parameters
+from attnstore.query import analyses, bands, parameters
 from attnstore.query.analyses import Analysis
 from attnstore.statistics import NAMES as STORED
 from attnstore.statistics import STATISTICS
@@ -96,8 +96,10 @@ def grid(
     place: dict[str, Any] = {"layers": list(run["layers"]), "heads": list(run["heads"])}
     if choice.group == "Measures":
         rows = statistics(store, run["run"]).filter(pl.col("measure") == choice.key)
+        band = of_random_weights(store, run["run"])
+        rows = rows.join(band, on=["layer", "head", "measure"], how="left")
         unit = UNITS[choice.key]
-        return Grid(choice.title, unit, _cells(rows, None), **place)
+        return Grid(choice.title, unit, _cells(rows, None, banded=True), **place)
     if choice.group == "Effects":
         return _effects(store, run, choice, query.get("part"), place)
     name = choice.key.partition(":")[2]
@@ -131,6 +133,19 @@ def statistics(store: ServedStore, run: str) -> pl.DataFrame:
     )
 
 
+def of_random_weights(store: ServedStore, run: str) -> pl.DataFrame:
+    """Return the band of every measure of every head: layer, head, measure, random_low, random_high.
+
+    The lowest and highest mean over the run's random-weights twins; no row without a twin.
+    """
+    twins = store.ask("SELECT twin_run FROM random_twins WHERE run = $run ORDER BY seed", run=run)
+    keys = ["layer", "head", "measure"]
+    rows = [statistics(store, twin).select(*keys, "mean") for twin in twins["twin_run"]]
+    rows = rows or [statistics(store, run).select(*keys, "mean").clear()]
+    low, high = pl.col("mean").min().alias(bands.LOW), pl.col("mean").max().alias(bands.HIGH)
+    return pl.concat(rows).group_by(keys).agg(low, high)
+
+
 def _of_analysis(
     analysis: Analysis, choice: Choice, rows: pl.DataFrame, part: str | None, place: dict[str, Any]
 ) -> Grid:
@@ -155,7 +170,8 @@ def _of_analysis(
         note = value.text
     else:
         note = next(c.text for c in analysis.columns if c.name == "stability")
-    cells = _cells(rows, names)
+    shown = value.name if value is not None else "stability"
+    cells = _cells(rows, names, analysis.band is not None and analysis.band.column == shown)
     signed = analysis.name in _SIGNED
     return Grid(
         choice.title, unit, cells, **place, signed=signed, parts=parts, part=part, note=note
@@ -200,12 +216,19 @@ def ablations(store: ServedStore, run: Mapping[str, Any]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _cells(rows: pl.DataFrame, names: str | None) -> dict[tuple[int, int], Cell]:
+def _cells(
+    rows: pl.DataFrame, names: str | None, banded: bool = False
+) -> dict[tuple[int, int], Cell]:
+    """Return the cells of rows. banded: their band of random weights is that of the shown value."""
     cells = {}
     for row in rows.iter_rows(named=True):
         value, low, high = (_finite(row.get(c)) for c in ("mean", "low", "high"))
         name = row[names] if names else None
-        cells[int(row["layer"]), int(row["head"])] = Cell(value, low, high, row.get("n"), name)
+        ends = [_finite(row.get(c)) for c in (bands.LOW, bands.HIGH)] if banded else []
+        band = (ends[0], ends[1]) if ends and ends[0] is not None and ends[1] is not None else None
+        cells[int(row["layer"]), int(row["head"])] = Cell(
+            value, low, high, row.get("n"), name, band
+        )
     return cells
 
 
