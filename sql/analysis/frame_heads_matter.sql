@@ -18,13 +18,16 @@
 -- column difference DOUBLE: Score without the head less baseline
 -- column low DOUBLE: Lower end of its 95% interval over the inputs
 -- column high DOUBLE: Upper end
+-- column cost_p DOUBLE: Two-sided p-value that the score does not change: McNemar's exact test of the flips for accuracy, the paired bootstrap for any other metric (NULL in rows of earlier versions)
+-- column cost_q DOUBLE: False discovery rate of that over the heads of the model (Benjamini and Hochberg)
 -- column cost_rank BIGINT: Place of the head, 1 for the one whose absence costs most
 -- column correlation DOUBLE: Over all heads, Spearman's rank correlation between weight and cost: the same in every row
 -- column correlation_low DOUBLE: Lower end of its 95% interval
 -- column correlation_high DOUBLE: Upper end
 -- column correlation_p DOUBLE: Two-sided p-value of no correlation
 WITH disabled AS (
-    SELECT layer, head, n, difference, low, high
+    SELECT layer, head, n, difference, low, high,
+           ablation_p(metric, to_right, to_wrong, bootstrap_p, n, sources) AS cost_p
     FROM ablations
     WHERE model = $model AND dataset = $dataset AND "value" = $value AND widest AND head IS NOT NULL
       AND metric = coalesce($metric, (
@@ -32,11 +35,11 @@ WITH disabled AS (
       ))
 ), joined AS (
     SELECT layer, head, f.n AS sentences, f.mean AS weight, f.above_99th, f.difference AS above_words, f.q,
-           d.n, d.difference, d.low, d.high
+           d.n, d.difference, d.low, d.high, d.cost_p
     FROM frame_heads(run := $run) f JOIN disabled d USING (layer, head)
 )
 SELECT layer, head, sentences, weight, rank() OVER (ORDER BY weight DESC) AS frame_rank, above_99th, above_words, q,
-       n, difference, low, high, rank() OVER (ORDER BY difference) AS cost_rank, spearman.r AS correlation,
+       n, difference, low, high, cost_p, q_value(cost_p, list(cost_p) OVER ()) AS cost_q, rank() OVER (ORDER BY difference) AS cost_rank, spearman.r AS correlation,
        spearman.low AS correlation_low, spearman.high AS correlation_high, spearman.p AS correlation_p
 FROM joined CROSS JOIN (SELECT rank_correlation(weight, -difference) AS spearman FROM joined)
 ORDER BY frame_rank, layer, head

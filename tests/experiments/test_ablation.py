@@ -422,6 +422,16 @@ def test_frame_heads_matter_joins_frame_links_and_ablations(
     assert both["frame_rank"].to_list() == both["rank"].to_list()
     wanted = scores.spearman(found["weight"].to_numpy(), -found["difference"].to_numpy())
     assert found["correlation"].unique().to_list() == [pytest.approx(wanted)]
+    alone = store.sql(
+        "FROM ablations WHERE model = 'bert' AND value = 'uniform' AND metric = 'accuracy' AND head IS NOT NULL"
+    )
+    counts = found.join(alone, on=["layer", "head"], maintain_order="left")
+    p = [
+        scipy.stats.binomtest(a, a + b).pvalue if a + b else 1.0
+        for a, b in counts.select("to_right", "to_wrong").iter_rows()
+    ]
+    assert found["cost_p"].to_list() == pytest.approx(p)
+    assert found["cost_q"].to_list() == pytest.approx(scipy.stats.false_discovery_control(p))
 
 
 def test_figures_show_every_model_and_join_the_report(
