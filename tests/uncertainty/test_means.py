@@ -54,6 +54,18 @@ def test_whole_sources_of_equal_size_are_the_draws() -> None:
     assert ours.interval == "t by source"
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_order_of_the_inputs_does_not_show(shared: bool) -> None:
+    """Every digit is the same: threads of a query bring the values in any order."""
+    draw = np.random.default_rng(2)
+    values, sources = draw.lognormal(size=500), draw.integers(0, 90, 500)
+    answers = set()
+    for _ in range(5):
+        order = draw.permutation(500)
+        answers.add(mean_test(values[order], sources[order].tolist() if shared else None))
+    assert len(answers) == 1
+
+
 def test_sources_of_unequal_size_follow_the_cluster_robust_formula() -> None:
     """Inputs without a source are a source each; sums of residuals of sources give error and skew."""
     draw = np.random.default_rng(1)

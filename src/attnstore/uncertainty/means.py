@@ -134,6 +134,7 @@ def mean_tests(
     from scipy import special  # here: reading must begin fast
 
     groups = np.repeat(np.arange(len(counts)), counts)
+    values, sources = _ordered(values, sources, groups, counts)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.bincount(groups, values, len(counts)) / counts
         sums, owner = _sums_of_sources(values - mean[groups], sources, groups)
@@ -169,6 +170,15 @@ def _straight(bent: Doubles, skew: Doubles) -> Doubles:
     return np.where(np.abs(skew) > 1e-6, straight, bent)
 
 
+def _ordered(values: Doubles, sources: Keys, groups: Ints, counts: Ints) -> tuple[Doubles, Keys]:
+    """Sort the values of each group: threads bring them in any order, which would show in sums."""
+    if sources.any():
+        order = np.lexsort((values, groups))
+        return values[order], sources[order]
+    parts = np.split(values, np.cumsum(counts)[:-1])
+    return np.concatenate([np.sort(part) for part in parts]) if len(values) else values, sources
+
+
 def _sums_of_sources(values: Doubles, sources: Keys, groups: Ints) -> tuple[Doubles, Ints]:
     """Sum the values of each source in each group; return the sums and the groups they belong to."""
     shared = np.flatnonzero(sources)
@@ -177,11 +187,10 @@ def _sums_of_sources(values: Doubles, sources: Keys, groups: Ints) -> tuple[Doub
     kinds, codes = np.unique(sources[shared], return_inverse=True)
     pairs, where = np.unique(groups[shared] * len(kinds) + codes, return_inverse=True)
     alone = np.flatnonzero(sources == 0)
-    sums = np.bincount(where, values[shared], len(pairs))
-    return (
-        np.concatenate([values[alone], sums]),
-        np.concatenate([groups[alone], pairs // len(kinds)]),
-    )
+    sums = np.concatenate([values[alone], np.bincount(where, values[shared], len(pairs))])
+    owner = np.concatenate([groups[alone], pairs // len(kinds)])
+    order = np.lexsort((sums, owner))  # the keys of sources have any order
+    return sums[order], owner[order]
 
 
 def _names(counts: Ints, draws: Ints, equal: npt.NDArray[np.bool_]) -> list[str | None]:

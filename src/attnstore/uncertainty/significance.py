@@ -93,8 +93,9 @@ def rank_correlation(
 
 def _pairs(x: Any, y: Any) -> tuple[Doubles, Doubles]:
     first, second = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    known = ~(np.isnan(first) | np.isnan(second))
-    return first[known], second[known]
+    known = np.flatnonzero(~(np.isnan(first) | np.isnan(second)))
+    order = known[np.lexsort((second[known], first[known]))]  # sums show the order of their terms
+    return first[order], second[order]
 
 
 def _correlation(x: Doubles, y: Doubles, ranks: bool) -> Correlation:
