@@ -40,7 +40,7 @@ PAIRS = [
         "text": "Nobody won't sing; she didn’t.",
         "text_pair": "It was never sold by him , nor by Ann .",
     },
-    {"text": "The knot is not here.", "text_pair": ""},
+    {"text": "", "text_pair": "The knot is not here."},
 ]
 
 
