@@ -23,10 +23,10 @@ from attnstore.display.records import Map, RunRecord
 from attnstore.display.standalone import View
 from attnstore.errors import BusyError, StoreError, UnknownNameError, UsageError
 from attnstore.naming import near, whole_number
-from attnstore.query import bands
+from attnstore.query import bands, sql_text
 from attnstore.query.analyses import Analyses, Analysis, arguments
 from attnstore.query.analyses import frame as analyses_frame
-from attnstore.query.analysis_file import PARTS, used_values
+from attnstore.query.analysis_file import PARTS
 from attnstore.query.answer_cache import AnswerCache
 from attnstore.query.map_stream import InputMaps, stream
 from attnstore.query.scans import Frames
@@ -144,7 +144,7 @@ class Store:
         return [
             str(sentence)
             for text in notes
-            for (sentence,) in self.cached(text, **used_values(text, values)).iter_rows()
+            for (sentence,) in self.cached(text, **sql_text.used_values(text, values)).iter_rows()
             if sentence is not None
         ]
 

@@ -24,7 +24,6 @@ from attnstore.naming import near
 from attnstore.query import bands, parameters
 from attnstore.query.bands import Band
 
-_NAMED = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 PARTS = (
     "SELECT format('Run {} holds {} of {} layers and {} of {} heads of its model: a mean or rank over layers or "
     "heads is one of these alone.', r.run, r.n_layers, m.n_layers, r.n_heads, m.n_heads) "
@@ -141,7 +140,8 @@ def parse(name: str, text: str, file: str = "", shipped: bool = True) -> Analysi
         else:
             raise UsageError(_unreadable(file, number, line))
     for what, groups in lines.items():
-        if not _COUNTS.get(what, (1, 1))[0] <= len(groups) <= _COUNTS.get(what, (1, 1))[1]:
+        least, most = _COUNTS.get(what, (1, 1))
+        if not least <= len(groups) <= most:
             raise UsageError(
                 f"The header of {file} has {len(groups)} lines of {what}; "
                 f"write {_LINES[what][1]!r} {'for each column' if what == 'column' else 'once'}."
@@ -256,12 +256,6 @@ def arguments(analysis: Analysis, values: Mapping[str, object]) -> dict[str, Any
         about = f"Parameter {name} of analysis {analysis.name}"
         complete[name] = parameters.converted(about, parameter.type, complete[name])
     return complete
-
-
-def used_values(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep the values that a SQL text has a `$name` for."""
-    names = set(_NAMED.findall(text))
-    return {name: value for name, value in values.items() if name in names}
 
 
 def require_known(analysis: Analysis, names: Mapping[str, object] | set[str]) -> None:

@@ -51,9 +51,9 @@ def column(values: npt.NDArray[Any], null: npt.NDArray[np.bool_] | None = None) 
     return pa.Array.from_buffers(_TYPES[values.dtype.str[1:]], len(values), [valid, data])
 
 
-def without_nan(values: npt.NDArray[np.float64]) -> pa.Array:
+def without_nan(values: npt.NDArray[Any]) -> pa.Array:
     """Convert a numpy array to Arrow, NaN to NULL."""
-    return column(values, np.isnan(values))
+    return column(values, np.isnan(values) if values.dtype.kind == "f" else None)
 
 
 def texts(values: Sequence[str | None]) -> pa.Array:
@@ -65,9 +65,9 @@ def texts(values: Sequence[str | None]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(parts), buffers)
 
 
-def structs(columns: Mapping[str, npt.NDArray[Any]]) -> pa.StructArray:
-    """Combine columns, NaN becomes NULL."""
-    fields = [column(x, np.isnan(x) if x.dtype.kind == "f" else None) for x in columns.values()]
+def structs(columns: Mapping[str, npt.NDArray[Any] | pa.Array]) -> pa.StructArray:
+    """Combine columns of numpy, whose NaN become NULL, and of Arrow."""
+    fields = [without_nan(x) if isinstance(x, np.ndarray) else x for x in columns.values()]
     return pa.StructArray.from_arrays(fields, list(columns))
 
 

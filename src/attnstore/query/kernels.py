@@ -124,8 +124,7 @@ def jensen_shannon(values: Floats, others: Floats, length: Ints) -> Floats:
     ):
         step = max(1, _IN_CACHE // maps[0].size)
         for at in range(0, len(maps), step):
-            divergence = _divergence(maps[at : at + step], other_maps[at : at + step])
-            distance = np.sqrt(np.maximum(divergence, 0)).mean(axis=1)
+            distance = _distance(maps[at : at + step], other_maps[at : at + step])
             out[rows.start + at : rows.start + at + len(distance)] = distance
     return out
 
@@ -152,8 +151,7 @@ def compare_pairs(maps: Floats, one: Ints, other: Ints) -> tuple[Floats, Floats,
     distances, step = np.empty(len(one), np.float32), max(1, _IN_CACHE // maps[0].size)
     for start in range(0, len(one), step):
         at = slice(start, start + step)
-        divergence = _divergence(maps[one[at]], maps[other[at]])
-        distances[at] = np.sqrt(np.maximum(divergence, 0)).mean(axis=1)
+        distances[at] = _distance(maps[one[at]], maps[other[at]])
     return np.minimum(cosines, np.float32(1)), distances, np.clip(pearson, -1, 1)
 
 
@@ -171,6 +169,12 @@ def rollout(layers: Iterable[npt.NDArray[np.float64]]) -> Iterator[npt.NDArray[n
         mixed = (weights + np.eye(len(weights))) / 2
         product = mixed if product is None else mixed @ product
         yield product
+
+
+def _distance(maps: Floats, others: Floats) -> Floats:
+    """Compute per map the mean over from-tokens of the Jensen-Shannon distance between the two rows."""
+    distance: Floats = np.sqrt(np.maximum(_divergence(maps, others), 0)).mean(axis=1)
+    return distance
 
 
 def _divergence(p: Floats, q: Floats) -> Floats:

@@ -41,19 +41,15 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
 def interval_of(values: Any, sources: Any, least: Any, most: Any) -> pa.Array:
     """Mean and interval of each list: values, keys of their sources (0: none), ends of the range."""
     mean, low, high, interval, _ = _tests(values, sources, least, most)
-    columns = [*map(arrow.without_nan, (mean, low, high)), arrow.texts(interval)]
-    return pa.StructArray.from_arrays(columns, ["mean", "low", "high", "interval"])
+    ends = {"mean": mean, "low": low, "high": high}
+    return arrow.structs({**ends, "interval": arrow.texts(interval)})
 
 
 def test_of(values: Any, sources: Any, least: Any, most: Any) -> pa.Array:
     """The same, with the p-value of a mean of 0."""
     mean, low, high, interval, p = _tests(values, sources, least, most)
-    columns = [
-        *map(arrow.without_nan, (mean, low, high)),
-        arrow.texts(interval),
-        arrow.without_nan(p),
-    ]
-    return pa.StructArray.from_arrays(columns, ["mean", "low", "high", "interval", "p"])
+    ends = {"mean": mean, "low": low, "high": high}
+    return arrow.structs({**ends, "interval": arrow.texts(interval), "p": p})
 
 
 def q_value(p: Any, all_p: Any) -> pa.Array:
@@ -129,6 +125,4 @@ def _correlations(
         for start, end in zip(ends - counts, ends, strict=True)
     ]
     table: npt.NDArray[np.float64] = np.array(rows, np.float64).reshape(-1, 4)
-    return pa.StructArray.from_arrays(
-        [arrow.without_nan(column) for column in table.T], ["r", "low", "high", "p"]
-    )
+    return arrow.structs(dict(zip(("r", "low", "high", "p"), table.T, strict=True)))

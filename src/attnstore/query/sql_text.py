@@ -106,6 +106,12 @@ def replaced(text: str, instead: Callable[[str], str | None]) -> str:
     return "".join(piece if quoted else _PARAMETER.sub(replace, piece) for piece, quoted in texts)
 
 
+def used_values(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the values that a SQL text has a `$name` for."""
+    names = set(_PARAMETER.findall(text))
+    return {name: value for name, value in values.items() if name in names}
+
+
 def _pieces(text: str) -> Iterator[tuple[str, bool]]:
     """Split a SQL text into (token with the space after it, True if it is a literal); no comments."""
     data = text.encode()
