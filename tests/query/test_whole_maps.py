@@ -12,7 +12,7 @@ import scipy.stats
 
 import attnstore
 from attnstore.errors import QueryError
-from attnstore.query import map_reader
+from attnstore.query import head_pairs, map_reader
 
 RUN = "tiny/sample"
 PLACE = "run_key, layer, head, cell, length"
@@ -138,3 +138,74 @@ def test_a_negative_k_is_refused(store: attnstore.Store) -> None:
     """In a sentence with the number."""
     with pytest.raises(QueryError, match="k = -1; give 0 or more"):
         store.sql(f"SELECT attention_top_k({PLACE}, -1) FROM map_places WHERE run = $run", run=RUN)
+
+
+EVERY_PAIR = (
+    "SELECT example, unnest(attention_head_pairs(run_key, cell, length, run_key, cell), max_depth := 2) "
+    "FROM (SELECT DISTINCT example, run_key, cell, length FROM map_places WHERE run = $run)"
+)
+
+
+def reference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Cosine, mean Jensen-Shannon distance over rows and Pearson's correlation, by scipy."""
+    a, b = (x.astype(np.float64) for x in (one, other))
+    js = np.nanmean(scipy.spatial.distance.jensenshannon(a, b, base=2, axis=1))
+    cosine = 1 - scipy.spatial.distance.cosine(a.ravel(), b.ravel())
+    return cosine, float(js), float(scipy.stats.pearsonr(a.ravel(), b.ravel())[0])
+
+
+@pytest.mark.parametrize("cells", [1 << 22, 200])
+def test_every_two_heads_of_an_input_are_compared_at_once(
+    store: attnstore.Store,
+    weights: dict[int, np.ndarray],
+    cells: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each pair once, as scipy has it on the maps, also where the maps are read a few rows at a time."""
+    monkeypatch.setattr(map_reader, "PIECE_CELLS", cells)
+    rows = store.sql(EVERY_PAIR, run=RUN)
+    n_heads = next(iter(weights.values())).shape[1]
+    n_maps = len(next(iter(weights.values()))) * n_heads
+    assert len(rows) == len(weights) * n_maps * (n_maps - 1) // 2
+    assert len(rows.unique(["example", "layer", "head", "other_layer", "other_head"])) == len(rows)
+    for example, layer, head, other_layer, other_head, *measures in rows.sample(
+        60, seed=1
+    ).iter_rows():
+        assert (layer, head) < (other_layer, other_head)
+        expected = reference(
+            weights[example][layer, head], weights[example][other_layer, other_head]
+        )
+        np.testing.assert_allclose(measures, expected, atol=2e-5)
+
+
+def test_every_head_of_one_input_is_compared_with_those_of_another(
+    store: attnstore.Store, weights: dict[int, np.ndarray]
+) -> None:
+    """Of two places, every head of one with every head of the other."""
+    rows = store.sql(
+        "SELECT example, other, "
+        "unnest(attention_head_pairs(run_key, cell, length, run_key, other_cell), max_depth := 2) "
+        "FROM (SELECT a.example, b.example AS other, a.run_key, a.cell, a.length, b.cell AS other_cell "
+        "FROM map_places a JOIN map_places b USING (run, layer, head, length) "
+        "WHERE run = $run AND layer = 0 AND head = 0 AND a.example < b.example ORDER BY ALL LIMIT 2)",
+        run=RUN,
+    )  # fmt: skip
+    n_maps = int(np.prod(next(iter(weights.values())).shape[:2]))
+    assert len(rows) == 2 * n_maps**2
+    for example, other, layer, head, other_layer, other_head, *measures in rows.sample(
+        40, seed=1
+    ).iter_rows():
+        expected = reference(weights[example][layer, head], weights[other][other_layer, other_head])
+        np.testing.assert_allclose(measures, expected, atol=2e-5)
+
+
+def test_rows_that_nearly_agree_keep_their_distance() -> None:
+    """Where the difference of two entropies is rounding, the distance is still that of the rows."""
+    generator = np.random.default_rng(0)
+    map_ = generator.dirichlet(np.full(40, 0.3), size=40)
+    other = map_ * (1 + 1e-3 * generator.standard_normal(map_.shape))
+    other /= other.sum(axis=1, keepdims=True)
+    maps = np.stack((map_, other)).astype(np.float32)
+    _, js, _ = head_pairs.compare_every([(maps, maps)], same=True)
+    expected = scipy.spatial.distance.jensenshannon(*maps.astype(np.float64), base=2, axis=1).mean()
+    np.testing.assert_allclose(js[0, 1], expected, rtol=2e-2)

@@ -19,6 +19,10 @@
 --     STRUCT(cosine, js, pearson): the map against any other of the same tokens, another head's or another run's; pearson
 --     is the correlation of the flattened weights, NULL where all weights of a map are equal. Ordered by example, each
 --     map is read once for many pairs
+-- attention_head_pairs(run_key, cell, length, other_run_key, other_cell)
+--     STRUCT(layer, head, other_layer, other_head, cosine, js, pearson)[]: every head of the input against every head of
+--     another run's input with the same tokens, as attention_compare_heads has it; with the same key and cell twice, every
+--     two heads of it once. Each map is read once for all pairs
 -- attention_rollout(run_key, layer, cell, length)
 --     FLOAT[]: L² numbers, row by row: attention rollout (Abnar and Zuidema 2020) from layer 0 up to and with `layer`,
 --     over the heads that the run holds: the product over layers of (mean map of the heads + identity) / 2; rows sum to 1

@@ -19,7 +19,7 @@ Ints = npt.NDArray[np.int64]
 _IN_CACHE = 1 << 17
 """Cells per step of an operation with many passes, so that they stay in a core's cache."""
 _TINY = np.float32(1e-37)
-_CONSTANT = np.float32(1e-10)
+CONSTANT = np.float32(1e-10)
 """Variance of a map's weights, as a share of their mean square, from which on it is rounding."""
 
 
@@ -146,7 +146,7 @@ def compare_pairs(maps: Floats, one: Ints, other: Ints) -> tuple[Floats, Floats,
     cosines = products[one, other] / np.sqrt(squares[one] * squares[other])
     centered = flat - flat.mean(axis=1, keepdims=True)
     products = centered @ centered.T
-    variances = np.where(np.diag(products) > _CONSTANT * squares, np.diag(products), np.nan)
+    variances = np.where(np.diag(products) > CONSTANT * squares, np.diag(products), np.nan)
     pearson = products[one, other] / np.sqrt(variances[one] * variances[other])
     distances, step = np.empty(len(one), np.float32), max(1, _IN_CACHE // maps[0].size)
     for start in range(0, len(one), step):
@@ -173,11 +173,11 @@ def rollout(layers: Iterable[npt.NDArray[np.float64]]) -> Iterator[npt.NDArray[n
 
 def _distance(maps: Floats, others: Floats) -> Floats:
     """Compute per map the mean over from-tokens of the Jensen-Shannon distance between the two rows."""
-    distance: Floats = np.sqrt(np.maximum(_divergence(maps, others), 0)).mean(axis=1)
+    distance: Floats = np.sqrt(np.maximum(divergence(maps, others), 0)).mean(axis=1)
     return distance
 
 
-def _divergence(p: Floats, q: Floats) -> Floats:
+def divergence(p: Floats, q: Floats) -> Floats:
     """Compute the Jensen-Shannon divergence (base 2) along the last axis."""
     middle = p + q
     middle *= np.float32(0.5)
@@ -185,6 +185,14 @@ def _divergence(p: Floats, q: Floats) -> Floats:
     total = _surprise(p, middle)
     total += _surprise(q, middle)
     total *= np.float32(0.5 / np.log(2))
+    return total
+
+
+def negative_entropy(p: Floats) -> Floats:
+    """Sum p ln p along the last axis."""
+    logs = np.maximum(p, _TINY)
+    np.log(logs, out=logs)
+    total: Floats = np.vecdot(p, logs)
     return total
 
 

@@ -122,6 +122,35 @@ class MapReader:
                 total += values.reshape(-1, n * n).sum(axis=0, dtype=np.float64)
             yield (total / len(heads)).reshape(n, n)
 
+    def stripes(
+        self, one: tuple[int, int], other: tuple[int, int], n: int
+    ) -> Iterator[tuple[Floats, Floats]]:
+        """Yield the maps of all heads of two inputs of n tokens, some rows at a time, (heads, rows, n).
+
+        Args:
+            one, other: Run key and first cell of each; the same twice is read once.
+            n: Tokens of both.
+        """
+        n_maps = max(len(self.heads(key)[0]) for key, _ in (one, other))
+        step = max(1, PIECE_CELLS // (2 * n_maps * n))
+        for start in range(0, n, step):
+            rows = min(step, n - start)
+            first = self._rows(*one, n, start, rows)
+            yield first, first if one == other else self._rows(*other, n, start, rows)
+
+    def _rows(self, run_key: int, cell: int, n: int, start: int, rows: int) -> Floats:
+        """Read rows from `start` on of the maps of all heads of an input, (heads, rows, n)."""
+        layers, heads = self.heads(run_key)
+        key, cells, count = (np.full(len(layers), x) for x in (run_key, cell + start * n, rows * n))
+        flat = self.slices("maps", key.astype(np.uint64), layers, heads, cells, count)
+        return flat.reshape(len(layers), rows, n)
+
+    def heads(self, run_key: int) -> tuple[Ints, Ints]:
+        """Return the layer and the head of each map that a run holds of an input, in order."""
+        stored = self._run(run_key).arrays
+        layers, heads = np.meshgrid(stored.layers, stored.heads, indexing="ij")
+        return layers.ravel().astype(np.int64), heads.ravel().astype(np.int64)
+
     def require_lengths(self, run_key: Keys, length: Ints) -> None:
         """Raise QueryError for a length that no input of the run has."""
         refuse_less(length, 1, "length")
