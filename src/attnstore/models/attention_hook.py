@@ -212,6 +212,20 @@ class Capturer:
             return eager_pass(model, batch, on_layer)
         return self._passed(model, batch, on_layer=on_layer, change=self._change)
 
+    def run_changed(self, model: Any, batch: dict[str, Any], change: Change) -> Any:
+        """Run one pass through the interface with a change of each layer's attention after the capturer's own."""
+        families.prepare(model, batch["input_ids"].shape[1])
+        own = self._change
+
+        def both(
+            layer: int, args: tuple[Any, ...], output: torch.Tensor, weights: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            if own is not None:
+                output, weights = own(layer, args, output, weights)
+            return change(layer, args, output, weights)
+
+        return self._passed(model, batch, change=both)
+
     def _passed(self, model: Any, batch: dict[str, Any], **options: Any) -> Any:
         """Run one pass through the interface. options: of `passing`."""
         layers = self.way.layers or None
