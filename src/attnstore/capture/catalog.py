@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -20,6 +21,9 @@ from attnstore.naming import near
 from attnstore.storage import array_shape, fragments, locks, run_record
 from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
+
+if TYPE_CHECKING:
+    import torch
 
 
 def find(backend: Backend, run_identity: str) -> Run | None:
@@ -52,6 +56,23 @@ def keep_model(backend: Backend, checkpoint: Checkpoint) -> str:
     name = owner(backend, "models", checkpoint.name, checkpoint.fingerprint, others)
     write_once(backend, "models", name, checkpoint.fingerprint, _model_row(name, checkpoint))
     return name
+
+
+def keep_layer_norms(
+    backend: Backend, model: str, checkpoint: Checkpoint, module: torch.nn.Module
+) -> None:
+    """Keep what lies far out in the layer norms of a loaded model, unless the store has it.
+
+    model: its name in the store.
+    """
+    content = checkpoint.fingerprint
+    kept = fragments.listing(backend, "layer_norms", model)
+    if not any(f.part == content[:16] and fragments.sound(backend, f) for f in kept):
+        from attnstore.models import layer_norms  # imports torch
+
+        rows = layer_norms.rows(module, checkpoint.n_layers)
+        rows = rows.select(pl.lit(model).alias("model"), pl.all())
+        fragments.write(backend, "layer_norms", model, content[:16], rows)
 
 
 def keep_dataset(backend: Backend, dataset: Dataset) -> str:

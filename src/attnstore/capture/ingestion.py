@@ -159,6 +159,8 @@ class Ingestion(Job["Stored", Summary]):
 
         worker = BlockWorker(self.run, self._checkpoint, self._device, self._capturer, self.move)
         self.loaded()
+        model, module = self.run.record.model, worker.capturer.model
+        catalog.keep_layer_norms(self.backend, model, self._checkpoint, module)
         return worker
 
     def store(self, unit: Unit) -> Stored:
