@@ -326,7 +326,7 @@ def test_a_question_for_too_much_at_once_says_what_to_do(
     store: attnstore.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`maps` of many long inputs has a limit and names the way round; `attention` streams."""
-    monkeypatch.setattr("attnstore.query.functions.MAX_CELLS", 5000)
+    monkeypatch.setattr("attnstore.query.map_reader.MAX_CELLS", 5000)
     with pytest.raises(QueryError, match="use the view attention, which streams"):
         store.sql("SELECT sum(list_sum(weights)) FROM maps")
 

@@ -160,6 +160,11 @@ def _functions() -> Iterator[str]:
     )
     yield _described(files["1-weights"])
     yield (
+        "## Functions over words\n\nThe attention to a word is the sum over its pieces, from a word their mean. "
+        "`words`: `BIGINT[]` with the word of each token, from 0, -1 for tokens to leave out.\n"
+    )
+    yield _described(files["6-words"])
+    yield (
         "## Intervals and tests\n\nAggregates over one value per input; "
         "[statistics.md](statistics.md) says how they are computed.\n"
     )

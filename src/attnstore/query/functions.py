@@ -2,7 +2,7 @@
 
 attention_weights and attention_received give slices of the arrays as lists. The others read whole maps,
 a few million weights at a time (`map_reader`), and give numbers (`kernels`), so that a batch of long inputs
-needs no more memory.
+needs no more memory. Those at the level of words are in `word_functions`.
 
 sql/schema/session/1-weights.sql describes their arguments and results.
 """
@@ -23,10 +23,8 @@ from duckdb.func import PythonUDFType
 from attnstore.errors import AttnstoreError, QueryError
 from attnstore.query import arrow, head_pairs, kernels, map_reader
 from attnstore.query.map_reader import Keys, MapReader
+from attnstore.query.word_functions import WordFunctions, word_units
 from attnstore.storage.reads import Ints
-
-MAX_CELLS = 1 << 28
-"""Largest number of weights for one batch of rows (up to 2048): 1 GiB of float32."""
 
 _AT_ONCE = 2
 """Inputs whose heads are compared at the same time."""
@@ -42,10 +40,14 @@ class Functions:
 
     def __init__(self, reader: MapReader) -> None:
         self._reader = reader
+        self._words = WordFunctions(reader)
         self.failure: AttnstoreError | None = None
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
         """Register the functions on a connection."""
+        con.create_function(
+            "word_units", word_units, ["BIGINT[]"], "INTEGER[]", type=PythonUDFType.ARROW
+        )
         con.create_function(
             "attention_rollout", self._keeping_error(self._rollout),
             ["UBIGINT", "SMALLINT", "BIGINT", "BIGINT"], "FLOAT[]", type=PythonUDFType.ARROW,
@@ -77,6 +79,11 @@ class Functions:
             con.create_function(
                 name, self._guarded(call), parameters, result, type=PythonUDFType.ARROW
             )
+        for call, more, result in self._words.over_maps():
+            con.create_function(
+                f"attention{call.__name__}", self._guarded(call), [*_MAP, *more], result,
+                type=PythonUDFType.ARROW,
+            )  # fmt: skip
 
     def _guarded(self, function: Callable[..., pa.Array]) -> Callable[..., pa.Array]:
         """Wrap a function: its first five columns become numbers, and its error is kept."""
@@ -115,7 +122,7 @@ class Functions:
         self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> pa.ListArray:
         map_reader.refuse_less(count, 0, "n")
-        _require_room(count)
+        map_reader.require_room(count)
         weights = self._reader.slices(array, run_key, layer, head, start, count)
         return arrow.lists(weights, count)
 
@@ -201,7 +208,7 @@ class Functions:
         layers, cells, lengths = map(_numbers, (layer, cell, length))
         map_reader.refuse_less(layers, 0, "layer")
         self._reader.require_lengths(keys, lengths)
-        _require_room(lengths**2)
+        map_reader.require_room(lengths**2)
         ends = np.cumsum(lengths**2)
         results = np.empty(ends[-1], np.float32)
         inputs = np.stack((keys.view(np.int64), cells, lengths))
@@ -285,17 +292,6 @@ class Functions:
         )
         places = [x[i].astype(np.int32) for (x2, i) in zip(numbers, at, strict=True) for x in x2]
         return *places, *(values[at].astype(np.float32) for values in compared)
-
-
-def _require_room(count: Ints) -> None:
-    """Refuse a batch that asks for more weights than a list of lists may hold."""
-    ends = np.cumsum(np.minimum(count, MAX_CELLS + 1))  # a sum that no count can turn over
-    if ends[-1] > MAX_CELLS:
-        raise QueryError(
-            f"This query asks for {len(count)} maps at once, {ends[-1] * 4 / 2**30:.1f} GiB of "
-            f"weights or more, and the limit is {MAX_CELLS * 4 / 2**30:.0f} GiB: select fewer examples "
-            "(WHERE example IN …) or use the view attention, which streams."
-        )
 
 
 def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, others: Ints) -> None:

@@ -16,7 +16,7 @@ from attnstore.storage.layout import stretches
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_IN_CACHE = 1 << 17
+IN_CACHE = 1 << 17
 """Cells per step of an operation with many passes, so that they stay in a core's cache."""
 _TINY = np.float32(1e-37)
 CONSTANT = np.float32(1e-10)
@@ -47,7 +47,7 @@ def between(values: Floats, length: Ints, from_share: Floats, to_share: Floats) 
     """
     out = np.empty(len(length), np.float32)
     token = np.concatenate(([0], np.cumsum(length)))
-    for rows, maps in _stacks(values, length):
+    for rows, maps in stacks(values, length):
         k, n = maps.shape[:2]
         at = slice(token[rows.start], token[rows.start] + k * n)
         sent = np.matvec(maps, to_share[at].reshape(k, n))
@@ -57,20 +57,20 @@ def between(values: Floats, length: Ints, from_share: Floats, to_share: Floats) 
 
 def row_max(values: Floats, length: Ints) -> Floats:
     """Find the largest weight of each from-token; all maps' rows end to end."""
-    rows = [maps.max(axis=2).ravel() for _, maps in _stacks(values, length)]
+    rows = [maps.max(axis=2).ravel() for _, maps in stacks(values, length)]
     return np.concatenate(rows)
 
 
 def row_argmax(values: Floats, length: Ints) -> npt.NDArray[np.int32]:
     """Find the position that each from-token attends to most, the first of equal ones."""
-    rows = [maps.argmax(axis=2).ravel() for _, maps in _stacks(values, length)]
+    rows = [maps.argmax(axis=2).ravel() for _, maps in stacks(values, length)]
     return np.concatenate(rows).astype(np.int32)
 
 
 def count_above(values: Floats, length: Ints, threshold: Floats) -> npt.NDArray[np.int32]:
     """Count per map the weights above its threshold."""
     out = np.empty(len(length), np.int32)
-    for rows, maps in _stacks(values, length):
+    for rows, maps in stacks(values, length):
         flat = maps.reshape(len(maps), -1)
         out[rows] = np.count_nonzero(flat > threshold[rows, None], axis=1)
     return out
@@ -84,7 +84,7 @@ def top_k(values: Floats, length: Ints, k: Ints) -> tuple[Ints, Floats, Ints]:
         it has fewer.
     """
     counts, cells, weights = np.minimum(k, length**2), [], []
-    for rows, maps in _stacks(values, length):
+    for rows, maps in stacks(values, length):
         for flat, count in zip(maps.reshape(len(maps), -1), counts[rows].tolist(), strict=True):
             best = _largest(flat, count)
             cells.append(best)
@@ -106,7 +106,7 @@ def cosine(values: Floats, others: Floats, length: Ints) -> Floats:
     """Compute per map the cosine between its flattened weights and those of the other map."""
     out = np.empty(len(length), np.float32)
     for (rows, maps), (_, other_maps) in zip(
-        _stacks(values, length), _stacks(others, length), strict=True
+        stacks(values, length), stacks(others, length), strict=True
     ):
         a, b = (x.reshape(len(x), -1) for x in (maps, other_maps))
         out[rows] = np.vecdot(a, b) / np.sqrt(np.vecdot(a, a) * np.vecdot(b, b))
@@ -120,9 +120,9 @@ def jensen_shannon(values: Floats, others: Floats, length: Ints) -> Floats:
     """
     out = np.empty(len(length), np.float32)
     for (rows, maps), (_, other_maps) in zip(
-        _stacks(values, length), _stacks(others, length), strict=True
+        stacks(values, length), stacks(others, length), strict=True
     ):
-        step = max(1, _IN_CACHE // maps[0].size)
+        step = max(1, IN_CACHE // maps[0].size)
         for at in range(0, len(maps), step):
             distance = _distance(maps[at : at + step], other_maps[at : at + step])
             out[rows.start + at : rows.start + at + len(distance)] = distance
@@ -148,7 +148,7 @@ def compare_pairs(maps: Floats, one: Ints, other: Ints) -> tuple[Floats, Floats,
     products = centered @ centered.T
     variances = np.where(np.diag(products) > CONSTANT * squares, np.diag(products), np.nan)
     pearson = products[one, other] / np.sqrt(variances[one] * variances[other])
-    distances, step = np.empty(len(one), np.float32), max(1, _IN_CACHE // maps[0].size)
+    distances, step = np.empty(len(one), np.float32), max(1, IN_CACHE // maps[0].size)
     for start in range(0, len(one), step):
         at = slice(start, start + step)
         distances[at] = _distance(maps[one[at]], maps[other[at]])
@@ -205,7 +205,7 @@ def _surprise(p: Floats, middle: Floats) -> Floats:
     return total
 
 
-def _stacks(values: Floats, length: Ints) -> Iterator[tuple[slice, Floats]]:
+def stacks(values: Floats, length: Ints) -> Iterator[tuple[slice, Floats]]:
     """Yield neighboring maps of equal length as one (k, L, L) array, with their slice of the batch."""
     start = 0
     for rows in stretches(length):

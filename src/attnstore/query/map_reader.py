@@ -17,6 +17,8 @@ from attnstore.storage.arrays import Floats
 from attnstore.storage.backend import Backend
 from attnstore.storage.reads import Ints
 
+MAX_CELLS = 1 << 28
+"""Largest number of weights for one batch of rows (up to 2048): 1 GiB of float32."""
 PIECE_CELLS = 1 << 22
 """Weights in memory at once, per run, for functions that reduce maps to numbers: 16 MiB."""
 
@@ -208,6 +210,17 @@ def refuse_less(count: Ints, least: int, what: str) -> None:
     """Raise QueryError for an argument of a function below its least value."""
     if (wrong := np.flatnonzero(count < least)).size:
         raise QueryError(f"A function was given {what} = {count[wrong[0]]}; give {least} or more.")
+
+
+def require_room(count: Ints) -> None:
+    """Refuse a batch that asks for more weights than a list of lists may hold."""
+    ends = np.cumsum(np.minimum(count, MAX_CELLS + 1))  # a sum that no count can turn over
+    if ends[-1] > MAX_CELLS:
+        raise QueryError(
+            f"This query asks for {len(count)} maps at once, {ends[-1] * 4 / 2**30:.1f} GiB of "
+            f"weights or more, and the limit is {MAX_CELLS * 4 / 2**30:.0f} GiB: select fewer examples "
+            "(WHERE example IN …) or use the view attention, which streams."
+        )
 
 
 @contextlib.contextmanager
