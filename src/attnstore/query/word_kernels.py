@@ -152,8 +152,8 @@ def _summed(weights: Floats, sending: Ints, receiving: Ints, n: int) -> Doubles:
     """Sum maps (k, tokens, tokens) over tokens with one number of n; number 0 is left out."""
     k = len(weights)
     target = ((np.arange(k)[:, None] * n + sending) * n)[:, :, None] + receiving[:, None, :]
-    sums: Doubles = np.bincount(target.ravel(), weights.ravel(), k * n * n)
-    return sums.reshape(k, n, n)[:, 1:, 1:]
+    sums = np.bincount(target.ravel(), weights.ravel(), k * n * n)
+    return np.asarray(sums, np.float64).reshape(k, n, n)[:, 1:, 1:]
 
 
 def _tallied(numbers: Ints, n: int) -> Ints:
