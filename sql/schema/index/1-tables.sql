@@ -78,6 +78,15 @@ CREATE TABLE core.map_stats (
     example BIGINT NOT NULL /*{{statistics: , "NAME" FLOAT}}*/
 );
 
+-- Arrays beside maps and received, by block; crc32c is empty where the array cannot be had of the model.
+-- of: run
+-- copy: by plan
+-- repair: ingest the run again with --update (a kind of maps: with --maps), which rewrites it
+CREATE TABLE core.array_blocks (
+    fragment INTEGER, run_key UBIGINT NOT NULL, block INTEGER NOT NULL, "array" VARCHAR NOT NULL, first_shard INTEGER,
+    crc32c UINTEGER[] NOT NULL, bytes BIGINT
+);
+
 -- of: run
 -- copy: records of ingesting
 -- repair: ingest the run again, which removes it: only the record of one ingestion is lost

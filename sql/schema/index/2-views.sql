@@ -58,15 +58,22 @@ SELECT r.run, r.model, r.dataset,
        r.planned, coalesce(b.stored, 0)::BIGINT AS stored, len(r.layers) AS n_layers, len(r.heads) AS n_heads,
        r.layers, r.heads, r.disabled, r.disabled_value, r.precision, r.max_length, r.pad_to, r.sample, r.seed, r.n_tokens,
        (r.n_cells * len(r.layers) * len(r.heads))::BIGINT AS n_weights,
-       coalesce(b.bytes, 0)::BIGINT AS bytes, coalesce(b.bits, 0)::DOUBLE AS bits_per_weight,
+       (coalesce(b.bytes, 0) + coalesce(a.bytes, 0))::BIGINT AS bytes, coalesce(b.bits, 0)::DOUBLE AS bits_per_weight,
        r.n_empty, r.n_truncated, r.n_blocks, coalesce(b.blocks, 0)::INTEGER AS stored_blocks,
        r.identity, r.run_key, r.capture_version, r.captured, r.batching, r.sinks, r.attnstore_version,
-       r.torch_version, r.transformers_version, r.tokenizers_version, r.created
+       r.torch_version, r.transformers_version, r.tokenizers_version, r.created, coalesce(a.arrays, []) AS arrays
 FROM core.runs r LEFT JOIN (
     SELECT run_key, sum(examples) AS stored, sum(maps_bytes + received_bytes) AS bytes, count(*) AS blocks,
            8.0 * sum(maps_bytes) / (sum(b.n_cells) * any_value(len(s.layers) * len(s.heads))) AS bits
     FROM core.blocks b JOIN core.runs s USING (run_key) GROUP BY run_key
-) b USING (run_key);
+) b USING (run_key) LEFT JOIN (
+    SELECT run_key, sum(bytes) AS bytes, list(name ORDER BY name) FILTER (held = blocks) AS arrays
+    FROM (
+        SELECT run_key, "array" AS name, sum(bytes) AS bytes, count(*) FILTER (len(crc32c) > 0) AS held
+        FROM core.array_blocks GROUP BY ALL
+    ) JOIN (SELECT run_key, count(*) AS blocks FROM core.blocks GROUP BY run_key) USING (run_key)
+    GROUP BY run_key
+) a USING (run_key);
 COMMENT ON VIEW runs IS 'One row per run: a model over a dataset with its settings.';
 COMMENT ON COLUMN runs.run IS 'Name: model/dataset; other content or settings under the same name get @2, @3, …';
 COMMENT ON COLUMN runs.model IS 'Model';
@@ -104,6 +111,7 @@ COMMENT ON COLUMN runs.torch_version IS 'Version of torch there; NULL for runs o
 COMMENT ON COLUMN runs.transformers_version IS 'Version of transformers there';
 COMMENT ON COLUMN runs.tokenizers_version IS 'Version of tokenizers there';
 COMMENT ON COLUMN runs.created IS 'When the run was planned (UTC)';
+COMMENT ON COLUMN runs.arrays IS 'Arrays beside maps and received that each of its stored blocks holds, as value_norm and mixing';
 
 CREATE VIEW inputs AS
 SELECT r.run, r.dataset, i.example, i.length, i.truncated, i.block, i.tokens,
@@ -170,6 +178,17 @@ COMMENT ON COLUMN blocks.maps_crc32c IS 'CRC-32C of each shard file of maps';
 COMMENT ON COLUMN blocks.received_crc32c IS 'CRC-32C of the shard file of received';
 COMMENT ON COLUMN blocks.maps_bytes IS 'Bytes of its shards of maps';
 COMMENT ON COLUMN blocks.received_bytes IS 'Bytes of its shard of received';
+
+CREATE VIEW array_blocks AS
+SELECT r.run, a."array" AS name, a.block, a.first_shard, a.crc32c, a.bytes
+FROM core.array_blocks a JOIN core.runs r USING (run_key);
+COMMENT ON VIEW array_blocks IS 'One row per block of an array beside maps and received, as value_norm and mixing; a run of an earlier capture has none.';
+COMMENT ON COLUMN array_blocks.run IS 'Run';
+COMMENT ON COLUMN array_blocks.name IS 'Array: value_norm, mixing, or a kind of maps beside the weights';
+COMMENT ON COLUMN array_blocks.block IS 'Number of the block in the run, from 0';
+COMMENT ON COLUMN array_blocks.first_shard IS 'Its first shard in the array';
+COMMENT ON COLUMN array_blocks.crc32c IS 'CRC-32C of each shard file; empty where the array cannot be had of the model';
+COMMENT ON COLUMN array_blocks.bytes IS 'Bytes of its shards';
 
 CREATE VIEW ingests AS
 SELECT r.run, i.started, i.host, i.device, i.examples, i.n_cells, i.bytes, i.seconds, i.forward_seconds

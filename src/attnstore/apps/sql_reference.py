@@ -22,7 +22,7 @@ FILE = Path("docs/sql.md")
 
 _FIRST = (
     "runs", "models", "datasets", "examples", "inputs", "tokens", "map_stats", "maps", "attention",
-    "received", "blocks", "ingests",
+    "received", "blocks", "array_blocks", "ingests",
 )  # fmt: skip
 """Views to list first, in reading order; the others follow by name."""
 

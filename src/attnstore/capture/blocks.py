@@ -1,8 +1,8 @@
 """Compute and commit one block of a run.
 
 A block is the unit of work, retry and commit. Computing fills one buffer per block in storage
-precision (never all layers in float32 at once); committing writes the shards, then `map_stats`,
-then the fragment of `blocks`, whose existence is the commit. Computing is one at a time in a
+precision (never all layers in float32 at once); committing writes the shards, then `array_blocks`,
+`map_stats` and the fragment of `blocks`, whose existence is the commit. Computing is one at a time in a
 process, committing overlaps with it.
 """
 
@@ -31,7 +31,8 @@ from attnstore.models.attention_hook import Capturer
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import ROW_OFF
 from attnstore.statistics import NAMES
-from attnstore.storage import arrays, fragments, layout
+from attnstore.storage import array_blocks, array_kinds, arrays, fragments, layout
+from attnstore.storage.arrays import Further, Written
 from attnstore.storage.shard_writer import ShardWriter
 
 _BUFFERS = 2  # one being filled, one being written
@@ -50,15 +51,17 @@ class Stored(Report):
 
 
 Statistics = np.ndarray[Any, np.dtype[np.float32]]
+_NOT_HAD: Further = dict.fromkeys(kind.name for kind in array_kinds.CAPTURED)
 
 
 @dataclass(frozen=True)
 class _Computed:
     """A block whose maps are in its buffer. statistics: (inputs, layers, heads, len(NAMES));
-    seconds: in forward passes."""
+    seconds: in forward passes; further: value_norm and mixing."""
 
     statistics: Statistics
     seconds: float
+    further: Further
 
 
 def _real(rows: pl.DataFrame) -> list[int]:
@@ -130,8 +133,12 @@ class BlockWorker:
                 computed = self._compute(rows, buffer)
             with self._committing:
                 first = int(rows["cell"][0]) // layout.SHARD_CELLS
+                array_blocks.describe(self._arrays, computed.further)
                 written = self._arrays.write_block(
-                    first, buffer.host_maps.numpy(), buffer.host_received.numpy()
+                    first,
+                    buffer.host_maps.numpy(),
+                    buffer.host_received.numpy(),
+                    computed.further,
                 )
                 return self._commit(number, rows, computed.statistics, written), computed.seconds
         finally:
@@ -168,8 +175,10 @@ class BlockWorker:
             forward = time.perf_counter() - began - sink.seconds
             self._refuse_unsound(rows, sink.off.numpy())
             with self._committing:
+                further = _NOT_HAD
+                array_blocks.describe(self._arrays, further)
                 written = {"maps": writer.finish()}
-                written |= self._arrays.write_block(first, None, sink.received.numpy())
+                written |= self._arrays.write_block(first, None, sink.received.numpy(), further)
                 return self._commit(number, rows, sink.statistics.numpy(), written), forward
 
     def _take(self) -> Buffer:
@@ -200,7 +209,7 @@ class BlockWorker:
             )
             self._compared = True
         seconds = time.perf_counter() - began - sink.seconds
-        return _Computed(sink.statistics.cpu().numpy(), seconds)
+        return _Computed(sink.statistics.cpu().numpy(), seconds, _NOT_HAD)
 
     def _compare_one(self, rows: pl.DataFrame, batch: slice, buffer: Buffer) -> None:
         """Raise CaptureError unless an input of a full batch has the maps that it has when run alone.
@@ -245,13 +254,16 @@ class BlockWorker:
         number: int,
         rows: pl.DataFrame,
         statistics: Statistics,
-        written: dict[str, tuple[list[int], int]],
+        written: Written,
     ) -> int:
-        """Write statistics, then the commit mark, once the shards are written; returns the shards' bytes.
+        """Commit further arrays, then statistics, then the block, once the shards are written.
 
-        statistics: (inputs, layers, heads, len(NAMES)); written: result of `write_block`.
+        statistics: (inputs, layers, heads, len(NAMES)); written: result of `write_block`. Returns the
+        shards' bytes.
         """
         run, first = self.run, int(rows["cell"][0]) // layout.SHARD_CELLS
+        names = [kind.name for kind in array_kinds.CAPTURED]
+        n_further = array_blocks.commit(self._arrays, run.key, number, first, names, written)
         frame = self._map_stats(number, statistics, rows)
         fragments.write(run.backend, "map_stats", run.run, f"{number:06d}", frame)
         row = {
@@ -264,7 +276,7 @@ class BlockWorker:
         }  # fmt: skip
         mark = pl.DataFrame([row], schema_overrides={"run_key": pl.UInt64})
         fragments.write(run.backend, "blocks", run.run, f"{number:06d}", mark)
-        return written["maps"][1] + written["received"][1]
+        return written["maps"][1] + written["received"][1] + n_further
 
     def _map_stats(self, number: int, statistics: Statistics, rows: pl.DataFrame) -> pl.DataFrame:
         """Return one row per map, ordered as the maps are stored: layer, head, input."""

@@ -23,6 +23,7 @@ from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.naming import CAPTURE_VERSION
 from attnstore.storage import (
+    array_blocks,
     array_shape,
     fragments,
     index_rows,
@@ -121,7 +122,9 @@ def _sound(backend: Backend, run: Run) -> bool:
         listed = fragments.listing(backend, table, owner)
         if len(listed) != 1 or not fragments.sound(backend, listed[0]):
             return False
-    return zarr_metadata.described(backend, run.run)
+    return zarr_metadata.described(backend, run.run) and array_blocks.described(
+        backend, run.run, run.shape
+    )
 
 
 def plan_inputs(
@@ -219,6 +222,8 @@ def _write(backend: Backend, run: str, record: RunRecord, inputs: pl.DataFrame |
         record.longest,
     )  # fmt: skip
     zarr_metadata.describe(backend, run, shape)
+    for path, data in array_blocks.descriptions(backend, run, shape).items():
+        backend.write(path, data)
     catalog.write_once(backend, "inputs", run, record.identity, inputs)
     catalog.write_once(backend, "runs", run, record.identity, record.to_frame())
 

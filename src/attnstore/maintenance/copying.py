@@ -19,6 +19,7 @@ from attnstore.errors import BusyError, DamageError, StoreError, UnknownNameErro
 from attnstore.maintenance import copy_rules
 from attnstore.naming import near
 from attnstore.storage import (
+    array_blocks,
     arrays,
     files,
     fragments,
@@ -205,12 +206,15 @@ def _items(backend: Backend, runs: list[str], added: list[Fragment]) -> Iterator
             )  # raises where it is the record that is damaged
             raise DamageError(f"What describes the arrays of {run} is damaged; ingest it again.")
         described |= zarr_metadata.files(backend, run)  # groups above several runs only once
+        shape = zarr_metadata.recorded(backend, run)
+        described |= array_blocks.descriptions(backend, run, shape)
     yield from (Item(path, len(x), files.crc32c(x)) for path, x in described.items())
     sizes = {path: f.bytes for run in runs for path, f in arrays.shards(backend, run).items()}
+    sealed = {"blocks": arrays.sealed, array_blocks.TABLE: arrays.sealed_further}
     for f in order:
-        if f.table == "blocks":
+        if f.table in sealed:
             block = fragments.read(backend, f).row(0, named=True)
-            for path, value in arrays.sealed(f.owner, block).items():
+            for path, value in sealed[f.table](f.owner, block).items():
                 yield Item(path, sizes.get(path, 0), value)
     yield from (Item(f.path, f.bytes, f.crc32c) for f in order[len(names) :])
 

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import polars as pl
 
 from attnstore.errors import AttnstoreError, BusyError, StoreError
-from attnstore.storage import arrays, fragments, index, location, locks
+from attnstore.storage import array_blocks, arrays, fragments, index, location, locks
 from attnstore.storage.backend import Backend
 from attnstore.storage.location import Location
 from attnstore.storage.tables import TABLES
@@ -143,12 +144,22 @@ def _find(backend: Backend, entered: contextlib.ExitStack) -> tuple[list[Orphan]
 
 def _referred(backend: Backend, run: str) -> set[str]:
     """List the shard files of a run's committed blocks, relative to the store. Raises DamageError."""
-    rows = fragments.read_one(backend, "blocks", run)
+    blocks, further = (_rows(backend, table, run) for table in ("blocks", array_blocks.TABLE))
+    committed = {row["block"] for row in blocks}
     return {
-        path
-        for row in ([] if rows is None else rows.to_dicts())
-        for path in arrays.sealed(run, row)
+        *(path for row in blocks for path in arrays.sealed(run, row)),
+        *(
+            path
+            for row in further
+            if row["block"] in committed
+            for path in arrays.sealed_further(run, row)
+        ),
     }
+
+
+def _rows(backend: Backend, table: str, run: str) -> list[dict[str, Any]]:
+    rows = fragments.read_one(backend, table, run)
+    return [] if rows is None else rows.to_dicts()
 
 
 def _in_fragments(
@@ -185,8 +196,8 @@ def _in_arrays(backend: Backend, runs: dict[str, set[str]], left: set[str]) -> I
             yield Orphan(file.path, file.bytes, "there is no such run")
             continue
         name = str(run.relative_to(arrays.FOLDER))
-        shards = inside.relative_to(run).parts[:2] in (("maps", "c"), ("received", "c"))
-        if name in runs and shards and str(inside) not in runs[name]:
+        shard = arrays.is_shard(name, str(inside))
+        if name in runs and shard and str(inside) not in runs[name]:
             yield Orphan(file.path, file.bytes, "it belongs to no committed block")
 
 

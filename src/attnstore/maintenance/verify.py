@@ -22,8 +22,10 @@ from attnstore.maintenance import row_sums
 from attnstore.maintenance.findings import DROP, Findings, Report
 from attnstore.maintenance.index_check import IndexChecks
 from attnstore.storage import (
+    array_blocks,
     array_shape,
     arrays,
+    commits,
     fragments,
     index,
     layout,
@@ -39,6 +41,7 @@ from attnstore.storage.tables import AGAIN, NEEDS, TABLES, tables
 Progress = Callable[[str, int, int], None]
 """Called with a run, its blocks that are checked and all its committed blocks, after each block."""
 
+_READ = ("runs", "inputs", "blocks", array_blocks.TABLE)
 _RUNS_AT_ONCE = 256
 """Runs whose plans and blocks are read together."""
 
@@ -141,8 +144,8 @@ class _Verification:
     def _whose(self, fragment: Fragment) -> tuple[str | None, int | None]:
         """Return the run and the block of a fragment, None where it has none."""
         run = fragment.owner if fragment.owner in self._runs else None
-        by_block = fragment.table in ("blocks", "map_stats") and fragment.part.isdecimal()
-        return run, int(fragment.part) if by_block else None
+        block = commits.of_block(fragment)
+        return run, int(block) if block is not None and block.isdecimal() else None
 
     def _fragment(self, fragment: Fragment) -> str | None:
         """Describe the damage of a fragment; None if there is none."""
@@ -169,14 +172,14 @@ class _Verification:
     def _read_ahead(self, runs: list[str]) -> dict[str, pl.DataFrame]:
         """Read the rows of these runs' fragments by path, as far as they can be read together."""
         rows: dict[str, pl.DataFrame] = {}
-        for table in ("runs", "inputs", "blocks"):
+        for table in _READ:
             of_table = [f for run in runs for f in self._of.get((table, run), {}).values()]
             with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # then one by one
                 rows |= fragments.read_together(self.backend, of_table)
         return rows
 
     def _run(self, run: str) -> None:
-        records, inputs, blocks = (self._rows(t, run) for t in ("runs", "inputs", "blocks"))
+        records, inputs, blocks, further = (self._rows(run_table, run) for run_table in _READ)
         record = None if records is None else RunRecord.of_row(records.row(0, named=True))
         self._described(run, record)
         opened = None
@@ -202,6 +205,18 @@ class _Verification:
                     maps = len(opened.layers) * len(opened.heads)
                     self._count.update(weights=row["n_cells"] * maps)
             self._progress(run, done, len(rows))
+        self._further(run, {row["block"] for row in rows}, further)
+
+    def _further(self, run: str, blocks: set[int], rows: pl.DataFrame | None) -> None:
+        """Check the further arrays of a run's committed blocks."""
+        for row in [] if rows is None else rows.sort("array", "block").to_dicts():
+            name, block = row["array"], row["block"]
+            if block not in blocks:
+                continue
+            with self.findings.step(f"The block of {name}", run, block):
+                advice = f"{array_blocks.remedy(name)}, which recomputes the block"
+                self._whole_shards(run, block, arrays.sealed_further(run, row), advice)
+                self._count.update(bytes=row["bytes"])
 
     def _described(self, run: str, record: RunRecord | None) -> None:
         """Check that the model and the dataset of a run have their records."""
@@ -245,7 +260,9 @@ class _Verification:
         stored = inputs.select("block", "cell", "token_cell").to_numpy()
         if not np.array_equal(stored, np.stack((plan.block, plan.cell, plan.token), axis=1)):
             self.findings.add(f"its inputs do not lie where the plan puts them; {DROP}.", run)
-        expected = zarr_metadata.description(run, shape)
+        expected = zarr_metadata.description(run, shape) | array_blocks.descriptions(
+            self.backend, run, shape
+        )
         self._expected.update(expected)
         for path, data in expected.items():
             if self._read(path) != data:
@@ -257,17 +274,19 @@ class _Verification:
 
     def _shards(self, run: str, row: dict[str, Any]) -> bool:
         """Return True if the shards of a committed block are whole."""
-        self._expected.update(arrays.sealed(run, row))
-        damaged = arrays.damage(self.backend, run, row)
+        advice = "ingest the run again, which recomputes the block"
+        whole = self._whole_shards(run, row["block"], arrays.sealed(run, row), advice)
+        self._count.update(blocks=1, bytes=row["maps_bytes"] + row["received_bytes"])
+        return whole
+
+    def _whole_shards(self, run: str, block: int, sealed: dict[str, int], advice: str) -> bool:
+        """Return True if shards match their checksums. sealed: CRC-32C by path."""
+        self._expected.update(sealed)
+        damaged = arrays.unlike(self.backend, sealed)
         for path in damaged:
             lies = self.backend.crc32c(path) is not None
             damage = "does not match its checksum" if lies else "is missing"
-            self.findings.add(
-                f"{path} {damage}; ingest the run again, which recomputes the block.",
-                run,
-                row["block"],
-            )
-        self._count.update(blocks=1, bytes=row["maps_bytes"] + row["received_bytes"])
+            self.findings.add(f"{path} {damage}; {advice}.", run, block)
         return not damaged
 
     def leftovers(self) -> None:

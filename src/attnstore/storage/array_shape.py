@@ -11,9 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnstore.errors import DamageError
-from attnstore.storage import layout
-from attnstore.storage.precision import FLOAT32, PRECISIONS
+from attnstore.storage import array_kinds, layout
+from attnstore.storage.precision import FLOAT32, PRECISIONS, Precision
 from attnstore.storage.run_record import RunRecord
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The last axis of an array: cell or token, the sizes of a shard and of a chunk along it.
+
+    rows: size of the array's second axis.
+    """
+
+    name: str
+    shard: int
+    chunk: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -51,15 +64,28 @@ class Shape:
         """Return the tokens of `received` per layer and head."""
         return self.shards * self.shard_tokens
 
-    def metadata(self, array: str) -> dict[str, Any]:
-        """Return the part of zarr.json of 'maps' or 'received' that describes the weights (Zarr v3)."""
-        maps = array == "maps"
-        precision = PRECISIONS[self.precision] if maps else FLOAT32
-        kind = precision.dtype
+    def axis(self, array: str) -> Axis:
+        """Return the last axis of an array, and the size of its second one."""
+        kind = None if array in ("maps", "received") else array_kinds.find(array)
+        cells = array == "maps" or (kind is not None and kind.last == "cell")
         shard, chunk = (
-            (self.shard_cells, self.chunk_cells) if maps else (self.shard_tokens, self.chunk_tokens)
+            (self.shard_cells, self.chunk_cells)
+            if cells
+            else (self.shard_tokens, self.chunk_tokens)
         )
-        axes = [len(self.layers), len(self.heads)]
+        rows = len(self.heads) if kind is None else kind.rows(self.heads)
+        return Axis("cell" if cells else "token", shard, chunk, rows)
+
+    def stored(self, array: str) -> Precision:
+        """Return how an array stores its numbers."""
+        return PRECISIONS[self.precision] if array == "maps" else FLOAT32
+
+    def metadata(self, array: str) -> dict[str, Any]:
+        """Return the part of zarr.json of an array that describes its numbers (Zarr v3)."""
+        precision, axis = self.stored(array), self.axis(array)
+        kind, shard, chunk = precision.dtype, axis.shard, axis.chunk
+        further = array not in ("maps", "received")
+        axes = [len(self.layers), axis.rows]
         swapped = {"configuration": {"endian": "little"}} if kind.itemsize > 1 else {}
         blosc = {"name": "blosc", "configuration": precision.blosc}
         inner = [{"name": "bytes", **swapped}, blosc, {"name": "crc32c"}]
@@ -77,7 +103,7 @@ class Shape:
             "data_type": kind.name,
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [*axes, shard]}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": 0 if kind.kind == "u" else 0.0,
+            "fill_value": "NaN" if further else 0 if kind.kind == "u" else 0.0,
             "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         }
 

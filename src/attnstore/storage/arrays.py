@@ -1,7 +1,8 @@
-"""The Zarr side of the store: one group a run, with `maps` and `received`.
+"""The Zarr side of the store: one group a run, with `maps`, `received` and further arrays.
 
     attention.zarr/<run>/maps       (layer, head, cell)    weights, packed; see `layout`
     attention.zarr/<run>/received   (layer, head, token)   mean weight that each token receives
+    attention.zarr/<run>/<other>    (layer, head or component, cell or token)   see `array_kinds`
     attention.zarr/<run>/layer, head                       coordinates: 0-based numbers
 
 Bulk reads and writes go through tensorstore, ten times as fast as zarr-python on the same files, and
@@ -13,8 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +27,7 @@ from attnstore.errors import DamageError, StoreError
 from attnstore.storage import files, layout
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend, File
-from attnstore.storage.precision import FLOAT32, PRECISIONS, Precision
+from attnstore.storage.precision import Precision
 from attnstore.storage.reads import Ints, reads_of
 
 FOLDER = "attention.zarr"
@@ -35,6 +36,10 @@ CACHE_BYTES = 64 << 20
 _READS_AT_ONCE = 16
 
 Floats = npt.NDArray[np.float32]
+Further = Mapping[str, npt.NDArray[Any] | None]
+"""Arrays of a block by name; None for one that cannot be had."""
+Written = dict[str, tuple[list[int], int]]
+"""CRC-32C of each written shard, and their bytes, by array."""
 
 
 def remove(backend: Backend, run: str) -> None:
@@ -57,10 +62,20 @@ def shard_path(run: str, array: str, shard: int) -> str:
 def sealed(run: str, block: dict[str, Any]) -> dict[str, int]:
     """Return the CRC-32C of each shard of a committed block, by path. block: its row of `blocks`."""
     return {
-        shard_path(run, array, block["first_shard"] + i): value
+        path: value
         for array in ("maps", "received")
-        for i, value in enumerate(block[f"{array}_crc32c"])
+        for path, value in _sealed(run, array, block["first_shard"], block[f"{array}_crc32c"])
     }
+
+
+def sealed_further(run: str, row: dict[str, Any]) -> dict[str, int]:
+    """Return the CRC-32C of each shard of a block in another array. row: its row of `array_blocks`."""
+    return dict(_sealed(run, row["array"], row["first_shard"], row["crc32c"]))
+
+
+def _sealed(run: str, array: str, first: int, values: list[int]) -> Iterator[tuple[str, int]]:
+    for i, value in enumerate(values):
+        yield shard_path(run, array, first + i), value
 
 
 def damage(backend: Backend, run: str, block: dict[str, Any]) -> list[str]:
@@ -68,24 +83,39 @@ def damage(backend: Backend, run: str, block: dict[str, Any]) -> list[str]:
 
     block: its row of `blocks`. Every byte is read.
     """
-    return [path for path, value in sealed(run, block).items() if backend.crc32c(path) != value]
+    return unlike(backend, sealed(run, block))
+
+
+def unlike(backend: Backend, expected: dict[str, int]) -> list[str]:
+    """Find the files that do not match their CRC-32C, or are not there. expected: CRC-32C by path."""
+    return [path for path, value in expected.items() if backend.crc32c(path) != value]
 
 
 def shards(backend: Backend, run: str) -> dict[str, File]:
     """List every shard of a run, by path, committed or not; no byte is read."""
     folder = f"{FOLDER}/{run}"
-    chunks = tuple(f"{folder}/{array}/c/" for array in ("maps", "received"))
-    return {f.path: f for f in backend.files(folder) if f.path.startswith(chunks)}
+    return {f.path: f for f in backend.files(folder) if is_shard(run, f.path)}
+
+
+def is_shard(run: str, path: str) -> bool:
+    """Return True if a path below a run's folder is that of a shard; coordinates have none."""
+    array, *inside = path.removeprefix(f"{FOLDER}/{run}/").split("/")
+    return inside[:1] == ["c"] and array not in ("layer", "head")
 
 
 def changed(run: str, block: dict[str, Any], shard_files: dict[str, File], committed: int) -> bool:
     """Return True if the shards of a block have visibly changed since its commit; no byte is read.
 
     One is missing, their bytes do not add up, or one was written after the block was committed.
-    block: its row of `blocks`; lying: `shards` of the run; committed: when, in nanoseconds.
+    block: its row of `blocks`; shard_files: `shards` of the run; committed: when, in nanoseconds.
     """
-    files = [shard_files[path] for path in sealed(run, block) if path in shard_files]
     whole = block["maps_bytes"] + block["received_bytes"]
+    return moved(sealed(run, block), whole, shard_files, committed)
+
+
+def moved(paths: Iterable[str], whole: int, shard_files: dict[str, File], committed: int) -> bool:
+    """Return True if shards at `paths` visibly differ from what was committed. whole: their bytes."""
+    files = [shard_files[path] for path in paths if path in shard_files]
     return sum(f.bytes for f in files) != whole or any(f.modified > committed for f in files)
 
 
@@ -94,43 +124,82 @@ class RunArrays:
     """The open arrays of a run.
 
     maps, received: tensorstore handles (layer index, head index, cell or token); opened to read,
-    float16 comes as float32.
+    float16 comes as float32. Further arrays are opened when they are first asked for.
     layers, heads: the 0-based numbers along the first two axes.
     """
 
     backend: Backend
     run: str
-    layers: tuple[int, ...]
-    heads: tuple[int, ...]
-    precision: Precision
+    shape: Shape
     maps: Any
     received: Any
+    writing: bool = False
+    _further: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Return the layers along the first axis."""
+        return self.shape.layers
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Return the heads along the second axis of `maps`."""
+        return self.shape.heads
+
+    @property
+    def precision(self) -> Precision:
+        """Return how `maps` stores weights."""
+        return self.shape.stored("maps")
 
     def write_block(
-        self, first_shard: int, maps: npt.NDArray[Any] | None, received: Floats
-    ) -> dict[str, tuple[list[int], int]]:
+        self,
+        first_shard: int,
+        maps: npt.NDArray[Any] | None,
+        received: Floats,
+        further: Further | None = None,
+    ) -> Written:
         """Write whole shards from `first_shard` on, atomically and fsynced.
 
         maps: (layers, heads, shards x SHARD_CELLS) as stored, None where `shard_writer` writes
-        them; received: (layers, heads, SHARD_TOKENS) float32. Returns, per array, the shards' CRC-32C and their bytes on disk.
+        them; received: (layers, heads, SHARD_TOKENS) float32; further: as of `write`.
+        """
+        return self.write(first_shard, {"maps": maps, "received": received, **(further or {})})
+
+    def write(self, first_shard: int, data: Further) -> Written:
+        """Write whole shards of some arrays from `first_shard` on, atomically and fsynced.
+
+        data: (layers, heads or components, shards x cells or tokens of a shard) as stored, by array;
+        None for one that is not to be written. Arrays beside `maps` and `received` are described
+        first. Returns, per array that is not None, the shards' CRC-32C and their bytes on disk.
         """
         self.backend.require_hold()
-        cells, tokens = first_shard * layout.SHARD_CELLS, first_shard * layout.SHARD_TOKENS
+        written = {name: values for name, values in data.items() if values is not None}
         with self._writing(first_shard):
-            pending = [
-                array[:, :, at : at + data.shape[2]].write(
-                    data, can_reference_source_data_indefinitely=True
+            pending = []
+            for name, values in written.items():
+                at = first_shard * self.shape.axis(name).shard
+                pending.append(
+                    self._handle(name)[:, :, at : at + values.shape[2]].write(
+                        values, can_reference_source_data_indefinitely=True
+                    )
                 )
-                for array, at, data in ((self.maps, cells, maps), (self.received, tokens, received))
-                if data is not None
-            ]
             for future in pending:
                 future.result()
-        written = {"received": self._seal("received", range(first_shard, first_shard + 1))}
-        if maps is not None:
-            n = maps.shape[2] // layout.SHARD_CELLS
-            written["maps"] = self._seal("maps", range(first_shard, first_shard + n))
-        return written
+        sizes = {name: x.shape[2] // self.shape.axis(name).shard for name, x in written.items()}
+        return {
+            name: self._seal(name, range(first_shard, first_shard + n)) for name, n in sizes.items()
+        }
+
+    def _handle(self, array: str) -> Any:
+        """Return the handle of an array, which is opened once. Raises DamageError, StoreError."""
+        if array in ("maps", "received"):
+            return self.maps if array == "maps" else self.received
+        if array not in self._further:
+            with _opening(self.backend, self.run):
+                self._further[array] = _open(
+                    self.backend, self.run, array, self.shape, self.writing
+                )
+        return self._further[array]
 
     @contextlib.contextmanager
     def _writing(self, first_shard: int) -> Iterator[None]:
@@ -156,7 +225,10 @@ class RunArrays:
         )
 
     def stretch(self, array: str, start: int, stop: int) -> Floats:
-        """Read cells (or tokens) start to stop of every head: (layers x heads, stop - start) float32."""
+        """Read cells (or tokens) start to stop of every row: (layers x heads, stop - start) float32.
+
+        Of an array with named components, a layer has that many rows instead of heads.
+        """
         source, precision = self._source(array)
         stored = self._read(source[:, :, start:stop])
         return precision.decode(stored).reshape(-1, stop - start)
@@ -164,12 +236,13 @@ class RunArrays:
     def gather(self, array: str, row: Ints, start: Ints, count: Ints) -> Floats:
         """Read slices along the last axis, concatenated, as float32.
 
-        array: 'maps' or 'received'; row: (n,) layer index x heads + head index; start, count:
+        array: 'maps', 'received' or another one that the run holds; row: (n,) layer index x heads +
+        head index (of an array with named components: x components + component); start, count:
         (n,) first cell (or token) and how many. Requests may come in any order and overlap:
         those that lie close together on disk are read as one, and each chunk is decoded once.
         """
         source, precision = self._source(array)
-        size, n_heads = int(count.sum()), len(self.heads)
+        size, n_heads = int(count.sum()), self.shape.axis(array).rows
         reads = reads_of(row, start, count, layout.CHUNK_CELLS) if size else []
         if len(reads) == 1 and reads[0].parts == [(0, size, 0)]:
             only = reads[0]
@@ -189,8 +262,8 @@ class RunArrays:
         return out
 
     def _source(self, array: str) -> tuple[Any, Precision]:
-        """Return the handle of 'maps' or 'received', and the precision of its numbers."""
-        return (self.maps, self.precision) if array == "maps" else (self.received, FLOAT32)
+        """Return the handle of an array, and the precision of its numbers."""
+        return self._handle(array), self.shape.stored(array)
 
     def _read(self, view: Any) -> npt.NDArray[Any]:
         return self._result(view.read())
@@ -218,9 +291,16 @@ def open_run(backend: Backend, run: str, shape: Shape, write: bool = False) -> R
     """
     if {"", ".", ".."} & set(run.split("/")) or "\0" in run:
         raise DamageError(f"{run!r} is no name of a run; `attnstore reindex` rebuilds the index.")
-    try:
+    with _opening(backend, run):
         _require_attributes(backend, run, shape)
-        handles = [_open(backend, run, name, shape, write) for name in ("maps", "received")]
+        maps, received = (_open(backend, run, name, shape, write) for name in ("maps", "received"))
+    return RunArrays(backend, run, shape, maps, received, write)
+
+
+@contextlib.contextmanager
+def _opening(backend: Backend, run: str) -> Iterator[None]:
+    try:
+        yield
     except DamageError:
         raise
     except Exception as error:  # tensorstore raises its own kinds by status, not by class
@@ -228,8 +308,6 @@ def open_run(backend: Backend, run: str, shape: Shape, write: bool = False) -> R
             f"The arrays of run {run} cannot be opened in {backend.name}: {_reason(error)}; "
             "`attnstore verify` shows what is damaged."
         ) from error
-    precision = PRECISIONS[shape.precision]
-    return RunArrays(backend, run, shape.layers, shape.heads, precision, *handles)
 
 
 def _open(backend: Backend, run: str, array: str, shape: Shape, write: bool) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import duckdb
 
-from attnstore.storage import fragments
+from attnstore.storage import array_kinds, fragments
 from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.tables import NEEDS, OF_RUNS, TABLES
@@ -15,7 +15,7 @@ from attnstore.storage.tables import NEEDS, OF_RUNS, TABLES
 def committed(backend: Backend, known: Collection[str] = ()) -> tuple[list[Fragment], list[str]]:
     """List the committed fragments, and the paths of damaged ones.
 
-    Of one part the newest counts; `map_stats` of a block only once the block is committed; a run's
+    Of one part the newest counts; what belongs to a block only once the block is committed; a run's
     fragments only with the run's record. known: paths already checked; the name carries the
     checksum, so a fragment loaded under it is the one committed.
     """
@@ -30,10 +30,17 @@ def committed(backend: Backend, known: Collection[str] = ()) -> tuple[list[Fragm
     count = [
         f
         for f in whole
-        if (f.table != "map_stats" or (f.owner, f.part) in blocks)
+        if ((block := of_block(f)) is None or (f.owner, block) in blocks)
         and (f.table not in OF_RUNS or f.owner in runs)
     ]
     return sorted(count, key=lambda f: f.path), sorted(damaged)
+
+
+def of_block(fragment: Fragment) -> str | None:
+    """Return the part of the block that a fragment belongs to; None where it belongs to none."""
+    if fragment.table == "array_blocks":
+        return array_kinds.split(fragment.part)[1]
+    return fragment.part if fragment.table in ("blocks", "map_stats") else None
 
 
 def counting(committed: list[Fragment], unreadable: Collection[str] = ()) -> list[Fragment]:
@@ -47,9 +54,9 @@ def counting(committed: list[Fragment], unreadable: Collection[str] = ()) -> lis
     planned = {owner for table, owner, _ in there if table == "inputs"} & runs
 
     def counts(f: Fragment) -> bool:
-        if f.table not in ("blocks", "map_stats"):
+        if (block := of_block(f)) is None:
             return f.table not in OF_RUNS or f.owner in runs
-        both = all((table, f.owner, f.part) in there for table in ("blocks", "map_stats"))
+        both = all((table, f.owner, block) in there for table in ("blocks", "map_stats"))
         return both and f.owner in planned
 
     return [f for f in committed if f.path in unreadable or counts(f)]

@@ -16,11 +16,10 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from attnstore.errors import DamageError
-from attnstore.storage import array_shape, fragments
+from attnstore.storage import array_kinds, array_shape, fragments
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.arrays import FOLDER
 from attnstore.storage.backend import Backend
-from attnstore.storage.precision import FLOAT32, PRECISIONS
 from attnstore.storage.run_record import RunRecord
 
 
@@ -64,26 +63,55 @@ def _describe(store: zarr.Group, run: str, shape: Shape) -> None:
     layers, heads = list(shape.layers), list(shape.heads)
     group = store.require_group(run)
     group.attrs.update({"run": run, "precision": shape.precision, "layers": layers, "heads": heads})
-    sizes = {
-        "maps": (shape.shard_cells, shape.chunk_cells, PRECISIONS[shape.precision], "cell"),
-        "received": (shape.shard_tokens, shape.chunk_tokens, FLOAT32, "token"),
-    }
-    for name, (shard, chunk, precision, axis) in sizes.items():
-        array = group.create_array(
-            name,
-            shape=(len(layers), len(heads), shape.shards * shard),
-            chunks=(1, 1, chunk),
-            shards=(len(layers), len(heads), shard),
-            dtype=precision.dtype,
-            fill_value=0,
-            filters=None,
-            compressors=[BloscCodec(**precision.blosc), Crc32cCodec()],
-            dimension_names=("layer", "head", axis),
-        )
-        if precision.scale is not None:
-            array.attrs["scale"] = precision.scale
+    for name in ("maps", "received"):
+        array = _create(group, name, shape, "head", 0)
+        if (scale := shape.stored(name).scale) is not None:
+            array.attrs["scale"] = scale
     for axis, numbers in (("layer", layers), ("head", heads)):
         group.create_array(axis, data=np.asarray(numbers, np.int32), dimension_names=(axis,))
+
+
+def _create(group: zarr.Group, name: str, shape: Shape, middle: str, fill: float) -> Any:
+    axis, precision = shape.axis(name), shape.stored(name)
+    return group.create_array(
+        name,
+        shape=(len(shape.layers), axis.rows, shape.shards * axis.shard),
+        chunks=(1, 1, axis.chunk),
+        shards=(len(shape.layers), axis.rows, axis.shard),
+        dtype=precision.dtype,
+        fill_value=fill,
+        filters=None,
+        compressors=[BloscCodec(**precision.blosc), Crc32cCodec()],
+        dimension_names=("layer", middle, axis.name),
+    )
+
+
+def path_of(run: str, array: str) -> str:
+    """Return the path of the file that describes an array, relative to the store."""
+    return f"{FOLDER}/{run}/{array}/zarr.json"
+
+
+@lru_cache(maxsize=256)
+def further(array: str, shape: Shape) -> bytes:
+    """Make the description of an array beside `maps` and `received`. Raises UnknownNameError."""
+    kind, written = array_kinds.find(array), dict[str, Any]()
+    group = zarr.open_group(MemoryStore(written), mode="w", zarr_format=3)
+    made = _create(group, array, shape, kind.middle, np.nan)
+    if kind.components:
+        made.attrs["components"] = list(kind.components)
+    data: bytes = written[f"{array}/zarr.json"].to_bytes()
+    return data
+
+
+def describe_further(backend: Backend, run: str, array: str, shape: Shape) -> None:
+    """Describe a further array of a run, unless it is described as it should be."""
+    path, data = path_of(run, array), further(array, shape)
+    try:
+        described = backend.read(path) == data
+    except FileNotFoundError:
+        described = False
+    if not described:
+        backend.write(path, data)
 
 
 def recorded(backend: Backend, run: str) -> Shape:
