@@ -74,7 +74,7 @@ def recall(
     model = loading.load_model(checkpoint, "eager", device)
     change = _change(record.disabled, record.disabled_value, checkpoint)
     way = Way(record.captured, record.batching, sinks=record.sinks)
-    return probe.recall(model, sample_inputs.items(plan)[:1], checkpoint.n_layers, way, change)
+    return probe.recall(model, sample_inputs.items(plan), checkpoint.n_layers, way, change)
 
 
 def _measured(checkpoint: Checkpoint, model: Any) -> Checkpoint:

@@ -15,9 +15,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -27,6 +27,7 @@ from attnstore.errors import ModelError
 from attnstore.models import architectures, families, head_turns, pretrained
 from attnstore.models.forward_errors import explained
 from attnstore.models.head_turns import OnHeads
+from attnstore.models.moved import Listener, Mover, Projections
 from attnstore.naming import EAGER, INTERFACE, SINGLE
 
 NAME = "attnstore"
@@ -43,6 +44,22 @@ Change = Callable[
 (batch, L, heads, width) and its weights; gives what the model goes on with instead of these two."""
 
 _current = threading.local()
+
+
+class Observer(Protocol):
+    """Hears of every call of attention in a pass, after its weights were handed on."""
+
+    def attended(
+        self, call: int, layer: int, value: torch.Tensor, own: torch.Tensor,
+        output: torch.Tensor, weights: torch.Tensor | None,
+    ) -> None:  # fmt: skip
+        """Take one call.
+
+        call, layer: its number in the pass and its layer; value: (batch, heads, L, width), a group's repeated
+        for its heads, zeros for a disabled head that passes nothing on; own: (batch, heads, L), the weight of
+        each token to itself; output: (batch, L, heads, width); weights: (batch, heads, L, L), None where the
+        heads came in turns.
+        """
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,7 @@ class _Pass:
     calls: of attention so far: their order is the order of the layers, since DistilBERT does not tell
     its layers' numbers, and ALBERT shares one layer; numbers: those that modules give; raised:
     what was raised by whom the layers were handed to; on_heads: called instead of on_layer, for
-    at_once heads of a layer after another.
+    at_once heads of a layer after another; observer: hears of each call beside them.
     """
 
     on_layer: OnLayer | None
@@ -79,6 +96,7 @@ class _Pass:
     raised: Exception | None = None
     on_heads: OnHeads | None = None
     at_once: int = 0
+    observer: Observer | None = None
 
     def number(self, call: int) -> int:
         """Return the layer that a call belongs to."""
@@ -93,6 +111,20 @@ class _Pass:
         """Hand some heads' weights of a call on."""
         if self.on_heads is not None:
             self._call(self.on_heads, self.number(call), first, weights)
+
+    def observe(
+        self, call: int, value: torch.Tensor, own: torch.Tensor,
+        output: torch.Tensor, weights: torch.Tensor | None,
+    ) -> None:  # fmt: skip
+        """Tell the observer of a call. value: of its heads or groups; the rest as of `Observer.attended`."""
+        if self.observer is None:
+            return
+        heads = output.shape[2]
+        if value.shape[1] != heads:
+            value = value.repeat_interleave(heads // value.shape[1], dim=1)
+        if self.change is not None:  # a head disabled by zeros moves nothing
+            value = value * (output != 0).any(3).any(1)[..., None, None]
+        self._call(self.observer.attended, call, self.number(call), value, own, output, weights)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -122,13 +154,37 @@ def _attention(
     call, current.calls = current.calls, current.calls + 1
     current.numbers.append(getattr(module, "layer_idx", None))
     if current.on_heads is not None:
-        on_heads = partial(current.hand_on_heads, call)
-        return head_turns.attention(eager, module, args, kwargs, current.at_once, on_heads), None
+        return _in_turns(current, call, eager, module, args, kwargs), None
     output, weights = eager(module, *args, **kwargs)
     if current.change is not None:
         output, weights = current.change(current.number(call), args, output, weights)
     current.hand_on(call, weights)
+    if current.observer is not None:
+        own = weights.diagonal(dim1=-2, dim2=-1)
+        current.observe(call, _value(args, kwargs), own, output, weights)
     return output, weights
+
+
+def _in_turns(
+    current: _Pass, call: int, eager: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
+) -> torch.Tensor:  # fmt: skip
+    """Compute a call's heads in turns; hand each turn's weights on."""
+    own: list[torch.Tensor] = []
+
+    def on_heads(first: int, weights: torch.Tensor) -> None:
+        own.append(weights.diagonal(dim1=-2, dim2=-1).clone())
+        current.hand_on_heads(call, first, weights)
+
+    output = head_turns.attention(eager, module, args, kwargs, current.at_once, on_heads)
+    current.observe(call, _value(args, kwargs), torch.cat(own, dim=1), output, None)
+    return output
+
+
+def _value(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Return the values that an attention function was called with."""
+    value: torch.Tensor = args[2] if len(args) > 2 else kwargs["value"]
+    return value
 
 
 AttentionInterface.register(NAME, _attention)
@@ -142,13 +198,16 @@ def passing(
     layers: Sequence[int] | None = None,
     on_heads: OnHeads | None = None,
     at_once: int = 0,
+    observer: Observer | None = None,
 ) -> Iterator[_Pass]:
     """Hear of the layers of one forward pass of a model set to `NAME`, or change them.
 
     layers: the numbers under which they are handed on, by call (None: counted from 0); on_heads,
-    at_once: to hear of so many heads of a layer after another instead.
+    at_once: to hear of so many heads of a layer after another instead; observer: hears of each call too.
     """
-    _current.forward = _Pass(on_layer, change, layers, on_heads=on_heads, at_once=at_once)
+    _current.forward = _Pass(
+        on_layer, change, layers, on_heads=on_heads, at_once=at_once, observer=observer
+    )
     try:
         yield _current.forward
     finally:
@@ -161,6 +220,7 @@ class Capturer:
     model: as it was loaded, never run; of one that holds several, the part that reads text is run.
     change: what is done to each layer's attention (disabled heads). Where inputs cannot share a
     model (`Way.batching` is single), each pass runs on a copy of the model as it was loaded.
+    projections: its output projections, once `output_projection.find` has looked for them.
     """
 
     def __init__(self, model: Any, way: Way, change: Change | None = None) -> None:
@@ -173,6 +233,7 @@ class Capturer:
         self.pad = architectures.padding(self._pristine)
         self.model = self._pristine if way.batching == SINGLE else self.twin()
         self.layer_numbers: list[int | None] = []
+        self.projections = Projections()
 
     @property
     def through_interface(self) -> bool:
@@ -195,22 +256,43 @@ class Capturer:
         types: Sequence[Sequence[int]] | None,
         on_layer: OnLayer,
         real: Sequence[int] | None = None,
+        listener: Listener | None = None,
     ) -> Any:
         """Run one forward pass over a batch; hand every layer's weights to `on_layer`.
 
         ids: token numbers of each input; types: segment numbers, or None; real: how many tokens of
-        each input are no padding (None: all). Returns the model's output. Raises ModelError for
+        each input are no padding (None: all); listener: is handed what the heads move, as far as
+        `projections` says that it can be had. Returns the model's output. Raises ModelError for
         whatever the model raises.
         """
         model = self.twin() if self.way.batching == SINGLE else self.model
-        return self.run(model, self.batch(ids, types, real), on_layer)
+        with self._moving(model, listener) as observer:
+            return self.run(model, self.batch(ids, types, real), on_layer, observer)
 
-    def run(self, model: Any, batch: dict[str, Any], on_layer: OnLayer) -> Any:
+    @contextmanager
+    def _moving(self, model: Any, listener: Listener | None) -> Iterator[Observer | None]:
+        """Compute what a listener asks for in the pass of a copy of the model."""
+        if listener is None or self.projections.without:
+            yield None
+            return
+        if self.projections.without_mixing:
+            listener = replace(listener, on_mixing=None)
+        mover = Mover(self.projections.calls, listener)
+        with mover.hooked(model):
+            yield mover
+
+    def run(
+        self,
+        model: Any,
+        batch: dict[str, Any],
+        on_layer: OnLayer,
+        observer: Observer | None = None,
+    ) -> Any:
         """Run one pass on a copy of the model, with the batch as the model takes it."""
         families.prepare(model, batch["input_ids"].shape[1])
         if not self.through_interface:
             return eager_pass(model, batch, on_layer)
-        return self._passed(model, batch, on_layer=on_layer, change=self._change)
+        return self._passed(model, batch, on_layer=on_layer, change=self._change, observer=observer)
 
     def run_changed(self, model: Any, batch: dict[str, Any], change: Change) -> Any:
         """Run one pass through the interface with a change of each layer's attention after the capturer's own."""
@@ -244,24 +326,37 @@ class Capturer:
 
     @torch.inference_mode()
     def forward_by_heads(
-        self, ids: Sequence[int], types: Sequence[int] | None, real: int, on_heads: OnHeads
+        self,
+        ids: Sequence[int],
+        types: Sequence[int] | None,
+        real: int,
+        on_heads: OnHeads,
+        listener: Listener | None = None,
     ) -> None:
         """Run one forward pass over one long input, its layers' heads in turns where the model allows.
 
-        ids, types, real: as of `forward`, of this input; on_heads: called for each turn.
+        ids, types, real, listener: as of `forward`, of this input; on_heads: called for each turn.
         """
         model = self.twin() if self.way.batching == SINGLE else self.model
         batch = self.batch([ids], None if types is None else [types], [real])
-        self.run_by_heads(model, batch, on_heads)
+        with self._moving(model, listener) as observer:
+            self.run_by_heads(model, batch, on_heads, observer)
 
-    def run_by_heads(self, model: Any, batch: dict[str, Any], on_heads: OnHeads) -> Any:
+    def run_by_heads(
+        self,
+        model: Any,
+        batch: dict[str, Any],
+        on_heads: OnHeads,
+        observer: Observer | None = None,
+    ) -> Any:
         """Run one pass as `run` does, for a batch of one input; where heads need each other, a turn is a whole layer."""
         length = batch["input_ids"].shape[1]
         if not self.by_heads:
-            return self.run(model, batch, lambda layer, weights: on_heads(layer, 0, weights))
+            whole = lambda layer, weights: on_heads(layer, 0, weights)  # noqa: E731
+            return self.run(model, batch, whole, observer)
         families.prepare(model, length)
         at_once = head_turns.heads_at_once(length)
-        return self._passed(model, batch, on_heads=on_heads, at_once=at_once)
+        return self._passed(model, batch, on_heads=on_heads, at_once=at_once, observer=observer)
 
     @cached_property
     def by_heads(self) -> bool:

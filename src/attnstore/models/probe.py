@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from attnstore.errors import MemoryShortError, ModelError
-from attnstore.models import architectures, pretrained
+from attnstore.models import architectures, output_projection, pretrained
 from attnstore.models.attention_hook import Capturer, Change, Way, eager_pass
 from attnstore.models.sample_inputs import KEPT_BYTES, Item, Maps
 from attnstore.naming import EAGER, EQUAL, INTERFACE, MIXED, ROW_OFF, SINGLE
@@ -267,13 +267,20 @@ def examine(
             capturer.run(
                 capturer.twin(), capturer.batch([first.ids], types, [first.real]), lambda *_: None
             )
-    return capturer
+    return _with_projections(capturer, model, items)
 
 
 def recall(
     model: Any, items: Sequence[Item], n_layers: int, way: Way, change: Change | None = None
 ) -> Capturer:
-    """Prepare the model for a way that was found before; one pass shows the layers."""
+    """Prepare the model for a way that was found before; one pass shows the layers, one the projections."""
     seen = _Examination(model, way.captured, items[:1], n_layers, layout.BATCH_TOKENS).layers()
     whole = Way(way.captured, way.batching, seen.layers, seen.n_heads, way.sinks)
-    return Capturer(model, whole, change)
+    capturer = Capturer(model, whole, change)
+    return _with_projections(capturer, model, items)
+
+
+def _with_projections(capturer: Capturer, model: Any, items: Sequence[Item]) -> Capturer:
+    """Let a capturer know its output projections, looked for without what it changes."""
+    capturer.projections = output_projection.find(Capturer(model, capturer.way), items)
+    return capturer
