@@ -64,5 +64,11 @@ SELECT run, NULL::INTEGER AS block, what FROM (
         SELECT 'rounds of pruning', model, dataset, count(*)
         FROM idx.core.prunings GROUP BY model, dataset, identity, "round"
     ) WHERE n > 1 GROUP BY kind, model, dataset
+    UNION ALL
+    SELECT NULL, format('The {} of tokens of {} inputs of {} by {} stands more than once, first of example {}; attribute again',
+                        method, count(*), dataset, model, min(example))
+    FROM (SELECT model, dataset, method, example FROM idx.core.token_importance
+          GROUP BY model, dataset, method, identity, example HAVING count(*) > 1)
+    GROUP BY model, dataset, method
 )
 ORDER BY run, what

@@ -17,6 +17,7 @@ from attnstore.uncertainty.significance import correlation, mcnemar, q_values, r
 from attnstore.verbs import (
     ablate,
     annotate,
+    attribute,
     classify,
     finetune,
     ingest,
@@ -33,6 +34,7 @@ __all__ = [
     "Store",
     "ablate",
     "annotate",
+    "attribute",
     "classify",
     "correlation",
     "doctor",

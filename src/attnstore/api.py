@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from attnstore.display.standalone import View
     from attnstore.experiments.ablation.ablation_summary import Summary as Ablated
     from attnstore.experiments.ablation.pruning_summary import Summary as Pruned
+    from attnstore.experiments.attribution.attribution_summary import Summary as Attributed
     from attnstore.experiments.finetuning.finetuning import Summary as Finetuned
     from attnstore.experiments.patterns.classification import Summary as Classified
     from attnstore.maintenance.copying import Copied
@@ -69,6 +70,10 @@ class Store(store.Store):
     def prune(self, model: str, dataset: str, **options: Any) -> Pruned:
         """Find the smallest set of heads that keeps a classifier's score, as `attnstore prune`."""
         return verbs.prune(self.backend, model, dataset, **options)
+
+    def attribute(self, model: str, dataset: str, **options: Any) -> Attributed:
+        """Store the importance of each token for a classifier, as `attnstore attribute`."""
+        return verbs.attribute(self.backend, model, dataset, **options)
 
     def report(self, out: str | Path = "output/report") -> Report:
         """Write one HTML page with every figure that the store can show, as `attnstore report`."""

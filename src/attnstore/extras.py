@@ -13,6 +13,7 @@ EXTRAS = {
     "prefect": "flows", "matplotlib": "plots", "mpl_toolkits": "plots", "obstore": "s3",
     "prefect_dask": "dask", "dask": "dask", "distributed": "dask",
     "prefect_ray": "ray", "ray": "ray", "spacy": "spacy", "bertviz": "bertviz", "sklearn": "training",
+    "captum": "attribution",
 }  # fmt: skip
 """Extra of attnstore that brings a package, by the name under which the package is imported."""
 

@@ -32,6 +32,13 @@ INITS = ("pretrained", "normal", "none")
 """How a fine-tuned model begins: with its weights, with all of them drawn from the normal distribution
 of its configuration, or with its weights and an untrained head that is only evaluated."""
 
+METHODS = (GRADIENT_X_INPUT, INTEGRATED_GRADIENTS, LEAVE_ONE_OUT) = (
+    "gradient_x_input", "integrated_gradients", "leave_one_out",
+)  # fmt: skip
+"""Values of `token_importance.method`."""
+EXPLAINED = (PREDICTED, GOLD) = ("predicted", "gold")
+"""Values of `token_importance.explained`: the output that a model gives, or that of the label."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """What a model's or a dataset's name may look like."""
 

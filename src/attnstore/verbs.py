@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from attnstore.capture.recompute import Summary as Recomputed
     from attnstore.experiments.ablation.ablation_summary import Summary as Ablated
     from attnstore.experiments.ablation.pruning_summary import Summary as Pruned
+    from attnstore.experiments.attribution.attribution_summary import Summary as Attributed
     from attnstore.experiments.finetuning.finetuning import Summary as Finetuned
     from attnstore.experiments.patterns.classification import Summary as Classified
     from attnstore.paper.report import Report, Step
@@ -228,6 +229,31 @@ def _prunings(path: Location, model: str, dataset: str, **options: Any) -> list[
     return [pruning.planned(path, pruning.request(model, dataset, **options))]
 
 
+def attribute(
+    path: Location,
+    model: str,
+    dataset: str,
+    *,
+    runner: Runner = in_process,
+    progress: Progress = silent,
+    finished: Finished = _ignore,
+    **options: Any,
+) -> Attributed:
+    """Store the importance of each token for a classifier's output; see `attribution_request.request`."""
+    jobs = _attributions(path, model, dataset, **options)
+    return _complete(jobs, runner, progress, finished)[0]
+
+
+def _attributions(
+    path: Location, model: str, dataset: str, **options: Any
+) -> list[Job[Any, Attributed]]:
+    extras.require("torch", "transformers", "captum")
+    from attnstore.experiments.attribution import attribution_request, attributions
+
+    asked = attribution_request.request(model, dataset, **options)
+    return [attributions.planned(path, asked)]
+
+
 def report(
     path: Location,
     out: str | Path = "output/report",
@@ -276,11 +302,11 @@ def _check_report(path: Location, out: str | Path = "") -> None:
 _CHECKS: dict[str, Callable[..., object]] = {
     "ingest": _check_ingest, "annotate": _annotations, "classify": _classifications,
     "recompute": _recomputations, "finetune": _check_finetune, "ablate": _ablations,
-    "prune": _prunings, "report": _check_report,
+    "prune": _prunings, "attribute": _attributions, "report": _check_report,
 }  # fmt: skip
 JOBS: dict[str, Callable[..., object]] = {
     "ingest": ingest, "annotate": annotate, "classify": classify, "recompute": recompute,
-    "finetune": finetune, "ablate": ablate, "prune": prune, "report": report,
+    "finetune": finetune, "ablate": ablate, "prune": prune, "attribute": attribute, "report": report,
 }  # fmt: skip
 """The functions of the jobs by their verbs."""
 

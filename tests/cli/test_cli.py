@@ -47,6 +47,7 @@ NEED_NO_STORE = (
     "finetune",
     "ablate",
     "prune",
+    "attribute",
     "look",
 )
 STATS = f"SELECT * EXCLUDE run FROM map_stats WHERE run = '{RUN}' ORDER BY example, layer, head"

@@ -13,7 +13,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RUN = "tiny/sample"
-VERBS = ("ingest", "annotate", "classify", "finetune", "ablate", "prune", "report", "refresh")
+VERBS = (
+    "ingest",
+    "annotate",
+    "classify",
+    "finetune",
+    "ablate",
+    "prune",
+    "attribute",
+    "report",
+    "refresh",
+)
 pytestmark = pytest.mark.slow
 Run = Callable[..., str]
 

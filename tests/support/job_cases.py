@@ -23,10 +23,12 @@ from attnstore.capture import ingestion
 from attnstore.capture.runs import Settings
 from attnstore.datasets import corpora
 from attnstore.experiments.ablation import ablations, pruning
+from attnstore.experiments.attribution import attribution_request, attributions
 from attnstore.experiments.finetuning import finetuning, recipes
 from attnstore.experiments.patterns import classification
 from attnstore.job import Job, Unit
 from attnstore.models import checkpoints
+from attnstore.naming import METHODS
 from attnstore.storage import fragments, location
 
 NOW = {
@@ -80,6 +82,11 @@ def _prune(folder: Path, root: Path) -> Job[Any, Any]:
     return pruning.planned(root, asked)
 
 
+def _attribute(folder: Path, root: Path) -> Job[Any, Any]:
+    asked = attribution_request.request(*_scored(folder), max_length=64, methods=METHODS, steps=4)
+    return attributions.planned(root, asked)
+
+
 def _finetune(folder: Path, root: Path) -> Job[Any, Any]:
     asked = recipes.request(
         str(folder / "bert"), str(folder / "rte"), epochs=2, batch_size=8, learning_rate=1e-3,
@@ -114,6 +121,9 @@ CASES = {
         ("ablations", "random_sets", "head_importance"), 1, True,
     ),
     "prune": Case(_prune, "Pruning bert over pairs", ("prunings", "pruning_sets"), 1, False),
+    "attribute": Case(
+        _attribute, "Token importance of bert over pairs", ("token_importance",), 1, True
+    ),
     "finetune": Case(_finetune, "Training bert-rte-pretrained-0", ("evaluations",), 1, False),
 }  # fmt: skip
 

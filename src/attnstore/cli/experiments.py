@@ -1,4 +1,4 @@
-"""The commands of experiments with classifiers: `finetune`, `ablate` and `prune`."""
+"""The commands of experiments with classifiers: `finetune`, `ablate`, `prune` and `attribute`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from attnstore.cli.jobs import start
-from attnstore.cli.options import flow_options, scored_options
+from attnstore.cli.options import flow_options, labeled_options, scored_options
 from attnstore.head_sets import HEADS, LAYERS, RANDOM_SETS
-from attnstore.naming import INITS
+from attnstore.naming import EXPLAINED, GRADIENT_X_INPUT, INITS, METHODS, PREDICTED
 from attnstore.specs import parse_numbers
 
 
@@ -101,3 +101,27 @@ def prune(store: str, /, **options: Any) -> None:
     Example: attnstore prune --model out/rte/checkpoint-234 --dataset glue/rte
     """
     start("prune", store, **options)
+
+
+@click.command()
+@labeled_options
+@click.option("--method", "methods", multiple=True, type=click.Choice(METHODS),
+              default=(GRADIENT_X_INPUT,), show_default=True,
+              help="How a token is weighed; may be repeated.")  # fmt: skip
+@click.option("--target", type=click.Choice(EXPLAINED), default=PREDICTED, show_default=True,
+              help="The output that is explained: the largest, or that of the label.")  # fmt: skip
+@click.option("--steps", type=int, default=50, show_default=True, metavar="N",
+              help="Steps of integrated gradients; the summary says how far the sum is off.")  # fmt: skip
+@flow_options
+@click.pass_obj
+def attribute(store: str, /, **options: Any) -> None:
+    """Store how much each token matters to a classifier's output, as `token_importance`.
+
+    An absent token is [MASK] in integrated gradients, where special tokens stay, and in leave-one-out.
+    `attnstore query faithfulness` compares the attention of a run of the same checkpoint with it. What is
+    stored is not computed again.
+
+    \b
+    Example: attnstore attribute --model out/rte/checkpoint-234 --dataset glue/rte --method leave_one_out
+    """
+    start("attribute", store, **options)

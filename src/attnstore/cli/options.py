@@ -108,7 +108,7 @@ _OPTIONS = (
     *_COLUMNS,
 )  # fmt: skip
 
-_SCORED = (
+_LABELED = (
     click.option("--model", required=True, metavar="CHECKPOINT[=NAME]",
                  help="A checkpoint with a task's head: a folder, Hub id or package:NAME."),
     click.option("--dataset", required=True, metavar="DATASET[=NAME]",
@@ -118,19 +118,27 @@ _SCORED = (
                  help="At most N examples, a random sample of more."),
     _SEED,
     _MAX_LENGTH,
-    _VALUE,
     _DEVICE,
+)  # fmt: skip
+_SCORED = (
+    _VALUE,
     click.option("--tokens", type=int, metavar="N",
                  help="Tokens in one forward pass, all settings counted.  [default: 4096 on a CPU]"),
     click.option("--memory", type=int, default=1024, show_default=True, metavar="MIB",
                  help="For hidden states that are kept; without room they are computed again."),
-    *_COLUMNS,
 )  # fmt: skip
+
+
+def labeled_options(command: Command) -> Command:
+    """Give a click command the options of a classifier and its labeled dataset."""
+    for option in reversed((*_LABELED, *_COLUMNS)):
+        command = option(command)
+    return command
 
 
 def scored_options(command: Command) -> Command:
     """Give a click command the options of scoring a classifier with heads disabled."""
-    for option in reversed(_SCORED):
+    for option in reversed((*_LABELED, *_SCORED, *_COLUMNS)):
         command = option(command)
     return command
 

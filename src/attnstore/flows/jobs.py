@@ -38,7 +38,7 @@ def _flow(verb: str) -> Flow[..., None]:
 
 ingest, annotate, classify = _flow("ingest"), _flow("annotate"), _flow("classify")
 finetune, ablate, prune = _flow("finetune"), _flow("ablate"), _flow("prune")
-recompute = _flow("recompute")
+recompute, attribute = _flow("recompute"), _flow("attribute")
 
 
 @flow(name="report", persist_result=False)
@@ -48,7 +48,8 @@ def report(store: str, options: dict[str, Any], shared: bool = False) -> None:
 
 
 FLOWS = {
-    f.name: f for f in (ingest, annotate, classify, finetune, ablate, prune, recompute, report)
+    f.name: f
+    for f in (ingest, annotate, classify, finetune, ablate, prune, attribute, recompute, report)
 }
 
 

@@ -24,6 +24,7 @@ from attnstore.uncertainty import shared_texts
 
 if TYPE_CHECKING:
     from attnstore.experiments.ablation.disabled_passes import Inputs
+    from attnstore.models.attention_hook import Capturer
 
 _VERSION = 1
 """Increment when the same subject would give different results."""
@@ -105,12 +106,14 @@ def find(
     limit: int | None = 1000,
     seed: int = 0,
     max_length: int = 128,
+    labeled: bool = True,
     **columns: str | None,
 ) -> Subject:
     """Find a checkpoint and read its evaluation set; no model is loaded, nothing is written.
 
-    columns: split, text, pair, label, as `corpora.load` takes them. Raises ModelError (no task head,
-    or one for other labels), DatasetError (no inputs, no labels), UsageError.
+    labeled: read the targets; without them each is -1. columns: split, text, pair, label, as
+    `corpora.load` takes them. Raises ModelError (no task head, or one for other labels), DatasetError
+    (no inputs, no labels), UsageError.
     """
     checkpoint = checkpoints.resolve(model)
     outputs = checkpoints.output_names(checkpoint)
@@ -131,7 +134,8 @@ def find(
             f"The max-length is {max_length}; {checkpoint.name} takes 2 to "
             f"{checkpoint.max_positions or 'any number of'} tokens."
         )
-    true = _targets(read, chosen, checkpoint, outputs)
+    none = np.full(len(chosen), -1, np.int64)
+    true = _targets(read, chosen, checkpoint, outputs) if labeled else none
     sampled = len(chosen) < len(read.frame) - read.empty
     sample, sample_seed = (len(chosen), seed) if sampled else (None, None)
     order = label_names.order(targets.class_names(read) or (), outputs) or tuple(
@@ -156,13 +160,32 @@ def _targets(
     return labels.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
 
 
-def load(subject: Subject, device: str = "auto") -> Loaded:
-    """Load the model with its head in float32 and eval mode, and its inputs in batches by length.
+@dataclass(frozen=True)
+class Prepared:
+    """A model and its tokenized inputs, sorted by length.
 
-    Raises ModelError if the weights lack the head or do not belong to the configuration.
+    capturer: makes batches and knows which inputs may share one; tokenizer: of the model; rows: as
+    `tokenize.tokenize` gives them; order: place of each in the subject.
+    """
+
+    capturer: Capturer
+    tokenizer: Any
+    rows: pl.DataFrame
+    order: npt.NDArray[np.int64]
+
+    def batch(self, at: slice) -> dict[str, Any]:
+        """Return some inputs as the model takes them."""
+        types, ids = (self.rows[column][at].to_list() for column in ("type_ids", "token_ids"))
+        return self.capturer.batch(ids, None if types[0] is None else types)
+
+
+def prepare(subject: Subject, device: str = "auto") -> Prepared:
+    """Load the model with its head in float32 and eval mode, and tokenize its inputs.
+
+    Raises ModelError if the weights lack the head or do not belong to the configuration, or if
+    outputs of one input depend on others.
     """
     from attnstore.datasets import tokenize
-    from attnstore.experiments.ablation.disabled_passes import Inputs
     from attnstore.models import architectures, loading, probe, sample_inputs
 
     checkpoint = subject.checkpoint
@@ -176,19 +199,24 @@ def load(subject: Subject, device: str = "auto") -> Loaded:
     if architectures.text_part(model) is not model:
         raise ModelError(
             f"Model {checkpoint.name!r} is a {type(model).__name__}, whose encoder is only a part of "
-            "it: its heads cannot be disabled; use a BERT-like encoder."
+            "it: its heads cannot be disabled and its tokens not be weighed; use a BERT-like encoder."
         )
     capturer = probe.examine(model, sample_inputs.items(rows), checkpoint.n_layers)
-    rule = capturer.way.batching
-    if rule == SINGLE:
+    if capturer.way.batching == SINGLE:
         raise ModelError(
             f"What {type(model).__name__} computes of an input depends on what runs with it or ran "
-            "before it, so its heads cannot be compared; use a BERT-like encoder."
+            "before it, so its heads and tokens cannot be compared; use a BERT-like encoder."
         )
-    model, batches = capturer.model, []
-    for batch in layout.batches(rows["length"].cast(pl.Int64).to_numpy(), rule=rule):
-        types = rows["type_ids"][batch].to_list()
-        ids = rows["token_ids"][batch].to_list()
-        batches.append((batch, capturer.batch(ids, None if types[0] is None else types)))
-    inputs = Inputs(len(rows), tuple(batches))
-    return Loaded(model, inputs, subject.targets[order], subject.sources[order])
+    return Prepared(capturer, tokenizer, rows, order)
+
+
+def load(subject: Subject, device: str = "auto") -> Loaded:
+    """Load the model and its inputs in batches by length. Raises ModelError as `prepare` does."""
+    from attnstore.experiments.ablation.disabled_passes import Inputs
+
+    prepared = prepare(subject, device)
+    lengths = prepared.rows["length"].cast(pl.Int64).to_numpy()
+    rule, order = prepared.capturer.way.batching, prepared.order
+    batches = [(at, prepared.batch(at)) for at in layout.batches(lengths, rule=rule)]
+    inputs = Inputs(len(prepared.rows), tuple(batches))
+    return Loaded(prepared.capturer.model, inputs, subject.targets[order], subject.sources[order])

@@ -1,0 +1,1 @@
+"""Importance of an input's tokens for what a classifier answers."""
