@@ -28,12 +28,38 @@
 --     over the heads that the run holds: the product over layers of (mean map of the heads + identity) / 2; rows sum to 1
 -- Index rows are joined first and the function comes last, so only the maps that survive are read.
 
-CREATE VIEW map_places AS
-SELECT r.run, i.example, h.layer, h.head, i.length, i.run_key, i.cell, i.token_cell
+-- Kinds of maps: the macros map_places, maps and attention take `kind`, the views of the same names give the weights.
+-- A kind of a run has a key of its own, so the functions take no further argument. `kind` is a constant for DuckDB, also
+-- as a parameter: a macro costs what its view does.
+-- maps(kind := 'weights'), attention(kind := 'weights'), map_places(kind := 'weights')
+--     the rows of the view for a kind of maps, with a column kind; head is NULL (in map_places 0) where a layer has one map
+-- kind_of(by)
+--     VARCHAR: the kind of maps that the parameter by of analyses stands for: weights for 'weight', norm for 'norm'
+
+CREATE MACRO kind_key(run_key, kind) AS
+CASE WHEN kind = 'weights' THEN run_key ELSE xor(run_key, md5_number_lower(known_kind(coalesce(kind, 'NULL')))) END;
+
+CREATE MACRO is_per_layer(kind) AS regexp_full_match(kind, '{{kinds_per_layer}}');
+
+CREATE MACRO kind_of("by") AS CASE "by"
+    WHEN 'weight' THEN 'weights'
+    WHEN 'norm' THEN 'norm'
+    ELSE error(format('There is no by = {}; it is weight or norm.', coalesce('''' || "by"::VARCHAR || '''', 'NULL')))
+END;
+
+CREATE MACRO kind_heads(kind) AS TABLE
+SELECT run_key, layer, unnest(if(is_per_layer(kind), [0], heads))::SMALLINT AS head
+FROM (SELECT run_key, heads, unnest(layers)::SMALLINT AS layer FROM idx.core.runs);
+
+CREATE MACRO map_places(kind := 'weights') AS TABLE
+SELECT r.run, i.example, h.layer, h.head, i.length, kind_key(i.run_key, kind) AS run_key, i.cell, i.token_cell, kind AS kind
 FROM idx.core.inputs i
 JOIN idx.core.runs r USING (run_key)
-JOIN idx.core.heads h USING (run_key)
+JOIN kind_heads(kind) h USING (run_key)
 SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block;
+
+CREATE VIEW map_places AS
+SELECT run, example, layer, head, length, run_key, cell, token_cell FROM map_places(kind := 'weights');
 COMMENT ON VIEW map_places IS 'One row per map: where its weights lie, as the functions attention_… take it.';
 COMMENT ON COLUMN map_places.run IS 'Run';
 COMMENT ON COLUMN map_places.example IS 'Row number in the source split, from 0';
@@ -44,10 +70,12 @@ COMMENT ON COLUMN map_places.run_key IS 'Key of the run inside the index';
 COMMENT ON COLUMN map_places.cell IS 'Offset of its L² weights along the axis cell of maps';
 COMMENT ON COLUMN map_places.token_cell IS 'Offset of its L tokens along the axis token of received';
 
-CREATE VIEW maps AS
-SELECT run, example, layer, head, length,
-       attention_weights(run_key, layer, head, cell, length * length) AS weights
-FROM map_places;
+CREATE MACRO maps(kind := 'weights') AS TABLE
+SELECT run, example, layer, if(is_per_layer(kind), NULL, head) AS head, length,
+       attention_weights(run_key, layer, head, cell, length * length) AS weights, kind AS kind
+FROM map_places(kind := kind);
+
+CREATE VIEW maps AS SELECT run, example, layer, head, length, weights FROM maps(kind := 'weights');
 COMMENT ON VIEW maps IS 'One row per map, with its weights as a list. For a few thousand maps of ordinary length; attention streams any number.';
 COMMENT ON COLUMN maps.run IS 'Run';
 COMMENT ON COLUMN maps.example IS 'Row number in the source split, from 0';
@@ -56,22 +84,26 @@ COMMENT ON COLUMN maps.head IS 'Head, from 0';
 COMMENT ON COLUMN maps.length IS 'Length L of the input in tokens';
 COMMENT ON COLUMN maps.weights IS 'L² weights, row by row: the weight from i to j (from 0) is weights[i * length + j + 1]';
 
-CREATE VIEW attention AS
-SELECT run, example, layer, head, from_pos, to_pos, from_token, tokens[to_pos + 1] AS to_token,
-       from_text, texts[to_pos + 1] AS to_text, weight
+CREATE MACRO attention(kind := 'weights') AS TABLE
+SELECT run, example, layer, if(is_per_layer(kind), NULL, head) AS head, from_pos, to_pos,
+       from_token, tokens[to_pos + 1] AS to_token, from_text, texts[to_pos + 1] AS to_text, weight, kind AS kind
 FROM (
     SELECT run, example, layer, head, from_pos, unnest(range(length))::INTEGER AS to_pos, tokens, texts,
            tokens[from_pos + 1] AS from_token, texts[from_pos + 1] AS from_text,
            unnest(attention_weights(run_key, layer, head, cell + from_pos * length, length)) AS weight
     FROM (
-        SELECT r.run, i.run_key, i.example, h.layer, h.head, i.length, i.cell, i.tokens,
+        SELECT r.run, kind_key(i.run_key, kind) AS run_key, i.example, h.layer, h.head, i.length, i.cell, i.tokens,
                coalesce(i.texts, i.tokens) AS texts, unnest(range(i.length))::INTEGER AS from_pos
         FROM idx.core.inputs i
         JOIN idx.core.runs r USING (run_key)
-        JOIN idx.core.heads h USING (run_key)
+        JOIN kind_heads(kind) h USING (run_key)
         SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block
     )
 );
+
+CREATE VIEW attention AS
+SELECT run, example, layer, head, from_pos, to_pos, from_token, to_token, from_text, to_text, weight
+FROM attention(kind := 'weights');
 COMMENT ON VIEW attention IS 'One row per attention weight.';
 COMMENT ON COLUMN attention.run IS 'Run';
 COMMENT ON COLUMN attention.example IS 'Row number in the source split, from 0';
@@ -104,3 +136,15 @@ COMMENT ON COLUMN received.position IS 'Position of the attended token, from 0';
 COMMENT ON COLUMN received.token IS 'The attended token as written in the vocabulary';
 COMMENT ON COLUMN received.text IS 'The attended token as people read it, as text of tokens';
 COMMENT ON COLUMN received.weight IS 'Mean over all from-tokens of the weight to this token; sums to 1 over a map';
+
+CREATE VIEW map_kinds AS
+SELECT r.run, 'weights' AS kind, r.run_key, r.heads, sum(b.examples)::BIGINT AS inputs, true AS complete
+FROM idx.core.runs r JOIN idx.core.blocks b USING (run_key)
+GROUP BY r.run, r.run_key, r.heads;
+COMMENT ON VIEW map_kinds IS 'One row per run and kind of maps that it holds.';
+COMMENT ON COLUMN map_kinds.run IS 'Run';
+COMMENT ON COLUMN map_kinds.kind IS 'Kind of maps: {{map_kinds}}';
+COMMENT ON COLUMN map_kinds.run_key IS 'Key under which the functions attention_… read maps of this kind';
+COMMENT ON COLUMN map_kinds.heads IS 'Heads along its maps; 0 alone for a kind with one map a layer';
+COMMENT ON COLUMN map_kinds.inputs IS 'Inputs that have it';
+COMMENT ON COLUMN map_kinds.complete IS 'Whether every input that the run stores has it';

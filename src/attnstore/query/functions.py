@@ -49,6 +49,10 @@ class Functions:
             "word_units", word_units, ["BIGINT[]"], "INTEGER[]", type=PythonUDFType.ARROW
         )
         con.create_function(
+            "known_kind", self._keeping_error(self._known_kind), ["VARCHAR"], "VARCHAR",
+            type=PythonUDFType.ARROW,
+        )  # fmt: skip
+        con.create_function(
             "attention_rollout", self._keeping_error(self._rollout),
             ["UBIGINT", "SMALLINT", "BIGINT", "BIGINT"], "FLOAT[]", type=PythonUDFType.ARROW,
         )  # fmt: skip
@@ -107,6 +111,12 @@ class Functions:
                 raise
 
         return call
+
+    def _known_kind(self, names: Any) -> Any:
+        """Return names of kinds of maps as they are. Raises UnknownNameError for a name of none."""
+        for name in names.unique().to_pylist():
+            self._reader.keys.know(name)
+        return names
 
     def _weights(
         self, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints

@@ -27,8 +27,8 @@ from attnstore.query.analysis_file import Analysis, require_known
 _RUNS = ("run", "base_run")
 """Parameters whose value is the name of a run."""
 _CALLED = re.compile(r'(?<![\w$])"?([A-Za-z_]\w*)"?\s*\(', re.ASCII)
-_TABLE_FUNCTIONS = ("unnest", "range", "generate_series")
-"""Table functions that an own analysis may use: they read nothing."""
+_TABLE_FUNCTIONS = ("unnest", "range", "generate_series", *sql_text.MAP_MACROS)
+"""Table functions that an own analysis may use: they read nothing but maps."""
 _TABLES = (
     "BASE_TABLE", "TABLE_FUNCTION", "SUBQUERY", "JOIN", "EXPRESSION_LIST", "EMPTY", "PIVOT", "CTE",
 )  # fmt: skip
@@ -126,6 +126,10 @@ class Macros:
                 f"{analysis.file} reads {what}; an analysis of your own or of a store reads only views "
                 "and other analyses."
             )
+        if analysis.name.lower() in sql_text.MAP_MACROS:
+            raise UsageError(
+                f"{analysis.file} has the name of a function of attnstore; give the file another name."
+            )
         taken = self._con.execute(
             "SELECT count(*) FROM duckdb_functions() WHERE function_name = $name AND internal "
             "AND function_type IN ('table', 'table_macro')",
@@ -212,10 +216,7 @@ def _body(analysis: Analysis, text: str, form: str) -> str:
 
 
 def _arguments(analysis: Analysis, function: dict[str, Any]) -> dict[str, Any]:
-    if "arguments" in function:  # DuckDB 2
-        pairs = [(a["name"], a["expression"]) for a in function["arguments"]]
-    else:
-        pairs = [(a.get("alias") or "", a) for a in function.get("children") or []]
+    pairs = sql_text.arguments(function)
     wanted = [p.name for p in analysis.parameters]
     unnamed = [expression for name, expression in pairs if not name]
     if len(pairs) > len(wanted):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from attnstore import map_kinds
 from attnstore.errors import DamageError, QueryError, StoreError, UnknownNameError
 from attnstore.query import kernels
 from attnstore.query.open_run import OpenRun
+from attnstore.query.run_keys import RunKeys
 from attnstore.storage import arrays, fragments
-from attnstore.storage.array_shape import Shape
 from attnstore.storage.arrays import Floats
 from attnstore.storage.backend import Backend
 from attnstore.storage.reads import Ints
@@ -31,14 +32,13 @@ class MapReader:
     """The runs that a session has open, by their keys.
 
     Attributes:
+        keys: The runs of the store by key and kind of maps.
         read: The runs whose arrays were read since it was last cleared.
     """
 
-    def __init__(
-        self, backend: Backend, run_of: Callable[[int], tuple[str, Shape | None] | None]
-    ) -> None:
+    def __init__(self, backend: Backend, keys: RunKeys) -> None:
         self._backend = backend
-        self._run_of = run_of
+        self.keys = keys
         self._open: dict[int, OpenRun] = {}
         self.read: set[str] = set()
 
@@ -175,7 +175,8 @@ class MapReader:
     def _gather(
         self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> Floats:
-        with unless_dropped(self._backend, (self._run_of(run_key) or (None,))[0]):
+        named = self.keys.find(run_key)
+        with unless_dropped(self._backend, named and named.run):
             run = self._run(run_key)
             rows = run.rows(layer, head)
             run.require_inside(array, start, count)
@@ -185,17 +186,20 @@ class MapReader:
     def _run(self, run_key: int) -> OpenRun:
         """Return the arrays of a run, opened if they are not."""
         if run_key not in self._open:
-            name, shape = self._run_of(run_key) or (None, None)
-            if name is None:
+            named = self.keys.find(run_key)
+            if named is None:
                 raise UnknownNameError(
-                    f"No run has the key {run_key}; map_places gives the key of each run."
+                    f"No run has the key {run_key}; map_places gives the key of each run, and map_kinds those of its kinds of maps."
                 )
-            if shape is None:
+            if named.shape is None:
                 raise DamageError(
-                    f"The inputs of run {name} are missing, so its maps cannot be located; ingest the run "
+                    f"The inputs of run {named.run} are missing, so its maps cannot be located; ingest the run "
                     "again, which writes them again."
                 )
-            self._open[run_key] = OpenRun(arrays.open_run(self._backend, name, shape), shape)
+            if named.kind.name != map_kinds.WEIGHTS:
+                raise map_kinds.missing(named.run, named.kind)
+            opened = arrays.open_run(self._backend, named.run, named.shape)
+            self._open[run_key] = OpenRun(opened, named.shape)
         return self._open[run_key]
 
 

@@ -26,7 +26,8 @@ from attnstore.query.analysis_file import Analysis
 from attnstore.query.functions import Functions
 from attnstore.query.macros import Macros
 from attnstore.query.map_reader import MapReader
-from attnstore.storage import array_shape, index, index_errors, index_schema
+from attnstore.query.run_keys import RunKeys
+from attnstore.storage import array_shape, index, index_errors, index_schema, tables
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
@@ -73,9 +74,9 @@ class Session:
             self.con.execute(f"SET {name} = '{value}'")
         self._confined = confined
         self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
-        self._runs: dict[int, tuple[str, Shape | None]] = {}
+        self._keys = RunKeys()
         self._seal: str | None = None
-        self._reader = MapReader(backend, self._runs.get)
+        self._reader = MapReader(backend, self._keys)
         self._functions = Functions(self._reader)
         self._functions.register(self.con)
         mean_functions.register(self.con)
@@ -91,7 +92,7 @@ class Session:
         for name in index_schema.views():
             self.con.execute(f'CREATE VIEW "{name}" AS FROM idx.main."{name}"')
         for path in resources.sql_files("schema/session").values():
-            self.con.execute(path.read_text(encoding="utf-8"))
+            self.con.execute(tables.expanded(path.read_text(encoding="utf-8")))
 
     def _confine(self) -> None:
         """Shut the connection off from every file but the index, and from the network."""
@@ -127,17 +128,18 @@ class Session:
         if seal is not None and seal == self._seal:
             return
         self._reader.forget()
-        self._runs.clear()
         self._twins = None
         rows = self.con.execute(
             "SELECT run_key, run, precision, layers, heads, layout, max_length, pad_to "
             "FROM idx.core.runs"
         ).fetchall()
         names = ("precision", "layers", "heads", "layout", "max_length", "pad_to")
+        runs: dict[int, tuple[str, Shape | None]] = {}
         for key, run, *values in rows:
             record = RunRecord.of_row(dict(zip(names, values, strict=True)))
             planned = record.layout is not None  # where its inputs are missing, it may not be
-            self._runs[key] = run, array_shape.of_record(run, record) if planned else None
+            runs[key] = run, array_shape.of_record(run, record) if planned else None
+        self._keys.load(runs)
         self._seal = seal
 
     def _load_twins(self) -> bands.Twins:
@@ -244,7 +246,9 @@ class Session:
         if extra := sorted(set(params) - wanted):
             raise QueryError(f"The query has no parameter ${extra[0]}{near(extra[0], wanted)}")
         tree, named = self._macros.make(text, params)
-        known = sorted(name for name, _ in self._runs.values())
+        for kind in sql_text.named_kinds(tree, params):
+            self._keys.know(kind)
+        known = self._keys.names()
         runs = [*sql_text.named_runs(tree, params), *named]
         for run in runs:
             if run not in known:

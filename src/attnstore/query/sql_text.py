@@ -14,6 +14,8 @@ import duckdb
 from attnstore.errors import QueryError
 
 _PARAMETER = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
+MAP_MACROS = ("maps", "attention", "map_places")
+"""Table macros that take a kind of maps, beside the views of the same names."""
 
 
 def tree(con: duckdb.DuckDBPyConnection, text: str) -> dict[str, Any]:
@@ -64,6 +66,23 @@ def named_runs(tree: Any, params: Mapping[str, Any]) -> Iterator[str]:
         if "run" in names:
             values = (value(operand, params) for operand in operands)
             yield from (run for run in values if isinstance(run, str))
+
+
+def named_kinds(tree: Any, params: Mapping[str, Any]) -> Iterator[str]:
+    """Yield every text that a syntax tree gives a macro over maps as its kind."""
+    for node in nodes(tree):
+        if node.get("type") == "TABLE_FUNCTION" and function_name(node) in MAP_MACROS:
+            for _, argument in arguments(node["function"]):
+                kind = value(argument, params)
+                if isinstance(kind, str):
+                    yield kind
+
+
+def arguments(function: dict[str, Any]) -> list[tuple[str, Any]]:
+    """List the arguments of a table function in a syntax tree, by name; '' for one without."""
+    if "arguments" in function:  # DuckDB 2
+        return [(a["name"], a["expression"]) for a in function["arguments"]]
+    return [(a.get("alias") or "", a) for a in function.get("children") or []]
 
 
 def value(operand: Any, params: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from attnstore import resources
+from attnstore import map_kinds, resources
 from attnstore.naming import BATCHINGS, CAPTURED, CLASSES, KIND_TEXTS, column_of
 from attnstore.statistics import STATISTICS
 from attnstore.storage.precision import PRECISIONS
@@ -93,6 +93,8 @@ _LISTS = {
     "precisions": _listed(PRECISIONS), "classes": _listed(CLASSES), "batchings": _listed(BATCHINGS),
     "kinds": _listed(f"{name} ({text})" for name, text in KIND_TEXTS.items()),
     "captured": _listed(f"{name} ({text})" for name, text in CAPTURED.items()),
+    "map_kinds": _listed(f"{kind.name} ({kind.text})" for kind in map_kinds.KINDS),
+    "kinds_per_layer": "|".join(map_kinds.PER_LAYER),
 }  # fmt: skip
 
 
