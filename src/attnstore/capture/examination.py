@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from attnstore.errors import UsageError
+from attnstore.errors import ModelError, UsageError
 from attnstore.head_sets import UNIFORM, parse_heads
 from attnstore.models import architectures, checkpoints, loading, probe, sample_inputs
 from attnstore.models.attention_hook import Capturer, Change, Way
@@ -75,6 +75,27 @@ def recall(
     change = _change(record.disabled, record.disabled_value, checkpoint)
     way = Way(record.captured, record.batching, sinks=record.sinks)
     return probe.recall(model, sample_inputs.items(plan), checkpoint.n_layers, way, change)
+
+
+def recall_classifier(
+    record: RunRecord, plan: pl.DataFrame, checkpoint: Checkpoint, device: torch.device
+) -> Capturer:
+    """The same model with its head for classification. Raises ModelError where it has none of its own."""
+    if checkpoints.output_names(checkpoint) is None:
+        raise ModelError(
+            f"Model {checkpoint.name!r} has no head for sequence classification or regression, so "
+            "there is no output whose gradient could be taken; give a checkpoint that has one, as "
+            "`attnstore finetune` makes."
+        )
+    model = loading.load_classifier(checkpoint).to(device)
+    if architectures.text_part(model) is not model:
+        raise ModelError(
+            f"Model {checkpoint.name!r} is a {type(model).__name__}, whose encoder is only a part of "
+            "it: there are no gradient maps of it; use a BERT-like classifier."
+        )
+    change = _change(record.disabled, record.disabled_value, checkpoint)
+    way = Way(record.captured, record.batching, sinks=record.sinks)
+    return probe.recall(model, sample_inputs.items(plan)[:1], checkpoint.n_layers, way, change)
 
 
 def _measured(checkpoint: Checkpoint, model: Any) -> Checkpoint:

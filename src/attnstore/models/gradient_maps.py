@@ -12,7 +12,7 @@ above it compute their own weights from what the scaled layer gives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
@@ -32,16 +32,22 @@ class GradientMaps:
     """A classifier whose gradient maps are computed, a batch of inputs after another.
 
     capturer: the classifier, examined; steps: K of the integral, None for the plain gradient; tokens: of one
-    pass over the copies of an input. Raises ModelError for a model whose weights cannot be reached.
+    pass over the copies of an input; layers: those to compute (None: all). Raises ModelError for a model whose
+    weights cannot be reached.
 
     Attributes:
         rule: Which inputs may share a batch, one of naming.BATCHINGS.
     """
 
     def __init__(
-        self, capturer: Capturer, steps: int | None = None, tokens: int = layout.BATCH_TOKENS
+        self,
+        capturer: Capturer,
+        steps: int | None = None,
+        tokens: int = layout.BATCH_TOKENS,
+        layers: Container[int] | None = None,
     ) -> None:
-        self._capturer, self._steps, self._tokens = capturer, steps, tokens
+        self._capturer, self._steps = capturer, steps
+        self._tokens, self._layers = tokens, layers
         self._kind, config = type(capturer.model).__name__, capturer.model.config
         if not capturer.through_interface:
             raise self._refusal("its attention does not go through transformers' interface")
@@ -70,10 +76,9 @@ class GradientMaps:
             if labels is None or outputs.shape[1] == 1:
                 labels = outputs.argmax(1).tolist()
             if self._steps is not None:
-                found = {layer: a.detach() for layer, a in weights.items()}
                 return {
-                    layer: self._integrated(self._steps, batch, layer, a, labels[0])
-                    for layer, a in found.items()
+                    layer: self._integrated(self._steps, batch, layer, a.detach(), labels[0])
+                    for layer, a in weights.items()
                 }
             score = outputs[torch.arange(len(ids)), list(labels)].sum()
             gradients = torch.autograd.grad(score, list(weights.values()))
@@ -114,7 +119,8 @@ class GradientMaps:
                 shown = given.get(layer, shown)
             elif not shown.requires_grad:  # of the first layer
                 shown = shown.detach().requires_grad_()
-            used[layer] = shown
+            if self._layers is None or layer in self._layers:
+                used[layer] = shown
             return layer_calls.moved(shown, values), weights
 
         capturer = self._capturer

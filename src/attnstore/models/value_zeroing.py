@@ -12,7 +12,7 @@ attention. Where they cannot enter there, whole layers are called.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
@@ -33,12 +33,17 @@ _LOG = logging.getLogger(__name__)
 class ValueZeroing:
     """A model whose maps by value zeroing are computed, one input after another.
 
-    capturer: the model, examined; tokens: of one call of a layer, which bounds the memory. Raises
-    ModelError for a model whose values cannot be reached.
+    capturer: the model, examined; tokens: of one call of a layer, which bounds the memory; layers:
+    those to compute (None: all). Raises ModelError for a model whose values cannot be reached.
     """
 
-    def __init__(self, capturer: Capturer, tokens: int = layout.BATCH_TOKENS) -> None:
-        self._capturer, self._tokens = capturer, tokens
+    def __init__(
+        self,
+        capturer: Capturer,
+        tokens: int = layout.BATCH_TOKENS,
+        layers: Container[int] | None = None,
+    ) -> None:
+        self._capturer, self._tokens, self._layers = capturer, tokens, layers
         self._kind = type(capturer.model).__name__
         self._whole = False
         if not capturer.through_interface:
@@ -58,9 +63,13 @@ class ValueZeroing:
         if attentions is None:
             raise self._refusal("what its attention gives is not its weights times its values")
         with explained(model, batch):
-            return {attention.layer: self._layer(attention) for attention in attentions}
+            return {
+                attention.layer: self._map(attention)
+                for attention in attentions
+                if self._layers is None or attention.layer in self._layers
+            }
 
-    def _layer(self, attention: Attention) -> Tensor:
+    def _map(self, attention: Attention) -> Tensor:
         """Compute one layer's map."""
         call = attention.call
         if call is None or not torch.is_tensor(call.output) or call.output.ndim != 3:

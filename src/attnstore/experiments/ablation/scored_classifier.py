@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from attnstore.datasets import corpora, label_names
+from attnstore.datasets import corpora, gold_labels, label_names
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DatasetError, ModelError, UsageError
 from attnstore.experiments import targets
@@ -138,7 +138,7 @@ def find(
     true = _targets(read, chosen, checkpoint, outputs) if labeled else none
     sampled = len(chosen) < len(read.frame) - read.empty
     sample, sample_seed = (len(chosen), seed) if sampled else (None, None)
-    order = label_names.order(targets.class_names(read) or (), outputs) or tuple(
+    order = label_names.order(gold_labels.class_names(read) or (), outputs) or tuple(
         range(len(outputs))
     )
     metrics = targets.metrics(read.name, is_score=len(outputs) == 1)
@@ -149,15 +149,11 @@ def _targets(
     dataset: Dataset, chosen: npt.NDArray[np.int64], checkpoint: Checkpoint, outputs: list[str]
 ) -> Targets:
     """Convert labels to output numbers of the head, or to scores."""
-    labels = targets.labels(dataset, chosen, dataset.source)
-    if len(outputs) == 1:
-        remedy = "and the head gives a score: give a checkpoint of this task."
-        return targets.scores(labels, dataset.source, remedy)
-    numbers = label_names.match(
-        dataset.frame["label"].drop_nulls().unique().to_list(), targets.class_names(dataset),
-        outputs, dataset.source, checkpoint.name,
-    )  # fmt: skip
-    return labels.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+    if len(outputs) > 1:
+        return gold_labels.classes(dataset, chosen, outputs, checkpoint.name)
+    labels = gold_labels.labels(dataset, chosen, dataset.source)
+    remedy = "and the head gives a score: give a checkpoint of this task."
+    return gold_labels.scores(labels, dataset.source, remedy)
 
 
 @dataclass(frozen=True)

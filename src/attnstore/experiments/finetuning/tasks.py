@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from attnstore.datasets import corpora, label_names
+from attnstore.datasets import corpora, gold_labels, label_names
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DatasetError, SplitError, UsageError
 from attnstore.experiments import targets
@@ -120,7 +120,7 @@ def _datasets(source: str, columns: dict[str, str | None]) -> list[Dataset]:
 def _own(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Derive labels and metrics of a task outside GLUE from its labels."""
     values = dataset.frame["label"].drop_nulls().unique().to_list()
-    if targets.are_scores(values):
+    if gold_labels.are_scores(values):
         return (), targets.METRICS["stsb"]
     if len(values) == 1:
         raise DatasetError(
@@ -141,9 +141,9 @@ def _examples(
     source = f"{dataset.source} ({split})"
     if not len(chosen):
         raise DatasetError(f"{source} has no row with text; give a source with at least one")
-    values = targets.labels(dataset, chosen, source)
+    values = gold_labels.labels(dataset, chosen, source)
     if not labels:
-        scores = targets.scores(values, source, "fix the labels.").astype(np.float32)
+        scores = gold_labels.scores(values, source, "fix the labels.").astype(np.float32)
         return Examples(dataset, split, chosen, scores)
     own = dataset.label_names or (labels if labels in _KNOWN else None)
     numbers = label_names.numbers(own, labels)
