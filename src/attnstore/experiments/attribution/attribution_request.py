@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from attnstore.datasets import label_names
+from attnstore.datasets import gold_labels, label_names
 from attnstore.errors import UsageError
-from attnstore.experiments import targets
 from attnstore.experiments.ablation import scored_classifier
 from attnstore.experiments.ablation.scored_classifier import Subject
 from attnstore.models import checkpoints
@@ -86,7 +85,7 @@ def _output_names(subject: Subject) -> tuple[str, ...]:
     outputs = checkpoints.output_names(subject.checkpoint) or []
     if len(outputs) == 1:
         return ("score",)
-    classes = targets.class_names(subject.dataset) or ()
+    classes = gold_labels.class_names(subject.dataset) or ()
     if label_names.has_names(outputs) or len(classes) != len(outputs):
         return tuple(outputs)
     return tuple(classes)
