@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers import contents, forkserver, shrink
 from job_cases import CASES, asking, killed, lasting, recording, results, set_up, write_material
+from older import make_older
 
 from attnstore import job
 from attnstore.errors import UsageError
@@ -50,6 +51,8 @@ def beginning(kind: str, material: Path, root: Path) -> Path:
     """A store in which a job may begin: without a run, where it makes one."""
     if kind != "ingest":
         shutil.copytree(material / "store", root)
+    if kind == "add":
+        make_older(root)
     return root
 
 

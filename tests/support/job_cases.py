@@ -19,7 +19,7 @@ from helpers import contents, sentences, shrink, write_rows, write_texts
 import attnstore
 from attnstore import job
 from attnstore.annotation import annotate
-from attnstore.capture import ingestion
+from attnstore.capture import additions, catalog, ingestion
 from attnstore.capture.runs import Settings
 from attnstore.datasets import corpora
 from attnstore.experiments.ablation import ablations, pruning
@@ -57,6 +57,11 @@ def _ingest(folder: Path, root: Path) -> Job[Any, Any]:
     checkpoint = checkpoints.resolve(str(folder / "bert"))
     dataset = corpora.load(str(folder / "pairs.jsonl"))
     return ingestion.planned(location.create(root), checkpoint, dataset, Settings(max_length=64))
+
+
+def _add(folder: Path, root: Path) -> Job[Any, Any]:
+    run = catalog.named(location.find(root), "bert/pairs")
+    return additions.captured(run, checkpoints.resolve(str(folder / "bert")), "cpu")
 
 
 def _annotate(_folder: Path, root: Path) -> Job[Any, Any]:
@@ -113,7 +118,10 @@ class Case:
 
 
 CASES = {
-    "ingest": Case(_ingest, "Run bert/pairs", ("inputs", "blocks", "map_stats"), 3, True),
+    "ingest": Case(
+        _ingest, "Run bert/pairs", ("inputs", "blocks", "map_stats", "array_blocks"), 7, True
+    ),
+    "add": Case(_add, "Run bert/pairs", ("array_blocks",), 3, True),
     "annotate": Case(_annotate, "The annotation of pairs by negation", ("spans", "links"), 1, False),
     "classify": Case(_classify, "Run bert/pairs", ("patterns",), 1, True),
     "ablate": Case(
@@ -128,9 +136,13 @@ CASES = {
 }  # fmt: skip
 
 
+_ARRAYS = ("ingest", "add")
+"""Kinds of jobs that write arrays."""
+
+
 def results(kind: str, root: Path) -> dict[str, Any]:
     """What a job has stored, by path: rows without times, digests of arrays and of weights."""
-    found: dict[str, Any] = contents(root, "attention.zarr") if kind == "ingest" else {}
+    found: dict[str, Any] = contents(root, "attention.zarr") if kind in _ARRAYS else {}
     backend = location.locate(root)
     for table in CASES[kind].tables:
         for fragment in fragments.listing(backend, table):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import polars as pl
 
 from attnstore.capture import (
+    additions,
     catalog,
     forecast,
     registration,
@@ -37,6 +38,7 @@ from attnstore.errors import (
 )
 from attnstore.formatting import many, size
 from attnstore.job import Job, Progress, Runner, Share, Unit, in_process, silent
+from attnstore.job import run as complete
 from attnstore.models.checkpoints import Checkpoint
 from attnstore.storage import fragments, location
 from attnstore.storage.backend import Backend
@@ -237,7 +239,7 @@ def ingest(
     *,
     runner: Runner = in_process,
     progress: Progress = silent,
-    finished: Callable[[Summary], None] = lambda _: None,
+    finished: Callable[[Any], None] = lambda _: None,
     **options: Any,
 ) -> list[Summary]:
     """Run models over datasets into a store; what it holds is not computed again.
@@ -251,10 +253,11 @@ def ingest(
         datasets: One or several, likewise.
         runner: Where blocks are stored.
         progress: Called as blocks go.
-        finished: Called with the summary of each run as it ends.
+        finished: Called with the summary of each run as it ends, and of what was added to it.
         options: split, text, pair, label (columns), device, base (name of the model that these were
             trained from), random_weights (True: instead of the models their random-weights twins,
-            one per number in seeds), and the fields of `runs.Settings`: max_length, precision, limit,
+            one per number in seeds), update (True: bring runs of an earlier capture up to date), and
+            the fields of `runs.Settings`: max_length, precision, limit,
             seed (of the sample), layers, heads, disable, disable_value.
 
     Returns:
@@ -269,6 +272,9 @@ def ingest(
                 catalog.record_base(backend, work.run.record.model, request.base)
             summary = work.complete(runner, progress)
         finished(summary)
+        if request.update:
+            addition = additions.captured(work.run, checkpoint, request.device)
+            finished(complete(addition, runner, progress))
         return summary
 
     return _each(request, run, "stored")

@@ -23,6 +23,7 @@ class Request:
     settings: Settings
     device: str
     base: str | None = None
+    update: bool = False
 
 
 def find(
@@ -37,12 +38,14 @@ def find(
     base: str | None = None,
     random_weights: bool = False,
     seeds: Sequence[int] | int = (),
+    update: bool = False,
     **settings: Any,
 ) -> Request:
     """Find every model and read every dataset; nothing is written.
 
     base: name or source of the model that these were trained from; None: what their folders say;
-    random_weights: instead of each model its random-weights twins, one per seed of `seeds`.
+    random_weights: instead of each model its random-weights twins, one per seed of `seeds`; update: add
+    to runs of an earlier capture what they lack.
 
     Raises ModelError, DatasetError; UsageError for a setting, or for one name given to two
     different contents.
@@ -61,7 +64,8 @@ def find(
         runs.disabled(checkpoint, chosen)
     _refuse_same_name("model", [(c.name, c.identity, c.source) for c in resolved])
     _refuse_same_name("dataset", [(d.name, d.fingerprint, d.source) for d in loaded])
-    return Request([(c, d) for c in resolved for d in loaded], chosen, device, base)
+    pairs = [(c, d) for c in resolved for d in loaded]
+    return Request(pairs, chosen, device, base, update)
 
 
 def _twins(

@@ -105,6 +105,9 @@ _OPTIONS = (
                  help="Heads (LAYER.HEAD, from 0; 4.* for a layer) to disable in the model."),
     click.option("--disable-value", type=click.Choice(VALUES), default=UNIFORM, show_default=True,
                  help="uniform: 1/L to every real token; zero: no output."),
+    click.option("--update", is_flag=True,
+                 help="Add to runs of an earlier capture what they lack (value norms, mixing ratios); "
+                 "their maps stay as they are."),
     *_COLUMNS,
 )  # fmt: skip
 
