@@ -6,6 +6,7 @@
 -- param statistic VARCHAR = sum: sum of the weights to all tokens of the feature, or max, the largest
 -- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
 -- param scheme VARCHAR = upos: Labels that make nouns, verbs, pronouns, subjects and objects, as in feature_labels: upos, the same in every language, penn or as_published
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column feature VARCHAR: cls, sep, punctuation, or noun, verb, pronoun, subject, object, negation: of these, tokens that are punctuation are left out
@@ -36,7 +37,7 @@ WITH chosen AS MATERIALIZED (
 ), cls_rows AS (
     SELECT m.example, m.layer, m.head,
            attention_weights(m.run_key, m.layer, m.head, m.cell + c.position * m.length, m.length) AS weights
-    FROM map_places m
+    FROM map_places(kind := kind_of($by)) m
     JOIN (SELECT example, min(position) AS position FROM tokens WHERE run = $run AND kind = 'cls' GROUP BY example) c USING (example)
     WHERE m.run = $run AND m.layer = (SELECT layer FROM placed)
 ), per_input AS (

@@ -5,6 +5,7 @@
 -- param direction VARCHAR = from_to: from_to (pronoun to name), to_from (name to pronoun) or both
 -- param statistic VARCHAR = max: max or mean over the token pairs of an input
 -- param annotation VARCHAR = NULL: Only links from this source, as in link_tokens
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column n BIGINT: Number of inputs with an antecedent and another name: spans of the kind mention called candidate, of the source of the links
@@ -52,7 +53,7 @@ WITH directions AS (
     GROUP BY example
 ), weights AS (
     SELECT layer, head, example, k, attention_at(run_key, layer, head, cell, length, from_positions, to_positions) AS weights
-    FROM map_places JOIN per_example USING (example)
+    FROM map_places(kind := kind_of($by)) JOIN per_example USING (example)
     WHERE run = $run
 ), per_input AS (
     SELECT layer, head, source, if($statistic = 'max', list_max(weights[:k]), list_avg(weights[:k]))::DOUBLE AS weight,

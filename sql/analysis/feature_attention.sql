@@ -5,6 +5,7 @@
 -- param as_published BOOLEAN = false: Whether inputs without the feature count 0, negation apart, as in the authors' notebook; the paper leaves them out
 -- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
 -- param scheme VARCHAR = upos: Labels that make nouns, verbs, pronouns, subjects and objects, as in feature_labels: upos, the same in every language, penn or as_published
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column feature VARCHAR: noun, verb, pronoun, subject, object, negation, cls, sep or punctuation
@@ -32,7 +33,7 @@ WITH chosen AS MATERIALIZED (
 ), maps_received AS (
     SELECT example, layer, head,
            attention_received(run_key, layer, head, token_cell, length) AS received
-    FROM map_places
+    FROM map_places(kind := kind_of($by))
     WHERE run = $run
 ), per_input AS (
     SELECT example, layer, head, feature, coalesce(list_max(list_select(received, places)), 0) AS weight

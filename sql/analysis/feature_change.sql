@@ -5,6 +5,7 @@
 -- param base_run VARCHAR = NULL: Run to hold it against; NULL takes the run of the model it was trained from, over the same dataset
 -- param annotation VARCHAR = NULL: Only features from this source, as in token_features; [CLS], [SEP] and punctuation stay
 -- param scheme VARCHAR = upos: Labels that make nouns, verbs, pronouns, subjects and objects, as in feature_labels: upos, the same in every language, penn or as_published
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column feature VARCHAR: noun, verb, pronoun, subject, object, negation, cls, sep or punctuation
@@ -35,7 +36,7 @@ WITH pair AS MATERIALIZED (
     SELECT m.example, m.layer, m.head,
            attention_received(m.run_key, m.layer, m.head, m.token_cell, m.length) AS received,
            attention_received(b.run_key, m.layer, m.head, b.token_cell, m.length) AS base_received
-    FROM map_places m JOIN map_places b USING (example, layer, head)
+    FROM map_places(kind := kind_of($by)) m JOIN map_places(kind := kind_of($by)) b USING (example, layer, head)
     WHERE m.run = $run AND b.run = (SELECT base_run FROM pair)
 ), per_input AS (
     SELECT example, layer, head, feature, list_max(list_select(base_received, places)) AS base,

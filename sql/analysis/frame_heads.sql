@@ -6,6 +6,7 @@
 -- param as_published BOOLEAN = false: Whether to pair the word pieces of element and target one by one, first with first, and from element to target only, as in the authors' notebook
 -- param same_class BOOLEAN = true: Whether words of the baseline must be of the element's word class, where parts of speech are annotated
 -- param same_distance BOOLEAN = false: Whether they must be exactly as far from the target as the element; otherwise they may be farther, and most are, which favors heads that look nearby
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column n BIGINT: Number of sentences with a link
@@ -105,7 +106,7 @@ WITH RECURSIVE directions AS (
     GROUP BY example
 ), per_map AS (
     SELECT layer, head, example, k, choices, attention_at(run_key, layer, head, cell, length, from_positions, to_positions) AS weights
-    FROM map_places JOIN per_sentence USING (example)
+    FROM map_places(kind := kind_of($by)) JOIN per_sentence USING (example)
     WHERE run = $run
 ), per_choice AS (
     SELECT layer, head, example, source, list_transform(range(choices), lambda c: list_max(weights[c * k + 1:(c + 1) * k])::DOUBLE) AS scores

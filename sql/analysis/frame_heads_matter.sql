@@ -6,6 +6,7 @@
 -- param dataset VARCHAR: Dataset of the task
 -- param value VARCHAR = uniform: What the heads were disabled to: uniform or zero
 -- param metric VARCHAR = NULL: Metric; NULL takes accuracy, or pearson for scores
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column sentences BIGINT: Number of sentences with a link
@@ -36,7 +37,7 @@ WITH disabled AS (
 ), joined AS (
     SELECT layer, head, f.n AS sentences, f.mean AS weight, f.above_99th, f.difference AS above_words, f.q,
            d.n, d.difference, d.low, d.high, d.cost_p
-    FROM frame_heads(run := $run) f JOIN disabled d USING (layer, head)
+    FROM frame_heads(run := $run, by := $by) f JOIN disabled d USING (layer, head)
 )
 SELECT layer, head, sentences, weight, rank() OVER (ORDER BY weight DESC) AS frame_rank, above_99th, above_words, q,
        n, difference, low, high, cost_p, q_value(cost_p, list(cost_p) OVER ()) AS cost_q, rank() OVER (ORDER BY difference) AS cost_rank, spearman.r AS correlation,

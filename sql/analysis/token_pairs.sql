@@ -7,6 +7,7 @@
 -- param statistic VARCHAR = max: max or mean over the token pairs of an input
 -- param annotation VARCHAR = NULL: Only links from this source, as in link_tokens
 -- param scheme VARCHAR = upos: Labels that make nouns, verbs, pronouns, subjects and objects, as in feature_labels: upos, the same in every language, penn or as_published
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column n BIGINT: Number of inputs with such a link
@@ -82,7 +83,7 @@ WITH directions AS (
 ), weights AS (
     SELECT layer, head, source, half, slices,
            attention_at(run_key, layer, head, cell, length, from_positions, to_positions) AS weights
-    FROM map_places JOIN halves USING (example)
+    FROM map_places(kind := kind_of($by)) JOIN halves USING (example)
     WHERE run = $run
 ), per_input AS (
     SELECT layer, head, source, half,

@@ -4,6 +4,7 @@
 -- param run VARCHAR: Run
 -- param punctuation BOOLEAN = false: Whether punctuation takes part
 -- param stop_words BOOLEAN = true: Whether the commonest function words of English take part
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column direction VARCHAR: first_to_second: from words of the first text to words of the second; second_to_first
@@ -68,7 +69,7 @@ WITH words AS (
     SELECT example, layer, head, direction, n_pairs, n_equal,
            list_dot_product(attention_at(run_key, layer, head, cell, length, from_positions, to_positions), weights) AS equal_sum,
            attention_between(run_key, layer, head, cell, length, from_shares, to_shares) AS whole_sum
-    FROM map_places JOIN wanted USING (example)
+    FROM map_places(kind := kind_of($by)) JOIN wanted USING (example)
     WHERE run = $run
 ), per_input AS (
     SELECT example, layer, head, direction, equal_sum / n_equal AS equal_mean,

@@ -24,7 +24,7 @@ import attnstore
 from attnstore import resources
 from attnstore.annotation.annotate import annotate
 from attnstore.errors import UnknownNameError, UsageError
-from attnstore.query import analyses, answer_cache
+from attnstore.query import analyses, answer_cache, sql_text
 
 RUN = "tiny/texts"
 NAMES = sorted(resources.sql_files("analysis"))
@@ -61,13 +61,18 @@ def parsed(store: attnstore.Store, text: str) -> Any:
 
 
 def tables(tree: Any) -> Iterator[str]:
-    """Every table that a syntax tree names, but for those it defines itself."""
+    """Every table that a syntax tree names, and every macro over maps."""
     if isinstance(tree, list):
         for item in tree:
             yield from tables(item)
     elif isinstance(tree, dict):
         if tree.get("type") == "BASE_TABLE":
             yield tree["table_name"]
+        if (
+            tree.get("type") == "TABLE_FUNCTION"
+            and sql_text.function_name(tree) in sql_text.MAP_MACROS
+        ):
+            yield sql_text.function_name(tree)
         for item in tree.values():
             yield from tables(item)
 
