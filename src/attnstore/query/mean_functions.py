@@ -27,6 +27,11 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
     functions: list[tuple[Callable[..., pa.Array], list[Any], str]] = [
         (interval_of, lists, f"STRUCT({_INTERVAL})"),
         (test_of, lists, f"STRUCT({_INTERVAL}, p DOUBLE)"),
+        (
+            share_of,
+            ["DOUBLE[]", "DOUBLE[]", "UBIGINT[]", "DOUBLE", "DOUBLE"],
+            f"STRUCT({_INTERVAL}, p DOUBLE)",
+        ),
         (q_value, ["DOUBLE", "DOUBLE[]"], "DOUBLE"),
         (mcnemar, ["BIGINT", "BIGINT"], "DOUBLE"),
         (correlation_of, pairs, _CORRELATION),
@@ -47,9 +52,19 @@ def interval_of(values: Any, sources: Any, least: Any, most: Any) -> pa.Array:
 
 def test_of(values: Any, sources: Any, least: Any, most: Any) -> pa.Array:
     """The same, with the p-value of a mean of 0."""
-    mean, low, high, interval, p = _tests(values, sources, least, most)
-    ends = {"mean": mean, "low": low, "high": high}
-    return arrow.structs({**ends, "interval": arrow.texts(interval), "p": p})
+    return _as_structs(_tests(values, sources, least, most))
+
+
+def share_of(hits: Any, sizes: Any, sources: Any, least: Any, most: Any) -> pa.Array:
+    """Share of hits, interval and test of each list: hits and sizes of inputs, keys of their sources."""
+    (numbers, counts, _), (of, *_), (keys, *_) = map(arrow.items, (hits, sizes, sources))
+    ends = arrow.numbers(least), arrow.numbers(most)
+    return _as_structs(means.share_tests(numbers, of, keys, counts, *ends))
+
+
+def _as_structs(tests: means.MeanTests) -> pa.Array:
+    ends = {"mean": tests.mean, "low": tests.low, "high": tests.high}
+    return arrow.structs({**ends, "interval": arrow.texts(tests.interval), "p": tests.p})
 
 
 def q_value(p: Any, all_p: Any) -> pa.Array:

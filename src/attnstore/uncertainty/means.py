@@ -131,16 +131,64 @@ def mean_tests(
         least: Least value that the measure of each group can have; -inf for any.
         most: Largest value.
     """
-    from scipy import special  # here: reading must begin fast
-
     groups = np.repeat(np.arange(len(counts)), counts)
     values, sources = _ordered(values, sources, groups, counts)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.bincount(groups, values, len(counts)) / counts
-        sums, owner = _sums_of_sources(values - mean[groups], sources, groups)
+    sums, owner = _sums_of_sources(values - mean[groups], sources, groups)
+    return _tests_of_sums(mean, sums, owner, counts, counts, least, most)
+
+
+def share_tests(
+    hits: Doubles, sizes: Doubles, sources: Keys, counts: Ints, least: Doubles, most: Doubles
+) -> MeanTests:
+    """Give the share of hits among all things of all inputs of each group, its interval and test.
+
+    It is the mean over things, of which those of one input are one draw: accuracy over the links of
+    sentences, where a longer sentence counts more.
+
+    Args:
+        hits: Hits of each input; of a difference, those of one less those of the other.
+        sizes: Things of each input.
+        sources: The source of each input; 0 for one that shares nothing.
+        counts: Number of inputs of each group.
+        least: Least value that the share of each group can have.
+        most: Largest value.
+    """
+    groups = np.repeat(np.arange(len(counts)), counts)
+    totals = np.bincount(groups, sizes, len(counts))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(groups, hits, len(counts)) / totals
+    values, sources = _ordered(hits - mean[groups] * sizes, sources, groups, counts)
+    sums, owner = _sums_of_sources(values, sources, groups)
+    return _tests_of_sums(mean, sums, owner, totals, counts, least, most)
+
+
+def _tests_of_sums(
+    mean: Doubles,
+    sums: Doubles,
+    owner: Ints,
+    totals: Doubles | Ints,
+    counts: Ints,
+    least: Doubles,
+    most: Doubles,
+) -> MeanTests:
+    """Give intervals and tests of means.
+
+    Args:
+        mean: Mean of each group.
+        sums: Residuals summed over each source.
+        owner: Group of each source.
+        totals: What the sum over all of a group is divided by to give its mean.
+        counts: Inputs of each group.
+        least, most: Range of the measure of each group.
+    """
+    from scipy import special  # here: reading must begin fast
+
+    with np.errstate(invalid="ignore", divide="ignore"):
         draws = np.bincount(owner, minlength=len(counts))
         second, third = (np.bincount(owner, sums**k, len(counts)) / draws for k in (2, 3))
-        error = draws * np.sqrt(second / (draws - 1)) / counts
+        error = draws * np.sqrt(second / (draws - 1)) / totals
         skew = np.where(second > 0, third / second**1.5, 0) / np.sqrt(draws)
         quantile = special.stdtrit(draws - 1, (1 + COVERAGE) / 2)
         low = np.minimum(np.maximum(mean - _straight(quantile, skew) * error, least), mean)

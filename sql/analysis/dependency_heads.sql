@@ -1,0 +1,172 @@
+-- title: Heads that attend along dependencies: the most attended word as head or dependent, beside the best fixed offset
+-- source: Clark et al. 2019, section 4.2; Voita et al. 2019, section 5.2; Limisiewicz et al. 2020 (DepAcc); Htut et al. 2019 (MAX)
+-- reads: map_places, links, spans, span_tokens, tokens, runs, sources
+-- param run VARCHAR: Run
+-- param relation VARCHAR = NULL: Only this relation, as the annotation calls it, or all for the row over all; NULL for every relation and all
+-- param direction VARCHAR = both: from_to (a dependent attends, and is right if its most attended word is its head), to_from (a head attends, and is right if its most attended word is the dependent) or both
+-- param pieces VARCHAR = mean: Pieces that a split word attends from: mean of all, or first
+-- param specials VARCHAR = drop: drop (special tokens cannot be the most attended, as in the papers) or keep (they can, which is wrong)
+-- param to_itself BOOLEAN = false: Whether a word can be its own most attended word, which is wrong; the papers leave it out
+-- param punctuation VARCHAR = unscored: unscored (the relation punct is not scored, its words can be attended to, as in the papers), drop (no punctuation at all) or keep (punct is a relation like others, and part of all)
+-- param subtypes VARCHAR = apart: apart (nsubj:pass is a relation of its own) or joined (it counts as nsubj)
+-- param annotation VARCHAR = NULL: Source of the dependencies, as in links; NULL if the dataset has one
+-- column relation VARCHAR: Relation as the annotation calls it; all for the links of every relation
+-- column direction VARCHAR: from_to (from dependent to head) or to_from (from head to dependent)
+-- column layer SMALLINT: Layer, from 0
+-- column head SMALLINT: Head, from 0
+-- column n BIGINT: Number of links: both ends have tokens, and share none with another word
+-- column mean DOUBLE: Accuracy: share of links whose attending word attends most to its other end (share of links)
+-- column low DOUBLE: Lower end of its 95% interval, in which links of one input, or of inputs that share a text, are one draw; NULL for one (share of links)
+-- column high DOUBLE: Upper end (share of links)
+-- column interval VARCHAR: How the interval was made: t, by source where inputs share a text, or why there is none
+-- column distance INTEGER: The relation's best fixed offset of all inputs: the commonest (words from the attending to the attended word)
+-- column baseline DOUBLE: Accuracy of the offset that is best in one half of the source texts, scored on the other half; NULL where only one half has the relation (share of links)
+-- column baseline_low DOUBLE: Lower end of its 95% interval (share of links)
+-- column baseline_high DOUBLE: Upper end (share of links)
+-- column neighbor DOUBLE: Accuracy of the right neighbor, the offset 1 (share of links)
+-- column difference DOUBLE: Accuracy less baseline, over the inputs that have both (share of links)
+-- column difference_low DOUBLE: Lower end of its 95% interval, from the inputs' own differences (share of links)
+-- column difference_high DOUBLE: Upper end (share of links)
+-- column p DOUBLE: Two-sided p-value of a difference of 0
+-- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the difference is significant among all rows
+-- column above BOOLEAN: True if q is below 0.05 and the difference above 0
+-- column syntactic BOOLEAN: True if the accuracy is at least 10 percentage points above the baseline, which Voita et al. call a syntactic head
+-- column best BOOLEAN: True for the relation's best head of all inputs in this direction, of equal ones the first
+-- column chosen BIGINT: Number of halves, 0 to 2, whose best head it is
+-- column held_out DOUBLE: Accuracy when the best head of one half is scored on the other half; the same for every head of a relation and direction (share of links)
+-- column held_out_low DOUBLE: Lower end of its 95% interval (share of links)
+-- column held_out_high DOUBLE: Upper end (share of links)
+-- band: mean BY relation, direction, layer, head
+WITH directions AS (
+    SELECT unnest(CASE WHEN $pieces NOT IN ('mean', 'first') THEN error('pieces is ' || $pieces || '; give mean or first.')
+                       WHEN $specials NOT IN ('drop', 'keep') THEN error('specials is ' || $specials || '; give drop or keep.')
+                       WHEN $punctuation NOT IN ('unscored', 'drop', 'keep') THEN error('punctuation is ' || $punctuation || '; give unscored, drop or keep.')
+                       WHEN $subtypes NOT IN ('apart', 'joined') THEN error('subtypes is ' || $subtypes || '; give apart or joined.')
+                       WHEN $direction = 'both' THEN ['from_to', 'to_from'] WHEN $direction IN ('from_to', 'to_from') THEN [$direction]
+                       ELSE error('The direction is ' || $direction || '; give from_to, to_from or both.') END) AS direction
+), chosen AS MATERIALIZED (
+    SELECT dataset, if(len(names) > 1, error(format('{} has dependencies by {}; give one as annotation.', dataset, array_to_string(names, ' and '))), names[1]) AS source
+    FROM (SELECT dataset, list(DISTINCT l.source ORDER BY l.source) AS names
+          FROM links l JOIN runs r USING (dataset)
+          WHERE r.run = $run AND l.kind = 'dep' AND ($annotation IS NULL OR l.source = $annotation)
+          GROUP BY dataset)
+), dependencies AS (
+    SELECT example, from_span, to_span, coalesce(label, '') AS label FROM links SEMI JOIN chosen USING (dataset, source) WHERE kind = 'dep'
+), punctuation_marks AS (
+    SELECT DISTINCT example, span
+    FROM spans SEMI JOIN chosen USING (dataset, source)
+    WHERE kind = 'upos' AND label = 'PUNCT' OR kind = 'dep' AND split_part(label, ':', 1) = 'punct'
+), word_spans AS (
+    SELECT example, span FROM spans SEMI JOIN chosen USING (dataset, source) WHERE kind IN ('upos', 'xpos', 'tag', 'dep')
+    UNION SELECT example, unnest([from_span, to_span]) FROM dependencies
+), pieces AS (
+    SELECT example, span, unnest(positions) AS position, unnest(shared) AS shared
+    FROM (SELECT example, span, positions, shared FROM span_tokens SEMI JOIN word_spans USING (example, span)
+          WHERE run = $run AND source = (SELECT source FROM chosen))
+    WHERE $punctuation <> 'drop' OR (example, span) NOT IN (FROM punctuation_marks)
+), owned AS (
+    -- A token of several words counts as one of the first: attention to it is right for no link.
+    SELECT example, position, min(span) AS span FROM pieces GROUP BY example, position
+), words AS (
+    SELECT example, span, row_number() OVER (PARTITION BY example ORDER BY min(position)) - 1 AS word FROM owned GROUP BY example, span
+), special_words AS (
+    SELECT example, position, coalesce(n, 0) + row_number() OVER (PARTITION BY example ORDER BY position) - 1 AS word
+    FROM tokens LEFT JOIN (SELECT example, count(*) AS n FROM words GROUP BY example) USING (example)
+    WHERE run = $run AND $specials = 'keep' AND kind IN ('cls', 'sep', 'special')
+), numbered AS (
+    SELECT example, list(coalesce(w.word, -1) ORDER BY position) AS words
+    FROM tokens LEFT JOIN (SELECT example, position, word FROM owned JOIN words USING (example, span)
+                           UNION ALL FROM special_words) w USING (example, position)
+    WHERE run = $run
+    GROUP BY example
+), whole AS (
+    SELECT example, span, word FROM words ANTI JOIN (FROM pieces WHERE shared) USING (example, span)
+), linked AS (
+    SELECT d.example, if($subtypes = 'joined', split_part(d.label, ':', 1), d.label) AS relation, f.word AS dependent, t.word AS head
+    FROM dependencies d
+    JOIN whole f ON f.example = d.example AND f.span = d.from_span
+    JOIN whole t ON t.example = d.example AND t.span = d.to_span
+    WHERE $punctuation = 'keep' OR split_part(d.label, ':', 1) <> 'punct'
+), pairs AS MATERIALIZED (
+    SELECT example, relation, direction, if(direction = 'from_to', dependent, head)::INTEGER AS attending,
+           if(direction = 'from_to', head, dependent)::INTEGER AS attended
+    FROM linked CROSS JOIN directions
+    WHERE dependent <> head AND ($relation IS NULL OR $relation IN ('all', relation))
+), relations AS MATERIALIZED (
+    SELECT relation, direction, row_number() OVER ()::SMALLINT AS item
+    FROM (SELECT DISTINCT unnest([relation, 'all']) AS relation, direction FROM pairs)
+    WHERE coalesce($relation, relation) = relation
+), items AS MATERIALIZED (
+    SELECT example, attending, attended, r.item, a.item AS item_of_all
+    FROM pairs LEFT JOIN relations r USING (relation, direction) LEFT JOIN relations a ON a.relation = 'all' AND a.direction = pairs.direction
+), inputs_of AS MATERIALIZED (
+    SELECT example, source, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
+    FROM sources
+    WHERE run = $run
+), attended AS (
+    SELECT layer, head, example, attention_word_argmax(run_key, layer, head, cell, length, words, $pieces, $to_itself) AS most
+    FROM map_places JOIN numbered USING (example) SEMI JOIN pairs USING (example)
+    WHERE run = $run
+), counted AS MATERIALIZED (
+    SELECT layer, head, example, item, item_of_all, count(*)::INTEGER AS n, count_if(most[attending + 1] = attended)::INTEGER AS hits
+    FROM attended JOIN items USING (example)
+    GROUP BY layer, head, example, item, item_of_all
+), found AS MATERIALIZED (
+    SELECT layer, head, example, item, n, hits FROM counted WHERE item IS NOT NULL
+    UNION ALL
+    SELECT layer, head, example, item_of_all, sum(n)::INTEGER, sum(hits)::INTEGER
+    FROM counted WHERE item_of_all IS NOT NULL GROUP BY layer, head, example, item_of_all
+), distances AS MATERIALIZED (
+    SELECT example, half, unnest([item, item_of_all]) AS item, attended - attending AS distance FROM items JOIN inputs_of USING (example)
+), offsets AS (
+    SELECT item, half, arg_max(distance, {'n': n, 'nearness': -abs(distance), 'distance': distance}) AS distance
+    FROM (SELECT item, half, distance, count(*) AS n FROM distances GROUP BY GROUPING SETS ((item, half, distance), (item, distance)))
+    GROUP BY item, half
+), based AS MATERIALIZED (
+    SELECT example, d.item, count(*) AS n, if(any_value(o.distance) IS NULL, NULL, count_if(d.distance = o.distance)) AS hits,
+           count_if(d.distance = 1) AS next
+    FROM distances d LEFT JOIN offsets o ON o.item = d.item AND o.half = 1 - d.half
+    WHERE d.item IS NOT NULL
+    GROUP BY example, d.item
+), baselines AS (
+    SELECT item, share_test(hits, n, source, 0, 1) AS base, sum(next) / sum(n) AS neighbor
+    FROM based JOIN inputs_of USING (example)
+    GROUP BY item
+), by_half AS (
+    SELECT item, half, layer, head, sum(hits) / sum(n) AS accuracy
+    FROM found JOIN inputs_of USING (example)
+    GROUP BY GROUPING SETS ((item, half, layer, head), (item, layer, head))
+), picks AS MATERIALIZED (
+    SELECT item, half, arg_max({'layer': layer, 'head': head}, {'accuracy': accuracy, 'layer': -layer, 'head': -head}) AS pick
+    FROM by_half
+    GROUP BY item, half
+), held_out AS (
+    SELECT f.item, share_test(hits, n, source, 0, 1) AS held
+    FROM found f JOIN inputs_of i USING (example)
+    JOIN picks p ON p.item = f.item AND p.half = 1 - i.half AND p.pick.layer = f.layer AND p.pick.head = f.head
+    GROUP BY f.item
+), per_head AS (
+    SELECT layer, head, f.item, sum(f.n)::BIGINT AS n, share_test(f.hits, f.n, source, 0, 1) AS share,
+           share_test(f.hits - b.hits, f.n, source, -1, 1) AS gain
+    FROM found f JOIN inputs_of USING (example) JOIN based b ON b.example = f.example AND b.item = f.item
+    GROUP BY layer, head, f.item
+), ranked AS (
+    SELECT *, row_number() OVER (ORDER BY gain.p) AS place, count(gain.p) OVER () AS tests FROM per_head
+), corrected AS (
+    -- The procedure of q_value in one pass: its list of all p-values would stand in each of many thousand rows.
+    SELECT * EXCLUDE (place, tests), if(gain.p IS NULL, NULL, min(gain.p * tests / place) OVER (ORDER BY place DESC)) AS q FROM ranked
+)
+SELECT r.relation, r.direction, c.layer, c.head, c.n, share.mean AS mean, share.low AS low, share.high AS high, share."interval" AS "interval",
+       o.distance, base.mean AS baseline, base.low AS baseline_low, base.high AS baseline_high, neighbor,
+       gain.mean AS difference, gain.low AS difference_low, gain.high AS difference_high, gain.p AS p, q,
+       q < 0.05 AND gain.mean > 0 AS above, round(gain.mean, 9) >= 0.1 AS syntactic,
+       {'layer': c.layer, 'head': c.head} = best.pick AS best,
+       (SELECT count(*) FROM picks p WHERE p.item = c.item AND p.half IS NOT NULL AND p.pick = {'layer': c.layer, 'head': c.head}) AS chosen,
+       held.mean AS held_out, held.low AS held_out_low, held.high AS held_out_high
+FROM corrected c
+JOIN relations r USING (item)
+JOIN baselines USING (item)
+JOIN offsets o ON o.item = c.item AND o.half IS NULL
+JOIN picks best ON best.item = c.item AND best.half IS NULL
+LEFT JOIN held_out USING (item)
+ORDER BY r.relation, r.direction, c.layer, c.head
