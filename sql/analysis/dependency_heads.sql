@@ -10,6 +10,7 @@
 -- param punctuation VARCHAR = unscored: unscored (the relation punct is not scored, its words can be attended to, as in the papers), drop (no punctuation at all) or keep (punct is a relation like others, and part of all)
 -- param subtypes VARCHAR = apart: apart (nsubj:pass is a relation of its own) or joined (it counts as nsubj)
 -- param annotation VARCHAR = NULL: Source of the dependencies, as in links; NULL if the dataset has one
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column relation VARCHAR: Relation as the annotation calls it; all for the links of every relation
 -- column direction VARCHAR: from_to (from dependent to head) or to_from (from head to dependent)
 -- column layer SMALLINT: Layer, from 0
@@ -105,7 +106,7 @@ WITH directions AS (
     WHERE run = $run
 ), attended AS (
     SELECT layer, head, example, attention_word_argmax(run_key, layer, head, cell, length, words, $pieces, $to_itself) AS most
-    FROM map_places JOIN numbered USING (example) SEMI JOIN pairs USING (example)
+    FROM map_places(kind := kind_of($by)) JOIN numbered USING (example) SEMI JOIN pairs USING (example)
     WHERE run = $run
 ), counted AS MATERIALIZED (
     SELECT layer, head, example, item, item_of_all, count(*)::INTEGER AS n, count_if(most[attending + 1] = attended)::INTEGER AS hits

@@ -13,7 +13,7 @@ from attnstore import map_kinds
 from attnstore.errors import AttnstoreError, DamageError, QueryError, UnknownNameError, UsageError
 from attnstore.query.run_keys import RunKeys
 
-MACROS = ("maps", "attention", "map_places")
+MACROS = ("maps", "attention", "map_places", "word_attention")
 
 
 @pytest.mark.parametrize("macro", MACROS)

@@ -129,3 +129,16 @@ def test_sources_are_the_inputs_that_share_a_text(tiny_bert: Path, tmp_path: Pat
             "SELECT example, source FROM sources WHERE run = 'tiny/nli' ORDER BY example"
         )
     assert found.rows() == [(0, 0), (1, 0), (2, 0), (3, None)]
+
+
+def test_share_test_gives_the_share_over_all_things(store: attnstore.Store) -> None:
+    """One row per input with its hits and its things; the inputs of one source are one draw."""
+    rows = store.sql(
+        "SELECT unnest(share_test(hits, n, source, 0, 1)) FROM (VALUES (1, 2, 7), (3, 3, 7), (0, 4, NULL), "
+        "(2, 2, NULL), (NULL, 5, 7)) AS t(hits, n, source)"
+    )
+    values = [1, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1]
+    wanted = attnstore.mean_test(values, ["a"] * 5 + ["b"] * 4 + ["c"] * 2, 0, 1)
+    mean, low, high, interval, p = rows.row(0)
+    assert (mean, low, high, p) == pytest.approx((wanted.mean, wanted.low, wanted.high, wanted.p))
+    assert interval == "t by source, few"

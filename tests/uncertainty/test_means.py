@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 from attnstore import mean_interval, mean_test
+from attnstore.uncertainty.means import share_tests
 
 Array = npt.NDArray[np.float64]
 
@@ -105,3 +106,38 @@ def test_one_input_or_one_source_has_no_interval() -> None:
 def test_missing_values_are_left_out() -> None:
     """NaN is no value, with its source."""
     assert mean_interval([1, np.nan, 3], ["a", "a", "b"]) == mean_interval([1, 3])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_share_is_the_mean_over_things_where_those_of_one_input_are_one_draw(
+    shared: bool,
+) -> None:
+    """Counts of inputs give what one value per thing gives, with its input, or that input's source, as source."""
+    draw = np.random.default_rng(3)
+    sizes = draw.integers(1, 9, 40)
+    hits = draw.binomial(sizes, 0.3)
+    keys = np.repeat(np.arange(20), 2) + 1 if shared else np.zeros(40)
+    ours = share_tests(
+        hits.astype(float), sizes.astype(float), keys.astype(np.uint64), np.array([40]), np.zeros(1), np.ones(1)
+    )  # fmt: skip
+    owners = (keys if shared else np.arange(40)).repeat(sizes)
+    values = np.concatenate([[1.0] * h + [0.0] * (n - h) for h, n in zip(hits, sizes, strict=True)])
+    wanted = mean_test(values, owners.tolist(), 0, 1)
+    found = [float(x[0]) for x in (ours.mean, ours.low, ours.high, ours.p)]
+    assert found == pytest.approx([wanted.mean, wanted.low, wanted.high, wanted.p], rel=1e-9)
+    assert ours.interval == ["t by source" if shared else "t"]
+
+
+def test_shares_have_the_same_digits_in_any_order() -> None:
+    """Threads bring inputs in any order."""
+    draw = np.random.default_rng(5)
+    sizes = draw.integers(1, 30, 300)
+    table = np.stack((draw.binomial(sizes, 0.4), sizes, draw.integers(0, 60, 300)))
+    answers = set()
+    for _ in range(5):
+        hits, of, keys = table[:, draw.permutation(300)]
+        tests = share_tests(
+            hits.astype(float), of.astype(float), keys.astype(np.uint64), np.array([300]), np.zeros(1), np.ones(1)
+        )  # fmt: skip
+        answers.add((tests.mean[0], tests.low[0], tests.high[0], tests.p[0]))
+    assert len(answers) == 1

@@ -8,23 +8,23 @@
 --     other word has. to_itself: whether a word may be its own. Nothing but these numbers is made of a map
 -- attention_words(run_key, layer, head, cell, length, words, pieces)
 --     FLOAT[]: the map of words, n² weights row by row, for n words: the largest number and one
--- attention_word_row(run_key, layer, head, cell, length, words, word, pieces)
+-- attention_word_row(key, layer, head, cell, length, words, word, pieces)
 --     FLOAT[]: one row of it, n weights; only the rows of that word's pieces are read
 -- word_units(words)
 --     INTEGER[]: the words numbered anew, from 0, where each token of no word (-1) becomes one of its own
 
-CREATE MACRO word_attention(pieces := 'mean', specials := 'keep') AS TABLE
-SELECT run, example, layer, head, from_word, to_words[to_unit] AS to_word, from_pos, to_places[to_unit] AS to_pos,
-       from_text, to_texts[to_unit] AS to_text, weight
+CREATE MACRO word_attention(kind := 'weights', pieces := 'mean', specials := 'keep') AS TABLE
+SELECT run, example, layer, if(is_per_layer(kind), NULL, head) AS head, from_word, to_words[to_unit] AS to_word, from_pos, to_places[to_unit] AS to_pos,
+       from_text, to_texts[to_unit] AS to_text, weight, kind AS kind
 FROM (
     SELECT run, example, layer, head, from_word, from_pos, from_text, unnest(range(1, len(places) + 1)) AS to_unit,
            unit_words AS to_words, places AS to_places, unit_texts AS to_texts,
            unnest(if(specials = 'renormalise', list_transform(weights, lambda w: w / list_sum(weights)), weights))::FLOAT AS weight
     FROM (
         SELECT *, unit_words[from_unit + 1] AS from_word, places[from_unit + 1] AS from_pos, unit_texts[from_unit + 1] AS from_text,
-               attention_word_row(run_key, layer, head, cell, length, units, from_unit, pieces) AS weights
+               attention_word_row(key, layer, head, cell, length, units, from_unit, pieces) AS weights
         FROM (
-            SELECT r.run, i.*, h.layer, h.head, unnest(range(len(places)))::INTEGER AS from_unit
+            SELECT r.run, i.*, kind_key(i.run_key, kind) AS key, h.layer, h.head, unnest(range(len(places)))::INTEGER AS from_unit
             FROM (
                 SELECT *, list_transform(places, lambda p: words[p + 1]) AS unit_words,
                        list_transform(places, lambda p: trim(array_to_string(list_transform(list_filter(
@@ -43,14 +43,14 @@ FROM (
                 )
             ) i
             JOIN idx.core.runs r USING (run_key)
-            JOIN idx.core.heads h USING (run_key)
+            JOIN kind_heads(kind) h USING (run_key)
             SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block
         )
     )
 );
 
-CREATE VIEW word_attention AS FROM word_attention();
-COMMENT ON VIEW word_attention IS 'One row per pair of words of a map. With another rule: FROM word_attention(pieces := ''first'', specials := ''renormalise''). pieces: mean or first, the pieces that a word attends from. specials: keep, each special token as a word of its own; drop, without them, weights as they are; renormalise, without them, each row divided by its sum.';
+CREATE VIEW word_attention AS SELECT * EXCLUDE (kind) FROM word_attention();
+COMMENT ON VIEW word_attention IS 'One row per pair of words of a map. With another rule: FROM word_attention(pieces := ''first'', specials := ''renormalise'', kind := ''norm''). pieces: mean or first, the pieces that a word attends from. specials: keep, each special token as a word of its own; drop, without them, weights as they are; renormalise, without them, each row divided by its sum. kind: as in map_kinds.';
 COMMENT ON COLUMN word_attention.run IS 'Run';
 COMMENT ON COLUMN word_attention.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN word_attention.layer IS 'Layer, from 0';

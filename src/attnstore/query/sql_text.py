@@ -14,7 +14,7 @@ import duckdb
 from attnstore.errors import QueryError
 
 _PARAMETER = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
-MAP_MACROS = ("maps", "attention", "map_places")
+MAP_MACROS = ("maps", "attention", "map_places", "word_attention")
 """Table macros that take a kind of maps, beside the views of the same names."""
 
 
@@ -72,9 +72,9 @@ def named_kinds(tree: Any, params: Mapping[str, Any]) -> Iterator[str]:
     """Yield every text that a syntax tree gives a macro over maps as its kind."""
     for node in nodes(tree):
         if node.get("type") == "TABLE_FUNCTION" and function_name(node) in MAP_MACROS:
-            for _, argument in arguments(node["function"]):
+            for name, argument in arguments(node["function"]):
                 kind = value(argument, params)
-                if isinstance(kind, str):
+                if name.lower() in ("", "kind") and isinstance(kind, str):
                     yield kind
 
 
