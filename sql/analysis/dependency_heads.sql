@@ -97,59 +97,59 @@ WITH directions AS (
     SELECT relation, direction, row_number() OVER ()::SMALLINT AS item
     FROM (SELECT DISTINCT unnest([relation, 'all']) AS relation, direction FROM pairs)
     WHERE coalesce($relation, relation) = relation
-), items AS MATERIALIZED (
-    SELECT example, attending, attended, r.item, a.item AS item_of_all
-    FROM pairs LEFT JOIN relations r USING (relation, direction) LEFT JOIN relations a ON a.relation = 'all' AND a.direction = pairs.direction
-), inputs_of AS MATERIALIZED (
-    SELECT example, source, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
+), draws AS MATERIALIZED (
+    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
     FROM sources
     WHERE run = $run
+), items AS MATERIALIZED (
+    SELECT example, draw, half, attending, attended, r.item, a.item AS item_of_all
+    FROM pairs JOIN draws USING (example)
+    LEFT JOIN relations r USING (relation, direction) LEFT JOIN relations a ON a.relation = 'all' AND a.direction = pairs.direction
 ), attended AS (
     SELECT layer, head, example, attention_word_argmax(run_key, layer, head, cell, length, words, $pieces, $to_itself) AS most
     FROM map_places(kind := kind_of($by)) JOIN numbered USING (example) SEMI JOIN pairs USING (example)
     WHERE run = $run
 ), counted AS MATERIALIZED (
-    SELECT layer, head, example, item, item_of_all, count(*)::INTEGER AS n, count_if(most[attending + 1] = attended)::INTEGER AS hits
+    SELECT layer, head, draw, half, item, item_of_all, count(*)::INTEGER AS n, count_if(most[attending + 1] = attended)::INTEGER AS hits
     FROM attended JOIN items USING (example)
-    GROUP BY layer, head, example, item, item_of_all
+    GROUP BY layer, head, draw, half, item, item_of_all
 ), found AS MATERIALIZED (
-    SELECT layer, head, example, item, n, hits FROM counted WHERE item IS NOT NULL
+    SELECT layer, head, draw, half, item, n, hits FROM counted WHERE item IS NOT NULL
     UNION ALL
-    SELECT layer, head, example, item_of_all, sum(n)::INTEGER, sum(hits)::INTEGER
-    FROM counted WHERE item_of_all IS NOT NULL GROUP BY layer, head, example, item_of_all
+    SELECT layer, head, draw, half, item_of_all, sum(n)::INTEGER, sum(hits)::INTEGER
+    FROM counted WHERE item_of_all IS NOT NULL GROUP BY layer, head, draw, half, item_of_all
 ), distances AS MATERIALIZED (
-    SELECT example, half, unnest([item, item_of_all]) AS item, attended - attending AS distance FROM items JOIN inputs_of USING (example)
+    SELECT example, draw, half, item, distance
+    FROM (SELECT example, draw, half, unnest([item, item_of_all]) AS item, attended - attending AS distance FROM items)
+    WHERE item IS NOT NULL
 ), offsets AS (
     SELECT item, half, arg_max(distance, {'n': n, 'nearness': -abs(distance), 'distance': distance}) AS distance
     FROM (SELECT item, half, distance, count(*) AS n FROM distances GROUP BY GROUPING SETS ((item, half, distance), (item, distance)))
     GROUP BY item, half
 ), based AS MATERIALIZED (
-    SELECT example, d.item, count(*) AS n, if(any_value(o.distance) IS NULL, NULL, count_if(d.distance = o.distance)) AS hits,
-           count_if(d.distance = 1) AS next
+    SELECT d.draw, d.item, count(*) AS n, count(DISTINCT example) AS inputs, count_if(d.distance = 1) AS next,
+           if(any_value(o.distance) IS NULL, NULL, count_if(d.distance = o.distance)) AS hits
     FROM distances d LEFT JOIN offsets o ON o.item = d.item AND o.half = 1 - d.half
-    WHERE d.item IS NOT NULL
-    GROUP BY example, d.item
+    GROUP BY d.draw, d.item
 ), baselines AS (
-    SELECT item, share_test(hits, n, source, 0, 1) AS base, sum(next) / sum(n) AS neighbor
-    FROM based JOIN inputs_of USING (example)
-    GROUP BY item
+    SELECT item, share_test(hits, n, inputs, 0, 1) AS base, sum(next) / sum(n) AS neighbor FROM based GROUP BY item
 ), by_half AS (
     SELECT item, half, layer, head, sum(hits) / sum(n) AS accuracy
-    FROM found JOIN inputs_of USING (example)
+    FROM found
     GROUP BY GROUPING SETS ((item, half, layer, head), (item, layer, head))
 ), picks AS MATERIALIZED (
     SELECT item, half, arg_max({'layer': layer, 'head': head}, {'accuracy': accuracy, 'layer': -layer, 'head': -head}) AS pick
     FROM by_half
     GROUP BY item, half
 ), held_out AS (
-    SELECT f.item, share_test(hits, n, source, 0, 1) AS held
-    FROM found f JOIN inputs_of i USING (example)
-    JOIN picks p ON p.item = f.item AND p.half = 1 - i.half AND p.pick.layer = f.layer AND p.pick.head = f.head
+    SELECT f.item, share_test(f.hits, f.n, b.inputs, 0, 1) AS held
+    FROM found f JOIN based b ON b.draw = f.draw AND b.item = f.item
+    JOIN picks p ON p.item = f.item AND p.half = 1 - f.half AND p.pick.layer = f.layer AND p.pick.head = f.head
     GROUP BY f.item
 ), per_head AS (
-    SELECT layer, head, f.item, sum(f.n)::BIGINT AS n, share_test(f.hits, f.n, source, 0, 1) AS share,
-           share_test(f.hits - b.hits, f.n, source, -1, 1) AS gain
-    FROM found f JOIN inputs_of USING (example) JOIN based b ON b.example = f.example AND b.item = f.item
+    SELECT layer, head, f.item, sum(f.n)::BIGINT AS n, share_test(f.hits, f.n, b.inputs, 0, 1) AS share,
+           share_test(f.hits - b.hits, f.n, b.inputs, -1, 1) AS gain
+    FROM found f JOIN based b ON b.draw = f.draw AND b.item = f.item
     GROUP BY layer, head, f.item
 ), ranked AS (
     SELECT *, row_number() OVER (ORDER BY gain.p) AS place, count(gain.p) OVER () AS tests FROM per_head

@@ -274,6 +274,79 @@ def test_one_of_several_annotations_is_chosen(case: Case, tmp_path: Path) -> Non
     assert set(found["relation"]) == {"r", "all"}
 
 
+def test_the_table_has_the_better_direction_of_each_relation(case: Case) -> None:
+    """Its best head in per cent, of equal directions from_to; relations of few links are left out."""
+    inputs = dependencies.aligned(case.model, case.sentences, marks="keep")
+    wanted = (
+        _wanted(inputs, case.sentences)
+        .filter("best")
+        .sort("mean", "direction", descending=[True, False])
+    )
+    wanted = wanted.unique("relation", keep="first").filter(pl.col("n") >= 20)
+    assert len(wanted) < len(set(_wanted(inputs, case.sentences)["relation"])) + 1
+    found = case.store.query("dependency_table", run=case.run, punctuation="keep", least=20)
+    assert found["n"].to_list() == sorted(found["n"], reverse=True)
+    found, wanted = found.sort("relation"), wanted.sort("relation")
+    for column in ("relation", "direction", "layer", "head", "n", "distance", "syntactic"):
+        assert found[column].to_list() == wanted[column].to_list()
+    for column in ("mean", "low", "high", "held_out", "baseline", "neighbor"):
+        ours, theirs = (f[column].fill_null(np.nan).to_numpy() for f in (found, wanted))
+        np.testing.assert_allclose(ours, 100 * theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("relations", "wanted"),
+    [
+        (("obj", "case", "nmod"), {"obj": ("dobj", 86.8, 76.5), "case": ("pobj", 76.3, None), "nmod": (None, None, 41.0)}),
+        (("dobj", "pobj", "nn"), {"dobj": ("dobj", 86.8, 76.5), "pobj": ("pobj", 76.3, None), "nn": ("nn", 70.4, None)}),
+        (("dobj", "pobj", "case"), {"dobj": ("dobj", 86.8, 76.5), "pobj": ("pobj", 76.3, None), "case": (None, None, None)}),
+    ],
+)  # fmt: skip
+def test_published_figures_stand_beside_the_labels_of_each_scheme(
+    case: Case, tmp_path: Path, relations: tuple[str, ...], wanted: dict[str, Any]
+) -> None:
+    """Universal Dependencies, Stanford's labels and spaCy's, told apart by the labels themselves."""
+    attnstore.ingest(tmp_path / "s", f"{case.model}=m", "sample", limit=4, max_length=64)
+    with attnstore.open(tmp_path / "s") as store:
+        texts = store.sql(
+            "SELECT example, text FROM inputs JOIN examples USING (dataset, example)"
+        ).rows()
+    spans, links = [], []
+    for example, text in texts:
+        ends = np.cumsum([len(w) + 1 for w in text.split()])
+        for word, (relation, end) in enumerate(zip((*relations, "root"), ends, strict=False)):
+            start = int(end) - len(text.split()[word]) - 1
+            spans.append((example, start, int(end) - 1, "dep", relation))
+            if relation != "root":
+                links.append((example, word, word + 1, "dep", relation))
+    pl.DataFrame(spans, ["example", "start", "end", "kind", "label"], orient="row").write_csv(
+        tmp_path / "x.csv"
+    )
+    pl.DataFrame(
+        links, ["example", "from_span", "to_span", "kind", "label"], orient="row"
+    ).write_csv(tmp_path / "y.csv")
+    attnstore.annotate(tmp_path / "s", "sample", f"spans:{tmp_path / 'x.csv'}=x")
+    attnstore.annotate(tmp_path / "s", "sample", f"links:{tmp_path / 'y.csv'}=x")
+    with attnstore.open(tmp_path / "s") as store:
+        found = store.query("dependency_table", run="m/sample", least=1)
+    rows = {
+        r["relation"]: (r["clark_label"], r["clark"], r["limisiewicz"])
+        for r in found.rows(named=True)
+    }
+    assert rows == wanted | {"all": ("all", 34.7, None)}
+
+
+def test_a_label_stands_in_one_row_of_its_scheme(case: Case) -> None:
+    """So that a relation has one published figure; and each published relation has a row."""
+    labels = case.store.sql("FROM relation_labels")
+    for scheme in ("relation", "ud", "stanford", "spacy"):
+        assert labels[scheme].drop_nulls().is_unique().all()
+    published = case.store.sql("FROM published_dependencies")
+    of_clark = published.filter(paper="Clark et al. 2019")["relation"]
+    assert set(of_clark) <= set(labels["stanford"])
+    assert set(published["relation"]) - set(of_clark) <= set(labels["ud"])
+
+
 @pytest.mark.parametrize(
     ("language", "file"), [("en", "en_ewt-ud-dev.conllu"), ("fi", "fi_tdt-ud-dev.conllu")]
 )

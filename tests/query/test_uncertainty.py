@@ -132,13 +132,15 @@ def test_sources_are_the_inputs_that_share_a_text(tiny_bert: Path, tmp_path: Pat
 
 
 def test_share_test_gives_the_share_over_all_things(store: attnstore.Store) -> None:
-    """One row per input with its hits and its things; the inputs of one source are one draw."""
+    """One row per source with its hits, its things and its inputs; NULL is no source."""
     rows = store.sql(
-        "SELECT unnest(share_test(hits, n, source, 0, 1)) FROM (VALUES (1, 2, 7), (3, 3, 7), (0, 4, NULL), "
-        "(2, 2, NULL), (NULL, 5, 7)) AS t(hits, n, source)"
+        "SELECT unnest(share_test(hits, n, inputs, 0, 1)) FROM (VALUES (4, 5, 2), (0, 4, 1), (2, 2, 1), "
+        "(NULL, 5, 1)) AS t(hits, n, inputs)"
     )
     values = [1, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1]
     wanted = attnstore.mean_test(values, ["a"] * 5 + ["b"] * 4 + ["c"] * 2, 0, 1)
     mean, low, high, interval, p = rows.row(0)
     assert (mean, low, high, p) == pytest.approx((wanted.mean, wanted.low, wanted.high, wanted.p))
     assert interval == "t by source, few"
+    nothing = store.sql("SELECT share_test(NULL, 1, 1, 0, 1) AS s FROM range(3)").item()
+    assert nothing == dict.fromkeys(("mean", "low", "high", "interval", "p"))

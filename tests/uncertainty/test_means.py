@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -108,36 +110,44 @@ def test_missing_values_are_left_out() -> None:
     assert mean_interval([1, np.nan, 3], ["a", "a", "b"]) == mean_interval([1, 3])
 
 
+def _sums(hits: npt.ArrayLike, sizes: npt.ArrayLike, inputs: int) -> dict[str, npt.NDArray[Any]]:
+    """What share_tests takes, of one group: hits and sizes of its sources, and the number of inputs."""
+    h, n = np.asarray(hits, float), np.asarray(sizes, float)
+    names = {"h": h, "n": n, "hh": h * h, "hn": h * n, "nn": n * n}
+    names |= {"hhh": h**3, "hhn": h * h * n, "hnn": h * n * n, "nnn": n**3}
+    counts = {"draws": np.array([len(h)]), "inputs": np.array([inputs])}
+    return {k: np.array([v.sum()]) for k, v in names.items()} | counts
+
+
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_share_is_the_mean_over_things_where_those_of_one_input_are_one_draw(
+def test_a_share_is_the_mean_over_things_where_those_of_one_source_are_one_draw(
     shared: bool,
 ) -> None:
-    """Counts of inputs give what one value per thing gives, with its input, or that input's source, as source."""
+    """Counts of sources give what one value per thing gives, with its input or that input's source."""
     draw = np.random.default_rng(3)
     sizes = draw.integers(1, 9, 40)
     hits = draw.binomial(sizes, 0.3)
-    keys = np.repeat(np.arange(20), 2) + 1 if shared else np.zeros(40)
-    ours = share_tests(
-        hits.astype(float), sizes.astype(float), keys.astype(np.uint64), np.array([40]), np.zeros(1), np.ones(1)
-    )  # fmt: skip
-    owners = (keys if shared else np.arange(40)).repeat(sizes)
+    owners = np.repeat(np.arange(20), 2) if shared else np.arange(40)
+    summed = [np.bincount(owners, x) for x in (hits, sizes)]
+    ours = share_tests(_sums(*summed, 40), np.zeros(1), np.ones(1))
     values = np.concatenate([[1.0] * h + [0.0] * (n - h) for h, n in zip(hits, sizes, strict=True)])
-    wanted = mean_test(values, owners.tolist(), 0, 1)
+    wanted = mean_test(values, owners.repeat(sizes).tolist(), 0, 1)
     found = [float(x[0]) for x in (ours.mean, ours.low, ours.high, ours.p)]
     assert found == pytest.approx([wanted.mean, wanted.low, wanted.high, wanted.p], rel=1e-9)
     assert ours.interval == ["t by source" if shared else "t"]
 
 
-def test_shares_have_the_same_digits_in_any_order() -> None:
-    """Threads bring inputs in any order."""
-    draw = np.random.default_rng(5)
-    sizes = draw.integers(1, 30, 300)
-    table = np.stack((draw.binomial(sizes, 0.4), sizes, draw.integers(0, 60, 300)))
-    answers = set()
-    for _ in range(5):
-        hits, of, keys = table[:, draw.permutation(300)]
-        tests = share_tests(
-            hits.astype(float), of.astype(float), keys.astype(np.uint64), np.array([300]), np.zeros(1), np.ones(1)
-        )  # fmt: skip
-        answers.add((tests.mean[0], tests.low[0], tests.high[0], tests.p[0]))
-    assert len(answers) == 1
+@pytest.mark.parametrize(("hits", "mean"), [([1, 2, 4], 1 / 3), ([3, 6, 12], 1), ([0, 0, 0], 0)])
+def test_equal_shares_have_no_width(hits: list[int], mean: float) -> None:
+    """Rounding is no spread: a third of every source, all of it, nothing."""
+    ours = share_tests(_sums(hits, [3, 6, 12], 3), np.zeros(1), np.ones(1))
+    assert [ours.mean[0], ours.low[0], ours.high[0]] == pytest.approx([mean] * 3)
+    assert ours.interval == ["all equal"]
+
+
+def test_a_share_of_one_source_or_of_none_has_no_interval() -> None:
+    """As for means."""
+    one = share_tests(_sums([2], [3], 2), np.zeros(1), np.ones(1))
+    assert (one.interval, np.isnan(one.low[0])) == (["one source"], True)
+    none = share_tests(_sums([], [], 0), np.zeros(1), np.ones(1))
+    assert (none.interval, np.isnan(none.mean[0])) == ([None], True)

@@ -6,10 +6,10 @@
 --     made. `SELECT layer, head, unnest(mean_interval(entropy, NULL, 0, NULL)) … GROUP BY layer, head` gives columns.
 -- mean_test(x, source, least, most)
 --     STRUCT(mean, low, high, interval, p): the same of paired differences, with the two-sided p-value of a mean of 0
--- share_test(hits, size, source, least, most)
---     STRUCT(mean, low, high, interval, p): one row per input with its number of things and of hits among them: the
---     share of hits over all things, such as the accuracy over the links of sentences, where those of one input are one
---     draw; hits of one less hits of another give the test of their difference
+-- share_test(hits, size, inputs, least, most)
+--     STRUCT(mean, low, high, interval, p): one row per source with its number of inputs, of things and of hits among
+--     them: the share of hits over all things, such as the accuracy over the links of sentences, where those of one
+--     source are one draw; hits of one less hits of another give the test of their difference. Whole numbers
 -- permutation_p(scores, input)
 --     DOUBLE: two-sided p-value that each input's first score exceeds the mean of its others by chance, if each of
 --     them could be the first: 9,999 random exchanges, always the same for the order of the inputs
@@ -32,10 +32,11 @@ CREATE MACRO mean_test(x, source, least, most) AS test_of(
     coalesce(least::DOUBLE, '-inf'::DOUBLE), coalesce(most::DOUBLE, 'inf'::DOUBLE)
 );
 
-CREATE MACRO share_test(hits, size, source, least, most) AS share_of(
-    coalesce(list(hits::DOUBLE) FILTER (hits IS NOT NULL), []),
-    coalesce(list(size::DOUBLE) FILTER (hits IS NOT NULL), []),
-    coalesce(list(if(source IS NULL, 0, greatest(hash(source), 1))) FILTER (hits IS NOT NULL), []),
+CREATE MACRO share_test(hits, size, inputs, least, most) AS share_of(
+    list_transform([count(hits), sum(inputs) FILTER (hits IS NOT NULL), sum(hits::DOUBLE), sum(size::DOUBLE) FILTER (hits IS NOT NULL),
+                    sum(hits::DOUBLE * hits), sum(hits::DOUBLE * size), sum(size::DOUBLE * size) FILTER (hits IS NOT NULL),
+                    sum(hits::DOUBLE * hits * hits), sum(hits::DOUBLE * hits * size), sum(hits::DOUBLE * size * size),
+                    sum(size::DOUBLE * size * size) FILTER (hits IS NOT NULL)]::DOUBLE[], lambda x: coalesce(x, 0)),
     coalesce(least::DOUBLE, '-inf'::DOUBLE), coalesce(most::DOUBLE, 'inf'::DOUBLE)
 );
 

@@ -18,6 +18,7 @@ from attnstore.query import arrow
 from attnstore.uncertainty import means, permutations, shared_texts, significance
 
 _INTERVAL = "mean DOUBLE, low DOUBLE, high DOUBLE, interval VARCHAR"
+_SUMS = ("draws", "inputs", "h", "n", "hh", "hn", "nn", "hhh", "hhn", "hnn", "nnn")
 _CORRELATION = "STRUCT(r DOUBLE, low DOUBLE, high DOUBLE, p DOUBLE)"
 
 
@@ -29,7 +30,7 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
         (test_of, lists, f"STRUCT({_INTERVAL}, p DOUBLE)"),
         (
             share_of,
-            ["DOUBLE[]", "DOUBLE[]", "UBIGINT[]", "DOUBLE", "DOUBLE"],
+            ["DOUBLE[]", "DOUBLE", "DOUBLE"],
             f"STRUCT({_INTERVAL}, p DOUBLE)",
         ),
         (q_value, ["DOUBLE", "DOUBLE[]"], "DOUBLE"),
@@ -55,11 +56,11 @@ def test_of(values: Any, sources: Any, least: Any, most: Any) -> pa.Array:
     return _as_structs(_tests(values, sources, least, most))
 
 
-def share_of(hits: Any, sizes: Any, sources: Any, least: Any, most: Any) -> pa.Array:
-    """Share of hits, interval and test of each list: hits and sizes of inputs, keys of their sources."""
-    (numbers, counts, _), (of, *_), (keys, *_) = map(arrow.items, (hits, sizes, sources))
-    ends = arrow.numbers(least), arrow.numbers(most)
-    return _as_structs(means.share_tests(numbers, of, keys, counts, *ends))
+def share_of(sums: Any, least: Any, most: Any) -> pa.Array:
+    """Share of hits, interval and test of each row: its sums over sources, in the order of _SUMS."""
+    table = arrow.items(sums)[0].reshape(-1, len(_SUMS)).astype(np.float64)
+    named = dict(zip(_SUMS, table.T.copy(), strict=True))
+    return _as_structs(means.share_tests(named, arrow.numbers(least), arrow.numbers(most)))
 
 
 def _as_structs(tests: means.MeanTests) -> pa.Array:

@@ -136,58 +136,59 @@ def mean_tests(
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.bincount(groups, values, len(counts)) / counts
     sums, owner = _sums_of_sources(values - mean[groups], sources, groups)
-    return _tests_of_sums(mean, sums, owner, counts, counts, least, most)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = np.bincount(owner, minlength=len(counts))
+        moments = tuple(np.bincount(owner, sums**k, len(counts)) / draws for k in (2, 3))
+    return _tests_of_moments(mean, moments, draws, counts, counts, (least, most))
 
 
-def share_tests(
-    hits: Doubles, sizes: Doubles, sources: Keys, counts: Ints, least: Doubles, most: Doubles
-) -> MeanTests:
-    """Give the share of hits among all things of all inputs of each group, its interval and test.
+def share_tests(sums: dict[str, Doubles], least: Doubles, most: Doubles) -> MeanTests:
+    """Give the share of hits among all things of all draws of each group, its interval and test.
 
-    It is the mean over things, of which those of one input are one draw: accuracy over the links of
-    sentences, where a longer sentence counts more.
+    It is the mean over things, where those of one source are one draw: accuracy over the links of
+    sentences, in which a longer sentence counts more. All that it takes is sums over sources of whole
+    numbers, which have the same digits in any order.
 
     Args:
-        hits: Hits of each input; of a difference, those of one less those of the other.
-        sizes: Things of each input.
-        sources: The source of each input; 0 for one that shares nothing.
-        counts: Number of inputs of each group.
+        sums: Per group the number of sources (`draws`) and of their inputs (`inputs`), and over
+            sources the sums of hits h, of things n, and of their products: `h`, `n`, `hh`, `hn`, `nn`,
+            `hhh`, `hhn`, `hnn`, `nnn`. Of a difference, h is hits less hits.
         least: Least value that the share of each group can have.
         most: Largest value.
     """
-    groups = np.repeat(np.arange(len(counts)), counts)
-    totals = np.bincount(groups, sizes, len(counts))
+    draws = sums["draws"].astype(np.int64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.bincount(groups, hits, len(counts)) / totals
-    values, sources = _ordered(hits - mean[groups] * sizes, sources, groups, counts)
-    sums, owner = _sums_of_sources(values, sources, groups)
-    return _tests_of_sums(mean, sums, owner, totals, counts, least, most)
+        m = sums["h"] / sums["n"]
+        second = sums["hh"] - 2 * m * sums["hn"] + m**2 * sums["nn"]
+        third = sums["hhh"] - 3 * m * sums["hhn"] + 3 * m**2 * sums["hnn"] - m**3 * sums["nnn"]
+        second[second < 1e-12 * (sums["hh"] + m**2 * sums["nn"])] = 0  # rounding alone
+        moments = second / draws, third / draws
+    counts = sums["inputs"].astype(np.int64)
+    return _tests_of_moments(m, moments, draws, sums["n"], counts, (least, most))
 
 
-def _tests_of_sums(
+def _tests_of_moments(
     mean: Doubles,
-    sums: Doubles,
-    owner: Ints,
+    moments: tuple[Doubles, ...],
+    draws: Ints,
     totals: Doubles | Ints,
     counts: Ints,
-    least: Doubles,
-    most: Doubles,
+    ends: tuple[Doubles, Doubles],
 ) -> MeanTests:
     """Give intervals and tests of means.
 
     Args:
         mean: Mean of each group.
-        sums: Residuals summed over each source.
-        owner: Group of each source.
+        moments: Mean square and mean cube over draws of the residuals, each summed over a draw.
+        draws: Draws of each group.
         totals: What the sum over all of a group is divided by to give its mean.
         counts: Inputs of each group.
-        least, most: Range of the measure of each group.
+        ends: Least and largest value of the measure of each group.
     """
     from scipy import special  # here: reading must begin fast
 
+    (second, third), (least, most) = moments, ends
     with np.errstate(invalid="ignore", divide="ignore"):
-        draws = np.bincount(owner, minlength=len(counts))
-        second, third = (np.bincount(owner, sums**k, len(counts)) / draws for k in (2, 3))
         error = draws * np.sqrt(second / (draws - 1)) / totals
         skew = np.where(second > 0, third / second**1.5, 0) / np.sqrt(draws)
         quantile = special.stdtrit(draws - 1, (1 + COVERAGE) / 2)
