@@ -26,6 +26,9 @@
 -- attention_rollout(run_key, layer, cell, length)
 --     FLOAT[]: L² numbers, row by row: attention rollout (Abnar and Zuidema 2020) from layer 0 up to and with `layer`,
 --     over the heads that the run holds: the product over layers of (mean map of the heads + identity) / 2; rows sum to 1
+-- attention_flow(run_key, layer, cell, length, from_pos)
+--     FLOAT[]: L numbers, attention flow (Abnar and Zuidema 2020): the maximum flow from the token at from_pos of `layer` down
+--     to each token of the input, through edges of capacity (mean map of the heads + identity) / 2; inputs of up to 256 tokens
 -- Index rows are joined first and the function comes last, so only the maps that survive are read.
 
 -- Kinds of maps: the macros map_places, maps and attention take `kind`, the views of the same names give the weights.

@@ -21,7 +21,7 @@ import pyarrow as pa
 from duckdb.func import PythonUDFType
 
 from attnstore.errors import AttnstoreError, QueryError
-from attnstore.query import arrow, head_pairs, kernels, map_reader
+from attnstore.query import arrow, head_pairs, kernels, map_reader, through_layers
 from attnstore.query.map_reader import Keys, MapReader
 from attnstore.query.word_functions import WordFunctions, word_units
 from attnstore.storage.reads import Ints
@@ -52,10 +52,12 @@ class Functions:
             "known_kind", self._keeping_error(self._known_kind), ["VARCHAR"], "VARCHAR",
             type=PythonUDFType.ARROW,
         )  # fmt: skip
-        con.create_function(
-            "attention_rollout", self._keeping_error(self._rollout),
-            ["UBIGINT", "SMALLINT", "BIGINT", "BIGINT"], "FLOAT[]", type=PythonUDFType.ARROW,
-        )  # fmt: skip
+        input_of_a_layer: list[Any] = ["UBIGINT", "SMALLINT", "BIGINT", "BIGINT"]
+        for function, more in ((self._rollout, []), (self._flow, ["BIGINT"])):
+            con.create_function(
+                f"attention{function.__name__}", self._keeping_error(function),
+                [*input_of_a_layer, *more], "FLOAT[]", type=PythonUDFType.ARROW,
+            )  # fmt: skip
         con.create_function(
             "attention_head_pairs", self._keeping_error(self._head_pairs),
             ["UBIGINT", "BIGINT", "BIGINT", "UBIGINT", "BIGINT"],
@@ -216,20 +218,18 @@ class Functions:
     def _rollout(self, run_key: Any, layer: Any, cell: Any, length: Any) -> pa.ListArray:
         keys = arrow.numbers(run_key).astype(np.uint64)
         layers, cells, lengths = map(_numbers, (layer, cell, length))
-        map_reader.refuse_less(layers, 0, "layer")
         self._reader.require_lengths(keys, lengths)
         map_reader.require_room(lengths**2)
-        ends = np.cumsum(lengths**2)
-        results = np.empty(ends[-1], np.float32)
-        inputs = np.stack((keys.view(np.int64), cells, lengths))
-        for rows in map_reader.grouped(inputs):
-            key, at, n = int(keys[rows[0]]), int(cells[rows[0]]), int(lengths[rows[0]])
-            through = int(layers[rows].max())
-            products = kernels.rollout(self._reader.layer_means(key, at, n, through))
-            for number, product in enumerate(products):
-                for row in rows[layers[rows] == number]:
-                    results[ends[row] - n * n : ends[row]] = product.ravel()
-        return arrow.lists(results, lengths**2)
+        products = through_layers.rollout(self._reader, keys, layers, cells, lengths)
+        return arrow.lists(products, lengths**2)
+
+    def _flow(
+        self, run_key: Any, layer: Any, cell: Any, length: Any, from_pos: Any
+    ) -> pa.ListArray:
+        keys = arrow.numbers(run_key).astype(np.uint64)
+        layers, cells, lengths, positions = map(_numbers, (layer, cell, length, from_pos))
+        flows = through_layers.flow(self._reader, keys, layers, cells, lengths, positions)
+        return arrow.lists(flows, lengths)
 
     def _compare(
         self,
