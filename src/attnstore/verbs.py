@@ -23,6 +23,7 @@ from attnstore.storage.location import Location
 if TYPE_CHECKING:
     from attnstore.annotation.annotate import Summary as Annotated
     from attnstore.capture.forecast import Forecast
+    from attnstore.capture.further_maps import MapsForecast
     from attnstore.capture.ingestion import Summary as Ingested
     from attnstore.capture.recompute import Summary as Recomputed
     from attnstore.experiments.ablation.ablation_summary import Summary as Ablated
@@ -49,7 +50,9 @@ def ingest(path: Location, models: Several, datasets: Several, **options: Any) -
     return ingestion.ingest(path, models, datasets, **options)
 
 
-def foresee(path: Location, models: Several, datasets: Several, **options: Any) -> list[Forecast]:
+def foresee(
+    path: Location, models: Several, datasets: Several, **options: Any
+) -> list[Forecast | MapsForecast]:
     """Describe what `ingest` would take, for the same arguments, and write nothing."""
     extras.require("torch", "transformers")
     from attnstore.capture import ingestion

@@ -80,13 +80,7 @@ def recall(
 def recall_classifier(
     record: RunRecord, plan: pl.DataFrame, checkpoint: Checkpoint, device: torch.device
 ) -> Capturer:
-    """The same model with its head for classification. Raises ModelError where it has none of its own."""
-    if checkpoints.output_names(checkpoint) is None:
-        raise ModelError(
-            f"Model {checkpoint.name!r} has no head for sequence classification or regression, so "
-            "there is no output whose gradient could be taken; give a checkpoint that has one, as "
-            "`attnstore finetune` makes."
-        )
+    """The same model with its head for classification. Raises ModelError where it has none."""
     model = loading.load_classifier(checkpoint).to(device)
     if architectures.text_part(model) is not model:
         raise ModelError(

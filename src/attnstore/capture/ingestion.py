@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import polars as pl
@@ -20,11 +21,13 @@ from attnstore.capture import (
     additions,
     catalog,
     forecast,
+    further_maps,
     registration,
     requests,
     stored_blocks,
 )
 from attnstore.capture.forecast import Forecast
+from attnstore.capture.further_maps import MapsForecast
 from attnstore.capture.requests import Request
 from attnstore.capture.runs import Run, Settings
 from attnstore.datasets.corpora import Dataset
@@ -256,9 +259,10 @@ def ingest(
         finished: Called with the summary of each run as it ends, and of what was added to it.
         options: split, text, pair, label (columns), device, base (name of the model that these were
             trained from), random_weights (True: instead of the models their random-weights twins,
-            one per number in seeds), update (True: bring runs of an earlier capture up to date), and
-            the fields of `runs.Settings`: max_length, precision, limit,
-            seed (of the sample), layers, heads, disable, disable_value.
+            one per number in seeds), update (True: bring runs of an earlier capture up to date), maps
+            (kinds of maps to store beside the weights, as value_zeroing), and the fields of
+            `runs.Settings`: max_length, precision, limit, seed (of the sample), layers, heads, disable,
+            disable_value.
 
     Returns:
         One Summary per run.
@@ -267,6 +271,7 @@ def ingest(
     backend = location.create(path)
 
     def run(checkpoint: Checkpoint, dataset: Dataset) -> Summary:
+        further = further_maps.of_run(request.maps, checkpoint, dataset, request.settings)
         with planned(backend, checkpoint, dataset, request.settings, request.device) as work:
             if request.base is not None and checkpoint.base == request.base:
                 catalog.record_base(backend, work.run.record.model, request.base)
@@ -275,6 +280,10 @@ def ingest(
         if request.update:
             addition = additions.captured(work.run, checkpoint, request.device)
             finished(complete(addition, runner, progress))
+        for maps in further:
+            finished(
+                complete(maps.addition(work.run, checkpoint, request.device), runner, progress)
+            )
         return summary
 
     return _each(request, run, "stored")
@@ -282,27 +291,32 @@ def ingest(
 
 def foresee(
     path: Location, models: Sequence[str] | str, datasets: Sequence[str] | str, **options: Any
-) -> list[Forecast]:
+) -> list[Forecast | MapsForecast]:
     """Forecast what `ingest` would do, for the same arguments, and write nothing.
 
     Texts are tokenized and new models are examined, so that whatever an ingestion refuses at its
-    beginning is refused. Returns one Forecast per run; of a run that the store has, of the rest.
+    beginning is refused. Returns one Forecast per run and one for each kind of maps beside its weights;
+    of what the store has already, of the rest.
     """
     request = requests.find(models, datasets, **options)
     backend = location.locate(path)
 
-    def look(checkpoint: Checkpoint, dataset: Dataset) -> Forecast:
+    def look(checkpoint: Checkpoint, dataset: Dataset) -> list[Forecast | MapsForecast]:
+        further = further_maps.of_run(request.maps, checkpoint, dataset, request.settings)
         draft = registration.draft(backend, checkpoint, dataset, request.settings, request.device)
         if draft.run is not None:
             work = Ingestion(draft.run, checkpoint, request.device)
             work.look()
-            return work.left
+            blocks = [unit.number for unit in work.missing()]
+            rest = [m.foresee_rest(draft.run, checkpoint, request.device, blocks) for m in further]
+            return [work.left, *rest]
         assert draft.inputs is not None  # of a new run
         lengths, name = draft.inputs["length"].to_numpy(), f"{checkpoint.name}/{dataset.name}"
-        run = catalog.owner(backend, "runs", name, draft.identity)
-        return forecast.of(backend, run, lengths, draft.record.n_maps, request.settings.precision)
+        run, record = catalog.owner(backend, "runs", name, draft.identity), draft.record
+        first = forecast.of(backend, run, lengths, record.n_maps, request.settings.precision)
+        return [first, *(maps.foresee(run, lengths, record) for maps in further)]
 
-    return _each(request, look, "fine")
+    return list(chain.from_iterable(_each(request, look, "fine")))
 
 
 _T = TypeVar("_T")

@@ -6,24 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from attnstore.capture import runs
+from attnstore.capture import further_maps, runs
 from attnstore.capture.runs import Settings
 from attnstore.datasets import corpora
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import UsageError
+from attnstore.map_kinds import MapKind
 from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)
 class Request:
-    """Every model with every dataset, all located and read."""
+    """Every model with every dataset, all located and read. maps: kinds to store beside the weights."""
 
     pairs: list[tuple[Checkpoint, Dataset]]
     settings: Settings
     device: str
     base: str | None = None
     update: bool = False
+    maps: tuple[MapKind, ...] = ()
 
 
 def find(
@@ -39,18 +41,19 @@ def find(
     random_weights: bool = False,
     seeds: Sequence[int] | int = (),
     update: bool = False,
+    maps: Sequence[str] | str = (),
     **settings: Any,
 ) -> Request:
     """Find every model and read every dataset; nothing is written.
 
     base: name or source of the model that these were trained from; None: what their folders say;
     random_weights: instead of each model its random-weights twins, one per seed of `seeds`; update: add
-    to runs of an earlier capture what they lack.
+    to runs of an earlier capture what they lack; maps: kinds of maps to store beside the weights.
 
     Raises ModelError, DatasetError; UsageError for a setting, or for one name given to two
-    different contents.
+    different contents; UnknownNameError for a kind of maps.
     """
-    chosen = Settings(**settings)
+    chosen, kinds = Settings(**settings), further_maps.kinds(maps)
     models = [models] if isinstance(models, str) else models
     datasets = [datasets] if isinstance(datasets, str) else datasets
     resolved = [checkpoints.resolve(m) for m in models]
@@ -65,7 +68,7 @@ def find(
     _refuse_same_name("model", [(c.name, c.identity, c.source) for c in resolved])
     _refuse_same_name("dataset", [(d.name, d.fingerprint, d.source) for d in loaded])
     pairs = [(c, d) for c in resolved for d in loaded]
-    return Request(pairs, chosen, device, base, update)
+    return Request(pairs, chosen, device, base, update, kinds)
 
 
 def _twins(
