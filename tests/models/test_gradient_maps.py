@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from layer_parts import ARCHITECTURES, make
+from layer_parts import ARCHITECTURES, by_autograd, make
 from transformers import AutoModelForSequenceClassification
 
 from attnstore.models import checkpoints, loading, probe
@@ -29,18 +29,6 @@ def classifier(folder: Path, change: Any = None) -> Capturer:
     return probe.recall(model, items, checkpoint.n_layers, way, change)
 
 
-def expected(folder: Path, ids: list[int], label: int | None = None) -> Floats:
-    """Weights times gradients that transformers and autograd give alone, (layers, heads, L, L)."""
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, attn_implementation="eager"
-    ).eval()
-    output = model(input_ids=torch.tensor([ids]), output_attentions=True)
-    for weights in output.attentions:
-        weights.retain_grad()
-    output.logits[0, output.logits[0].argmax() if label is None else label].backward()
-    return np.stack([(a * a.grad)[0].detach().numpy() for a in output.attentions])
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_map_is_the_weights_times_their_gradient(architecture: str, tmp_path: Path) -> None:
     """For inputs of unequal length in one batch where the model may have them, of the predicted label."""
@@ -50,7 +38,7 @@ def test_a_map_is_the_weights_times_their_gradient(architecture: str, tmp_path: 
     for batch in batches:
         maps = gradients.maps(batch, None, [len(ids) for ids in batch])
         for row, ids in enumerate(batch):
-            right, n = expected(folder, ids), len(ids)
+            right, n = by_autograd(folder, ids), len(ids)
             ours = np.stack([maps[layer][row, :, :n, :n].numpy() for layer in sorted(maps)])
             assert ours.shape == right.shape
             assert np.abs(ours - right).max() < 1e-5
@@ -63,7 +51,7 @@ def test_a_given_label_is_explained(tmp_path: Path) -> None:
     maps = GradientMaps(classifier(folder)).maps(IDS, None, [6, 9], [2, 0])
     for row, label in enumerate((2, 0)):
         n = len(IDS[row])
-        right = expected(folder, IDS[row], label)
+        right = by_autograd(folder, IDS[row], label)
         assert np.abs(maps[1][row, :, :n, :n].numpy() - right[1]).max() < 1e-5
 
 

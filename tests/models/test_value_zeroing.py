@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from layer_parts import ARCHITECTURES, make, parts, zeroed
+from layer_parts import ARCHITECTURES, by_zeroing, make
 
 from attnstore.errors import ModelError
 from attnstore.head_sets import UNIFORM, ZERO, parse_heads
@@ -30,37 +30,6 @@ def capturer(folder: Path, change: Any = None) -> Capturer:
     return probe.examine(model, items, checkpoint.n_layers, change)
 
 
-def expected(folder: Path, ids: list[int]) -> np.ndarray[Any, Any]:
-    """Run the whole model once per layer and token with a hook on its value projection, (layers, L, L)."""
-    from transformers import AutoModel
-
-    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
-    values, layers, n_layers = parts(model)
-    batch = {"input_ids": torch.tensor([ids])}
-    outputs: list[torch.Tensor] = []
-    for layer in {id(x): x for x in layers}.values():
-        layer.register_forward_hook(
-            lambda _m, _a, out: outputs.append(out[0] if isinstance(out, tuple) else out)
-        )
-
-    def run() -> list[torch.Tensor]:
-        outputs.clear()
-        with torch.no_grad():
-            model(**batch)
-        return [x[0].double() for x in outputs]
-
-    plain = run()
-    assert len(plain) == n_layers
-    maps = np.empty((n_layers, len(ids), len(ids)))
-    for layer in range(n_layers):
-        for token in range(len(ids)):
-            with zeroed(model, values, layer, token):
-                other = run()[layer]
-            cosine = torch.cosine_similarity(other, plain[layer], dim=-1)
-            maps[layer, :, token] = 1 - cosine.numpy()
-    return maps
-
-
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_map_is_the_distance_that_zeroed_values_make(architecture: str, tmp_path: Path) -> None:
     """Entry (i, j) is the cosine distance of token i's layer output without token j's values."""
@@ -68,7 +37,7 @@ def test_a_map_is_the_distance_that_zeroed_values_make(architecture: str, tmp_pa
     zeroing = ValueZeroing(capturer(folder), tokens=30)  # several calls of each layer
     for ids in IDS:
         maps = zeroing.maps(ids, None, len(ids))
-        right = expected(folder, ids)
+        right = by_zeroing(folder, ids)
         assert sorted(maps) == list(range(len(right)))
         for layer, map_ in maps.items():
             assert np.abs(map_.numpy() - right[layer]).max() < 1e-5

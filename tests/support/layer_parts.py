@@ -1,4 +1,4 @@
-"""The layers of tiny models by the names that transformers gives them, and their values set to 0.
+"""The layers of tiny models by the names that transformers gives them, and maps computed with them alone.
 
 Written by hand for each architecture, so that nothing of the library finds them.
 """
@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tiny
 import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, LlamaConfig
+
+Floats = np.ndarray[Any, Any]
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "electra", "albert", "gpt2", "llama")
 """Those that maps of other kinds are compared for; llama has fewer values than heads."""
@@ -24,8 +28,6 @@ _LLAMA = {
 
 def make(architecture: str, folder: Path, n_labels: int | None = None) -> Path:
     """Write a tiny checkpoint; with a random head of so many outputs if they are given."""
-    from transformers import AutoModel, AutoModelForSequenceClassification, LlamaConfig
-
     if architecture != "llama":
         if n_labels is not None:
             return tiny.make_classifier(folder, architecture, n_labels, seed=3)
@@ -83,3 +85,44 @@ def zeroed(model: Any, values: list[torch.nn.Module], layer: int, token: int) ->
         yield
     finally:
         hook.remove()
+
+
+def by_zeroing(folder: Path, ids: list[int]) -> Floats:
+    """Run the whole model once per layer and token with a hook on its value projection, (layers, L, L)."""
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    values, layers, n_layers = parts(model)
+    batch = {"input_ids": torch.tensor([ids])}
+    outputs: list[torch.Tensor] = []
+    for layer in {id(x): x for x in layers}.values():
+        layer.register_forward_hook(
+            lambda _m, _a, out: outputs.append(out[0] if isinstance(out, tuple) else out)
+        )
+
+    def run() -> list[torch.Tensor]:
+        outputs.clear()
+        with torch.no_grad():
+            model(**batch)
+        return [x[0].double() for x in outputs]
+
+    plain = run()
+    assert len(plain) == n_layers
+    maps = np.empty((n_layers, len(ids), len(ids)))
+    for layer in range(n_layers):
+        for token in range(len(ids)):
+            with zeroed(model, values, layer, token):
+                other = run()[layer]
+            cosine = torch.cosine_similarity(other, plain[layer], dim=-1)
+            maps[layer, :, token] = 1 - cosine.numpy()
+    return maps
+
+
+def by_autograd(folder: Path, ids: list[int], label: int | None = None) -> Floats:
+    """Weights times gradients that transformers and autograd give alone, (layers, heads, L, L)."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, attn_implementation="eager"
+    ).eval()
+    output = model(input_ids=torch.tensor([ids]), output_attentions=True)
+    for weights in output.attentions:
+        weights.retain_grad()
+    output.logits[0, output.logits[0].argmax() if label is None else label].backward()
+    return np.stack([(a * a.grad)[0].detach().numpy() for a in output.attentions])

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from attnstore import map_kinds
 from attnstore.errors import UsageError
 from attnstore.head_sets import UNIFORM, VALUES
 from attnstore.query import process_memory
@@ -108,6 +109,10 @@ _OPTIONS = (
     click.option("--update", is_flag=True,
                  help="Add to runs of an earlier capture what they lack (value norms, mixing ratios); "
                  "their maps stay as they are."),
+    click.option("--maps", default=map_kinds.WEIGHTS, show_default=True, metavar="KIND,…",
+                 help="Kinds of maps to store, beside the weights: value_zeroing; of a classifier "
+                 "gradient_attention (of the predicted label) and gradient_attention_gold, each also "
+                 "integrated over K steps, as gradient_attention_20."),
     *_COLUMNS,
 )  # fmt: skip
 
