@@ -107,8 +107,10 @@ WITH directions AS (
     LEFT JOIN relations r USING (relation, direction) LEFT JOIN relations a ON a.relation = 'all' AND a.direction = pairs.direction
 ), attended AS (
     SELECT layer, head, example, attention_word_argmax(run_key, layer, head, cell, length, words, $pieces, $to_itself) AS most
-    FROM map_places(kind := kind_of($by)) JOIN numbered USING (example) SEMI JOIN pairs USING (example)
-    WHERE run = $run
+    FROM (SELECT layer, head, example, run_key, cell, length, words
+          FROM map_places(kind := kind_of($by)) JOIN numbered USING (example) SEMI JOIN pairs USING (example)
+          WHERE run = $run
+          ORDER BY layer, head, cell)  -- as they lie on disk, whichever order the joins give
 ), counted AS MATERIALIZED (
     SELECT layer, head, draw, half, item, item_of_all, count(*)::INTEGER AS n, count_if(most[attending + 1] = attended)::INTEGER AS hits
     FROM attended JOIN items USING (example)
