@@ -87,6 +87,8 @@ KINDS = (
 """In the order in which people read them; a gradient may be integrated over K steps, as kind NAME_K."""
 
 NAMES = tuple(kind.name for kind in KINDS)
+STORED = rf"{VALUE_ZEROING}|{GRADIENT}(_gold)?(_[1-9]\d{{0,3}})?"
+"""Regular expression of the names of kinds that a run holds an array of, beside the weights."""
 PER_LAYER = tuple(kind.name for kind in KINDS if kind.per_layer)
 
 
@@ -110,12 +112,19 @@ def find(name: str) -> MapKind:
     )
 
 
-def missing(run: str, kind: MapKind, reason: str = "") -> UnknownNameError:
-    """Return the error about a run without maps of a kind. reason: why, where a part of them is there."""
-    if kind.stored:
-        lacking = f"holds no maps of kind {kind.name}"
-    else:
-        lacking = f"holds no value norms, from which maps of kind {kind.name} are made"
+def missing(run: str, kind: MapKind, block: int | None = None) -> UnknownNameError:
+    """Return the error about a run that lacks a kind. block: the one that lacks it, where others do not."""
+    what = f"maps of kind {kind.name}" if kind.stored else "value norms"
+    part = "" if block is None else f" of its block {block}"
+    use = "" if kind.stored else f", from which maps of kind {kind.name} are made"
     return UnknownNameError(
-        f"Run {run} {lacking}{reason}; `{kind.command}` with its model and dataset adds them."
+        f"Run {run} holds no {what}{part}{use}; `{kind.command}` with its model and dataset adds them."
+    )
+
+
+def impossible(run: str, kind: MapKind) -> UnknownNameError:
+    """Return the error about a run whose model does not give a kind."""
+    what = "" if kind.stored else "value norms, and so "
+    return UnknownNameError(
+        f"The model of run {run} gives no {what}maps of kind {kind.name}; `attnstore doctor` says what it gives."
     )

@@ -1,6 +1,12 @@
 -- Views over the weights: they exist in a session of attnstore, which registers the functions that read Zarr.
 -- attention_weights(run_key, layer, head, cell, n)         FLOAT[]: n weights of a head from offset `cell` on
 -- attention_received(run_key, layer, head, token_cell, n)  FLOAT[]: the mean weight that each of n tokens receives
+-- attention_value_norms(run_key, layer, head, token_cell, n)  FLOAT[]: the length of what each of n tokens passes on if
+--     it gets the whole weight; NULL where the run does not hold it
+-- attention_mixing(run_key, layer, token_cell, n)
+--     STRUCT(attn_n, attn_res_n, attn_res_ln_n)[]: the mixing ratios of n tokens; NULL where the run does not hold them
+-- attention_to_itself(run_key, layer, cell, length)
+--     FLOAT[]: the weight of each token to itself, mean over the heads that the run holds
 -- The others read whole maps, a few million weights at a time, and give numbers: any number of maps of any length.
 -- attention_row_max(run_key, layer, head, cell, length)     FLOAT[]: the largest weight of each from-token
 -- attention_row_argmax(run_key, layer, head, cell, length)  INTEGER[]: the position that each from-token attends to
@@ -141,9 +147,20 @@ COMMENT ON COLUMN received.text IS 'The attended token as people read it, as tex
 COMMENT ON COLUMN received.weight IS 'Mean over all from-tokens of the weight to this token; sums to 1 over a map';
 
 CREATE VIEW map_kinds AS
-SELECT r.run, 'weights' AS kind, r.run_key, r.heads, sum(b.examples)::BIGINT AS inputs, true AS complete
-FROM idx.core.runs r JOIN idx.core.blocks b USING (run_key)
-GROUP BY r.run, r.run_key, r.heads;
+WITH stored AS (
+    SELECT run_key, any_value(r.run) AS run, any_value(r.heads) AS heads, sum(examples)::BIGINT AS inputs
+    FROM idx.core.blocks JOIN idx.core.runs r USING (run_key) GROUP BY run_key
+), held AS (
+    SELECT if("array" = 'value_norm', 'norm', "array") AS kind, run_key, sum(examples)::BIGINT AS inputs
+    FROM (SELECT DISTINCT run_key, block, "array" FROM idx.core.array_blocks WHERE len(crc32c) > 0)
+    JOIN idx.core.blocks USING (run_key, block)
+    WHERE regexp_full_match("array", 'value_norm|{{stored_kinds}}')
+    GROUP BY ALL
+)
+SELECT run, 'weights' AS kind, run_key, heads, inputs, true AS complete FROM stored
+UNION ALL
+SELECT s.run, h.kind, kind_key(s.run_key, h.kind), if(is_per_layer(h.kind), [0], s.heads), h.inputs, h.inputs = s.inputs
+FROM stored s JOIN held h USING (run_key);
 COMMENT ON VIEW map_kinds IS 'One row per run and kind of maps that it holds.';
 COMMENT ON COLUMN map_kinds.run IS 'Run';
 COMMENT ON COLUMN map_kinds.kind IS 'Kind of maps: {{map_kinds}}';
@@ -151,3 +168,53 @@ COMMENT ON COLUMN map_kinds.run_key IS 'Key under which the functions attention_
 COMMENT ON COLUMN map_kinds.heads IS 'Heads along its maps; 0 alone for a kind with one map a layer';
 COMMENT ON COLUMN map_kinds.inputs IS 'Inputs that have it';
 COMMENT ON COLUMN map_kinds.complete IS 'Whether every input that the run stores has it';
+
+CREATE VIEW value_norms AS
+SELECT run, example, layer, head, unnest(range(length))::INTEGER AS position, unnest(tokens) AS token,
+       unnest(coalesce(texts, tokens)) AS text, unnest(attention_value_norms(run_key, layer, head, token_cell, length)) AS norm
+FROM (
+    SELECT r.run, i.run_key, i.example, h.layer, h.head, i.length, i.token_cell, i.tokens, i.texts
+    FROM idx.core.inputs i
+    JOIN idx.core.runs r USING (run_key)
+    JOIN idx.core.heads h USING (run_key)
+    SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block
+);
+COMMENT ON VIEW value_norms IS 'One row per token of a map: the length of what it passes on to a token that gives it the whole weight (Kobayashi 2020).';
+COMMENT ON COLUMN value_norms.run IS 'Run';
+COMMENT ON COLUMN value_norms.example IS 'Row number in the source split, from 0';
+COMMENT ON COLUMN value_norms.layer IS 'Layer, from 0';
+COMMENT ON COLUMN value_norms.head IS 'Head, from 0';
+COMMENT ON COLUMN value_norms.position IS 'Position of the token, from 0';
+COMMENT ON COLUMN value_norms.token IS 'The token as written in the vocabulary';
+COMMENT ON COLUMN value_norms.text IS 'The token as people read it, as text of tokens';
+COMMENT ON COLUMN value_norms.norm IS 'Euclidean length of its value times the output matrix of the head; NULL in a run of an earlier capture (`attnstore ingest … --update` adds it), and where the model does not give it';
+
+CREATE VIEW mixing AS
+SELECT run, example, layer, position, token, text, attn_w, ratios.attn_n AS attn_n, attn_w / 2 AS attn_res_w,
+       ratios.attn_res_n AS attn_res_n, ratios.attn_res_ln_n AS attn_res_ln_n
+FROM (
+    SELECT run, example, layer, unnest(range(length))::INTEGER AS position, unnest(tokens) AS token,
+           unnest(coalesce(texts, tokens)) AS text, unnest(attention_mixing(run_key, layer, token_cell, length)) AS ratios,
+           (1 - unnest(if(whole, attention_to_itself(run_key, layer, cell, length), NULL)))::FLOAT AS attn_w
+    FROM (
+        SELECT r.run, i.run_key, i.example, r.layer, i.length, i.cell, i.token_cell, i.tokens, i.texts, r.whole
+        FROM idx.core.inputs i
+        JOIN (
+            SELECT run, run_key, unnest(layers)::SMALLINT AS layer, len(heads) = n_heads AS whole
+            FROM idx.core.runs LEFT JOIN idx.core.models USING (model)
+        ) r USING (run_key)
+        SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block
+    )
+);
+COMMENT ON VIEW mixing IS 'One row per token and layer: how much of its vector comes from other tokens, by the weights and by the vectors themselves (Kobayashi 2021).';
+COMMENT ON COLUMN mixing.run IS 'Run';
+COMMENT ON COLUMN mixing.example IS 'Row number in the source split, from 0';
+COMMENT ON COLUMN mixing.layer IS 'Layer, from 0';
+COMMENT ON COLUMN mixing.position IS 'Position of the token, from 0';
+COMMENT ON COLUMN mixing.token IS 'The token as written in the vocabulary';
+COMMENT ON COLUMN mixing.text IS 'The token as people read it, as text of tokens';
+COMMENT ON COLUMN mixing.attn_w IS 'Attn-W: 1 less the weight of the token to itself, mean over the heads; read from the maps if it is selected; NULL where the run does not hold all heads of its model';
+COMMENT ON COLUMN mixing.attn_n IS 'Attn-N: of the vectors that attention brings, the share of the other tokens'', by their lengths; NULL where the model does not give it';
+COMMENT ON COLUMN mixing.attn_res_w IS 'AttnRes-W: half of attn_w, since the residual connection is the other half';
+COMMENT ON COLUMN mixing.attn_res_n IS 'AttnRes-N: the same share with the residual connection; NULL where the model does not give it, as in models with the layer norm before attention';
+COMMENT ON COLUMN mixing.attn_res_ln_n IS 'AttnResLn-N: the same share after the layer norm; NULL as attn_res_n';

@@ -72,9 +72,16 @@ def structs(columns: Mapping[str, npt.NDArray[Any] | pa.Array]) -> pa.StructArra
 
 
 def lists(
-    values: npt.NDArray[Any] | pa.Array, counts: Ints, null: npt.NDArray[np.bool_] | None = None
+    values: npt.NDArray[Any] | pa.Array,
+    counts: Ints,
+    null: npt.NDArray[np.bool_] | None = None,
+    missing: npt.NDArray[np.bool_] | None = None,
 ) -> pa.ListArray:
-    """Cut values that lie end to end into lists; `null` as in `column`."""
+    """Cut values that lie end to end into lists; `null` as in `column`, `missing`: lists that are NULL."""
     ends = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
     cut = column(values, null) if isinstance(values, np.ndarray) else values
-    return pa.ListArray.from_arrays(column(ends), cut)
+    if missing is None or not missing.any():
+        return pa.ListArray.from_arrays(column(ends), cut)
+    valid = pa.py_buffer(np.packbits(~missing, bitorder="little"))
+    kind = pa.list_(cut.type)
+    return pa.Array.from_buffers(kind, len(counts), [valid, pa.py_buffer(ends)], children=[cut])

@@ -18,10 +18,11 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from duckdb.func import PythonUDFType
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from attnstore.errors import AttnstoreError, QueryError
 from attnstore.query import arrow, head_pairs, kernels, map_reader, through_layers
+from attnstore.query.kind_functions import KindFunctions
 from attnstore.query.map_reader import Keys, MapReader
 from attnstore.query.word_functions import WordFunctions, word_units
 from attnstore.storage.reads import Ints
@@ -40,7 +41,7 @@ class Functions:
 
     def __init__(self, reader: MapReader) -> None:
         self._reader = reader
-        self._words = WordFunctions(reader)
+        self._words, self._kinds = WordFunctions(reader), KindFunctions(reader)
         self.failure: AttnstoreError | None = None
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -48,10 +49,11 @@ class Functions:
         con.create_function(
             "word_units", word_units, ["BIGINT[]"], "INTEGER[]", type=PythonUDFType.ARROW
         )
-        con.create_function(
-            "known_kind", self._keeping_error(self._known_kind), ["VARCHAR"], "VARCHAR",
-            type=PythonUDFType.ARROW,
-        )  # fmt: skip
+        for name, call, parameters, result, nulls in self._kinds.functions():
+            con.create_function(
+                name, self._keeping_error(call), parameters, result, type=PythonUDFType.ARROW,
+                null_handling=FunctionNullHandling.SPECIAL if nulls else FunctionNullHandling.DEFAULT,
+            )  # fmt: skip
         input_of_a_layer: list[Any] = ["UBIGINT", "SMALLINT", "BIGINT", "BIGINT"]
         for function, more in ((self._rollout, []), (self._flow, ["BIGINT"])):
             con.create_function(
@@ -113,12 +115,6 @@ class Functions:
                 raise
 
         return call
-
-    def _known_kind(self, names: Any) -> Any:
-        """Return names of kinds of maps as they are. Raises UnknownNameError for a name of none."""
-        for name in names.unique().to_pylist():
-            self._reader.keys.know(name)
-        return names
 
     def _weights(
         self, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints

@@ -55,6 +55,29 @@ def between(values: Floats, length: Ints, from_share: Floats, to_share: Floats) 
     return out
 
 
+def column_means(values: Floats, length: Ints) -> Floats:
+    """Compute the mean of each column; all maps' columns end to end."""
+    columns = [maps.mean(axis=1).ravel() for _, maps in stacks(values, length)]
+    return np.concatenate(columns)
+
+
+def move(maps: Floats, norms: Floats, shares: bool) -> None:
+    """Multiply weights by the norms of the tokens they go to, in place.
+
+    Args:
+        maps: (k, rows, L), rows of weights.
+        norms: (k, L).
+        shares: Divide each row by its sum, which is NaN where all of it is 0.
+    """
+    step = max(1, IN_CACHE // max(maps[0].size, 1)) if len(maps) else 1
+    for start in range(0, len(maps), step):
+        part, lengths = maps[start : start + step], norms[start : start + step, None]
+        part *= lengths
+        if shares:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                part *= 1 / part.sum(axis=2, keepdims=True)
+
+
 def row_max(values: Floats, length: Ints) -> Floats:
     """Find the largest weight of each from-token; all maps' rows end to end."""
     rows = [maps.max(axis=2).ravel() for _, maps in stacks(values, length)]

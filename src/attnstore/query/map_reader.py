@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from attnstore import map_kinds
 from attnstore.errors import DamageError, QueryError, StoreError, UnknownNameError
-from attnstore.query import kernels
+from attnstore.query import kernels, kind_runs
 from attnstore.query.open_run import OpenRun
+from attnstore.query.run_inputs import Ask
 from attnstore.query.run_keys import RunKeys
 from attnstore.storage import arrays, fragments
 from attnstore.storage.arrays import Floats
@@ -31,13 +32,18 @@ Maps = tuple[Keys, Ints, Ints, Ints]
 class MapReader:
     """The runs that a session has open, by their keys.
 
+    Args:
+        backend: The files of the store.
+        keys: Its runs by key and kind of maps.
+        ask: Answers questions over the index while a query runs.
+
     Attributes:
         keys: The runs of the store by key and kind of maps.
         read: The runs whose arrays were read since it was last cleared.
     """
 
-    def __init__(self, backend: Backend, keys: RunKeys) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, keys: RunKeys, ask: Ask) -> None:
+        self._backend, self._ask = backend, ask
         self.keys = keys
         self._open: dict[int, OpenRun] = {}
         self.read: set[str] = set()
@@ -103,7 +109,9 @@ class MapReader:
     def layer_means(
         self, run_key: int, cell: int, n: int, through: int
     ) -> Iterator[npt.NDArray[np.float64]]:
-        """Yield the mean map over the heads of each layer of an input, (n, n), from layer 0 on.
+        """Yield the map of each layer of an input, (n, n), from layer 0 on: the mean over its heads.
+
+        Of another kind than the weights, rows are divided by their sums.
 
         Args:
             run_key: Key of the run.
@@ -115,14 +123,16 @@ class MapReader:
             QueryError: The input has another length.
             UnknownNameError: The run does not hold one of the layers.
         """
-        heads = np.array(self._run(run_key).arrays.heads)
-        key, cells, lengths = (np.full(len(heads), x) for x in (run_key, cell, n))
+        run = self._run(run_key)
+        heads = np.array(run.heads)
+        key, cells, count = (np.full(len(heads), x) for x in (run_key, cell, n * n))
         for layer in range(through + 1):
-            at = (key.astype(np.uint64), np.full(len(heads), layer), heads, cells, lengths)
-            total = np.zeros(n * n)
-            for _, values in self.maps(*at):
-                total += values.reshape(-1, n * n).sum(axis=0, dtype=np.float64)
-            yield (total / len(heads)).reshape(n, n)
+            layers, total = np.full(len(heads), layer), np.zeros((n, n))
+            for rows in kernels.pieces(count, PIECE_CELLS):
+                at = (key[rows].astype(np.uint64), layers[rows], heads[rows], cells[rows])
+                values = self.slices("moved", *at, count[rows])
+                total += values.reshape(-1, n, n).sum(axis=0, dtype=np.float64)
+            yield run.layer_map(total / len(heads))
 
     def stripes(
         self, one: tuple[int, int], other: tuple[int, int], n: int
@@ -149,7 +159,7 @@ class MapReader:
 
     def heads(self, run_key: int) -> tuple[Ints, Ints]:
         """Return the layer and the head of each map that a run holds of an input, in order."""
-        stored = self._run(run_key).arrays
+        stored = self._run(run_key)
         layers, heads = np.meshgrid(stored.layers, stored.heads, indexing="ij")
         return layers.ravel().astype(np.int64), heads.ravel().astype(np.int64)
 
@@ -172,16 +182,56 @@ class MapReader:
             values[np.repeat(of_run, count)] = part
         return values
 
+    def per_token(
+        self, array: str, run_key: Keys, layer: Ints, row: Ints, start: Ints, count: Ints
+    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Read slices of an array with numbers per token, one after another.
+
+        Args:
+            array: 'value_norm' or 'mixing'.
+            run_key: Keys of runs, of any kind of maps.
+            layer: The layer of each slice.
+            row: Its head, or the number of its ratio.
+            start, count: Its first token and how many.
+
+        Returns:
+            The numbers, NaN where there is none; True for each slice that a run of an earlier capture,
+            or a model without such numbers, does not have.
+        """
+        values = np.full(int(count.sum()), np.nan, np.float32)
+        lacking = np.empty(len(count), bool)
+        for key in np.unique(run_key).tolist():
+            of_run = np.flatnonzero(run_key == key)
+            named = self.keys.find(key)
+            with self._reading(named.key if named else key) as run:
+                at = start[of_run], count[of_run]
+                run.require_inside(array, *at)
+                numbers = run.token_rows(array, layer[of_run], row[of_run])
+                lacking[of_run] = run.held(array).lacking(*at, run.shape.shard_tokens)
+                kept = ~lacking[of_run]
+                there = np.zeros(len(count), bool)
+                there[of_run[kept]] = True
+                if there.any():
+                    part = run.arrays.gather(array, numbers[kept], at[0][kept], at[1][kept])
+                    values[np.repeat(there, count)] = part
+        return values, lacking
+
     def _gather(
         self, array: str, run_key: int, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> Floats:
+        with self._reading(run_key) as run:
+            rows = run.rows(layer, head)
+            run.require_inside(array, start, count)
+            return run.gather(array, rows, start, count)
+
+    @contextlib.contextmanager
+    def _reading(self, run_key: int) -> Iterator[OpenRun]:
+        """Open a run to read from it, and note that it was read."""
         named = self.keys.find(run_key)
         with unless_dropped(self._backend, named and named.run):
             run = self._run(run_key)
-            rows = run.rows(layer, head)
-            run.require_inside(array, start, count)
             self.read.add(run.arrays.run)
-            return run.arrays.gather(array, rows, start, count)
+            yield run
 
     def _run(self, run_key: int) -> OpenRun:
         """Return the arrays of a run, opened if they are not."""
@@ -196,10 +246,13 @@ class MapReader:
                     f"The inputs of run {named.run} are missing, so its maps cannot be located; ingest the run "
                     "again, which writes them again."
                 )
-            if named.kind.name != map_kinds.WEIGHTS:
-                raise map_kinds.missing(named.run, named.kind)
-            opened = arrays.open_run(self._backend, named.run, named.shape)
-            self._open[run_key] = OpenRun(opened, named.shape)
+            if named.kind.name == map_kinds.WEIGHTS:
+                opened = arrays.open_run(self._backend, named.run, named.shape)
+            else:
+                opened = self._run(named.key).arrays
+            self._open[run_key] = kind_runs.opened(
+                opened, named.shape, named.kind, named.key, self._ask
+            )
         return self._open[run_key]
 
 

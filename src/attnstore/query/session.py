@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from attnstore import resources
+from attnstore import map_kinds, resources
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
 from attnstore.naming import near
 from attnstore.query import bands, mean_functions, result_frames, sql_text
@@ -76,7 +76,7 @@ class Session:
         self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
         self._keys = RunKeys()
         self._seal: str | None = None
-        self._reader = MapReader(backend, self._keys)
+        self._reader = MapReader(backend, self._keys, self._ask)
         self._functions = Functions(self._reader)
         self._functions.register(self.con)
         mean_functions.register(self.con)
@@ -140,7 +140,19 @@ class Session:
             planned = record.layout is not None  # where its inputs are missing, it may not be
             runs[key] = run, array_shape.of_record(run, record) if planned else None
         self._keys.load(runs)
+        stored = self.con.execute(
+            'SELECT DISTINCT "array" FROM idx.core.array_blocks WHERE regexp_full_match("array", $kinds)',
+            {"kinds": map_kinds.STORED},
+        ).fetchall()
+        for (kind,) in stored:
+            self._keys.know(kind)
         self._seal = seal
+
+    def _ask(self, text: str, **params: Any) -> pl.DataFrame:
+        """Answer a question over the index inside a function of the query that runs."""
+        with self.con.cursor() as cursor:
+            rows: pl.DataFrame = cursor.sql(text, params=params).pl()
+            return rows
 
     def _load_twins(self) -> bands.Twins:
         """Return the twins of every run, which are asked for once per state of the index."""

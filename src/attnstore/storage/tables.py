@@ -94,6 +94,7 @@ _LISTS = {
     "kinds": _listed(f"{name} ({text})" for name, text in KIND_TEXTS.items()),
     "captured": _listed(f"{name} ({text})" for name, text in CAPTURED.items()),
     "map_kinds": _listed(f"{kind.name} ({kind.text})" for kind in map_kinds.KINDS),
+    "stored_kinds": map_kinds.STORED,
     "kinds_per_layer": "|".join(map_kinds.PER_LAYER),
 }  # fmt: skip
 
