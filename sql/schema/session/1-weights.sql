@@ -12,6 +12,8 @@
 -- attention_row_argmax(run_key, layer, head, cell, length)  INTEGER[]: the position that each from-token attends to
 --     most, from 0; of equal ones the first
 -- attention_count_above(run_key, layer, head, cell, length, threshold)  INTEGER: how many weights are above it
+-- attention_columns(run_key, layer, head, cell, length, first, below)
+--     FLOAT[]: the mean weight that each of the first tokens receives from these; below: from those at and after it alone
 -- attention_top_k(run_key, layer, head, cell, length, k)
 --     STRUCT(from_pos, to_pos, weight)[]: the k largest weights of the map, the largest first
 -- attention_at(run_key, layer, head, cell, length, from_positions, to_positions)

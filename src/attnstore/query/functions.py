@@ -76,6 +76,7 @@ class Functions:
             (self._row_argmax, [], "INTEGER[]"),
             (self._top_k, ["INTEGER"], "STRUCT(from_pos INTEGER, to_pos INTEGER, weight FLOAT)[]"),
             (self._count_above, ["DOUBLE"], "INTEGER"),
+            (self._columns, ["BIGINT", "BOOLEAN"], "FLOAT[]"),
             (self._compare, ["UBIGINT", "BIGINT"], "STRUCT(cosine FLOAT, js FLOAT)"),
             (
                 self._compare_heads,
@@ -210,6 +211,25 @@ class Functions:
         for rows, values in self._reader.maps(run_key, layer, head, cell, length):
             counts[rows] = kernels.count_above(values, length[rows], least[rows])
         return arrow.column(counts)
+
+    def _columns(
+        self,
+        run_key: Keys,
+        layer: Ints,
+        head: Ints,
+        cell: Ints,
+        length: Ints,
+        first: Any,
+        below: Any,
+    ) -> pa.ListArray:
+        counts, rows_below = _numbers(first), arrow.numbers(below.cast("int8")).astype(bool)
+        map_reader.refuse_less(counts, 1, "first")
+        counts = np.minimum(counts, length)
+        means = [
+            kernels.columns(values, length[rows], counts[rows], rows_below[rows])
+            for rows, values in self._reader.maps(run_key, layer, head, cell, length)
+        ]
+        return arrow.lists(np.concatenate(means), counts)
 
     def _rollout(self, run_key: Any, layer: Any, cell: Any, length: Any) -> pa.ListArray:
         keys = arrow.numbers(run_key).astype(np.uint64)

@@ -99,6 +99,22 @@ def count_above(values: Floats, length: Ints, threshold: Floats) -> npt.NDArray[
     return out
 
 
+def columns(values: Floats, length: Ints, first: Ints, below: npt.NDArray[np.bool_]) -> Floats:
+    """Compute the mean weight that each of the first tokens of a map receives from these tokens.
+
+    first: how many tokens count; below: True for the mean over the rows from the token's own on (Gu et
+    al. 2025), False for the mean over all of them. Returns `first` numbers of each map, end to end.
+    """
+    means = []
+    for rows, maps in stacks(values, length):
+        for weights, n, own_on in zip(maps, first[rows].tolist(), below[rows], strict=True):
+            part = weights[:n, :n]
+            means.append(
+                np.tril(part).sum(axis=0) / np.arange(n, 0, -1) if own_on else part.mean(axis=0)
+            )
+    return np.concatenate(means).astype(np.float32)
+
+
 def top_k(values: Floats, length: Ints, k: Ints) -> tuple[Ints, Floats, Ints]:
     """Find the k largest weights of each map, the largest first, of equal ones the first cell first.
 

@@ -1,0 +1,56 @@
+-- title: Attention sinks by head: how often one token receives much of all attention and which it is
+-- source: Xiao et al. 2023 (threshold 0.3); Gu et al. 2025 with position = 0, below = true, first = 64
+-- reads: map_places, tokens, sources
+-- param run VARCHAR: Run
+-- param threshold DOUBLE = 0.3: Mean weight of a column above which its token is a sink; inputs of at most 1 / threshold tokens are left out, as even attention passes it there
+-- param position BIGINT = NULL: The token that may be the sink, from 0; NULL for the column with the largest mean
+-- param first BIGINT = NULL: Only the first so many tokens, as rows and as columns; NULL for all
+-- param below BOOLEAN = false: Whether a column's mean goes over the rows from its own token on, for models that look back only
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
+-- column layer SMALLINT: Layer, from 0
+-- column head SMALLINT: Head, from 0
+-- column n BIGINT: Number of inputs
+-- column mean DOUBLE: Mean over inputs of the largest column's mean weight (share of attention)
+-- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
+-- column high DOUBLE: Upper end (share of attention)
+-- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
+-- column p DOUBLE: Two-sided p-value of a mean equal to the threshold
+-- column q DOUBLE: The false discovery rate at which it is significant among all heads (Benjamini and Hochberg)
+-- column sink BOOLEAN: Whether the mean is above the threshold with q below 0.05
+-- column share DOUBLE: Share of inputs in which the largest column is above the threshold (share of inputs)
+-- column kind VARCHAR: Kind of token that the sinks are most often: cls, sep, punctuation, word and what else tokens.kind has; NULL without a sink
+-- column kind_share DOUBLE: Share of the sinks that are of this kind
+-- column token VARCHAR: The most frequent token among the sinks
+-- column token_share DOUBLE: Share of the sinks that are this token
+-- band: mean BY layer, head
+WITH columns AS (
+    SELECT layer, head, example, length, received,
+           coalesce($position, list_position(received, list_max(received)) - 1)::INTEGER AS position
+    FROM (
+        SELECT layer, head, example, length,
+               CASE WHEN $below OR $first IS NOT NULL THEN attention_columns(run_key, layer, head, cell, length, least(coalesce($first, length), length), $below)
+                    ELSE attention_received(run_key, layer, head, token_cell, length) END AS received
+        FROM map_places(kind := kind_of($by))
+        WHERE run = $run AND least(coalesce($first, length), length) > 1 / $threshold
+    )
+), heads AS (
+    SELECT c.layer, c.head, example, position, c.received[position + 1] AS largest, largest > $threshold AS is_sink
+    FROM columns c
+    WHERE position < len(c.received)
+), sinks AS (
+    SELECT layer, head, mode(kind) AS kind, max(kinds) / any_value(n) AS kind_share, mode(text) AS token, max(texts) / any_value(n) AS token_share
+    FROM (SELECT layer, head, kind, text, count(*) OVER (PARTITION BY layer, head, kind) AS kinds, count(*) OVER (PARTITION BY layer, head, text) AS texts,
+                 count(*) OVER (PARTITION BY layer, head) AS n
+          FROM heads JOIN (SELECT example, position, kind, text FROM tokens WHERE run = $run) USING (example, position)
+          WHERE is_sink)
+    GROUP BY layer, head
+), rated AS (
+    SELECT layer, head, count(*) AS n, mean_interval(largest, source, 0, 1) AS found, mean_test(largest - $threshold, source, -1, 1).p AS p,
+           avg(is_sink::INTEGER) AS share
+    FROM heads JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
+    GROUP BY layer, head
+)
+SELECT layer, head, n, found.mean AS mean, found.low AS low, found.high AS high, found.interval AS interval, p,
+       q_value(p, list(p) OVER ()) AS q, found.mean > $threshold AND q < 0.05 AS sink, share, kind, kind_share, token, token_share
+FROM rated LEFT JOIN sinks USING (layer, head)
+ORDER BY layer, head

@@ -1,0 +1,57 @@
+-- title: Attention sinks by layer: in how many heads one token receives much of all attention and which it is
+-- source: Xiao et al. 2023 (threshold 0.3); Gu et al. 2025 with position = 0, below = true, first = 64
+-- reads: map_places, tokens, sources, runs, models
+-- param run VARCHAR: Run
+-- param threshold DOUBLE = 0.3: Mean weight of a column above which its token is a sink; inputs of at most 1 / threshold tokens are left out, as even attention passes it there
+-- param position BIGINT = NULL: The token that may be the sink, from 0; NULL for the column with the largest mean
+-- param first BIGINT = NULL: Only the first so many tokens, as rows and as columns; NULL for all
+-- param below BOOLEAN = false: Whether a column's mean goes over the rows from its own token on, for models that look back only
+-- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
+-- column layer SMALLINT: Layer, from 0
+-- column n BIGINT: Number of inputs
+-- column heads BIGINT: Heads of the layer that the run holds
+-- column of_heads INTEGER: Heads that the model has in a layer
+-- column mean DOUBLE: Mean over inputs of the share of heads in which the largest column has a mean above the threshold (share of heads)
+-- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of heads)
+-- column high DOUBLE: Upper end (share of heads)
+-- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
+-- column largest DOUBLE: Mean over inputs and heads of the largest column's mean (share of attention)
+-- column kind VARCHAR: Kind of token that the sinks are most often: cls, sep, punctuation, word and what else tokens.kind has; NULL without a sink
+-- column kind_share DOUBLE: Share of the sinks that are of this kind
+-- column token VARCHAR: The most frequent token among the sinks
+-- column token_share DOUBLE: Share of the sinks that are this token
+-- band: mean BY layer
+WITH columns AS (
+    SELECT layer, head, example, length, received,
+           coalesce($position, list_position(received, list_max(received)) - 1)::INTEGER AS position
+    FROM (
+        SELECT layer, head, example, length,
+               CASE WHEN $below OR $first IS NOT NULL THEN attention_columns(run_key, layer, head, cell, length, least(coalesce($first, length), length), $below)
+                    ELSE attention_received(run_key, layer, head, token_cell, length) END AS received
+        FROM map_places(kind := kind_of($by))
+        WHERE run = $run AND least(coalesce($first, length), length) > 1 / $threshold
+    )
+), heads AS (
+    SELECT c.layer, c.head, example, position, c.received[position + 1] AS largest, largest > $threshold AS is_sink
+    FROM columns c
+    WHERE position < len(c.received)
+), sinks AS (
+    SELECT layer, mode(kind) AS kind, max(kinds) / any_value(n) AS kind_share, mode(text) AS token, max(texts) / any_value(n) AS token_share
+    FROM (SELECT layer, kind, text, count(*) OVER (PARTITION BY layer, kind) AS kinds, count(*) OVER (PARTITION BY layer, text) AS texts,
+                 count(*) OVER (PARTITION BY layer) AS n
+          FROM heads JOIN (SELECT example, position, kind, text FROM tokens WHERE run = $run) USING (example, position)
+          WHERE is_sink)
+    GROUP BY layer
+), per_input AS (
+    SELECT layer, example, count(*) AS heads, avg(is_sink::INTEGER) AS share, avg(largest) AS largest
+    FROM heads
+    GROUP BY layer, example
+), rated AS (
+    SELECT layer, count(*) AS n, max(heads) AS heads, mean_interval(share, source, 0, 1) AS found, avg(largest) AS largest
+    FROM per_input JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
+    GROUP BY layer
+)
+SELECT layer, n, heads, (SELECT m.n_heads FROM runs r JOIN models m USING (model) WHERE r.run = $run) AS of_heads,
+       found.mean AS mean, found.low AS low, found.high AS high, found.interval AS interval, largest, kind, kind_share, token, token_share
+FROM rated LEFT JOIN sinks USING (layer)
+ORDER BY layer

@@ -1,0 +1,83 @@
+"""Attention sinks against numpy over the maps that an eager model returns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import eager_runs
+import numpy as np
+import pytest
+from eager_runs import EagerRun
+
+
+@pytest.fixture(scope="module", params=eager_runs.MODELS)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> EagerRun:
+    """A run of short inputs beside the model's own maps."""
+    return eager_runs.make(tmp_path_factory.mktemp(request.param), request.param)
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"threshold": 0.2},
+    {"below": True, "first": 6, "threshold": 0.25, "position": 0},  # as Gu et al. have it
+    {"first": 5, "threshold": 0.3},
+]
+
+
+def columns(weights: np.ndarray, first: int | None = None, below: bool = False) -> np.ndarray:
+    """Compute the mean of each column of one map, or of its rows from the diagonal on."""
+    part = weights[:first, :first]
+    rows = [range(k if below else 0, len(part)) for k in range(len(part))]
+    return np.array([np.mean([part[i, k] for i in rows[k]]) for k in range(len(part))])
+
+
+def sinks(
+    case: EagerRun, *, threshold: float = 0.3, position: int | None = None, **how: Any
+) -> dict[tuple[int, int, int], tuple[float, int]]:
+    """Find the sink column of each (example, layer, head): its mean weight and position."""
+    found = {}
+    for example, maps in case.maps.items():
+        size = min(len(case.kinds[example]), how.get("first") or 64)
+        for layer, head in np.ndindex(maps.shape[:2]):
+            means = columns(maps[layer, head], **how)
+            at = int(means.argmax()) if position is None else position
+            if size > 1 / threshold:
+                found[example, layer, head] = (means[at], at)
+    return found
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_share_of_heads_with_a_sink(case: EagerRun, setting: dict[str, Any]) -> None:
+    """Per layer: mean over inputs of the share of heads whose column is above the threshold."""
+    found, threshold = sinks(case, **setting), setting.get("threshold", 0.3)
+    rows = case.store.query("sinks", run=case.run, **setting).to_dicts()
+    assert [row["layer"] for row in rows] == list(range(len(case.maps[0])))
+    for row in rows:
+        own = {key: value for key, value in found.items() if key[1] == row["layer"]}
+        assert row["n"] == len({example for example, *_ in own}) > 0
+        assert row["mean"] == pytest.approx(np.mean([x > threshold for x, _ in own.values()]))
+        assert row["largest"] == pytest.approx(np.mean([x for x, _ in own.values()]), abs=1e-5)
+        which = [(key[0], at) for key, (x, at) in own.items() if x > threshold]
+        for column, tokens in (("kind", case.kinds), ("token", case.texts)):
+            counts = Counter(tokens[example][at] for example, at in which)
+            if not which:
+                assert row[column] is None
+                continue
+            assert counts[row[column]] == max(counts.values())
+            assert row[f"{column}_share"] == pytest.approx(max(counts.values()) / len(which))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_heads_with_a_sink(case: EagerRun, setting: dict[str, Any]) -> None:
+    """Per head: the mean of its column over inputs, and in how many inputs it is above the threshold."""
+    found, threshold = sinks(case, **setting), setting.get("threshold", 0.3)
+    rows = case.store.query("sink_heads", run=case.run, **setting).to_dicts()
+    assert len(rows) == case.maps[0].shape[0] * case.maps[0].shape[1]
+    for row in rows:
+        own = [x for key, (x, _) in found.items() if key[1:] == (row["layer"], row["head"])]
+        assert row["n"] == len(own)
+        assert row["mean"] == pytest.approx(np.mean(own), abs=1e-5)
+        assert row["share"] == pytest.approx(np.mean([x > threshold for x in own]))
+        assert row["sink"] == (row["mean"] > threshold and row["q"] < 0.05)
+        assert row["p"] < 0.05 or row["low"] <= threshold <= row["high"]
