@@ -11,7 +11,7 @@ import tiny
 import attnstore
 
 SLOW = (
-    "capture/test_further_maps.py", "capture/test_long_inputs.py", "capture/test_runners.py", "cli/test_cli.py",
+    "capture/test_further_maps.py", "capture/test_long_inputs.py", "capture/test_moved_arrays.py", "capture/test_runners.py", "cli/test_cli.py",
     "cli/test_locale.py", "datasets/test_corpora.py", "declared/test_refresh.py", "experiments/test_finetune.py", "experiments/test_patterns.py",
     "models/test_families.py", "models/test_gradient_maps.py", "models/test_identity.py", "models/test_moved.py", "models/test_probe.py", "models/test_random_weights.py",
     "models/test_refused_checkpoints.py", "models/test_value_zeroing.py", "paper/test_figures.py", "paper/test_report.py",

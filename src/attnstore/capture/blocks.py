@@ -13,7 +13,6 @@ import ctypes
 import queue
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,9 @@ import numpy as np
 import polars as pl
 import torch
 
-from attnstore.capture import examination
+from attnstore.capture import examination, passes
+from attnstore.capture.moved_arrays import MovedSink
+from attnstore.capture.passes import OnBatch
 from attnstore.capture.runs import Run
 from attnstore.capture.sink import Buffer, LongSink, Sink, distance
 from attnstore.errors import CaptureError
@@ -51,7 +52,6 @@ class Stored(Report):
 
 
 Statistics = np.ndarray[Any, np.dtype[np.float32]]
-_NOT_HAD: Further = dict.fromkeys(kind.name for kind in array_kinds.CAPTURED)
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,10 @@ class _Computed:
     further: Further
 
 
-def _real(rows: pl.DataFrame) -> list[int]:
-    """Count the tokens of each input, without padding."""
-    return (rows["length"] - rows["kinds"].list.count_matches("pad")).to_list()
-
-
 def _give_back() -> None:
     """Return freed memory to the system: glibc retains memory freed by each writing thread."""
     with contextlib.suppress(OSError, AttributeError):  # another libc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-OnBatch = Callable[[int, float], None]
-"""Called after a forward pass, or a part of one, with the inputs finished and cells per head."""
 
 
 class BlockWorker:
@@ -118,8 +109,7 @@ class BlockWorker:
         """
         began, number = time.perf_counter(), unit.number
         rows = self.run.plan[self.run.blocks[number]]
-        cells = int((rows["length"].cast(pl.Int64) ** 2).sum())
-        store = self._store_long if cells > layout.SHARD_CELLS else self._store_at_once
+        store = self._store_long if passes.is_long(rows) else self._store_at_once
         n_bytes, forward = store(number, rows)
         _give_back()
         seconds = time.perf_counter() - began
@@ -167,15 +157,14 @@ class BlockWorker:
                 sink.take(layer, head, weights)
                 self._on_batch(0, share * weights.shape[1])
 
-            ids, types = rows["token_ids"][0].to_list(), rows["type_ids"][0]
-            self.capturer.forward_by_heads(
-                ids, None if types is None else types.to_list(), _real(rows)[0], take
-            )
+            moved = MovedSink(rows, self._layers, self._heads, self.capturer)
+            moved.begin(slice(0, 1))
+            passes.run_long(self.capturer, rows, take, moved.listener)
             self._on_batch(1, 0.0)
             forward = time.perf_counter() - began - sink.seconds
             self._refuse_unsound(rows, sink.off.numpy())
             with self._committing:
-                further = _NOT_HAD
+                further = moved.arrays()
                 array_blocks.describe(self._arrays, further)
                 written = {"maps": writer.finish()}
                 written |= self._arrays.write_block(first, None, sink.received.numpy(), further)
@@ -189,37 +178,34 @@ class BlockWorker:
 
     def _compute(self, rows: pl.DataFrame, buffer: Buffer) -> _Computed:
         began = time.perf_counter()
-        length = rows["length"].cast(pl.Int64).to_numpy()
         heads, way = None if self._all_heads else self._heads, self.capturer.way
         sink = Sink(rows, buffer, self._layers, heads, way.sinks)
-        tokens = examination.batch_tokens(self.device)
-        real = _real(rows)
-        batches = layout.batches(length, tokens, way.batching)
-        for batch in batches:
+        moved = MovedSink(rows, self._layers, self._heads, self.capturer)
+
+        def begin(batch: slice) -> None:
             sink.begin(batch)
-            ids = rows["token_ids"][batch].to_list()
-            types = rows["type_ids"][batch].to_list()
-            self.capturer.forward(ids, None if types[0] is None else types, sink.take, real[batch])
-            self._on_batch(len(ids), float((length[batch] ** 2).sum()))
+            moved.begin(batch)
+
+        passes.run(
+            self.capturer, rows, self.device, begin, sink.take, moved.listener, self._on_batch
+        )
         sink.finish()
         self._refuse_unsound(rows, sink.off.cpu().numpy())
         if not self._compared:
-            self._compare_one(
-                rows, max(batches, key=lambda batch: batch.stop - batch.start), buffer
-            )
+            self._compare_one(rows, buffer, moved)
             self._compared = True
         seconds = time.perf_counter() - began - sink.seconds
-        return _Computed(sink.statistics.cpu().numpy(), seconds, _NOT_HAD)
+        return _Computed(sink.statistics.cpu().numpy(), seconds, moved.arrays())
 
-    def _compare_one(self, rows: pl.DataFrame, batch: slice, buffer: Buffer) -> None:
+    def _compare_one(self, rows: pl.DataFrame, buffer: Buffer, moved: MovedSink) -> None:
         """Raise CaptureError unless an input of a full batch has the maps that it has when run alone.
 
         The model was examined with a few inputs; errors of larger batches show only here.
         """
+        batch = passes.fullest(passes.batches(self.capturer, rows, self.device))
         at, n_inputs = (batch.start + batch.stop) // 2, batch.stop - batch.start
-        n, ids, types = (rows[column][at] for column in ("length", "token_ids", "type_ids"))
-        start = int(rows["cell"][at]) - int(rows["cell"][0])
-        off = 0.0
+        n, start = int(rows["length"][at]), int(rows["cell"][at]) - int(rows["cell"][0])
+        off, comparison = 0.0, moved.comparison(at)
 
         def compare(layer: int, weights: torch.Tensor) -> None:
             nonlocal off
@@ -229,14 +215,14 @@ class BlockWorker:
                 off = max(off, distance(stored, alone, buffer.precision))
 
         if n_inputs > 1:
-            type_ids = None if types is None else [types.to_list()]
-            self.capturer.forward([ids.to_list()], type_ids, compare, [_real(rows)[at]])
+            passes.run_alone(self.capturer, rows, at, compare, comparison.listener)
         if not off <= ROW_OFF:  # NaN is wrong too
             raise CaptureError(
                 f"The maps of example {rows['example'][at]} in a batch of {n_inputs} inputs differ by up "
                 f"to {off:.3g} from those of that input alone: what the model computes of an input "
                 "depends on the others in its batch, so nothing is stored; use another model."
             )
+        comparison.require(f"example {rows['example'][at]} in a batch of {n_inputs} inputs")
 
     def _refuse_unsound(self, rows: pl.DataFrame, off: np.ndarray[Any, Any]) -> None:
         wrong = np.argwhere(~(off <= ROW_OFF))  # NaN is wrong too

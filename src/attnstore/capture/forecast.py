@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from attnstore.formatting import size
+from attnstore.storage.array_kinds import MIXING
 from attnstore.storage.backend import Backend
 from attnstore.storage.precision import PRECISIONS
+from attnstore.storage.run_record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,16 @@ class Forecast:
         return f"{text}; {size(self.free)} free{short if self.short else ''}"
 
 
-def of(
-    backend: Backend, run: str, length: npt.NDArray[np.int32], n_maps: int, precision: str
-) -> Forecast:
-    """Forecast inputs of some lengths (tokens) with n_maps maps each, in a store."""
+def of(backend: Backend, run: str, length: npt.NDArray[np.int32], record: RunRecord) -> Forecast:
+    """Forecast inputs of some lengths (tokens) in a store.
+
+    record: of the run; of a model without value norms or mixing ratios it is some percent less.
+    """
     lengths = length.astype(np.int64)
     cells, tokens = int((lengths**2).sum()), int(lengths.sum())
-    n_bytes = n_maps * (
-        cells * PRECISIONS[precision].bits / 8 + tokens * np.dtype(np.float32).itemsize
-    )
+    weights = record.n_maps * cells * PRECISIONS[record.precision].bits / 8
+    rows = 2 * record.n_maps + len(record.layers) * len(MIXING.components)  # received, value_norm
+    n_bytes = weights + tokens * rows * np.dtype(np.float32).itemsize
     return Forecast(run, len(lengths), tokens, cells, round(n_bytes), free(backend))
 
 

@@ -149,8 +149,7 @@ class Ingestion(Job["Stored", Summary]):
         """Forecast of the blocks that were missing at first."""
         missing = pl.col("block").is_in([unit.number for unit in self.missing()])
         length = self.run.plan.filter(missing)["length"].to_numpy()
-        record = self.run.record
-        return forecast.of(self.run.backend, self.run.run, length, record.n_maps, record.precision)
+        return forecast.of(self.run.backend, self.run.run, length, self.run.record)
 
     def outlook(self) -> str:
         """Describe what the missing blocks will take."""
@@ -313,7 +312,7 @@ def foresee(
         assert draft.inputs is not None  # of a new run
         lengths, name = draft.inputs["length"].to_numpy(), f"{checkpoint.name}/{dataset.name}"
         run, record = catalog.owner(backend, "runs", name, draft.identity), draft.record
-        first = forecast.of(backend, run, lengths, record.n_maps, request.settings.precision)
+        first = forecast.of(backend, run, lengths, record)
         return [first, *(maps.foresee(run, lengths, record) for maps in further)]
 
     return list(chain.from_iterable(_each(request, look, "fine")))
