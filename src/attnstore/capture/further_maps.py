@@ -28,9 +28,9 @@ from attnstore.models.checkpoints import Checkpoint
 from attnstore.storage.run_record import RunRecord
 
 Lengths = npt.NDArray[np.int32]
-_BYTES = 3.6
+_BYTES = 3.3
 """Bytes on disk of one float32 number of such a map (measured: docs/beyond-weight.md)."""
-_BACKWARD = 3.0
+_BACKWARD = 2.0
 """Forward passes that a forward pass with its backward pass takes as long as."""
 
 
