@@ -1,4 +1,4 @@
-"""The arrays that a run may hold beside `maps` and `received`: a new one is one entry.
+"""The arrays that a run may hold beside `maps` and `received`: a new one is one entry, here or in `map_kinds`.
 
 Each is packed like them, at the same offsets: along cells as `maps`, or along tokens as `received`.
 Its shards are committed by the fragments of `array_blocks`, block by block, so a run may hold an
@@ -7,10 +7,11 @@ array of some of its blocks, or none of it.
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from attnstore import map_kinds
 from attnstore.errors import UnknownNameError
 from attnstore.storage.precision import FLOAT32, Precision
 
@@ -45,19 +46,17 @@ MIXING = ArrayKind("mixing", "ratio", "token", ("attn_n", "attn_res_n", "attn_re
 CAPTURED = (VALUE_NORM, MIXING)
 """The arrays that capture writes with every block; runs of an earlier capture lack them."""
 
-_PER_LAYER = re.compile("value_zeroing")
-_PER_HEAD = re.compile(r"gradient_attention(_gold)?(_\d+)?")
-
 
 def find(name: str) -> ArrayKind:
     """Return the kind of an array. Raises UnknownNameError."""
     for kind in CAPTURED:
         if kind.name == name:
             return kind
-    if _PER_LAYER.fullmatch(name):
-        return ArrayKind(name, "map", "cell", ("all_heads",))
-    if _PER_HEAD.fullmatch(name):
-        return ArrayKind(name, "head", "cell")
+    with contextlib.suppress(UnknownNameError):
+        maps = map_kinds.find(name)
+        if maps.stored and maps.name != map_kinds.WEIGHTS:
+            one = ("all_heads",) if maps.per_layer else ()
+            return ArrayKind(name, "map" if maps.per_layer else "head", "cell", one)
     raise UnknownNameError(
         f"This version of attnstore knows no array {name!r} of a run; upgrade it."
     )
