@@ -213,7 +213,7 @@ def _moved(run: Run, checkpoint: Checkpoint, device: str) -> Computer:
     return MovedArrays(run, checkpoint, device)
 
 
-def older(backend: Backend, run: str) -> int:
+def n_older(backend: Backend, run: str) -> int:
     """Count the committed blocks of a run that lack an array of today's capture; no fragment is read."""
     blocks = {f.part for f in fragments.listing(backend, "blocks", run)}
     held = array_blocks.listed(backend, run)

@@ -99,13 +99,15 @@ def _cost(table: pl.DataFrame) -> str:
               help="Wait for another refresh of the store, and for checkpoints to settle.")  # fmt: skip
 @click.option("--retry", is_flag=True,
               help="Try again what was refused before, though its files are the same.")  # fmt: skip
+@click.option("--update", is_flag=True,
+              help="Bring runs of an earlier capture up to date; their maps stay as they are.")  # fmt: skip
 @click.option("--file", "named", metavar="FILE", help="The same as FILE.", hidden=True)
 @click.option("--every", callback=_seconds, metavar="5m",
               help="Serve it as a flow on a schedule (30s, 5m, 2h, 1d); needs a Prefect server.")  # fmt: skip
 @flow_options
 def refresh(
-    file: str, wait: bool, retry: bool, named: str | None, every: float | None, prefect: bool,
-    runner: str | None,
+    file: str, wait: bool, retry: bool, update: bool, named: str | None, every: float | None,
+    prefect: bool, runner: str | None,
 ) -> None:  # fmt: skip
     """Make the store what the file says, nothing twice; with --every, again and again.
 
@@ -115,21 +117,27 @@ def refresh(
     file = named or file
     if every is not None and retry:
         raise UsageError("--retry is for one refresh; leave it out with --every.")
+    if every is not None and update:
+        raise UsageError(
+            "--update is for one refresh; with --every, write `[refresh] update = true` into the file."
+        )
     if prefect or runner is not None or every is not None:
         if wait:
             raise UsageError("--wait is for a refresh without Prefect; leave it out.")
-        sys.exit(_refresh_as_flow(file, retry, every, runner))
+        sys.exit(_refresh_as_flow(file, retry, update, every, runner))
     from attnstore.declared import refresh as refreshing  # the write side
     from attnstore.display.progress import Progress
 
     with Progress() as progress:
         outcome = refreshing.refresh(
-            file, wait=wait, retry=retry, progress=progress, say=click.echo
+            file, wait=wait, retry=retry, update=update, progress=progress, say=click.echo
         )
     sys.exit(show_outcome(outcome))
 
 
-def _refresh_as_flow(file: str, retry: bool, every: float | None, runner: str | None) -> int:
+def _refresh_as_flow(
+    file: str, retry: bool, update: bool, every: float | None, runner: str | None
+) -> int:
     from attnstore.declared import config
     from attnstore.flows import declared as flows  # Prefect takes seconds to import
 
@@ -137,7 +145,7 @@ def _refresh_as_flow(file: str, retry: bool, every: float | None, runner: str | 
     if every is not None:
         flows.serve(file, runner, every)
         return 0
-    outcome = flows.start(file, retry, runner)
+    outcome = flows.start(file, retry, update, runner)
     for line in outcome.lines:
         click.echo(line)
     return show_outcome(outcome)

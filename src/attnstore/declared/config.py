@@ -198,6 +198,12 @@ class Drift(_Table):
     alert_below_previous: float | None = Field(default=None, ge=0, le=1)
 
 
+class Refresh(_Table):
+    """What a refresh does beyond what is missing: update runs of an earlier capture."""
+
+    update: bool = False
+
+
 class Declaration(_Table):
     """The whole file.
 
@@ -220,6 +226,7 @@ class Declaration(_Table):
     classify: Classify | None = None
     analyses: tuple[Analysis, ...] = ()
     drift: Drift = Drift()
+    refresh: Refresh = Refresh()
     _folder: Path = PrivateAttr(Path())
 
     def path(self, written: str) -> Path:
@@ -273,6 +280,7 @@ def read(path: str | Path = FILE) -> Declaration:
 _TABLES: dict[str, type[_Table]] = {
     "models": Models, "datasets": Data, "ingest": Ingest, "annotate": Annotate,
     "classify": Classify, "analyses": Analysis, "drift": Drift,
+    "refresh": Refresh,
 }  # fmt: skip
 
 

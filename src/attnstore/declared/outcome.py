@@ -16,6 +16,7 @@ class Outcome:
 
     Attributes:
         ingested: Summaries of its ingestions.
+        updated: Names of runs of an earlier capture that it brought up to date.
         annotated, classified, analysed: Names of what it made.
         moved: Drift of the heads of runs that were new to it.
         most: Of these, the heads that moved most.
@@ -28,6 +29,7 @@ class Outcome:
     """
 
     ingested: list[Summary] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
     annotated: list[str] = field(default_factory=list)
     classified: list[str] = field(default_factory=list)
     analysed: list[str] = field(default_factory=list)
@@ -43,5 +45,5 @@ class Outcome:
     @property
     def changed(self) -> bool:
         """True if anything was made."""
-        made = (self.ingested, self.annotated, self.classified, self.analysed, self.moved)
-        return any(len(results) for results in made)
+        made = (self.ingested, self.updated, self.annotated, self.classified, self.analysed)
+        return any(len(results) for results in (*made, self.moved))

@@ -22,6 +22,7 @@ class Pair:
         run: The run, if the store has it.
         left: Blocks that are not committed; None if the run is not registered.
         refused: Why it was refused before, if so.
+        older: Blocks of an earlier capture, which lack what today's adds to the maps.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Pair:
     left: int | None
     estimate: Estimate
     refused: str | None = None
+    older: int = 0
 
     @property
     def state(self) -> str:
@@ -48,7 +50,7 @@ class Row:
 
     Attributes:
         what: model, run, classification, annotation or analysis.
-        state: waiting, unreadable, missing, partial, stale or undeclared.
+        state: waiting, unreadable, missing, partial, stale, older capture or undeclared.
         why: The reason of the state.
     """
 
@@ -95,6 +97,8 @@ class Plan:
         """
         rows = [Row("run", p.name, p.state, _why(p), p.estimate) for p in self.to_ingest]
         rows += [Row("run", p.name, "refused", p.refused or "") for p in self.refused]
+        older = [p for p in self.pairs if p.older and p.state == "current"]
+        rows += [Row("run", p.name, "older capture", _lacks(p)) for p in older]
         rows += self.rows
         values = [
             (r.what, r.name, r.state, r.why, *(astuple(r.estimate) if r.estimate else [None] * 3))
@@ -105,6 +109,14 @@ class Plan:
             "examples": pl.Int64, "seconds": pl.Float64, "bytes": pl.Float64,
         }  # fmt: skip
         return pl.DataFrame(values, schema=schema, orient="row")
+
+
+def _lacks(pair: Pair) -> str:
+    n = pair.run.record.n_blocks if pair.run else 0
+    return (
+        f"{pair.older} of {n} blocks lack value norms and mixing ratios; `attnstore refresh "
+        "--update` adds them"
+    )
 
 
 def _why(pair: Pair) -> str:

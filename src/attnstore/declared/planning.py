@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from attnstore import store as stores
-from attnstore.capture import catalog, runs
+from attnstore.capture import additions, catalog, runs
 from attnstore.capture.runs import Settings
 from attnstore.datasets import corpora
 from attnstore.datasets.corpora import Dataset
@@ -136,12 +136,13 @@ def _pair(
     chosen = dataset.select(settings.limit, settings.seed)
     identity = runs.identity(checkpoint, dataset, chosen, settings)
     run = catalog.find(backend, identity) if backend else None
-    name, left = f"{candidate.name}/{dataset.name}", None
+    name, left, older = f"{candidate.name}/{dataset.name}", None, 0
     if backend is not None:
         name = run.run if run else catalog.owner(backend, "runs", name, identity)
     if run is not None:
         stored = fragments.listing(run.backend, "blocks", run.run)
         left = run.record.n_blocks - len({f.part for f in stored})
+        older = additions.n_older(run.backend, run.run)
     n_maps = _n_heads(checkpoint, settings)
     share = 1.0 if run is None else (left or 0) / run.record.n_blocks
     like = known.cells.get((dataset.fingerprint, settings.max_length, settings.pad_to))
@@ -154,7 +155,7 @@ def _pair(
     estimate = costs.estimate(
         checkpoint, settings.precision, len(chosen), cells * n_maps, share, known.rates
     )
-    return Pair(name, identity, candidate, dataset, settings, run, left, estimate)
+    return Pair(name, identity, candidate, dataset, settings, run, left, estimate, older=older)
 
 
 def _n_heads(checkpoint: Checkpoint, settings: Settings) -> int:

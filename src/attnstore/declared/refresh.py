@@ -17,9 +17,10 @@ from pathlib import Path
 
 import polars as pl
 
+from attnstore import job
 from attnstore import store as stores
 from attnstore.annotation import annotate
-from attnstore.capture import catalog, ingestion
+from attnstore.capture import additions, catalog, ingestion
 from attnstore.capture.runs import Run
 from attnstore.declared import drift as movement
 from attnstore.declared import planning, staleness
@@ -43,6 +44,7 @@ def refresh(
     *,
     wait: bool = False,
     retry: bool = False,
+    update: bool = False,
     runner: Runner = in_process,
     progress: Progress = silent,
     step: Step = lambda _name, work: work(),
@@ -55,6 +57,7 @@ def refresh(
         wait: Wait for another refresh of the store to end, and for checkpoints to settle. Otherwise
             the former raises BusyError and the latter are left for the next refresh.
         retry: Try again what was refused before; otherwise it is left until its bytes change.
+        update: Bring runs of an earlier capture up to date, as with `[refresh] update = true`.
         runner: Stores the units of the jobs.
         progress: Called as they go.
         step: Runs work that is no job: an analysis, the report.
@@ -70,6 +73,7 @@ def refresh(
         if not is_alone:  # another process waits for its turn, and will see what this one would
             return Outcome()
         work = _Refresh(declared, backend, runner, progress, step, say)
+        work.update = update or declared.refresh.update
         plan = planning.plan(declared, retry)
         while wait and plan.settling:
             time.sleep(max(declared.settle / 4, 0.05))
@@ -106,6 +110,7 @@ class _Refresh:
         self.declared, self.backend = declared, backend
         self._runner, self._progress, self._step, self._say = runner, progress, step, say
         self.outcome = Outcome()
+        self.update = False
 
     def _report_line(self, line: str) -> None:
         """Keep a line about what was made, and pass it on."""
@@ -125,6 +130,8 @@ class _Refresh:
             with self._catching(pair.name):
                 complete.append(self._ingest(pair))
         self._record_bases(complete)
+        if self.update:
+            self._update(complete)
         self._annotate(plan)
         self._classify(complete)
         with stores.open(self.backend) as store:
@@ -186,6 +193,18 @@ class _Refresh:
             if base is not None and pair.run is not None:
                 with self._catching(pair.name):
                     catalog.record_base(self.backend, pair.run.record.model, base)
+
+    def _update(self, complete: list[Pair]) -> None:
+        """Add to runs of an earlier capture what they lack; their maps stay as they are."""
+        for pair in complete:
+            run, checkpoint = pair.run, pair.candidate.checkpoint
+            if run is None or checkpoint is None or not additions.n_older(self.backend, run.run):
+                continue
+            with self._catching(pair.name):
+                addition = additions.captured(run, checkpoint, self.declared.device)
+                summary = job.run(addition, self._runner, self._progress)
+                self.outcome.updated.append(summary.run)
+                self._report_line(summary.lines()[0])
 
     def _annotate(self, plan: Plan) -> None:
         datasets = plan.datasets

@@ -33,7 +33,9 @@ class NotEverything(Exception):
     name="refresh", persist_result=False,
     task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE),  # type: ignore[arg-type]
 )  # fmt: skip
-def refresh(file: str = FILE, shared: bool = False, retry: bool = False) -> Outcome:
+def refresh(
+    file: str = FILE, shared: bool = False, retry: bool = False, update: bool = False
+) -> Outcome:
     """Make a store what a file says; the drift of heads becomes an artifact and lines of the log.
 
     Where another refresh has the store, this one leaves it the work.
@@ -42,12 +44,13 @@ def refresh(file: str = FILE, shared: bool = False, retry: bool = False) -> Outc
         file: The declaration.
         shared: The task runner has processes of its own.
         retry: Try again what was refused before.
+        update: Bring runs of an earlier capture up to date.
     """
     logger = get_run_logger()
     with Progress() as progress:
         try:
             outcome = refreshing.refresh(
-                file, retry=retry, runner=tasks.on_workers if shared else tasks.here,
+                file, retry=retry, update=update, runner=tasks.on_workers if shared else tasks.here,
                 progress=progress, step=tasks.step,
                 say=lambda line: (logger.warning if "ALERT" in line else logger.info)(line),
             )  # fmt: skip
@@ -85,11 +88,11 @@ def _on(runner: str | None) -> Callable[..., Outcome]:
     return partial(refresh.with_options(task_runner=runners.find(runner)), shared=True)
 
 
-def start(file: str, retry: bool, runner: str | None) -> Outcome:
+def start(file: str, retry: bool, update: bool, runner: str | None) -> Outcome:
     """Run one refresh as a flow. Raises UsageError for a mistake in the runner."""
     job = _on(runner)
     with server.only_sentences():
-        return job(file, retry=retry)
+        return job(file, retry=retry, update=update)
 
 
 def serve(file: str, runner: str | None, every: float) -> None:
