@@ -114,6 +114,18 @@ def test_a_kind_is_added_later_and_asking_again_computes_nothing(
     assert (contents(root), done[-1].stored) == (whole, 0)
 
 
+def test_progress_goes_on_inside_a_block(tiny_bert: Path, texts: Path, tmp_path: Path) -> None:
+    """Each input of value zeroing is reported as it is done, not the block at its end."""
+    seen: list[int] = []
+
+    def watch(job: Any) -> None:
+        if job.kind == "add":
+            seen.append(job.advance.computed[0])
+
+    ingest(tmp_path / "s", f"{tiny_bert}=m", f"{texts}=t", maps=ZEROING, progress=watch)
+    assert set(seen) == set(range(13))
+
+
 def test_killed_it_continues_with_the_missing_blocks(
     tiny_bert: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

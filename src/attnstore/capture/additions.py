@@ -30,6 +30,8 @@ from attnstore.storage.backend import Backend, File
 from attnstore.storage.run_record import RunRecord
 from attnstore.storage.snapshot import fresh
 
+OnBatch = Callable[[int, float], None]
+
 
 class Computer(Protocol):
     """Computes arrays of a run, a block at a time; made with the model loaded."""
@@ -47,15 +49,15 @@ class Computer(Protocol):
 class Source:
     """What makes a computer, here or in another process.
 
-    make: called with the run and the arguments; both go through a pipe.
+    make: called with the run, the arguments (both go through a pipe) and what hears of each batch.
     """
 
     make: Callable[..., Computer]
     arguments: tuple[Any, ...]
 
-    def computer(self, run: Run) -> Computer:
-        """Load the model."""
-        return self.make(run, *self.arguments)
+    def computer(self, run: Run, on_batch: OnBatch) -> Computer:
+        """Load the model. on_batch: called with the inputs of a batch and their cells per head."""
+        return self.make(run, *self.arguments, on_batch)
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class Addition(Job[Report, Summary]):
 
     @cached_property
     def _computer(self) -> Computer:
-        return self._source.computer(self.run)
+        return self._source.computer(self.run, self.move)
 
     @cached_property
     def _arrays(self) -> arrays.RunArrays:
@@ -206,11 +208,11 @@ def captured(run: Run, checkpoint: Checkpoint, device: str = "auto") -> Addition
     return Addition(run, names, Source(_moved, (checkpoint, device)))
 
 
-def _moved(run: Run, checkpoint: Checkpoint, device: str) -> Computer:
+def _moved(run: Run, checkpoint: Checkpoint, device: str, on_batch: OnBatch) -> Computer:
     # A run that holds them all needs no torch, whose import takes longer than everything else then.
     from attnstore.capture.moved_arrays import MovedArrays
 
-    return MovedArrays(run, checkpoint, device)
+    return MovedArrays(run, checkpoint, device, on_batch)
 
 
 def n_older(backend: Backend, run: str) -> int:

@@ -13,6 +13,7 @@ import polars as pl
 import torch
 
 from attnstore.capture import examination
+from attnstore.capture.additions import OnBatch
 from attnstore.capture.runs import Run
 from attnstore.map_kinds import MapKind
 from attnstore.models import loading
@@ -25,14 +26,12 @@ from attnstore.storage import layout
 Floats = npt.NDArray[np.float32]
 Labels = Mapping[int, int]
 """By example, the output of the head that its gold label belongs to."""
-OnInputs = Callable[[int, float], None]
-"""Called as inputs are computed, with how many and their cells per head."""
 
 
 class ComputedMaps:
     """Computes the maps of one kind of a run, block by block; it loads the model.
 
-    kind: computed with the model; labels: of a kind of the gold label; told: called as inputs are done.
+    kind: computed with the model; labels: of a kind of the gold label; on_batch: called as inputs are done.
     Raises ModelError for a model that has no such maps.
     """
 
@@ -43,9 +42,9 @@ class ComputedMaps:
         checkpoint: Checkpoint,
         device: str = "auto",
         labels: Labels | None = None,
-        told: OnInputs = lambda *_: None,
+        on_batch: OnBatch = lambda *_: None,
     ) -> None:
-        self._kind, self._run, self._labels, self._told = kind, run, labels, told
+        self._kind, self._run, self._labels, self._on_batch = kind, run, labels, on_batch
         self._device = loading.pick_device(device)
         record, tokens = run.record, examination.batch_tokens(self._device)
         self._layers, self._heads = record.layers, list(record.heads)
@@ -79,7 +78,7 @@ class ComputedMaps:
                 for map_, at, n in zip(maps[layer], start[batch], length[batch], strict=True):
                     chosen = map_ if self._kind.per_layer else map_[self._heads]
                     cells[axis, :, at : at + n * n] = chosen[:, :n, :n].reshape(heads, -1).cpu()
-            self._told(batch.stop - batch.start, float((length[batch] ** 2).sum()))
+            self._on_batch(batch.stop - batch.start, float((length[batch] ** 2).sum()))
         return {self._kind.name: cells}
 
     def _gradients(self, gradients: GradientMaps, rows: pl.DataFrame) -> dict[int, torch.Tensor]:

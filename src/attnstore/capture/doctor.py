@@ -14,10 +14,11 @@ import polars as pl
 import torch
 
 from attnstore.datasets import tokenize
-from attnstore.errors import ModelError
+from attnstore.errors import MemoryShortError, ModelError
 from attnstore.models import architectures, checkpoints, loading, probe, sample_inputs
 from attnstore.models.attention_hook import Capturer, eager_pass
 from attnstore.models.sample_inputs import Item
+from attnstore.models.value_zeroing import ValueZeroing
 from attnstore.naming import EQUAL, MIXED, ROW_OFF, SINGLE
 
 _TEXTS = (
@@ -54,6 +55,7 @@ def examine(spec: str, device: str = "auto") -> list[Check]:
     return [
         _way(capturer),
         _counts(capturer, checkpoint),
+        _value_zeroing(capturer, inputs[0]),
         _rows(capturer, maps),
         _dropout(capturer, inputs[-1], maps[-1]),
         _padding(capturer, inputs, maps),
@@ -99,6 +101,17 @@ def _counts(capturer: Capturer, checkpoint: checkpoints.Checkpoint) -> Check:
         listed = ", ".join(map(str, way.layers))
         finding = f"{way.n_heads} heads in {len(way.layers)} of {n_layers} layers ({listed})"
     return Check("layers and heads", True, finding)
+
+
+def _value_zeroing(capturer: Capturer, item: Item) -> Check:
+    try:
+        ValueZeroing(capturer).maps(item.ids, item.types, item.real)
+    except MemoryShortError:
+        raise
+    except ModelError as error:
+        return Check("value zeroing", True, f"not to be had: {error}")
+    return Check("value zeroing", True, "`ingest --maps value_zeroing` can compute it; an input of L tokens "
+                 "takes about as long as L passes")  # fmt: skip
 
 
 def _rows(capturer: Capturer, maps: list[list[torch.Tensor]]) -> Check:

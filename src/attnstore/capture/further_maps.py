@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from attnstore import map_kinds
-from attnstore.capture.additions import Addition, Computer, Source
+from attnstore.capture.additions import Addition, Computer, OnBatch, Source
 from attnstore.capture.runs import Run, Settings
 from attnstore.datasets import gold_labels
 from attnstore.datasets.corpora import Dataset
@@ -141,9 +141,14 @@ def _labels(
 
 
 def _computer(
-    run: Run, kind: str, checkpoint: Checkpoint, device: str, labels: dict[int, int] | None
+    run: Run,
+    kind: str,
+    checkpoint: Checkpoint,
+    device: str,
+    labels: dict[int, int] | None,
+    on_batch: OnBatch,
 ) -> Computer:
     # A run that holds the maps needs no torch, whose import takes longer than everything else then.
     from attnstore.capture.computed_maps import ComputedMaps
 
-    return ComputedMaps(map_kinds.find(kind), run, checkpoint, device, labels)
+    return ComputedMaps(map_kinds.find(kind), run, checkpoint, device, labels, on_batch)
