@@ -192,14 +192,16 @@ COMMENT ON COLUMN value_norms.text IS 'The token as people read it, as text of t
 COMMENT ON COLUMN value_norms.norm IS 'Euclidean length of its value times the output matrix of the head; NULL in a run of an earlier capture (`attnstore ingest … --update` adds it), and where the model does not give it';
 
 CREATE VIEW mixing AS
-SELECT run, example, layer, position, token, text, attn_w, ratios.attn_n AS attn_n, attn_w / 2 AS attn_res_w,
-       ratios.attn_res_n AS attn_res_n, ratios.attn_res_ln_n AS attn_res_ln_n
+SELECT run, example, layer, position, token, text, (1 - itself[position + 1])::FLOAT AS attn_w, ratios[position + 1].attn_n AS attn_n,
+       ((1 - itself[position + 1]) / 2)::FLOAT AS attn_res_w, ratios[position + 1].attn_res_n AS attn_res_n,
+       ratios[position + 1].attn_res_ln_n AS attn_res_ln_n
 FROM (
     SELECT run, example, layer, unnest(range(length))::INTEGER AS position, unnest(tokens) AS token,
-           unnest(coalesce(texts, tokens)) AS text, unnest(attention_mixing(run_key, layer, token_cell, length)) AS ratios,
-           (1 - unnest(if(whole, attention_to_itself(run_key, layer, cell, length), NULL)))::FLOAT AS attn_w
+           unnest(coalesce(texts, tokens)) AS text, ratios, itself
     FROM (
-        SELECT r.run, i.run_key, i.example, r.layer, i.length, i.cell, i.token_cell, i.tokens, i.texts, r.whole
+        SELECT r.run, i.example, r.layer, i.length, i.tokens, i.texts,
+               attention_mixing(i.run_key, r.layer, i.token_cell, i.length) AS ratios,
+               if(r.whole, attention_to_itself(i.run_key, r.layer, i.cell, i.length), NULL) AS itself
         FROM idx.core.inputs i
         JOIN (
             SELECT run, run_key, unnest(layers)::SMALLINT AS layer, len(heads) = n_heads AS whole

@@ -247,6 +247,11 @@ class Functions:
         flows = through_layers.flow(self._reader, keys, layers, cells, lengths, positions)
         return arrow.lists(flows, lengths)
 
+    def _of_distributions(self, js: npt.NDArray[Any], run_key: Keys, other: Keys) -> Any:
+        """Keep the distances of maps whose rows sum to 1; others have none, NaN."""
+        both = self._reader.distributions(run_key) & self._reader.distributions(other)
+        return np.where(both, js, np.float32(np.nan))
+
     def _compare(
         self,
         run_key: Keys,
@@ -264,6 +269,7 @@ class Functions:
             others = self._reader.slices("maps", *at, length[rows] ** 2)
             results[0, rows] = kernels.cosine(values, others, length[rows])
             results[1, rows] = kernels.jensen_shannon(values, others, length[rows])
+        results[1] = self._of_distributions(results[1], run_key, keys)
         return arrow.structs(dict(zip(("cosine", "js"), results, strict=True)))
 
     def _compare_heads(
@@ -285,6 +291,7 @@ class Functions:
             (run_key, layer, head, cell), others, length
         ):
             results[:, rows] = kernels.compare_pairs(maps, one, other)
+        results[1] = self._of_distributions(results[1], run_key, keys)
         return arrow.structs(dict(zip(("cosine", "js", "pearson"), results, strict=True)))
 
     def _head_pairs(
@@ -309,6 +316,8 @@ class Functions:
         """Compare every head of an input with every head of another; columns of the pairs."""
         same = one == other
         compared = head_pairs.compare_every(self._reader.stripes(one, other, length), same)
+        if not self._reader.distributions(np.array([one[0], other[0]], np.uint64)).all():
+            compared[1][:] = np.nan
         numbers = [self._reader.heads(key) for key, _ in (one, other)]
         shape = len(numbers[0][0]), len(numbers[1][0])
         at = (

@@ -132,10 +132,14 @@ def top_k(values: Floats, length: Ints, k: Ints) -> tuple[Ints, Floats, Ints]:
 
 
 def _largest(flat: Floats, count: int) -> Ints:
-    """Return the indices of the `count` largest numbers, by size, then by index."""
+    """Return the indices of the `count` largest numbers, by size, then by index; NaN comes last."""
     if count == 0:
         return np.empty(0, np.int64)
-    least = np.partition(flat, len(flat) - count)[len(flat) - count]
+    largest = np.partition(flat, len(flat) - count)[len(flat) - count :]
+    if np.isnan(largest).any():  # they count as the largest there
+        flat = np.where(np.isnan(flat), np.float32(-np.inf), flat)
+        largest = np.partition(flat, len(flat) - count)[len(flat) - count :]
+    least = largest[0]
     above = np.flatnonzero(flat > least)
     equal = np.flatnonzero(flat == least)[: count - len(above)]
     return np.concatenate((above[np.argsort(-flat[above], kind="stable")], equal))

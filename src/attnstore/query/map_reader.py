@@ -163,6 +163,11 @@ class MapReader:
         layers, heads = np.meshgrid(stored.layers, stored.heads, indexing="ij")
         return layers.ravel().astype(np.int64), heads.ravel().astype(np.int64)
 
+    def distributions(self, run_key: Keys) -> npt.NDArray[np.bool_]:
+        """Return True for each key of a kind of maps whose rows sum to 1."""
+        keys, which = np.unique(run_key, return_inverse=True)
+        return np.array([self._run(key).kind.rows_sum for key in keys.tolist()], bool)[which]
+
     def require_lengths(self, run_key: Keys, length: Ints) -> None:
         """Raise QueryError for a length that no input of the run has."""
         refuse_less(length, 1, "length")
