@@ -59,7 +59,7 @@ def init(file: str) -> None:
 @file_argument
 @rows_options
 def plan(file: str, rows: Rows) -> None:
-    """Show what is missing, stale or undeclared, and about what it will cost.
+    """Show what is missing, stale, of an older capture or undeclared, and about what it will cost.
 
     The store is the file's, whatever --store says.
 
