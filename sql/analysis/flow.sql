@@ -1,6 +1,6 @@
 -- title: Maximum flow through the layers from [CLS] to the tokens of the input, by kind of token, beside rollout
 -- source: Abnar and Zuidema 2020, section 3: capacities of the mean of the heads, half of each step the residual connection
--- reads: map_places, runs, models, tokens, inputs, sources
+-- reads: map_places, runs, models, tokens, sources
 -- param run VARCHAR: Run, of all layers and heads
 -- param layer SMALLINT = NULL: Layer whose token the flow begins at, from 0; NULL for the last
 -- param from_pos BIGINT = NULL: Position of that token, from 0; NULL for [CLS], and the last token where there is none

@@ -19,7 +19,7 @@ WITH held AS MATERIALIZED (
     FROM runs r JOIN models m USING (model)
     WHERE r.run = $run
 ), sender AS (
-    SELECT coalesce($from_pos, min(position) FILTER (kind = 'cls'), max(position) FILTER (kind <> 'pad')) AS from_pos
+    SELECT coalesce($from_pos, min(position) FILTER (kind = 'cls'), max(position) FILTER (kind <> 'pad'))::BIGINT AS from_pos
     FROM tokens
     WHERE run = $run AND example = $example
 ), places AS (

@@ -1,4 +1,4 @@
--- title: Attention sinks by head: how often one token receives much of all attention and which it is
+-- title: Attention sinks by head: how often one token receives much of all attention, which it is, and whether it moves anything
 -- source: Xiao et al. 2023 (threshold 0.3); Gu et al. 2025 with position = 0, below = true, first = 64
 -- reads: map_places, tokens, sources
 -- param run VARCHAR: Run
@@ -22,8 +22,17 @@
 -- column kind_share DOUBLE: Share of the sinks that are of this kind
 -- column token VARCHAR: The most frequent token among the sinks
 -- column token_share DOUBLE: Share of the sinks that are this token
+-- column norm_ratio DOUBLE: Mean over inputs, among the sinks, of the length of the sink's value vector over the mean length of the other tokens' (Kobayashi et al. 2020); NULL without value norms
+-- column ratio_low DOUBLE: Lower end of its 95% interval over inputs
+-- column ratio_high DOUBLE: Upper end
+-- column no_op BOOLEAN: Whether ratio_high is below 0.5: what the head looks at most is what moves least
+-- note: SELECT format('Run {} holds no value norms, so norm_ratio and no_op are NULL: `attnstore ingest … --update` with its model and dataset adds them.', $run) FROM map_places WHERE run = $run HAVING bool_and(attention_value_norms(run_key, layer, head, token_cell, 1) IS NULL)
 -- band: mean BY layer, head
-WITH columns AS (
+WITH value_lengths AS (
+    SELECT layer, head, example, attention_value_norms(run_key, layer, head, token_cell, length) AS norms
+    FROM map_places
+    WHERE run = $run
+), columns AS (
     SELECT layer, head, example, length, received,
            coalesce($position, list_position(received, list_max(received)) - 1)::INTEGER AS position
     FROM (
@@ -34,8 +43,9 @@ WITH columns AS (
         WHERE run = $run AND least(coalesce($first, length), length) > 1 / $threshold
     )
 ), heads AS (
-    SELECT c.layer, c.head, example, position, c.received[position + 1] AS largest, largest > $threshold AS is_sink
-    FROM columns c
+    SELECT c.layer, c.head, example, position, c.received[position + 1] AS largest, largest > $threshold AS is_sink, v.norms[position + 1] AS norm,
+           (list_sum(v.norms) - norm) / (c.length - 1) AS others
+    FROM columns c JOIN value_lengths v USING (example, layer, head)
     WHERE position < len(c.received)
 ), sinks AS (
     SELECT layer, head, mode(kind) AS kind, max(kinds) / any_value(n) AS kind_share, mode(text) AS token, max(texts) / any_value(n) AS token_share
@@ -46,11 +56,13 @@ WITH columns AS (
     GROUP BY layer, head
 ), rated AS (
     SELECT layer, head, count(*) AS n, mean_interval(largest, source, 0, 1) AS found, mean_test(largest - $threshold, source, -1, 1).p AS p,
-           avg(is_sink::INTEGER) AS share
+           avg(is_sink::INTEGER) AS share,
+           mean_interval(if(NOT is_sink OR isnan(norm / others), NULL, norm / others), source, 0, NULL) AS ratio
     FROM heads JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
     GROUP BY layer, head
 )
 SELECT layer, head, n, found.mean AS mean, found.low AS low, found.high AS high, found.interval AS interval, p,
-       q_value(p, list(p) OVER ()) AS q, found.mean > $threshold AND q < 0.05 AS sink, share, kind, kind_share, token, token_share
+       q_value(p, list(p) OVER ()) AS q, found.mean > $threshold AND q < 0.05 AS sink, share, kind, kind_share, token, token_share,
+       ratio.mean AS norm_ratio, ratio.low AS ratio_low, ratio.high AS ratio_high, ratio.high < 0.5 AS no_op
 FROM rated LEFT JOIN sinks USING (layer, head)
 ORDER BY layer, head

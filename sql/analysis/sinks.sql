@@ -1,4 +1,4 @@
--- title: Attention sinks by layer: in how many heads one token receives much of all attention and which it is
+-- title: Attention sinks by layer: in how many heads one token receives much of all attention, which it is, and whether it moves anything
 -- source: Xiao et al. 2023 (threshold 0.3); Gu et al. 2025 with position = 0, below = true, first = 64
 -- reads: map_places, tokens, sources, runs, models
 -- param run VARCHAR: Run
@@ -20,8 +20,17 @@
 -- column kind_share DOUBLE: Share of the sinks that are of this kind
 -- column token VARCHAR: The most frequent token among the sinks
 -- column token_share DOUBLE: Share of the sinks that are this token
+-- column norm_ratio DOUBLE: Mean over inputs, among the sinks, of the length of the sink's value vector over the mean length of the other tokens' (Kobayashi et al. 2020); NULL without value norms
+-- column ratio_low DOUBLE: Lower end of its 95% interval over inputs
+-- column ratio_high DOUBLE: Upper end
+-- column no_op BOOLEAN: Whether ratio_high is below 0.5: what the heads look at most is what moves least
+-- note: SELECT format('Run {} holds no value norms, so norm_ratio and no_op are NULL: `attnstore ingest … --update` with its model and dataset adds them.', $run) FROM map_places WHERE run = $run HAVING bool_and(attention_value_norms(run_key, layer, head, token_cell, 1) IS NULL)
 -- band: mean BY layer
-WITH columns AS (
+WITH value_lengths AS (
+    SELECT layer, head, example, attention_value_norms(run_key, layer, head, token_cell, length) AS norms
+    FROM map_places
+    WHERE run = $run
+), columns AS (
     SELECT layer, head, example, length, received,
            coalesce($position, list_position(received, list_max(received)) - 1)::INTEGER AS position
     FROM (
@@ -32,8 +41,9 @@ WITH columns AS (
         WHERE run = $run AND least(coalesce($first, length), length) > 1 / $threshold
     )
 ), heads AS (
-    SELECT c.layer, c.head, example, position, c.received[position + 1] AS largest, largest > $threshold AS is_sink
-    FROM columns c
+    SELECT c.layer, c.head, example, position, c.received[position + 1] AS largest, largest > $threshold AS is_sink, v.norms[position + 1] AS norm,
+           (list_sum(v.norms) - norm) / (c.length - 1) AS others
+    FROM columns c JOIN value_lengths v USING (example, layer, head)
     WHERE position < len(c.received)
 ), sinks AS (
     SELECT layer, mode(kind) AS kind, max(kinds) / any_value(n) AS kind_share, mode(text) AS token, max(texts) / any_value(n) AS token_share
@@ -43,15 +53,18 @@ WITH columns AS (
           WHERE is_sink)
     GROUP BY layer
 ), per_input AS (
-    SELECT layer, example, count(*) AS heads, avg(is_sink::INTEGER) AS share, avg(largest) AS largest
+    SELECT layer, example, count(*) AS heads, avg(is_sink::INTEGER) AS share, avg(largest) AS largest,
+           avg(if(isnan(norm / others), NULL, norm / others)) FILTER (is_sink) AS ratio
     FROM heads
     GROUP BY layer, example
 ), rated AS (
-    SELECT layer, count(*) AS n, max(heads) AS heads, mean_interval(share, source, 0, 1) AS found, avg(largest) AS largest
+    SELECT layer, count(*) AS n, max(heads) AS heads, mean_interval(share, source, 0, 1) AS found, avg(largest) AS largest,
+           mean_interval(ratio, source, 0, NULL) AS ratio
     FROM per_input JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
     GROUP BY layer
 )
 SELECT layer, n, heads, (SELECT m.n_heads FROM runs r JOIN models m USING (model) WHERE r.run = $run) AS of_heads,
-       found.mean AS mean, found.low AS low, found.high AS high, found.interval AS interval, largest, kind, kind_share, token, token_share
+       found.mean AS mean, found.low AS low, found.high AS high, found.interval AS interval, largest, kind, kind_share, token, token_share,
+       ratio.mean AS norm_ratio, ratio.low AS ratio_low, ratio.high AS ratio_high, ratio.high < 0.5 AS no_op
 FROM rated LEFT JOIN sinks USING (layer)
 ORDER BY layer

@@ -87,16 +87,15 @@ def test_what_flow_cannot_be_asked_is_one_sentence(
         )
 
 
-def test_the_analysis_gives_each_kind_its_share_of_the_flows(case: EagerRun) -> None:
+@pytest.mark.parametrize("by", ["weight", "norm"])
+def test_the_analysis_gives_each_kind_its_share_of_the_flows(case: EagerRun, by: str) -> None:
     """From [CLS], or the last token, of the last layer; longer inputs are left out and counted in a note."""
     longest = int(np.median([len(kinds) for kinds in case.kinds.values()]))
-    rows = case.store.query("flow", run=case.run, longest=longest).to_dicts()
+    rows = case.store.query("flow", run=case.run, longest=longest, by=by).to_dicts()
     shares: dict[str, list[float]] = {}
     for example, kinds in case.kinds.items():
         if len(kinds) <= longest:
-            flows = np.array(
-                by_networkx(list(case.maps[example].mean(axis=1)), case.sender(example))
-            )
+            flows = np.array(by_networkx(list(case.of_layers(example, by)), case.sender(example)))
             for kind in set(kinds):
                 share = flows[np.array(kinds) == kind].sum() / flows.sum()
                 shares.setdefault(kind, []).append(share)

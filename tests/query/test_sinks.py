@@ -22,6 +22,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"threshold": 0.2},
     {"below": True, "first": 6, "threshold": 0.25, "position": 0},  # as Gu et al. have it
     {"first": 5, "threshold": 0.3},
+    {"by": "norm", "threshold": 0.2},
 ]
 
 
@@ -33,11 +34,17 @@ def columns(weights: np.ndarray, first: int | None = None, below: bool = False) 
 
 
 def sinks(
-    case: EagerRun, *, threshold: float = 0.3, position: int | None = None, **how: Any
+    case: EagerRun,
+    *,
+    threshold: float = 0.3,
+    position: int | None = None,
+    by: str = "weight",
+    **how: Any,
 ) -> dict[tuple[int, int, int], tuple[float, int]]:
     """Find the sink column of each (example, layer, head): its mean weight and position."""
     found = {}
-    for example, maps in case.maps.items():
+    for example in case.maps:
+        maps = case.of(example, by)
         size = min(len(case.kinds[example]), how.get("first") or 64)
         for layer, head in np.ndindex(maps.shape[:2]):
             means = columns(maps[layer, head], **how)
@@ -45,6 +52,20 @@ def sinks(
             if size > 1 / threshold:
                 found[example, layer, head] = (means[at], at)
     return found
+
+
+def ratio(case: EagerRun, key: tuple[int, int, int], at: int) -> float:
+    """Divide the length of a sink's value by the mean length of the other tokens' values."""
+    norms = case.norms[key[0]][key[1], key[2]]
+    return float(norms[at] / np.delete(norms, at).mean())
+
+
+def check_ratio(row: dict[str, Any], ratios: list[float]) -> None:
+    """Compare the mean ratio of a row, and what follows from its interval."""
+    assert row["norm_ratio"] == (pytest.approx(np.mean(ratios), rel=1e-4) if ratios else None)
+    if row["ratio_high"] is not None:
+        assert row["ratio_low"] <= row["norm_ratio"] <= row["ratio_high"]
+        assert row["no_op"] == (row["ratio_high"] < 0.5)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -58,6 +79,11 @@ def test_share_of_heads_with_a_sink(case: EagerRun, setting: dict[str, Any]) -> 
         assert row["n"] == len({example for example, *_ in own}) > 0
         assert row["mean"] == pytest.approx(np.mean([x > threshold for x, _ in own.values()]))
         assert row["largest"] == pytest.approx(np.mean([x for x, _ in own.values()]), abs=1e-5)
+        ratios: dict[int, list[float]] = {}
+        for key, (x, at) in own.items():
+            if x > threshold:
+                ratios.setdefault(key[0], []).append(ratio(case, key, at))
+        check_ratio(row, [float(np.mean(of_input)) for of_input in ratios.values()])
         which = [(key[0], at) for key, (x, at) in own.items() if x > threshold]
         for column, tokens in (("kind", case.kinds), ("token", case.texts)):
             counts = Counter(tokens[example][at] for example, at in which)
@@ -80,4 +106,7 @@ def test_heads_with_a_sink(case: EagerRun, setting: dict[str, Any]) -> None:
         assert row["mean"] == pytest.approx(np.mean(own), abs=1e-5)
         assert row["share"] == pytest.approx(np.mean([x > threshold for x in own]))
         assert row["sink"] == (row["mean"] > threshold and row["q"] < 0.05)
+        sunk = [(key, at) for key, (x, at) in found.items()
+                if key[1:] == (row["layer"], row["head"]) and x > threshold]  # fmt: skip
+        check_ratio(row, [ratio(case, key, at) for key, at in sunk])
         assert row["p"] < 0.05 or row["low"] <= threshold <= row["high"]
