@@ -25,6 +25,7 @@ from attnstore.formatting import size
 from attnstore.map_kinds import GRADIENT_GOLD, WEIGHTS, MapKind
 from attnstore.models import checkpoints
 from attnstore.models.checkpoints import Checkpoint
+from attnstore.storage import array_blocks
 from attnstore.storage.run_record import RunRecord
 
 Lengths = npt.NDArray[np.int32]
@@ -69,6 +70,11 @@ class FurtherMaps:
         """Make the job that adds it to the blocks of a run."""
         arguments = (self.kind.name, checkpoint, device, self.labels)
         return Addition(run, [self.kind.name], Source(_computer, arguments))
+
+    def n_lacking(self, run: Run) -> int:
+        """Count the blocks of a run, stored or not, that lack it; no fragment is read."""
+        held = array_blocks.listed(run.backend, run.run)
+        return run.record.n_blocks - sum(name == self.kind.name for name, _ in held)
 
     def foresee(self, run: str, lengths: Lengths, record: RunRecord) -> MapsForecast:
         """Forecast it for inputs of some lengths (tokens) of a run."""

@@ -26,9 +26,10 @@ from pydantic import (
 )
 
 from attnstore.annotation import registry
+from attnstore.capture import further_maps
 from attnstore.capture.runs import Settings
 from attnstore.declared import config_errors
-from attnstore.errors import UsageError
+from attnstore.errors import AttnstoreError, UsageError
 from attnstore.experiments.patterns import stored_classes
 from attnstore.models.locations import PACKAGE
 from attnstore.naming import near
@@ -119,8 +120,19 @@ class Data(_Table):
     label: str | None = None
 
 
+def _storable_kind(name: str) -> str:
+    try:
+        further_maps.kinds([name])
+    except AttnstoreError as error:
+        raise ValueError(str(error).rstrip(".")) from error
+    return name
+
+
 class Ingest(_Table):
-    """Models to run over datasets (all, unless some are named), and how."""
+    """Models to run over datasets (all, unless some are named), and how.
+
+    maps: kinds of maps to store, beside the weights.
+    """
 
     models: tuple[str, ...] | None = None
     datasets: tuple[str, ...] | None = None
@@ -131,6 +143,7 @@ class Ingest(_Table):
     seed: int = 0
     layers: tuple[int, ...] | None = None
     heads: tuple[int, ...] | None = None
+    maps: tuple[Annotated[str, AfterValidator(_storable_kind)], ...] = ()
 
     @model_validator(mode="after")
     def _settings(self) -> Ingest:
@@ -139,7 +152,7 @@ class Ingest(_Table):
 
     def settings(self) -> Settings:
         """Return the settings as an ingestion takes them."""
-        return Settings(**self.model_dump(exclude={"models", "datasets"}))
+        return Settings(**self.model_dump(exclude={"models", "datasets", "maps"}))
 
 
 def _known_annotator(with_: str) -> str:

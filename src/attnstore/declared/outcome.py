@@ -16,7 +16,7 @@ class Outcome:
 
     Attributes:
         ingested: Summaries of its ingestions.
-        updated: Names of runs of an earlier capture that it brought up to date.
+        updated: Names of runs to which it added arrays: kinds of maps, and what an earlier capture lacks.
         annotated, classified, analysed: Names of what it made.
         moved: Drift of the heads of runs that were new to it.
         most: Of these, the heads that moved most.

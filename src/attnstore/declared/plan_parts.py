@@ -6,6 +6,7 @@ from dataclasses import astuple, dataclass, field
 
 import polars as pl
 
+from attnstore.capture.further_maps import FurtherMaps
 from attnstore.capture.runs import Run, Settings
 from attnstore.datasets.corpora import Dataset
 from attnstore.declared.costs import Estimate
@@ -23,6 +24,7 @@ class Pair:
         left: Blocks that are not committed; None if the run is not registered.
         refused: Why it was refused before, if so.
         older: Blocks of an earlier capture, which lack what today's adds to the maps.
+        maps: Kinds of maps that the run is to have beside its weights.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Pair:
     estimate: Estimate
     refused: str | None = None
     older: int = 0
+    maps: tuple[FurtherMaps, ...] = ()
 
     @property
     def state(self) -> str:
@@ -49,7 +52,7 @@ class Row:
     """A line of the plan that is no run to ingest.
 
     Attributes:
-        what: model, run, classification, annotation or analysis.
+        what: model, run, maps, classification, annotation or analysis.
         state: waiting, unreadable, missing, partial, stale, older capture or undeclared.
         why: The reason of the state.
     """

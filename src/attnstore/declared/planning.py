@@ -16,7 +16,8 @@ from typing import Any
 import polars as pl
 
 from attnstore import store as stores
-from attnstore.capture import additions, catalog, runs
+from attnstore.capture import additions, catalog, further_maps, runs
+from attnstore.capture.further_maps import FurtherMaps
 from attnstore.capture.runs import Settings
 from attnstore.datasets import corpora
 from attnstore.datasets.corpora import Dataset
@@ -53,13 +54,18 @@ def plan(declared: Declaration, retry: bool = False) -> Plan:
             try:
                 pair = _pair(backend, candidate, dataset, entry.settings(), known)
                 refused = None if seen is None else seen.refusal(pair.identity)
-                pairs.append(replace(pair, refused=refused))
+                pair = replace(pair, refused=refused)
             except (UsageError, ModelError) as error:  # a layer that this model does not have
                 rows.append(
                     Row("run", f"{candidate.name}/{dataset.name}", "unreadable", str(error))
                 )
+                continue
+            maps, refusals = _maps(entry, pair)
+            pairs.append(replace(pair, maps=maps))
+            rows += refusals
     if backend is not None:
         rows += _undeclared(backend, declared, models, pairs)
+    rows += _lacking_maps(_once(pairs))
     rows += _classes(declared, _once(pairs), known)
     if backend is not None:
         rows += _derived(backend, declared, datasets, pairs)
@@ -165,11 +171,38 @@ def _n_heads(checkpoint: Checkpoint, settings: Settings) -> int:
 
 
 def _once(pairs: list[Pair]) -> list[Pair]:
-    """Keep the first of several pairs of one run."""
+    """Keep the first of several pairs of one run, with the maps of all."""
     first: dict[str, Pair] = {}
     for pair in pairs:
-        first.setdefault(pair.identity, pair)
+        known = first.setdefault(pair.identity, pair)
+        names = {maps.kind.name for maps in known.maps}
+        more = tuple(maps for maps in pair.maps if maps.kind.name not in names)
+        first[pair.identity] = replace(known, maps=known.maps + more)
     return list(first.values())
+
+
+def _maps(entry: Ingest, pair: Pair) -> tuple[tuple[FurtherMaps, ...], list[Row]]:
+    """Return the kinds of maps that an [[ingest]] asks for, and a row for each that cannot be had."""
+    checkpoint, maps, refusals = pair.candidate.checkpoint, [], []
+    assert checkpoint is not None
+    for kind in further_maps.kinds(entry.maps):
+        try:
+            maps += further_maps.of_run([kind], checkpoint, pair.dataset, pair.settings)
+        except (DatasetError, ModelError) as error:  # gradients of a model without a head
+            refusals.append(Row("maps", f"{pair.name}, {kind.name}", "unreadable", str(error)))
+    return tuple(maps), refusals
+
+
+def _lacking_maps(pairs: list[Pair]) -> Iterator[Row]:
+    """Yield kinds of maps that a run lacks, also of runs still to ingest."""
+    for pair in pairs:
+        for maps in pair.maps if pair.state != "refused" else ():
+            n = pair.run.record.n_blocks if pair.run else 0
+            lacking = maps.n_lacking(pair.run) if pair.run else 0
+            if pair.run is None or lacking:
+                state = "partial" if lacking < n else "missing"
+                why = f"{n - lacking} of {n} blocks hold them" if lacking < n else ""
+                yield Row("maps", f"{pair.name}, {maps.kind.name}", state, why)
 
 
 def _classes(declared: Declaration, pairs: list[Pair], known: _Known) -> Iterator[Row]:

@@ -132,6 +132,7 @@ class _Refresh:
         self._record_bases(complete)
         if self.update:
             self._update(complete)
+        self._add_maps(complete)
         self._annotate(plan)
         self._classify(complete)
         with stores.open(self.backend) as store:
@@ -205,6 +206,19 @@ class _Refresh:
                 summary = job.run(addition, self._runner, self._progress)
                 self.outcome.updated.append(summary.run)
                 self._report_line(summary.lines()[0])
+
+    def _add_maps(self, complete: list[Pair]) -> None:
+        """Add the declared kinds of maps that runs lack; their weights stay as they are."""
+        for pair in complete:
+            run, checkpoint = pair.run, pair.candidate.checkpoint
+            for maps in pair.maps:
+                if run is None or checkpoint is None or not maps.n_lacking(run):
+                    continue
+                with self._catching(f"{pair.name}, {maps.kind.name}"):
+                    addition = maps.addition(run, checkpoint, self.declared.device)
+                    summary = job.run(addition, self._runner, self._progress)
+                    self.outcome.updated.append(summary.run)
+                    self._report_line(summary.lines()[0])
 
     def _annotate(self, plan: Plan) -> None:
         datasets = plan.datasets
