@@ -1,6 +1,6 @@
 -- title: Heads that attend along dependencies: the most attended word as head or dependent, beside the best fixed offset
 -- source: Clark et al. 2019, section 4.2; Voita et al. 2019, section 5.2; Limisiewicz et al. 2020 (DepAcc); Htut et al. 2019 (MAX)
--- reads: map_places, links, spans, span_tokens, tokens, runs, sources
+-- reads: map_places, sources
 -- param run VARCHAR: Run
 -- param relation VARCHAR = NULL: Only this relation, as the annotation calls it, or all for the row over all; NULL for every relation and all
 -- param direction VARCHAR = both: from_to (a dependent attends, and is right if its most attended word is its head), to_from (a head attends, and is right if its most attended word is the dependent) or both
@@ -45,54 +45,13 @@ WITH directions AS (
                        WHEN $subtypes NOT IN ('apart', 'joined') THEN error('subtypes is ' || $subtypes || '; give apart or joined.')
                        WHEN $direction = 'both' THEN ['from_to', 'to_from'] WHEN $direction IN ('from_to', 'to_from') THEN [$direction]
                        ELSE error('The direction is ' || $direction || '; give from_to, to_from or both.') END) AS direction
-), chosen AS MATERIALIZED (
-    SELECT dataset, if(len(names) > 1, error(format('{} has dependencies by {}; give one as annotation.', dataset, array_to_string(names, ' and '))), names[1]) AS source
-    FROM (SELECT dataset, list(DISTINCT l.source ORDER BY l.source) AS names
-          FROM links l JOIN runs r USING (dataset)
-          WHERE r.run = $run AND l.kind = 'dep' AND ($annotation IS NULL OR l.source = $annotation)
-          GROUP BY dataset)
-), dependencies AS (
-    SELECT example, from_span, to_span, coalesce(label, '') AS label FROM links SEMI JOIN chosen USING (dataset, source) WHERE kind = 'dep'
-), punctuation_marks AS (
-    SELECT DISTINCT example, span
-    FROM spans SEMI JOIN chosen USING (dataset, source)
-    WHERE kind = 'upos' AND label = 'PUNCT' OR kind = 'dep' AND split_part(label, ':', 1) = 'punct'
-), word_spans AS (
-    SELECT example, span FROM spans SEMI JOIN chosen USING (dataset, source) WHERE kind IN ('upos', 'xpos', 'tag', 'dep')
-    UNION SELECT example, unnest([from_span, to_span]) FROM dependencies
-), pieces AS (
-    SELECT example, span, unnest(positions) AS position, unnest(shared) AS shared
-    FROM (SELECT example, span, positions, shared FROM span_tokens SEMI JOIN word_spans USING (example, span)
-          WHERE run = $run AND source = (SELECT source FROM chosen))
-    WHERE $punctuation <> 'drop' OR (example, span) NOT IN (FROM punctuation_marks)
-), owned AS (
-    -- A token of several words counts as one of the first: attention to it is right for no link.
-    SELECT example, position, min(span) AS span FROM pieces GROUP BY example, position
-), words AS (
-    SELECT example, span, row_number() OVER (PARTITION BY example ORDER BY min(position)) - 1 AS word FROM owned GROUP BY example, span
-), special_words AS (
-    SELECT example, position, coalesce(n, 0) + row_number() OVER (PARTITION BY example ORDER BY position) - 1 AS word
-    FROM tokens LEFT JOIN (SELECT example, count(*) AS n FROM words GROUP BY example) USING (example)
-    WHERE run = $run AND $specials = 'keep' AND kind IN ('cls', 'sep', 'special')
-), numbered AS (
-    SELECT example, list(coalesce(w.word, -1) ORDER BY position) AS words
-    FROM tokens LEFT JOIN (SELECT example, position, word FROM owned JOIN words USING (example, span)
-                           UNION ALL FROM special_words) w USING (example, position)
-    WHERE run = $run
-    GROUP BY example
-), whole AS (
-    SELECT example, span, word FROM words ANTI JOIN (FROM pieces WHERE shared) USING (example, span)
-), linked AS (
-    SELECT d.example, if($subtypes = 'joined', split_part(d.label, ':', 1), d.label) AS relation, f.word AS dependent, t.word AS head
-    FROM dependencies d
-    JOIN whole f ON f.example = d.example AND f.span = d.from_span
-    JOIN whole t ON t.example = d.example AND t.span = d.to_span
-    WHERE $punctuation = 'keep' OR split_part(d.label, ':', 1) <> 'punct'
 ), pairs AS MATERIALIZED (
     SELECT example, relation, direction, if(direction = 'from_to', dependent, head)::INTEGER AS attending,
            if(direction = 'from_to', head, dependent)::INTEGER AS attended
-    FROM linked CROSS JOIN directions
-    WHERE dependent <> head AND ($relation IS NULL OR $relation IN ('all', relation))
+    FROM (SELECT *, if($subtypes = 'joined', split_part(label, ':', 1), label) AS relation
+          FROM dependency_pairs($run, $annotation, $punctuation))
+    CROSS JOIN directions
+    WHERE $relation IS NULL OR $relation IN ('all', relation)
 ), relations AS MATERIALIZED (
     SELECT relation, direction, row_number() OVER ()::SMALLINT AS item
     FROM (SELECT DISTINCT unnest([relation, 'all']) AS relation, direction FROM pairs)
@@ -108,11 +67,11 @@ WITH directions AS (
 ), attended AS (
     SELECT layer, head, example, attention_word_argmax(run_key, layer, head, cell, length, words, $pieces, $to_itself) AS most
     FROM (SELECT layer, head, example, run_key, cell, length, words
-          FROM map_places(kind := kind_of($by)) JOIN numbered USING (example) SEMI JOIN pairs USING (example)
+          FROM map_places(kind := kind_of($by)) JOIN dependency_tokens($run, $annotation, $punctuation, $specials) USING (example) SEMI JOIN pairs USING (example)
           WHERE run = $run
           ORDER BY layer, head, cell)  -- as they lie on disk, whichever order the joins give
 ), counted AS MATERIALIZED (
-    SELECT layer, head, draw, half, item, item_of_all, count(*)::INTEGER AS n, count_if(most[attending + 1] = attended)::INTEGER AS hits
+    SELECT layer, head, draw, half, item, item_of_all, count(*)::INTEGER AS n, count_if(coalesce(most[attending + 1] = attended, false))::INTEGER AS hits
     FROM attended JOIN items USING (example)
     GROUP BY layer, head, draw, half, item, item_of_all
 ), found AS MATERIALIZED (

@@ -77,11 +77,12 @@ class Input:
     """A sentence as a model saw it.
 
     maps: of the annotation's words, (layer, head, n, n), NaN-free; links: among words without tokens
-    of others; punctuation: words that are marks.
+    of others; root: the first word that depends on none.
     """
 
     maps: Array
     links: list[Link]
+    root: int | None = None
 
 
 def aligned(
@@ -131,9 +132,9 @@ def _input(
         for w, (h, r) in enumerate(zip(s.heads, s.relations, strict=True))
         if {w, h} <= set(number) - left_out and (marks == "keep" or r != "punct")
     ]
-    return Input(
-        _of_words(maps.double().numpy(), [tokens[w] for w in places], first, itself), links
-    )
+    roots = [number[w] for w, h in enumerate(s.heads) if h < 0 and w in number]
+    words = _of_words(maps.double().numpy(), [tokens[w] for w in places], first, itself)
+    return Input(words, links, min(roots, default=None))
 
 
 def _of_words(maps: Array, units: list[list[int]], first: bool, itself: bool) -> Array:

@@ -10,6 +10,12 @@
 --     FLOAT[]: the map of words, n² weights row by row, for n words: the largest number and one
 -- attention_word_row(key, layer, head, cell, length, words, word, pieces)
 --     FLOAT[]: one row of it, n weights; only the rows of that word's pieces are read
+-- attention_word_tree(run_key, layer, head, cell, length, words, pieces, root, heads_attend)
+--     INTEGER[]: the head of each word in the maximum spanning arborescence (Chu-Liu-Edmonds) over the map of words; NULL
+--     for the root. root: the word without a head, or -1 for whichever gives the largest sum of weights. heads_attend:
+--     whether an edge has the weight from head to dependent (true) or from dependent to head (false)
+-- attention_layer_word_tree(run_key, layer, cell, length, words, pieces, root, heads_attend)
+--     INTEGER[]: the same over the mean map of the layer's heads that the run holds
 -- word_units(words)
 --     INTEGER[]: the words numbered anew, from 0, where each token of no word (-1) becomes one of its own
 
@@ -62,3 +68,66 @@ COMMENT ON COLUMN word_attention.to_pos IS 'Position of the first token of the a
 COMMENT ON COLUMN word_attention.from_text IS 'The attending word as the text has it; a special token as in the vocabulary';
 COMMENT ON COLUMN word_attention.to_text IS 'The attended word';
 COMMENT ON COLUMN word_attention.weight IS 'Attention weight: sum over the pieces of the attended word, mean over those of the attending one; the weights of one row sum to 1, unless specials are dropped';
+
+-- Dependencies at the level of words, for the analyses of them: macros, as each asks about one run.
+-- dependency_source: the annotation, an error if there are several and none is named
+-- dependency_words: the annotation's words that have tokens, numbered in the order of the text. A token of several words
+--     counts as one of the first: attention to it is right for no link, as `whole` is false for its words
+-- dependency_pairs: links of which both ends are whole
+-- dependency_tokens: the word of each token as the functions over words take it; -1 for none
+
+CREATE MACRO dependency_source(of_run, of_annotation) AS TABLE
+SELECT dataset, if(len(names) > 1, error(format('{} has dependencies by {}; give one as annotation.', dataset, array_to_string(names, ' and '))), names[1]) AS source
+FROM (SELECT dataset, list(DISTINCT l.source ORDER BY l.source) AS names
+      FROM links l JOIN runs r USING (dataset)
+      WHERE r.run = of_run AND l.kind = 'dep' AND (of_annotation IS NULL OR l.source = of_annotation)
+      GROUP BY dataset);
+
+CREATE MACRO dependency_pieces(of_run, of_annotation, of_marks) AS TABLE
+WITH chosen AS MATERIALIZED (
+    FROM dependency_source(of_run, of_annotation)
+), word_spans AS (
+    SELECT example, span FROM spans SEMI JOIN chosen USING (dataset, source) WHERE kind IN ('upos', 'xpos', 'tag', 'dep')
+    UNION SELECT example, unnest([from_span, to_span]) FROM links SEMI JOIN chosen USING (dataset, source) WHERE kind = 'dep'
+)
+SELECT example, span, unnest(positions) AS position, unnest(shared) AS shared
+FROM (SELECT example, span, positions, shared FROM span_tokens SEMI JOIN word_spans USING (example, span)
+      WHERE run = of_run AND source = (SELECT source FROM chosen))
+WHERE of_marks <> 'drop' OR (example, span) NOT IN (
+    SELECT (example, span) FROM spans SEMI JOIN chosen USING (dataset, source)
+    WHERE kind = 'upos' AND label = 'PUNCT' OR kind = 'dep' AND split_part(label, ':', 1) = 'punct'
+);
+
+CREATE MACRO dependency_words(of_run, of_annotation, of_marks) AS TABLE
+WITH pieces AS MATERIALIZED (
+    FROM dependency_pieces(of_run, of_annotation, of_marks)
+), owned AS (
+    SELECT example, position, min(span) AS span FROM pieces GROUP BY example, position
+)
+SELECT example, span, row_number() OVER (PARTITION BY example ORDER BY positions[1]) - 1 AS word, positions,
+       (example, span) NOT IN (SELECT (example, span) FROM pieces WHERE shared) AS whole
+FROM (SELECT example, span, list(position ORDER BY position) AS positions FROM owned GROUP BY example, span);
+
+CREATE MACRO dependency_pairs(of_run, of_annotation, of_marks) AS TABLE
+WITH words AS MATERIALIZED (
+    SELECT example, span, word FROM dependency_words(of_run, of_annotation, of_marks) WHERE whole
+)
+SELECT l.example, coalesce(l.label, '') AS label, f.word AS dependent, t.word AS head
+FROM links l SEMI JOIN dependency_source(of_run, of_annotation) USING (dataset, source)
+JOIN words f ON f.example = l.example AND f.span = l.from_span
+JOIN words t ON t.example = l.example AND t.span = l.to_span
+WHERE l.kind = 'dep' AND f.word <> t.word AND (of_marks = 'keep' OR split_part(coalesce(l.label, ''), ':', 1) <> 'punct');
+
+CREATE MACRO dependency_tokens(of_run, of_annotation, of_marks, of_specials) AS TABLE
+WITH words AS MATERIALIZED (
+    SELECT example, word, unnest(positions) AS position FROM dependency_words(of_run, of_annotation, of_marks)
+), special AS (
+    SELECT t.example, t.position, coalesce(n, 0) + row_number() OVER (PARTITION BY t.example ORDER BY t.position) - 1 AS word
+    FROM tokens t LEFT JOIN (SELECT example, max(word) + 1 AS n FROM words GROUP BY example) USING (example)
+    WHERE t.run = of_run AND of_specials = 'keep' AND t.kind IN ('cls', 'sep', 'special')
+)
+SELECT t.example, list(coalesce(w.word, -1) ORDER BY t.position) AS words
+FROM tokens t LEFT JOIN (SELECT example, word, position FROM words UNION ALL SELECT example, word, position FROM special) w
+  ON w.example = t.example AND w.position = t.position
+WHERE t.run = of_run
+GROUP BY t.example;

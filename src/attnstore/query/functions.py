@@ -88,19 +88,26 @@ class Functions:
             con.create_function(
                 name, self._guarded(call), parameters, result, type=PythonUDFType.ARROW
             )
+        con.create_function(
+            "attention_layer_word_tree", self._guarded(self._words.layer_word_tree, 4),
+            ["UBIGINT", "SMALLINT", "BIGINT", "BIGINT", "BIGINT[]", "VARCHAR", "BIGINT", "BOOLEAN"],
+            "INTEGER[]", type=PythonUDFType.ARROW,
+        )  # fmt: skip
         for call, more, result in self._words.over_maps():
             con.create_function(
                 f"attention{call.__name__}", self._guarded(call), [*_MAP, *more], result,
                 type=PythonUDFType.ARROW,
             )  # fmt: skip
 
-    def _guarded(self, function: Callable[..., pa.Array]) -> Callable[..., pa.Array]:
-        """Wrap a function: its first five columns become numbers, and its error is kept."""
+    def _guarded(
+        self, function: Callable[..., pa.Array], numbers: int = len(_MAP)
+    ) -> Callable[..., pa.Array]:
+        """Wrap a function: its first columns become numbers, and its error is kept."""
 
         @wraps(function)  # DuckDB reads the number of parameters off the signature
         def call(*columns: Any) -> pa.Array:
             keys = arrow.numbers(columns[0]).astype(np.uint64)
-            return function(keys, *map(_numbers, columns[1:5]), *columns[5:])
+            return function(keys, *map(_numbers, columns[1:numbers]), *columns[numbers:])
 
         return self._keeping_error(call)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from attnstore.query import kernels
+from attnstore.query import arborescences, kernels
 from attnstore.query.kernels import Floats, Ints
 
 Doubles = npt.NDArray[np.float64]
@@ -85,6 +85,33 @@ def maps(values: Floats, length: Ints, words: Ints, senders: Ints) -> Floats:
         means = part.sums / np.maximum(part.sent, 1)[:, :, None]
         parts.append(means[part.within[:, :, None] & part.within[:, None, :]])
     return np.concatenate(parts).astype(np.float32)
+
+
+def trees(
+    values: Floats, length: Ints, words: Ints, senders: Ints, root: Ints, heads_attend: Flags
+) -> tuple[npt.NDArray[np.int32], Flags]:
+    """Find the head of each word in the maximum spanning arborescence of each map of words.
+
+    Args:
+        values, length, words: As above.
+        senders: As in `argmax`.
+        root: The word that has no head, shape (maps,); -1 for whichever gives the largest sum.
+        heads_attend: True if an edge has the weight from head to dependent, False for the other.
+
+    Returns:
+        One word per word, all maps' end to end, and True where there is none: for the root, for a word
+        without a token, and for all words of a map whose weights are no numbers.
+    """
+    found, missing = [], []
+    for part in _word_maps(values, length, words, senders):
+        means = part.sums / np.maximum(part.sent, 1)[:, :, None]
+        broken = np.asarray(np.isnan(means).any(axis=(1, 2)))
+        means[broken] = 0
+        from_heads = np.where(heads_attend[part.rows, None, None], means, means.swapaxes(1, 2))
+        heads = arborescences.heads(from_heads, root[part.rows], part.sent > 0)
+        found.append(heads[part.within])
+        missing.append(((heads < 0) | broken[:, None])[part.within])
+    return np.concatenate(found).astype(np.int32), np.concatenate(missing)
 
 
 def rows(values: Floats, length: Ints, pieces: Ints, words: Ints) -> Floats:
