@@ -86,6 +86,7 @@ KINDS = (
 )  # fmt: skip
 """In the order in which people read them; a gradient may be integrated over K steps, as kind NAME_K."""
 
+WEIGHT_MAPS = KINDS[0]
 NAMES = tuple(kind.name for kind in KINDS)
 STORED = rf"{VALUE_ZEROING}|{GRADIENT}(_gold)?(_[1-9]\d{{0,3}})?"
 """Regular expression of the names of kinds that a run holds an array of, beside the weights."""

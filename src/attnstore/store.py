@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from attnstore import map_kinds
 from attnstore.display import inputs, standalone
 from attnstore.display.labelled_array import labelled
 from attnstore.display.notebook import store_html
@@ -174,19 +175,29 @@ class Store:
         """List the named analyses: name, title, parameters and columns as text, file."""
         return analyses_frame(self.named_analyses.listing().values())
 
-    def scan(self, view: str) -> pl.LazyFrame:
-        """Return a view as a Polars LazyFrame; its filters and columns are pushed down to SQL."""
+    def scan(self, view: str, kind: str | None = None) -> pl.LazyFrame:
+        """Return a view as a Polars LazyFrame; its filters and columns are pushed down to SQL.
+
+        kind: of maps, for maps, attention and map_places; the weights by default.
+        """
         self._require_view(view)
-        schema = self.sql(f'FROM "{view}" LIMIT 0').schema
-
-        return register_io_source(partial(Frames, self.backend, view), schema=schema)
+        table = f'"{view}"' if kind is None else sql_text.of_kind(view, map_kinds.find(kind).name)
+        schema = self.sql(f"FROM {table} LIMIT 0").schema
+        return register_io_source(partial(Frames, self.backend, table), schema=schema)
 
     @overload
-    def maps(self, run: str, example: int) -> npt.NDArray[np.float32]: ...
+    def maps(self, run: str, example: int, *, kind: str = ...) -> npt.NDArray[np.float32]: ...
     @overload
-    def maps(self, run: str, *, examples: Iterable[int] | None = None) -> Iterator[InputMaps]: ...
     def maps(
-        self, run: str, example: int | None = None, *, examples: Iterable[int] | None = None
+        self, run: str, *, examples: Iterable[int] | None = None, kind: str = ...
+    ) -> Iterator[InputMaps]: ...
+    def maps(
+        self,
+        run: str,
+        example: int | None = None,
+        *,
+        examples: Iterable[int] | None = None,
+        kind: str = map_kinds.WEIGHTS,
     ) -> npt.NDArray[np.float32] | Iterator[InputMaps]:
         """Read every map of one input, or of many, one input after another.
 
@@ -194,6 +205,7 @@ class Store:
             run: The run.
             example: One input.
             examples: Several inputs, if no `example` is given; all of the run if neither is.
+            kind: The kind of maps; one of a map a layer has one head.
 
         Returns:
             For one input an array (layer, head, L, L) float32, rows attend to columns, whose axes
@@ -207,8 +219,8 @@ class Store:
         if example is not None:
             if examples is not None:
                 raise UsageError("maps takes an example or several examples, not both.")
-            return self._maps.every(run, example)
-        return stream(self._maps, self.sql, run, examples)
+            return self._maps.every(run, example, map_kinds.find(kind))
+        return stream(self._maps, self.sql, run, examples, map_kinds.find(kind))
 
     def to_xarray(self, run: str, example: int) -> xarray.DataArray:
         """Read every map of one input, with named dimensions: layer, head, from, to.
@@ -223,18 +235,26 @@ class Store:
             run, example,
         )  # fmt: skip
 
-    def map(self, run: str, example: int, layer: int, head: int) -> Map:
-        """Read one map, with its tokens.
+    def map(
+        self,
+        run: str,
+        example: int,
+        layer: int,
+        head: int | None = None,
+        kind: str = map_kinds.WEIGHTS,
+    ) -> Map:
+        """Read one map, with its tokens. kind: of maps; head: None for one with a map a layer.
 
         Raises:
             UnknownNameError: The store does not hold the run, example, layer or head.
         """
-        example, layer, head = map(
-            whole_number, ("example", "layer", "head"), (example, layer, head)
-        )
-        record, weights = self._maps.one(run, example, layer, head)
+        of_kind = map_kinds.find(kind)
+        example, layer = (whole_number(*x) for x in (("example", example), ("layer", layer)))
+        if head is not None or not of_kind.per_layer:
+            head = whole_number("head", head)
+        record, weights = self._maps.one(run, example, layer, head, of_kind)
         tokens, texts = (tuple(record[name]) for name in ("tokens", "texts"))
-        return Map(run, example, layer, head, tokens, weights, texts)
+        return Map(run, example, layer, head, tokens, weights, texts, kind)
 
     def view(
         self,

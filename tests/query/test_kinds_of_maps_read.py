@@ -18,7 +18,7 @@ import attnstore
 from attnstore import job, map_kinds
 from attnstore.capture import additions, catalog
 from attnstore.capture.runs import Run
-from attnstore.errors import AttnstoreError, QueryError
+from attnstore.errors import AttnstoreError, QueryError, UnknownNameError, UsageError
 from attnstore.query.map_reader import MapReader
 from attnstore.storage import array_kinds, location
 
@@ -42,8 +42,8 @@ def numbers(run: Run, name: str, example: int, length: int) -> Floats:
 class Drawn:
     """Stores random numbers where a model would compute some."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, on_batch: additions.OnBatch) -> None:
+        self.run, self._on_batch = run, on_batch
 
     def compute(self, rows: pl.DataFrame) -> dict[str, Floats | None]:
         """Fill the arrays of a block."""
@@ -359,3 +359,33 @@ def test_answers_follow_arrays_that_are_added(root: Path, tmp_path: Path) -> Non
         later.catch_up()
         assert later.kept(asked).item()
         later.sql("FROM maps(kind := 'norm') WHERE run = $run", run=FULL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_python_reads_a_kind_as_sql_does(store: attnstore.Store, root: Path, kind: str) -> None:
+    """One map, all of an input, all of a run, and a scan; a map of a layer has no head."""
+    expected = dense(store, root, SOME, kind)
+    for example, _, maps in store.maps(SOME, kind=kind):
+        np.testing.assert_allclose(maps, expected[example], rtol=2e-6)
+        np.testing.assert_allclose(store.maps(SOME, example, kind=kind), maps, rtol=2e-6)
+    head = None if map_kinds.find(kind).per_layer else 2
+    one = store.map(SOME, 3, 1, head, kind=kind)
+    np.testing.assert_allclose(one.weights, expected[3][0, -1], rtol=2e-6)
+    assert (one.head, one.kind) == (head, kind)
+    scan = store.scan("maps", kind=kind).filter(pl.col("run") == SOME, pl.col("example") == 3)
+    rows = scan.collect().sort("layer", "head")
+    assert rows["kind"].unique().to_list() == [kind]
+    assert rows["head"].to_list() == ([None] if head is None else [0, 2])
+    np.testing.assert_allclose(np.array(rows["weights"][-1]), one.weights.ravel(), rtol=2e-6)
+
+
+def test_python_refuses_a_kind_where_there_is_none(store: attnstore.Store) -> None:
+    """A kind that does not exist, a view without kinds, a head of a map a layer."""
+    with pytest.raises(UnknownNameError, match="did you mean norm"):
+        store.maps(FULL, 0, kind="norms")
+    with pytest.raises(UsageError, match="View tokens has no kinds of maps"):
+        store.scan("tokens", kind="norm")
+    with pytest.raises(UnknownNameError, match="head 1"):
+        store.map(FULL, 0, 0, 1, kind="value_zeroing")
+    with pytest.raises(UsageError, match="no head number"):
+        store.map(FULL, 0, 0, kind="norm")

@@ -12,6 +12,7 @@ import pytest
 import attnstore
 from attnstore.errors import AttnstoreError, UnknownNameError, UsageError
 from attnstore.query import stored_maps
+from attnstore.storage.arrays import RunArrays
 
 RUN = "tiny/sample"
 
@@ -55,14 +56,14 @@ def test_what_is_read_at_once_is_bounded(
     """By bytes of weights, unless one input has more."""
     monkeypatch.setattr(stored_maps, "WINDOW_BYTES", 60_000)
     sizes = []
-    stretch = stored_maps.RunArrays.stretch
+    stretch = RunArrays.stretch
 
-    def measured(self: stored_maps.RunArrays, array: str, start: int, stop: int) -> np.ndarray:
+    def measured(self: RunArrays, array: str, start: int, stop: int) -> np.ndarray:
         weights = stretch(self, array, start, stop)
         sizes.append(weights.nbytes)
         return weights
 
-    monkeypatch.setattr(stored_maps.RunArrays, "stretch", measured)
+    monkeypatch.setattr(RunArrays, "stretch", measured)
     largest = max(maps.weights.nbytes for maps in store.maps(RUN))
     assert len(sizes) > 1
     assert max(sizes) <= max(60_000, largest)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnstore.display import notebook
+from attnstore.map_kinds import WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,24 @@ class RunRecord:
 @dataclass(frozen=True, eq=False)
 class Map:
     """One map. weights: (L, L) float32, the row of a token holds its weights to every token; tokens:
-    as written in the vocabulary; texts: as people read them."""
+    as written in the vocabulary; texts: as people read them; head: None for a map of a layer; kind:
+    of maps."""
 
     run: str
     example: int
     layer: int
-    head: int
+    head: int | None
     tokens: tuple[str, ...] = field(repr=False)
     weights: npt.NDArray[np.float32] = field(repr=False)
     texts: tuple[str, ...] = field(repr=False)
+    kind: str = WEIGHTS
 
     @property
     def title(self) -> str:
         """Return the run, example, layer and head in words."""
-        return f"{self.run}, example {self.example}, layer {self.layer}, head {self.head}"
+        head = "" if self.head is None else f", head {self.head}"
+        kind = "" if self.kind == WEIGHTS else f", {self.kind}"
+        return f"{self.run}, example {self.example}, layer {self.layer}{head}{kind}"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Return the weights, so that numpy accepts a map as an array."""

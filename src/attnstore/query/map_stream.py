@@ -8,6 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from attnstore.errors import UnknownNameError
+from attnstore.map_kinds import WEIGHT_MAPS, MapKind
 from attnstore.naming import whole_number
 from attnstore.query.stored_maps import Floats, StoredMaps
 
@@ -18,7 +19,7 @@ class InputMaps(NamedTuple):
     Attributes:
         example: The example.
         tokens: Its L tokens, as written in the vocabulary.
-        weights: (layers, heads, L, L) float32, rows attend to columns.
+        weights: (layers, heads, L, L) float32, heads 1 for a kind with one map a layer, rows attend to columns.
     """
 
     example: int
@@ -31,6 +32,7 @@ def stream(
     ask: Callable[..., pl.DataFrame],
     run: str,
     examples: Iterable[int] | None = None,
+    kind: MapKind = WEIGHT_MAPS,
 ) -> Iterator[InputMaps]:
     """Yield the maps of inputs in storage order, each once.
 
@@ -39,6 +41,7 @@ def stream(
         ask: Answers an SQL text with parameters.
         run: The run.
         examples: The inputs; None for all that are stored.
+        kind: The kind of maps.
 
     Raises:
         UnknownNameError: The store does not hold the run, or one of the examples; before anything is
@@ -51,7 +54,7 @@ def stream(
     )
     if examples is not None:
         inputs = _chosen(run, inputs, examples)
-    return _read(maps, ask, run, inputs)
+    return _read(maps, ask, run, inputs, kind)
 
 
 def _chosen(run: str, inputs: pl.DataFrame, examples: Iterable[int]) -> pl.DataFrame:
@@ -66,9 +69,13 @@ def _chosen(run: str, inputs: pl.DataFrame, examples: Iterable[int]) -> pl.DataF
 
 
 def _read(
-    maps: StoredMaps, ask: Callable[..., pl.DataFrame], run: str, inputs: pl.DataFrame
+    maps: StoredMaps,
+    ask: Callable[..., pl.DataFrame],
+    run: str,
+    inputs: pl.DataFrame,
+    kind: MapKind,
 ) -> Iterator[InputMaps]:
-    for window, weights in maps.windows(run, inputs):
+    for window, weights in maps.windows(run, inputs, kind):
         rows = ask(
             "SELECT example, tokens FROM inputs WHERE run = $run AND list_contains($examples, example)",
             run=run, examples=window["example"].to_list(),

@@ -107,6 +107,29 @@ class OpenRun:
         """
         return self.arrays.gather("maps" if array == "moved" else array, rows, start, count)
 
+    def every(self, cell: int, length: int) -> Floats:
+        """Read every map of one input: (layers, heads, L, L) float32."""
+        n = len(self.layers) * len(self.heads)
+        at = np.full(n, cell), np.full(n, length * length)
+        flat = self.gather("maps", np.arange(n), *at)
+        return flat.reshape(len(self.layers), len(self.heads), length, length)
+
+    def window(self, start: Ints, end: Ints) -> Floats:
+        """Read the maps of inputs that follow each other: first cells, and ends, in order.
+
+        Returns:
+            (layers, heads, cells) float32, from the first cell of the first input on.
+        """
+        if self.kind.name == map_kinds.WEIGHTS:
+            flat = self.arrays.stretch("maps", int(start[0]), int(end[-1]))
+            return flat.reshape(len(self.layers), len(self.heads), -1)
+        cells = np.zeros((len(self.layers), len(self.heads), int(end[-1] - start[0])), np.float32)
+        for begin, stop in zip(start.tolist(), end.tolist(), strict=True):
+            maps = self.every(begin, round((stop - begin) ** 0.5))
+            at = slice(begin - int(start[0]), stop - int(start[0]))
+            cells[:, :, at] = maps.reshape(*cells.shape[:2], -1)
+        return cells
+
     def layer_map(self, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Make the map of a layer, whose rows sum to 1, of the mean over its heads of 'moved', (n, n)."""
         return mean

@@ -30,19 +30,20 @@ _LOOK = 0.1  # seconds between two looks for frames that Polars has given up
 class Frames(Iterator[pl.DataFrame]):
     """The rows of a view, in frames. Once it is dropped, its connection is closed.
 
+    table: a view's name in quotes, or the call of a table macro, in SQL.
     columns, predicate, n_rows: as Polars gives them to a source; the limit comes before the filter.
     """
 
     def __init__(
         self,
         backend: Backend,
-        view: str,
+        table: str,
         columns: list[str] | None,
         predicate: pl.Expr | None,
         n_rows: int | None,
         size: int | None,
     ) -> None:
-        self._reading = _Reading(backend, view, columns, predicate, n_rows, size or _ROWS)
+        self._reading = _Reading(backend, table, columns, predicate, n_rows, size or _ROWS)
         _keep(self, self._reading)
 
     def __next__(self) -> pl.DataFrame:
@@ -58,13 +59,13 @@ class _Reading:
     def __init__(
         self,
         backend: Backend,
-        view: str,
+        table: str,
         columns: list[str] | None,
         predicate: pl.Expr | None,
         n_rows: int | None,
         size: int,
     ) -> None:
-        self._backend, self._view, self._columns = backend, view, columns
+        self._backend, self._table, self._columns = backend, table, columns
         self._pushed = None if predicate is None else pushdown.pushed(predicate)
         self._filter = None if predicate is None else pushdown.applied(predicate)
         self._n_rows, self._size = n_rows, size
@@ -107,7 +108,7 @@ class _Reading:
         return session
 
     def _relation(self, con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
-        relation = con.sql(f'FROM "{self._view}"')
+        relation = con.sql(f"FROM {self._table}")
         if self._columns is not None:
             relation = relation.select(*map(duckdb.ColumnExpression, self._columns))
         if self._n_rows is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from attnstore.errors import QueryError
+from attnstore.errors import QueryError, UsageError
 
 _PARAMETER = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 MAP_MACROS = ("maps", "attention", "map_places", "word_attention")
@@ -76,6 +76,13 @@ def named_kinds(tree: Any, params: Mapping[str, Any]) -> Iterator[str]:
                 kind = value(argument, params)
                 if name.lower() in ("", "kind") and isinstance(kind, str):
                     yield kind
+
+
+def of_kind(view: str, kind: str) -> str:
+    """Return the call that gives the rows of a view for a kind of maps. Raises UsageError."""
+    if view not in MAP_MACROS:
+        raise UsageError(f"View {view} has no kinds of maps; {', '.join(MAP_MACROS)} have.")
+    return f"{view}(kind := {literal(kind)})"
 
 
 def arguments(function: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -10,15 +10,18 @@ import numpy.typing as npt
 import polars as pl
 
 from attnstore.errors import UnknownNameError
+from attnstore.map_kinds import WEIGHT_MAPS as WEIGHTS
+from attnstore.map_kinds import MapKind
 from attnstore.naming import require_held, whole_number
+from attnstore.query import kind_runs
 from attnstore.query.map_reader import unless_dropped
+from attnstore.query.open_run import OpenRun
 from attnstore.storage import array_shape, arrays, index
-from attnstore.storage.arrays import RunArrays
 from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
 _INPUT = """
-SELECT i.cell, i.length, i.tokens, coalesce(i.texts, i.tokens) AS texts, r.precision, r.layers, r.heads, r.layout, r.max_length, r.pad_to
+SELECT i.cell, i.length, i.tokens, coalesce(i.texts, i.tokens) AS texts, r.run_key, r.precision, r.layers, r.heads, r.layout, r.max_length, r.pad_to
 FROM idx.core.inputs i JOIN idx.core.runs r USING (run_key) JOIN idx.core.blocks USING (run_key, block)
 WHERE run = $run AND example = $example
 """
@@ -40,7 +43,7 @@ class StoredMaps:
 
     def __init__(self, backend: Backend, ask: Callable[..., pl.DataFrame]) -> None:
         self._backend, self._ask = backend, ask
-        self._open: dict[tuple[str | None, str], RunArrays] = {}
+        self._open: dict[tuple[str | None, str, str], OpenRun] = {}
 
     def input(self, run: str, example: int) -> dict[str, Any]:
         """Return the place, the tokens and the array shape of a stored input.
@@ -56,21 +59,24 @@ class StoredMaps:
             )
         return rows.row(0, named=True)
 
-    def every(self, run: str, example: int) -> Floats:
-        """Return all maps of an input, (layers, heads, L, L) float32."""
+    def every(self, run: str, example: int, kind: MapKind = WEIGHTS) -> Floats:
+        """Return all maps of a kind of an input, (layers, heads or 1, L, L) float32."""
         record = self.input(run, example)
         with unless_dropped(self._backend, run):
-            return self._arrays(run, record).example(record["cell"], record["length"])
+            return self._opened(run, record, kind).every(record["cell"], record["length"])
 
-    def windows(self, run: str, inputs: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, Floats]]:
+    def windows(
+        self, run: str, inputs: pl.DataFrame, kind: MapKind = WEIGHTS
+    ) -> Iterator[tuple[pl.DataFrame, Floats]]:
         """Read inputs that follow each other together, so that no chunk is decoded for each of them.
 
         Args:
             run: The run.
             inputs: Rows of example, cell (its first) and length, in the order of cells.
+            kind: The kind of maps.
 
         Yields:
-            The rows of some inputs, and the weights (layers, heads, cells) float32 from the first
+            The rows of some inputs, and the weights (layers, heads or 1, cells) float32 from the first
             cell of the first of them on: at most WINDOW_BYTES, or one input.
         """
         if inputs.is_empty():
@@ -85,47 +91,52 @@ class StoredMaps:
             while stop < len(starts) and ends[stop] - starts[first] <= cells:
                 stop += 1
             with unless_dropped(self._backend, run):
-                opened = self._arrays(run, record)
-                flat = opened.stretch("maps", starts[first], ends[stop - 1])
-            yield inputs[first:stop], flat.reshape(len(opened.layers), len(opened.heads), -1)
+                opened = self._opened(run, record, kind)
+                places = np.array(starts[first:stop]), np.array(ends[first:stop])
+                yield inputs[first:stop], opened.window(*places)
             first = stop
 
-    def one(self, run: str, example: int, layer: int, head: int) -> tuple[dict[str, Any], Floats]:
-        """Return an input and the map of one head, (L, L) float32.
+    def one(
+        self, run: str, example: int, layer: int, head: int | None, kind: MapKind = WEIGHTS
+    ) -> tuple[dict[str, Any], Floats]:
+        """Return an input and one map, (L, L) float32. head: None for a kind with one map a layer.
 
         Raises:
-            UnknownNameError: The store does not hold the run, example, layer or head.
+            UnknownNameError: The store does not hold the run, example, layer or head, or the kind.
         """
+        number = 0 if kind.per_layer and head is None else head
         try:
             record = self.input(run, example)
         except UnknownNameError:
             layers, heads = self._ask(_HEADS, run=run).row(0)
-            _require_head(run, layers, heads, layer, head)
+            _require_head(run, layers, [0] if kind.per_layer else heads, layer, number)
             raise
-        layers, heads = record["layers"], record["heads"]
-        _require_head(run, layers, heads, layer, head)
-        row = layers.index(layer) * len(heads) + heads.index(head)
+        layers, heads = record["layers"], [0] if kind.per_layer else record["heads"]
+        _require_head(run, layers, heads, layer, number)
+        row = layers.index(layer) * len(heads) + heads.index(number)
         cell, length = record["cell"], record["length"]
         with unless_dropped(self._backend, run):
-            opened = self._arrays(run, record)
+            opened = self._opened(run, record, kind)
             flat = opened.gather("maps", *(np.array([n]) for n in (row, cell, length * length)))
         return record, flat.reshape(length, length)
 
-    def _arrays(self, run: str, record: dict[str, Any]) -> RunArrays:
-        """Open the arrays of a run, or return them if open since the index last changed."""
+    def _opened(self, run: str, record: dict[str, Any], kind: MapKind) -> OpenRun:
+        """Open the maps of a run, or return them if open since the index last changed."""
         seal = index.seal_of(self._backend)
-        opened = self._open.get((seal, run))
+        opened = self._open.get((seal, run, kind.name))
         if opened is None:
-            opened = arrays.open_run(
-                self._backend, run, array_shape.of_record(run, RunRecord.of_row(record))
-            )
+            shape = array_shape.of_record(run, RunRecord.of_row(record))
+            stored = arrays.open_run(self._backend, run, shape)
+            opened = kind_runs.opened(stored, shape, kind, record["run_key"], self._ask)
             if len(self._open) >= _MAX_OPEN:
                 self._open.clear()
             if seal is not None:
-                self._open[seal, run] = opened
+                self._open[seal, run, kind.name] = opened
         return opened
 
 
-def _require_head(run: str, layers: list[int], heads: list[int], layer: int, head: int) -> None:
+def _require_head(
+    run: str, layers: list[int], heads: list[int], layer: int, head: int | None
+) -> None:
     require_held(run, "layer", layer, layers)
     require_held(run, "head", head, heads)
