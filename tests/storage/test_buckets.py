@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 from bucket import NAME, S3, running
 from helpers import contents, flip, shrink, write_texts
+from older import make_older
 from server import kill_all, wait_for
 from webtools import Browser
 
@@ -472,3 +473,28 @@ def test_own_analyses_lie_in_the_bucket(
     with attnstore.open(address) as store:
         assert store.query("n_runs").item() == store.sql("FROM n_runs()").item() == 1
         assert store.analyses()["file"].to_list()[-1] == "analysis/n_runs.sql"
+
+
+def test_an_older_run_in_a_bucket_is_brought_up_to_date(
+    s3: S3, folder: Path, tiny_bert: Path, texts: Path, tmp_path: Path
+) -> None:
+    """It gets the objects that a new ingestion writes, and asking again computes nothing."""
+    old = Path(shutil.copytree(folder, tmp_path / "old"))
+    make_older(old)
+    address = s3.address("older")
+    copying.copy(old, address)
+    before = s3.contents("older")
+    lines: list[str] = []
+    for _ in range(2):
+        attnstore.ingest(
+            address, str(tiny_bert), str(texts), max_length=48, update=True,
+            finished=lambda summary: lines.extend(summary.lines()),
+        )  # fmt: skip
+    assert f"{INPUTS} of them computed now" in "".join(lines)
+    assert "all stored before" in lines[-1]
+    after = s3.contents("older")
+    assert {p for p in before if "/c/" in p} < {p for p in after if "/c/" in p}
+    files = {p for p in contents(folder, "attention.zarr") if "/c/" in p}
+    assert {p for p in after if p.startswith("attention.zarr") and "/c/" in p} == files
+    assert all(after[p] == (folder / p).read_bytes() for p in files)
+    assert verify(address).findings == []
