@@ -10,6 +10,7 @@ import architectures
 import numpy as np
 import pytest
 import tiny
+import torch
 from moving import FAMILIES, expected, mixing_of
 
 from attnstore.head_sets import UNIFORM, ZERO
@@ -169,3 +170,25 @@ def test_what_cannot_be_had_is_not_given(
     assert bool(norms) == (reason == "")
     assert mixing == []
     assert model.projections.without_mixing
+
+
+@pytest.mark.parametrize("name", ["bert", "albert", "gpt2"])
+def test_a_pass_ends_with_what_its_last_map_gives(
+    name: str, checkpoint: Callable[[str], str]
+) -> None:
+    """Nothing after it runs, the copy runs again as before, and the maps are those of a whole pass."""
+    model = capturer(checkpoint(name))
+    whole: list[Any] = []
+    with torch.inference_mode():
+        output = model.run(
+            model.twin(), model.batch(INPUTS, None), lambda _, x: whole.append(x.clone().numpy())
+        )
+    assert output is not None
+    finished: list[bool] = []
+    model.model.register_forward_hook(lambda *_: finished.append(True))
+    for _ in range(2):
+        weights, norms, _ = moved(model, INPUTS)
+        assert len(norms) == len(weights)
+        for ours, theirs in zip(weights, whole, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert finished == []

@@ -270,6 +270,9 @@ def page(trials: Sequence[Trial]) -> str:
         "- **captured**: through transformers' attention interface, or as eager `output_attentions`.",
         "- **batching**: whether inputs of several lengths share a batch (see `runs.batching`).",
         "- layers×heads: those that have maps; a hybrid has fewer than its config says.",
+        "- Value norms and mixing ratios come with captured `interface` only, and not with a gate or a norm "
+        "before the output projection: [beyond-weight.md](beyond-weight.md) counts them, and "
+        "`attnstore doctor MODEL` says whether a model gives them.",
         "",
         *(_line(table), _line("---" for _ in table), *map(_line, rows)),
         "",

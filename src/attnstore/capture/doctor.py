@@ -60,6 +60,8 @@ def examine(spec: str, device: str = "auto") -> list[Check]:
         _dropout(capturer, inputs[-1], maps[-1]),
         _padding(capturer, inputs, maps),
         _equal(capturer, inputs, maps, loading.load_model(checkpoint, "eager", target)),
+        _norms(capturer),
+        _mixing(capturer),
         _speed(capturer, inputs),
     ]
 
@@ -171,6 +173,18 @@ def _equal(
     same = "bit-equal to" if bits else f"differs by at most {off:.1e} from"
     return Check("against eager", off <= probe.CLOSE, f"{same} output_attentions with eager attention, "
                  "the model loaded afresh for each input")  # fmt: skip
+
+
+def _norms(capturer: Capturer) -> Check:
+    without = capturer.projections.without
+    found = "stored: each layer's output projection takes the heads' output as it is"
+    return Check("value norms", True, f"not stored: {without}" if without else found)
+
+
+def _mixing(capturer: Capturer) -> Check:
+    without = capturer.projections.without_mixing
+    found = "stored: attention, residual and LayerNorm follow one another (post-LN)"
+    return Check("mixing", True, f"not stored: {without}" if without else found)
 
 
 def _speed(capturer: Capturer, inputs: list[Item]) -> Check:

@@ -27,7 +27,7 @@ from attnstore.errors import ModelError
 from attnstore.models import architectures, families, head_turns, pretrained
 from attnstore.models.forward_errors import explained
 from attnstore.models.head_turns import OnHeads
-from attnstore.models.moved import Listener, Mover, Projections
+from attnstore.models.moved import Enough, Listener, Mover, Projections
 from attnstore.naming import EAGER, INTERFACE, SINGLE
 
 NAME = "attnstore"
@@ -48,6 +48,10 @@ _current = threading.local()
 
 class Observer(Protocol):
     """Hears of every call of attention in a pass, after its weights were handed on."""
+
+    @property
+    def unfinished(self) -> bool:
+        """True while it needs what follows the call in the pass; it then raises Enough itself."""
 
     def attended(
         self, call: int, layer: int, value: torch.Tensor, own: torch.Tensor,
@@ -85,7 +89,8 @@ class _Pass:
     calls: of attention so far: their order is the order of the layers, since DistilBERT does not tell
     its layers' numbers, and ALBERT shares one layer; numbers: those that modules give; raised:
     what was raised by whom the layers were handed to; on_heads: called instead of on_layer, for
-    at_once heads of a layer after another; observer: hears of each call beside them.
+    at_once heads of a layer after another; observer: hears of each call beside them; last: the call
+    after which the pass ends, None to run it to its end.
     """
 
     on_layer: OnLayer | None
@@ -97,6 +102,7 @@ class _Pass:
     on_heads: OnHeads | None = None
     at_once: int = 0
     observer: Observer | None = None
+    last: int | None = None
 
     def number(self, call: int) -> int:
         """Return the layer that a call belongs to."""
@@ -125,6 +131,11 @@ class _Pass:
         if self.change is not None:  # a head disabled by zeros moves nothing
             value = value * (output != 0).any(3).any(1)[..., None, None]
         self._call(self.observer.attended, call, self.number(call), value, own, output, weights)
+
+    def end(self, call: int) -> None:
+        """Raise Enough after the last call of a pass that need not go on."""
+        if call == self.last and (self.observer is None or not self.observer.unfinished):
+            raise Enough
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -162,6 +173,7 @@ def _attention(
     if current.observer is not None:
         own = weights.diagonal(dim1=-2, dim2=-1)
         current.observe(call, _value(args, kwargs), own, output, weights)
+    current.end(call)
     return output, weights
 
 
@@ -178,6 +190,7 @@ def _in_turns(
 
     output = head_turns.attention(eager, module, args, kwargs, current.at_once, on_heads)
     current.observe(call, _value(args, kwargs), torch.cat(own, dim=1), output, None)
+    current.end(call)
     return output
 
 
@@ -199,14 +212,16 @@ def passing(
     on_heads: OnHeads | None = None,
     at_once: int = 0,
     observer: Observer | None = None,
+    last: int | None = None,
 ) -> Iterator[_Pass]:
     """Hear of the layers of one forward pass of a model set to `NAME`, or change them.
 
     layers: the numbers under which they are handed on, by call (None: counted from 0); on_heads,
-    at_once: to hear of so many heads of a layer after another instead; observer: hears of each call too.
+    at_once: to hear of so many heads of a layer after another instead; observer: hears of each call too;
+    last: the call after which Enough is raised.
     """
     _current.forward = _Pass(
-        on_layer, change, layers, on_heads=on_heads, at_once=at_once, observer=observer
+        on_layer, change, layers, on_heads=on_heads, at_once=at_once, observer=observer, last=last
     )
     try:
         yield _current.forward
@@ -257,17 +272,16 @@ class Capturer:
         on_layer: OnLayer,
         real: Sequence[int] | None = None,
         listener: Listener | None = None,
-    ) -> Any:
-        """Run one forward pass over a batch; hand every layer's weights to `on_layer`.
+    ) -> None:
+        """Run one forward pass over a batch, up to its last map; hand every layer's weights to `on_layer`.
 
         ids: token numbers of each input; types: segment numbers, or None; real: how many tokens of
         each input are no padding (None: all); listener: is handed what the heads move, as far as
-        `projections` says that it can be had. Returns the model's output. Raises ModelError for
-        whatever the model raises.
+        `projections` says that it can be had. Raises ModelError for whatever the model raises.
         """
         model = self.twin() if self.way.batching == SINGLE else self.model
         with self._moving(model, listener) as observer:
-            return self.run(model, self.batch(ids, types, real), on_layer, observer)
+            self.run(model, self.batch(ids, types, real), on_layer, observer, stop=True)
 
     @contextmanager
     def _moving(self, model: Any, listener: Listener | None) -> Iterator[Observer | None]:
@@ -287,12 +301,22 @@ class Capturer:
         batch: dict[str, Any],
         on_layer: OnLayer,
         observer: Observer | None = None,
+        stop: bool = False,
     ) -> Any:
-        """Run one pass on a copy of the model, with the batch as the model takes it."""
+        """Run one pass on a copy of the model, with the batch as the model takes it.
+
+        stop: True to end it with what its last map gives; then the model's output is not returned.
+        """
         families.prepare(model, batch["input_ids"].shape[1])
         if not self.through_interface:
             return eager_pass(model, batch, on_layer)
-        return self._passed(model, batch, on_layer=on_layer, change=self._change, observer=observer)
+        return self._passed(
+            model, batch, on_layer=on_layer, change=self._change, observer=observer,
+            last=self._last(stop),
+        )  # fmt: skip
+
+    def _last(self, stop: bool) -> int | None:
+        return len(self.way.layers) - 1 if stop and self.way.layers else None
 
     def run_changed(self, model: Any, batch: dict[str, Any], change: Change) -> Any:
         """Run one pass through the interface with a change of each layer's attention after the capturer's own."""
@@ -315,7 +339,10 @@ class Capturer:
             passing(layers=layers, **options) as current,
             explained(model, batch, lambda: current.raised),
         ):
-            output = model(**batch)
+            try:
+                output = model(**batch)
+            except Enough:
+                output = None
         if layers is not None and current.calls != len(layers):
             raise ModelError(
                 f"{type(model).__name__} called attention {current.calls} times in one pass and has "
@@ -340,7 +367,7 @@ class Capturer:
         model = self.twin() if self.way.batching == SINGLE else self.model
         batch = self.batch([ids], None if types is None else [types], [real])
         with self._moving(model, listener) as observer:
-            self.run_by_heads(model, batch, on_heads, observer)
+            self.run_by_heads(model, batch, on_heads, observer, stop=True)
 
     def run_by_heads(
         self,
@@ -348,15 +375,19 @@ class Capturer:
         batch: dict[str, Any],
         on_heads: OnHeads,
         observer: Observer | None = None,
+        stop: bool = False,
     ) -> Any:
         """Run one pass as `run` does, for a batch of one input; where heads need each other, a turn is a whole layer."""
         length = batch["input_ids"].shape[1]
         if not self.by_heads:
             whole = lambda layer, weights: on_heads(layer, 0, weights)  # noqa: E731
-            return self.run(model, batch, whole, observer)
+            return self.run(model, batch, whole, observer, stop)
         families.prepare(model, length)
         at_once = head_turns.heads_at_once(length)
-        return self._passed(model, batch, on_heads=on_heads, at_once=at_once, observer=observer)
+        return self._passed(
+            model, batch, on_heads=on_heads, at_once=at_once, observer=observer,
+            last=self._last(stop),
+        )  # fmt: skip
 
     @cached_property
     def by_heads(self) -> bool:

@@ -23,6 +23,10 @@ OnNumbers = Callable[[int, torch.Tensor], None]
 """Called with a layer and its numbers (batch, heads or MIXING_PARTS, L), padding included."""
 
 
+class Enough(BaseException):
+    """Raised inside a forward pass to end it: everything that was asked for is there."""
+
+
 @dataclass(frozen=True)
 class Projection:
     """The output projection (W_O) of one call of attention.
@@ -105,6 +109,7 @@ def _norm(vectors: torch.Tensor) -> torch.Tensor:
 class _Waiting:
     """A layer between its attention and its LayerNorm. own: α_ii v_i of every head, joined."""
 
+    call: int
     layer: int
     projection: Projection
     own: torch.Tensor
@@ -113,11 +118,16 @@ class _Waiting:
 
 @dataclass
 class Mover:
-    """Computes, in one forward pass, what each layer's heads move, and hands it on."""
+    """Computes, in one forward pass, what each layer's heads move, and hands it on; ends the pass with the last."""
 
     calls: Sequence[Projection]
     listener: Listener
     _waiting: _Waiting | None = field(default=None, init=False)
+
+    @property
+    def unfinished(self) -> bool:
+        """True between a layer's attention and its LayerNorm."""
+        return self._waiting is not None
 
     @contextmanager
     def hooked(self, model: Any) -> Iterator[None]:
@@ -151,7 +161,7 @@ class Mover:
         if self.listener.on_mixing is not None and projection.norm is not None:
             shares = own.transpose(1, 2).unsqueeze(-1)
             joined = (value.transpose(1, 2) * shares).flatten(2)
-            self._waiting = _Waiting(layer, projection, joined)
+            self._waiting = _Waiting(call, layer, projection, joined)
 
     def _projected(self, module: Any, inputs: Any, output: torch.Tensor) -> None:
         waiting = self._waiting
@@ -173,3 +183,5 @@ class Mover:
         ratios = torch.cat(parts)
         assert on_mixing is not None  # nothing waits without it
         on_mixing(waiting.layer, ratios.view(batch, length, MIXING_PARTS).transpose(1, 2))
+        if waiting.call == len(self.calls) - 1:
+            raise Enough

@@ -51,6 +51,8 @@ class _Call:
 class _Search:
     """Listens to one forward pass."""
 
+    unfinished = False
+
     def __init__(self) -> None:
         self.calls: list[_Call] = []
         self._linears: list[
