@@ -47,7 +47,8 @@ def expected(store: attnstore.Store, name: str, run: str, params: dict[str, Any]
     band = BANDS[name].band
     assert band is not None
     rows = store.query(name, run=run, **params).drop(COLUMNS)
-    queried = [store.query(name, run=twin, **params) for twin in TWINS.values()]
+    kept = {} if band.keep is None else {band.keep: run}
+    queried = [store.query(name, run=twin, **params, **kept) for twin in TWINS.values()]
     values: dict[tuple[Any, ...], list[float]] = {}
     for row in pl.concat(queried).rows(named=True):
         if row[band.column] is not None:

@@ -19,6 +19,9 @@
 --     DOUBLE: exact two-sided p-value that inputs become right as often as they become wrong
 -- correlation(x, y), rank_correlation(x, y)
 --     STRUCT(r, low, high, p): Pearson's or Spearman's correlation, its 95% interval, and the p-value of none
+-- list_kendall(x, y), list_spearman(x, y)
+--     DOUBLE: no aggregates: Kendall's τ-b or Spearman's ρ of two lists of one length, ties handled; pairs with a NULL or
+--     NaN are left out; NULL where all items of a side are equal
 
 CREATE MACRO mean_interval(x, source, least, most) AS interval_of(
     coalesce(list(x::DOUBLE) FILTER (x IS NOT NULL), []),

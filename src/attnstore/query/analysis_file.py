@@ -6,7 +6,7 @@
 -- param NAME TYPE [= default]: What it is
 -- column NAME TYPE: What it is (unit)
 -- note: SELECT of one column of sentences to show beside the result, with `$name` for a parameter; NULL for none
--- band: COLUMN BY column, column    (if it has one: `bands`)
+-- band: COLUMN BY column, column [KEEP parameter]    (if it has one: `bands`)
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ _LINES = {
     ),
     "note": (re.compile(r"-- note: (.+)"), "-- note: SELECT …"),
     "band": (
-        re.compile(r"-- band: (\w+) BY (\w+(?:, \w+)*)"),
+        re.compile(r"-- band: (\w+) BY (\w+(?:, \w+)*)(?: KEEP (\w+))?"),
         "-- band: COLUMN BY column, column",
     ),
 }
@@ -188,10 +188,15 @@ _COUNTS = {"param": (0, 1000), "column": (1, 1000), "note": (0, 1000), "band": (
 
 
 def _band(
-    file: str, columns: tuple[Column, ...], parameters: tuple[Parameter, ...], column: str, by: str
+    file: str,
+    columns: tuple[Column, ...],
+    parameters: tuple[Parameter, ...],
+    column: str,
+    by: str,
+    keep: str | None,
 ) -> Band:
     """Read a band. Raises UsageError where its columns, or the parameter run, are missing."""
-    band, known = Band(column, tuple(by.split(", "))), {c.name for c in columns}
+    band, known = Band(column, tuple(by.split(", ")), keep), {c.name for c in columns}
     for name in (column, *band.keys):
         if name not in known:
             raise UsageError(
@@ -200,6 +205,11 @@ def _band(
     if bands.RUN not in {p.name for p in parameters}:
         raise UsageError(
             f"{file} has a band and no parameter run, which random weights stand in for."
+        )
+    optional = {p.name for p in parameters if not p.required}
+    if keep is not None and keep not in optional:
+        raise UsageError(
+            f"The band of {file} keeps {keep}, which is no parameter with a default{near(keep, optional)}."
         )
     return band
 

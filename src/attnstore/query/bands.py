@@ -6,7 +6,8 @@ in the header of an analysis gives its result two more columns, `random_low` and
 lowest and highest `mean` of the rows with the same layer and head, where the run is replaced by each of
 its random-weights twins (view `random_twins`). The SELECT is repeated for each twin, with its name
 in the place of `$run`, so it is planned as a question about that run is. Without a twin both are NULL,
-and nothing more is computed.
+and nothing more is computed. `KEEP parameter` at the end of the line names a parameter that is the run itself
+where a twin stands in for it, unless it is given: what of the run stays.
 """
 
 from __future__ import annotations
@@ -28,10 +29,14 @@ Twins = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Band:
-    """A column whose band a result has, and the columns by which its rows are matched."""
+    """A column whose band a result has, and the columns by which its rows are matched.
+
+    keep: a parameter that is NULL for the run, and names it where a twin stands in; or None.
+    """
 
     column: str
     keys: tuple[str, ...]
+    keep: str | None = None
 
 
 def by_run(rows: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
@@ -56,11 +61,13 @@ def text(select: str, band: Band, twins: Twins, every_run: bool = False) -> str:
     if not parts:
         return f"SELECT *, NULL::DOUBLE AS {LOW}, NULL::DOUBLE AS {HIGH} FROM {rows}"
     keys = ", ".join(f'"{key}"' for key in band.keys)
+    same = " AND ".join(f'result."{key}" IS NOT DISTINCT FROM band."{key}"' for key in band.keys)
     return (
-        f"SELECT * EXCLUDE (row_of_band) FROM (SELECT *, row_number() OVER () AS row_of_band FROM {rows})\n"
+        f"SELECT result.* EXCLUDE (row_of_band), band.{LOW}, band.{HIGH}\n"
+        f"FROM (SELECT *, row_number() OVER () AS row_of_band FROM {rows}) AS result\n"
         f'LEFT JOIN (SELECT {keys}, min("{band.column}")::DOUBLE AS {LOW}, '
         f'max("{band.column}")::DOUBLE AS {HIGH}\n'
-        f"FROM ({' UNION ALL '.join(parts)})\nGROUP BY ALL) USING ({keys})\nORDER BY row_of_band"
+        f"FROM ({' UNION ALL '.join(parts)})\nGROUP BY ALL) AS band ON {same}\nORDER BY row_of_band"
     )
 
 
@@ -70,7 +77,10 @@ def _parts(rows: str, band: Band, twins: Twins, every_run: bool) -> Iterator[str
     for run, twin_runs in twins.items():
         of_run = [f"{sql_text.literal(run)} AS run"] if RUN in band.keys else []
         for twin_run in twin_runs:
-            of_twin = sql_text.replaced(rows, {RUN: sql_text.literal(twin_run)}.get)
+            values = {RUN: sql_text.literal(twin_run)}
+            if band.keep is not None:
+                values[band.keep] = f"coalesce(${band.keep}, {sql_text.literal(run)})"
+            of_twin = sql_text.replaced(rows, values.get)
             selected = ", ".join([*of_run, *columns])
             yield f"SELECT {selected} FROM {of_twin} WHERE $run = {sql_text.literal(run)}"
     if every_run and RUN in band.keys:

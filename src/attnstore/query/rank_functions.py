@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from duckdb.func import PythonUDFType
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from attnstore.errors import QueryError
 from attnstore.query import arrow
@@ -17,8 +17,11 @@ from attnstore.uncertainty import rankings
 def register(con: duckdb.DuckDBPyConnection) -> None:
     """Register the functions on a connection."""
     for call in (list_kendall, list_spearman):
-        pair, name = ["DOUBLE[]", "DOUBLE[]"], call.__name__
-        con.create_function(name, call, pair, "DOUBLE", type=PythonUDFType.ARROW)
+        pair: list[Any] = ["DOUBLE[]", "DOUBLE[]"]
+        con.create_function(
+            call.__name__, call, pair, "DOUBLE", type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,  # a result may be NULL, and a NULL list is an empty one
+        )  # fmt: skip
 
 
 def list_kendall(x: Any, y: Any) -> pa.Array:

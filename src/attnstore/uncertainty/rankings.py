@@ -93,7 +93,8 @@ def _orders(ranks: Doubles) -> tuple[Bits, Bits]:
 
 
 def _count(bits: Bits) -> Doubles:
-    return np.bitwise_count(bits).sum(1, dtype=np.int64).astype(np.float64)
+    counts: Doubles = np.bitwise_count(bits).sum(1, dtype=np.int64).astype(np.float64)
+    return counts
 
 
 def _spearman(x: Doubles, y: Doubles) -> Doubles:
