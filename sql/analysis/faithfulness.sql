@@ -8,7 +8,7 @@
 -- param signed BOOLEAN = false: Compare attention with the signed importance, where a token against the output comes last, and not with its size
 -- param specials VARCHAR = drop: drop special tokens before ranking, or keep them, as the published figures do
 -- param attributed VARCHAR = NULL: Run whose model's importance is taken, for a run of another model with the same tokens; NULL for the run's own
--- column measure VARCHAR: cls: the weights from [CLS]; received: the mean weight that a token receives; rollout: from [CLS] through all layers so far, of a run of all layers and heads
+-- column measure VARCHAR: cls: the weights from [CLS]; received: the mean weight that a token receives; rollout: from [CLS] through all layers so far, of a run of all layers and heads (by norm, the map of a layer is the sum over its heads, rows divided by their sums)
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0; NULL for rollout
 -- column n BIGINT: Number of inputs that have a rank correlation: two ranked tokens or more, and not all equal
@@ -46,7 +46,6 @@ WITH importance AS (
 ), layers AS (
     SELECT example, layer, length, any_value(run_key) AS run_key, any_value(cell) AS cell
     FROM map_places(kind := kind_of($by)) SEMI JOIN whole USING (run)
-    WHERE kind_of($by) = 'weights'
     GROUP BY example, layer, length
 ), given AS (
     SELECT 'cls' AS measure, m.layer, m.head, example, places, importance,

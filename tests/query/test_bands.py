@@ -17,6 +17,7 @@ import attnstore
 from attnstore.errors import UsageError
 from attnstore.query import analyses
 from attnstore.query.analysis_file import parse
+from attnstore.storage import fragments, location
 
 BANDS = {name: a for name, a in analyses.listing().items() if a.band is not None}
 TWINS = {seed: f"base-random-{seed}/pairs" for seed in (1, 2, 3)}
@@ -33,7 +34,21 @@ def _with_twins(place: Path) -> Path:
         precision="float32", random_weights=True, seeds=tuple(TWINS),
     )  # fmt: skip
     attnstore.classify(root, [BASE, TUNED, *TWINS.values()])
+    weigh(root)
     return root
+
+
+def weigh(root: Path) -> None:
+    """Write an importance for every token of two models' inputs: its place in the vocabulary."""
+    opened = attnstore.open(root)
+    for run in (BASE, TUNED):
+        rows = opened.sql(
+            "SELECT model, dataset, example, token_ids, token_ids::FLOAT[] AS values, 64 AS max_length, "
+            "'gradient_x_input' AS method, 'predicted' AS explained, $r AS identity, count(*) OVER () AS n "
+            "FROM inputs JOIN (SELECT run, model FROM runs) USING (run) WHERE run = $r",
+            r=run,
+        )
+        fragments.write(location.locate(root), "token_importance", run, "hand", rows)
 
 
 @pytest.fixture(scope="module")

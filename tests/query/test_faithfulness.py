@@ -47,8 +47,9 @@ def store(place: Path) -> Iterator[attnstore.Store]:
 
 
 @pytest.fixture(scope="module")
-def maps(place: Path, store: attnstore.Store) -> list[tuple[list[int], np.ndarray]]:
-    """Of each example its token ids, and its maps (layers, heads, L, L) from transformers alone."""
+def maps(place: Path, store: attnstore.Store) -> list[tuple[list[int], np.ndarray, np.ndarray]]:
+    """Of each example its token ids, its maps (layers, heads, L, L), and the lengths of what each head
+    moves from each token (layers, heads, L), from transformers alone."""
     model = AutoModel.from_pretrained(place / "bert", attn_implementation="eager").eval()
     tokenizer = AutoTokenizer.from_pretrained(place / "bert")
     rows = store.sql("SELECT text, text_pair FROM examples ORDER BY example")
@@ -56,17 +57,37 @@ def maps(place: Path, store: attnstore.Store) -> list[tuple[list[int], np.ndarra
     for text, pair in rows.iter_rows():
         encoding = tokenizer(text, pair, return_tensors="pt", return_token_type_ids=True)
         with torch.no_grad():
-            attentions = model(**encoding, output_attentions=True).attentions
+            output = model(**encoding, output_attentions=True, output_hidden_states=True)
+            lengths = [
+                moved(layer, hidden[0])
+                for layer, hidden in zip(model.encoder.layer, output.hidden_states, strict=False)
+            ]
         ids = encoding["input_ids"][0].tolist()
-        found.append((ids, torch.cat(attentions).double().numpy()))
+        weights = torch.cat(output.attentions).double().numpy()
+        found.append((ids, weights, np.stack(lengths)))
     return found
 
 
-def measured(maps: np.ndarray) -> dict[tuple[str, int, int | None], np.ndarray]:
-    """The numbers of each token by measure, layer and head."""
+def moved(layer: Any, hidden: torch.Tensor) -> np.ndarray:
+    """The length of (x W_V + b_V) W_O of each head and token, (heads, L)."""
+    value = layer.attention.self.value(hidden).view(len(hidden), HEADS, -1)
+    out = layer.attention.output.dense.weight.view(hidden.shape[1], HEADS, -1)
+    vectors = torch.einsum("lhd,ohd->hlo", value, out)
+    return vectors.norm(dim=-1).double().numpy()
+
+
+def measured(
+    maps: np.ndarray, lengths: np.ndarray | None
+) -> dict[tuple[str, int, int | None], np.ndarray]:
+    """The numbers of each token by measure, layer and head, of weights or by norm."""
     numbers, product = {}, np.eye(maps.shape[-1])
     for layer, heads in enumerate(maps):
-        product = (heads.mean(0) + np.eye(len(product))) / 2 @ product
+        mean = heads.mean(0)
+        if lengths is not None:
+            heads = heads * lengths[layer][:, None]
+            mean = heads.sum(0) / heads.sum(0).sum(-1, keepdims=True)
+            heads = heads / heads.sum(-1, keepdims=True)
+        product = (mean + np.eye(len(product))) / 2 @ product
         numbers["rollout", layer, None] = product[0]
         for head, weights in enumerate(heads):
             numbers["cls", layer, head] = weights[0]
@@ -88,6 +109,7 @@ CASES: list[dict[str, Any]] = [
     {"signed": True},
     {"specials": "keep"},
     {"method": "leave_one_out", "signed": True, "specials": "keep"},
+    {"by": "norm"},
 ]
 
 
@@ -100,10 +122,12 @@ def test_means_are_those_of_scipy_over_dense_maps(
     special = set(AutoTokenizer.from_pretrained(place / "bert").all_special_ids)
     importance = values(store, params.get("method", "gradient_x_input"))
     wanted: dict[Any, list[tuple[float, float]]] = {}
-    for example, (ids, weights) in enumerate(maps):
+    for example, (ids, weights, lengths) in enumerate(maps):
         kept = [params.get("specials") == "keep" or i not in special for i in ids]
         of_tokens = importance[example] if params.get("signed") else abs(importance[example])
-        for key, numbers in measured(weights).items():
+        for key, numbers in measured(
+            weights, lengths if params.get("by") == "norm" else None
+        ).items():
             pair = numbers[kept], of_tokens[kept]
             coefficients = scipy.stats.kendalltau(*pair)[0], scipy.stats.spearmanr(*pair)[0]
             wanted.setdefault(key, []).append(coefficients)

@@ -193,10 +193,10 @@ def _band(
     parameters: tuple[Parameter, ...],
     column: str,
     by: str,
-    keep: str | None,
+    keep: str,
 ) -> Band:
     """Read a band. Raises UsageError where its columns, or the parameter run, are missing."""
-    band, known = Band(column, tuple(by.split(", ")), keep), {c.name for c in columns}
+    band, known = Band(column, tuple(by.split(", ")), keep or None), {c.name for c in columns}
     for name in (column, *band.keys):
         if name not in known:
             raise UsageError(
@@ -207,7 +207,7 @@ def _band(
             f"{file} has a band and no parameter run, which random weights stand in for."
         )
     optional = {p.name for p in parameters if not p.required}
-    if keep is not None and keep not in optional:
+    if keep and keep not in optional:
         raise UsageError(
             f"The band of {file} keeps {keep}, which is no parameter with a default{near(keep, optional)}."
         )
