@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import scipy.stats
 import tiny
-import torch
+from norms import moved
 from transformers import AutoModel, AutoTokenizer
 
 import attnstore
@@ -78,18 +78,17 @@ def store(model: Path) -> attnstore.Store:
 
 
 @pytest.fixture(scope="module")
-def maps(model: Path) -> list[tuple[Any, Any]]:
-    """Per passage: weights (layer, head, L, L) and the characters of each token."""
+def maps(model: Path) -> dict[str, list[tuple[Any, Any]]]:
+    """By weight and by norm, per passage: maps (layer, head, L, L) and the characters of each token."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     eager = AutoModel.from_pretrained(model, attn_implementation="eager").eval()
-    found = []
+    found: dict[str, list[tuple[Any, Any]]] = {"weight": [], "norm": []}
     for passage in PASSAGES:
         encoded = tokenizer(passage.text, return_tensors="pt")
-        with torch.no_grad():
-            attentions = eager(**encoded, output_attentions=True).attentions
-        found.append(
-            (torch.stack([a[0] for a in attentions]).numpy(), encoded.encodings[0].offsets)
-        )
+        of_passage = moved(eager, encoded)
+        offsets = encoded.encodings[0].offsets
+        found["weight"].append((of_passage.maps.astype(np.float32), offsets))
+        found["norm"].append((of_passage.shares, offsets))
     return found
 
 
@@ -113,14 +112,21 @@ def _both(passage: Passage, maps: tuple[Any, Any], direction: str, statistic: st
 
 
 @pytest.mark.parametrize(
-    ("direction", "statistic"), [("from_to", "max"), ("to_from", "mean"), ("both", "max")]
-)
+    ("direction", "statistic", "by"),
+    [("from_to", "max", "weight"), ("to_from", "mean", "weight"), ("both", "max", "weight"),
+     ("both", "max", "norm")],
+)  # fmt: skip
 def test_the_antecedent_stands_beside_the_other_name_of_its_text(
-    store: attnstore.Store, maps: list[tuple[Any, Any]], direction: str, statistic: str
+    store: attnstore.Store,
+    maps: dict[str, list[tuple[Any, Any]]],
+    direction: str,
+    statistic: str,
+    by: str,
 ) -> None:
     """Means, paired differences and how often the antecedent wins, over texts that have both names."""
-    found = store.query("coreference_heads", run=RUN, direction=direction, statistic=statistic)
-    known = [(p, m) for p, m in zip(PASSAGES, maps, strict=True) if p.meant is not None]
+    params = {"direction": direction, "statistic": statistic, "by": by}
+    found = store.query("coreference_heads", run=RUN, **params)
+    known = [(p, m) for p, m in zip(PASSAGES, maps[by], strict=True) if p.meant is not None]
     own, other = np.stack([_both(p, m, direction, statistic) for p, m in known], 1)
     assert len(found) == own[0].size
     for row in found.rows(named=True):
@@ -133,11 +139,11 @@ def test_the_antecedent_stands_beside_the_other_name_of_its_text(
 
 
 def test_p_values_count_a_text_that_comes_twice_once(
-    store: attnstore.Store, maps: list[tuple[Any, Any]]
+    store: attnstore.Store, maps: dict[str, list[tuple[Any, Any]]]
 ) -> None:
     """Tests are by text, as tests/support/paper.py writes them out; q over the heads decides `above`."""
     found = store.query("coreference_heads", run=RUN)
-    known = [(p, m) for p, m in zip(PASSAGES, maps, strict=True) if p.meant is not None]
+    known = [(p, m) for p, m in zip(PASSAGES, maps["weight"], strict=True) if p.meant is not None]
     gains = np.stack([np.subtract(*_both(p, m, "from_to", "max").astype(float)) for p, m in known])
     texts = [p.text for p, _ in known]
     groups = [texts.index(text) for text in texts]

@@ -122,15 +122,17 @@ def test_frame_heads_take_the_largest_weight_of_each_sentence(case: Case, direct
 
 
 @pytest.mark.parametrize(
-    ("direction", "same_class", "same_distance"),
+    ("direction", "same_class", "same_distance", "by"),
     [
-        *((direction, True, False) for direction in DIRECTIONS),
-        ("both", False, False),
-        ("both", False, True),
+        *((direction, True, False, "weight") for direction in DIRECTIONS),
+        ("both", False, False, "weight"),
+        ("both", False, True, "weight"),
+        ("both", True, False, "norm"),
+        ("published", True, False, "norm"),
     ],
 )
 def test_frame_heads_stand_beside_other_words_of_the_same_sentence(
-    case: Case, direction: str, same_class: bool, same_distance: bool
+    case: Case, direction: str, same_class: bool, same_distance: bool, by: str
 ) -> None:
     """As many word pieces, as far away at least, free of frames, of the same word class."""
     params: dict[str, Any] = {
@@ -138,14 +140,16 @@ def test_frame_heads_stand_beside_other_words_of_the_same_sentence(
     }  # fmt: skip
     if direction == "published":
         params = {"as_published": True}
-    found = case.run("frame_heads", run=BASE, **params)
-    wanted = _scores(case.base, direction, same_class, same_distance)
+    found = case.run("frame_heads", run=BASE, by=by, **params)
+    wanted = _scores(paper.by(by, case.base), direction, same_class, same_distance)
     assert found["matched"].to_list() == [same_class] * len(found)
     for row in found.rows(named=True):
         rows = [r for r in wanted[row["layer"], row["head"]] if len(r) > 1]
         base = np.array([np.mean(r[1:]) for r in rows])
         gain = np.array([r[0] for r in rows]) - base
         assert row["compared"] == len(rows) >= 2
+        own = [r[0] for r in wanted[row["layer"], row["head"]]]
+        assert row["mean"] == pytest.approx(np.mean(own), abs=2e-6)
         ours = [row[c] for c in ("baseline", "difference", "difference_low", "difference_high")]
         assert ours == pytest.approx([base.mean(), *_student(gain)], abs=2e-6)
 

@@ -21,6 +21,7 @@ WORLD = {"run": TUNED, "base_run": BASE, "example": 2, "model": "tuned-20", "dat
 """A value for every required parameter."""
 OTHERS = {
     "token_pairs": {"relation": "object", "direction": "to_from", "statistic": "mean"},
+    "feature_attention": {"by": "norm"},
     "top_links": {"layer": 1, "head": 2, "special": True, "top": 7},
     "cls_attention": {"layer": 0, "statistic": "max"},
     "head_types": {"position": 0.05, "special": 0.1},

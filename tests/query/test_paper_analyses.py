@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import paper
@@ -44,14 +45,15 @@ def _features(inputs: list[Input]) -> list[str]:
     return sorted({feature for i in inputs for feature in i.features})
 
 
+@pytest.mark.parametrize("by", ["weight", "norm"])
 def test_feature_attention_is_the_largest_weight_received_over_inputs_that_have_the_feature(
-    case: Case,
+    case: Case, by: str
 ) -> None:
     """Section 4.4: column sum over L, maximum over the feature's tokens, mean over inputs with it."""
-    names = _features(case.base)
+    names, inputs = _features(case.base), paper.by(by, case.base)
     assert len(names) == 9
-    wanted = {(*h, f): v for f in names for h, v in over(case.base, _received(f)).items()}
-    agree(case.run("feature_attention", run=BASE), wanted, 3, *FOUR)
+    wanted = {(*h, f): v for f in names for h, v in over(inputs, _received(f)).items()}
+    agree(case.run("feature_attention", run=BASE, by=by), wanted, 3, *FOUR)
 
 
 def test_feature_attention_as_published_counts_missing_features_as_zero(case: Case) -> None:
@@ -68,15 +70,16 @@ def test_feature_attention_as_published_counts_missing_features_as_zero(case: Ca
     assert any(n < len(case.rows) for n, *_ in wanted.values())
 
 
-def test_feature_change_is_paired_over_inputs(case: Case) -> None:
+@pytest.mark.parametrize("by", ["weight", "norm"])
+def test_feature_change_is_paired_over_inputs(case: Case, by: str) -> None:
     """Its interval comes from each input's own difference; the base run is found by itself."""
-    wanted = {}
+    wanted, base, trained = {}, paper.by(by, case.base), paper.by(by, case.steps[20])
     for feature in _features(case.base):
         value = _received(feature)
         for layer, head in paper.heads(case.base):
             both = [
                 (value(b, b.maps[layer, head]), value(t, t.maps[layer, head]))
-                for b, t in zip(case.base, case.steps[20], strict=True)
+                for b, t in zip(base, trained, strict=True)
             ]
             pairs = [(b, t) for b, t in both if b is not None and t is not None]
             mean = np.mean([b for b, _ in pairs])
@@ -84,9 +87,9 @@ def test_feature_change_is_paired_over_inputs(case: Case) -> None:
             wanted[layer, head, feature] = (*student(change, -1, 1), mean, bent_test(change))
     q = scipy.stats.false_discovery_control([v[-1] for v in wanted.values()])
     wanted = {key: (*v, rate) for (key, v), rate in zip(wanted.items(), q, strict=True)}
-    found = case.run("feature_change", run=TUNED)
+    found = case.run("feature_change", run=TUNED, by=by)
     agree(found, wanted, 3, *FOUR, "base", "p", "q")
-    assert_frame_equal(found, case.run("feature_change", run=TUNED, base_run=BASE))
+    assert_frame_equal(found, case.run("feature_change", run=TUNED, base_run=BASE, by=by))
 
 
 def test_frame_links_show_each_link_of_one_sentence(case: Case) -> None:
@@ -110,8 +113,11 @@ def test_frame_links_show_each_link_of_one_sentence(case: Case) -> None:
         case.run("frame_links", run=BASE)
 
 
+@pytest.mark.parametrize("by", ["weight", "norm"])
 @pytest.mark.parametrize(("statistic", "layer"), [("sum", None), ("max", 0)])
-def test_cls_attention_reads_the_row_of_cls(case: Case, statistic: str, layer: int | None) -> None:
+def test_cls_attention_reads_the_row_of_cls(
+    case: Case, statistic: str, layer: int | None, by: str
+) -> None:
     """Section 4.5: what [CLS] attends to in the last or any layer, by feature."""
     reduce = sum if statistic == "sum" else max
     shown = 2 if layer is None else layer
@@ -124,10 +130,11 @@ def test_cls_attention_reads_the_row_of_cls(case: Case, statistic: str, layer: i
     wanted = {
         (*h, f): v
         for f in _features(case.base)
-        for h, v in over(case.base, value(f)).items()
+        for h, v in over(paper.by(by, case.base), value(f)).items()
         if h[0] == shown
     }
-    agree(case.run("cls_attention", run=BASE, statistic=statistic, layer=layer), wanted, 3, *FOUR)
+    found = case.run("cls_attention", run=BASE, statistic=statistic, layer=layer, by=by)
+    agree(found, wanted, 3, *FOUR)
 
 
 _STOP = {
@@ -155,16 +162,18 @@ _STOP = {
 }
 
 
-@pytest.mark.parametrize("params", [{}, {"punctuation": True}, {"stop_words": False}])
+@pytest.mark.parametrize(
+    "params", [{}, {"punctuation": True}, {"stop_words": False}, {"by": "norm"}]
+)
 def test_word_match_holds_equal_words_against_all_others(
-    case: Case, params: dict[str, bool]
+    case: Case, params: dict[str, Any]
 ) -> None:
     """Section 5: word-level weights between equal words of the two texts, against unequal pairs."""
-    wanted = {}
-    for layer, head in paper.heads(case.base):
+    wanted, inputs = {}, paper.by(params.get("by", "weight"), case.base)
+    for layer, head in paper.heads(inputs):
         for side, name in enumerate(("first_to_second", "second_to_first")):
             values = []
-            for i in case.base:
+            for i in inputs:
                 m = i.maps[layer, head]
                 words = [
                     w for w in i.words
@@ -204,7 +213,9 @@ def test_word_match_holds_equal_words_against_all_others(
 @pytest.mark.parametrize(
     ("name", "params", "sentence"),
     [("token_pairs", {"direction": "up"}, "direction is up"),
-     ("token_pairs", {"statistic": "sum"}, "statistic is sum"), ("cls_attention", {"statistic": "mean"}, "statistic is mean")],
+     ("token_pairs", {"statistic": "sum"}, "statistic is sum"), ("cls_attention", {"statistic": "mean"}, "statistic is mean"),
+     ("feature_attention", {"by": "norms"}, "by = 'norms'; it is weight or norm"),
+     ("special_tokens", {"by": "weights"}, "by = 'weights'; it is weight or norm")],
 )  # fmt: skip
 def test_a_parameter_with_an_unknown_value_is_refused(
     case: Case, name: str, params: dict[str, str], sentence: str

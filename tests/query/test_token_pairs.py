@@ -92,11 +92,11 @@ def _test(values: Array, sources: Array, least: float) -> tuple[float, float, fl
 
 
 def _wanted(
-    case: Premises, relation: str, direction: str, reduce: Callable[[list[float]], float]
+    case: Premises, relation: str, direction: str, reduce: Callable[[list[float]], float], by: str
 ) -> pl.DataFrame:
     linked = [
         (i, p, s)
-        for i, s in zip(case.inputs, case.sources, strict=True)
+        for i, s in zip(paper.by(by, case.inputs), case.sources, strict=True)
         if (p := _related(i, relation, direction))
     ]
     sources = np.array([s for *_, s in linked])
@@ -132,18 +132,20 @@ def _wanted(
 
 
 @pytest.mark.parametrize(
-    ("relation", "direction", "statistic"),
-    [("subject", "from_to", "max"), ("subject", "to_from", "max"), ("object", "both", "mean"),
-     ("det", "from_to", "max"), ("coreference", "from_to", "mean")],
+    ("relation", "direction", "statistic", "by"),
+    [("subject", "from_to", "max", "weight"), ("subject", "to_from", "max", "weight"),
+     ("object", "both", "mean", "weight"), ("det", "from_to", "max", "weight"),
+     ("coreference", "from_to", "mean", "weight"), ("subject", "from_to", "max", "norm"),
+     ("object", "both", "mean", "norm")],
 )  # fmt: skip
 def test_each_head_stands_beside_its_best_fixed_offset(
-    case: Premises, relation: str, direction: str, statistic: str
+    case: Premises, relation: str, direction: str, statistic: str, by: str
 ) -> None:
     """Each half of the sources is scored with the offset that is best on the other half."""
     reduce = np.max if statistic == "max" else np.mean
-    wanted = _wanted(case, relation, direction, reduce)  # type: ignore[arg-type]
+    wanted = _wanted(case, relation, direction, reduce, by)  # type: ignore[arg-type]
     found = case.store.query(
-        "token_pairs", run=RUN, relation=relation, direction=direction, statistic=statistic
+        "token_pairs", run=RUN, relation=relation, direction=direction, statistic=statistic, by=by
     )
     for name in wanted.columns:
         np.testing.assert_allclose(found[name], wanted[name], atol=2e-6, rtol=2e-4, err_msg=name)

@@ -22,6 +22,7 @@ import scipy.stats
 import tiny
 import torch
 from helpers import sentences, write_rows
+from norms import Moved, moved
 from transformers import AutoModel, AutoTokenizer
 
 import attnstore
@@ -134,9 +135,13 @@ def annotate(root: Path, dataset: str, rows: list[Row]) -> None:
 
 @dataclass(frozen=True)
 class Input:
-    """An input as the model saw it. maps: (layer, head, L, L); features and links by position."""
+    """An input as the model saw it. maps: (layer, head, L, L); features and links by position.
+
+    moved: what its attention moves, from which maps by norm follow.
+    """
 
     maps: Array
+    moved: Moved
     kinds: list[str]
     words: list[tuple[int, str, list[int]]]
     features: dict[str, list[int]]
@@ -153,14 +158,16 @@ def read(folder: Path, rows: list[Row], max_length: int = 64) -> list[Input]:
     for row in rows:
         texts = [t for t in (row["text"], row.get("text_pair")) if t]
         encoded = tokenizer(*texts, truncation=True, max_length=max_length, return_tensors="pt")
-        with torch.no_grad():
-            attentions = model(**encoded, output_attentions=True).attentions
-        maps = torch.stack([a[0] for a in attentions]).numpy()
-        found.append(_described(maps, encoded.encodings[0], row))
+        found.append(_described(moved(model, encoded), encoded.encodings[0], row))
     return found
 
 
-def _described(maps: Array, encoding: Any, row: Row) -> Input:
+def by(measure: str, inputs: list[Input]) -> list[Input]:
+    """The same inputs with their maps by weight or by norm."""
+    return inputs if measure == "weight" else [replace(i, maps=i.moved.shares) for i in inputs]
+
+
+def _described(of_input: Moved, encoding: Any, row: Row) -> Input:
     spans, links = markup(row)
     kinds = [_kind(t) for t in encoding.tokens]
 
@@ -183,7 +190,7 @@ def _described(maps: Array, encoding: Any, row: Row) -> Input:
         features[name] = {i for i, kind in enumerate(kinds) if kind == name}
     pairs = [(x.kind, x.label, positions(spans[x.start]), positions(spans[x.end])) for x in links]
     return Input(
-        maps, kinds, _words(encoding, row),
+        of_input.maps.astype(np.float32), of_input, kinds, _words(encoding, row),
         {k: sorted(v) for k, v in features.items() if v}, [p for p in pairs if p[2] and p[3]],
     )  # fmt: skip
 
