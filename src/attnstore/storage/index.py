@@ -129,7 +129,7 @@ def catch_up(backend: Backend, wait: float = 5.0) -> Change:
                     raise
                 index_seal.write(backend.root / SEAL, backend.root / FILE, before)
                 return change
-    return rebuild(backend, wait)
+    return rebuild(backend, wait, only_if_needed=True)
 
 
 def accept(backend: Backend) -> bool:
@@ -198,15 +198,20 @@ def n_loaded(backend: Backend) -> int:
         return int(con.execute("SELECT count(*) FROM core.fragments").fetchall()[0][0])
 
 
-def rebuild(backend: Backend, wait: float = 5.0) -> Change:
+def rebuild(backend: Backend, wait: float = 5.0, only_if_needed: bool = False) -> Change:
     """Rebuild the index from the fragments and replace the old one.
 
-    Readers that have the old file open keep it.
+    Readers that have the old file open keep it. only_if_needed: leave one that another process has
+    rebuilt while this one waited.
     """
     fragments, damaged = committed(backend)
     pending = _Pending(counting(fragments), [], damaged, [], fragments)
     temporary = backend.root / f"{FILE}.new"
     with _writing(backend, wait):
+        if only_if_needed and seal_of(backend) is not None:
+            found = _pending(backend)
+            if found is not None and not (found.new or found.gone):
+                return Change(0, 0, found.damaged, found.missing)
         for leaving in (temporary, Path(f"{temporary}.wal")):
             leaving.unlink(missing_ok=True)
         for spilled in (temporary, backend.root / FILE):  # by a writer that was killed
