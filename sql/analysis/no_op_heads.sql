@@ -17,7 +17,7 @@
 -- column difference DOUBLE: norm less mean (share)
 -- column p DOUBLE: Two-sided p-value of no difference, paired by input
 -- column q DOUBLE: The false discovery rate at which it is significant among all heads (Benjamini and Hochberg)
--- column norm_ratio DOUBLE: Mean over inputs of the mean length of the delimiters' values over that of the other tokens'
+-- column norm_ratio DOUBLE: Mean over inputs of the mean length of the delimiters' values, weighted by what each of them receives, over the mean length of the other tokens'
 -- column ratio_low DOUBLE: Lower end of its 95% interval
 -- column ratio_high DOUBLE: Upper end
 -- column no_op BOOLEAN: Whether low is above share, ratio_high below small, and norm below mean with q below 0.05
@@ -31,8 +31,8 @@ WITH classes AS (
     GROUP BY example
     HAVING len(delimiters) > 0 AND len(others) > 0
 ), weights AS (
-    SELECT layer, head, example, list_sum(list_select(attention_received(run_key, layer, head, token_cell, length), delimiters)) AS weight,
-           attention_value_norms(run_key, layer, head, token_cell, length) AS norms, delimiters, others
+    SELECT layer, head, example, attention_received(run_key, layer, head, token_cell, length) AS received,
+           list_sum(list_select(received, delimiters)) AS weight, attention_value_norms(run_key, layer, head, token_cell, length) AS norms, delimiters, others
     FROM map_places JOIN classes USING (example)
     WHERE run = $run
 ), moved AS (
@@ -40,7 +40,8 @@ WITH classes AS (
     FROM map_places(kind := 'norm') JOIN classes USING (example)
     WHERE run = $run
 ), per_input AS (
-    SELECT layer, head, example, weight, norm, list_avg(list_select(norms, delimiters)) / list_avg(list_select(norms, others)) AS ratio
+    SELECT layer, head, example, weight, norm, list_dot_product(list_select(received, delimiters), list_select(norms, delimiters))::DOUBLE / weight
+               / list_avg(list_select(norms, others)) AS ratio
     FROM weights JOIN moved USING (layer, head, example)
 ), rated AS (
     SELECT layer, head, count(*) AS n, mean_interval(weight, source, 0, 1) AS by_weight, mean_interval(norm, source, 0, 1) AS by_norm,

@@ -58,7 +58,8 @@ WITH held AS MATERIALIZED (
     GROUP BY example, m.layer, p.kind
 ), per_input AS (
     SELECT example, layer, kind,
-           list_avg(list_transform(s.positions, lambda i: list_sum(list_transform(p.positions, lambda j: reach[i * length + j + 1])))) AS reached
+           list_sum(list_select(reach, flatten(list_transform(s.positions, lambda i: list_transform(p.positions, lambda j: i * length + j + 1)))))
+               / len(s.positions) AS reached
     FROM rolled JOIN senders s USING (example) JOIN places p USING (example)
 )
 SELECT layer, kind, count(*) AS n, unnest(mean_interval(reached, source, 0, 1)), avg(weight) AS weight

@@ -31,7 +31,9 @@ def test_weight_and_norm_of_delimiters(case: EagerRun) -> None:
                 received = case.of(example, by)[layer, head].mean(axis=0)
                 shares.append(received[delimiters].sum())
             lengths = case.norms[example][layer, head]
-            ratios.append(lengths[delimiters].mean() / lengths[~delimiters].mean())
+            received = case.maps[example][layer, head].mean(axis=0)[delimiters]
+            looked_at = np.average(lengths[delimiters], weights=received)
+            ratios.append(looked_at / lengths[~delimiters].mean())
         assert row["n"] == len(weights)
         assert row["mean"] == pytest.approx(np.mean(weights), abs=1e-5)
         assert row["norm"] == pytest.approx(np.mean(norms), abs=1e-5)
