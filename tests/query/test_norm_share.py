@@ -21,16 +21,14 @@ from transformers import AutoModel, AutoTokenizer
 
 import attnstore
 from attnstore.errors import AttnstoreError
-from attnstore.query import analyses
 
 GLUE = Path(__file__).parents[3] / "shared" / "data" / "glue" / "rte" / "validation.parquet"
 TWO = ["weight", "norm"]
-BY_NORM = sorted(
-    name
-    for name, a in analyses.listing().items()
-    if "by" in a.kinds and [p.name for p in a.parameters if p.required] == ["run"]
-)
-"""Analyses that ask for maps by weight or by norm, and need a run alone."""
+BY_NORM = (
+    "special_tokens", "feature_attention", "feature_change", "cls_attention", "token_pairs",
+    "coreference_heads", "word_match", "frame_heads",
+)  # fmt: skip
+"""Analyses that take maps by weight or by norm, of a run alone."""
 MEASURES = ["attn_w", "attn_n", "attn_res_w", "attn_res_n", "attn_res_ln_n"]
 
 
