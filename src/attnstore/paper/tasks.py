@@ -156,27 +156,52 @@ def drift(
     )
 
 
-def special_tokens(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
-    """Attention to [CLS], [SEP] and punctuation by layer."""
+def special_tokens(
+    store: Store, run: Runs = None, by: str | None = None, runs_like: str = "%"
+) -> Drawing:
+    """Attention to [CLS], [SEP] and punctuation by layer, by weight and by norm side by side."""
     runs, more = every(store, 8, runs_like, run)
-    frames = per_run(store, "special_tokens", runs)
-    panels = {
-        f"{run}, {n_of(f)}{_kept(f)}": {
-            SPECIAL.get(kind, kind): Series(
-                *(part[c].to_list() for c in ("layer", "mean", "low", "high"))
-            )
-            for (kind,), part in f.group_by("kind", maintain_order=True)
-        }
-        for run, f in frames.items()
-    }
+    frames = per_run(store, "special_tokens", runs, by="weight" if by is None else by)
+    by_norm = per_run(store, "special_tokens", _with_norms(store, runs, by), by="norm")
+    panels = {}
+    for name, frame in frames.items():
+        title = f"{name}, {n_of(frame)}{_kept(frame)}"
+        panels[f"{title}, by weight" if name in by_norm else title] = _by_kind(frame)
+        if name in by_norm:
+            panels[f"{title}, by norm"] = _by_kind(by_norm[name])
+    norms = (
+        " By norm: the weight times the length of the vector that it moves, as a share of its row "
+        "(Kobayashi et al. 2020)."
+    )
     return Drawing(
         lines(panels, "share of attention"),
         "The share of a token's attention that [CLS], [SEP], punctuation, the first token of inputs "
         "without [CLS], and all other tokens receive together, mean over inputs and heads, with the 95 % interval over inputs. Section "
-        f"4.4; Clark et al. 2019, section 3.2. {counted(frames)}{more}",
-        tuple(asked("special_tokens", run=run) for run in frames),
+        f"4.4; Clark et al. 2019, section 3.2.{norms if by_norm or by == 'norm' else ''} {counted(frames)}{more}",
+        (
+            *(asked("special_tokens", run=run, by=by or "weight") for run in frames),
+            *(asked("special_tokens", run=run, by="norm") for run in by_norm),
+        ),
         {run: _preferred(f) for run, f in frames.items()},
     )
+
+
+def _with_norms(store: Store, runs: Iterable[str], by: str | None) -> list[str]:
+    """Return the runs of which a figure shows both, weights and norms: those that hold them, unless it is of one."""
+    if by is not None:
+        return []
+    rows = store.sql("SELECT run FROM map_kinds WHERE kind = 'norm' AND complete")
+    return [run for run in runs if run in set(rows["run"])]
+
+
+def _by_kind(frame: pl.DataFrame) -> dict[str, Series]:
+    """Return a line over layers for each kind of token."""
+    return {
+        SPECIAL.get(kind, kind): Series(
+            *(part[c].to_list() for c in ("layer", "mean", "low", "high"))
+        )
+        for (kind,), part in frame.group_by("kind", maintain_order=True)
+    }
 
 
 def feature_attention(
