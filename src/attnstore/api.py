@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnstore import extras, store, verbs
+from attnstore.map_kinds import WEIGHTS
 from attnstore.storage import location
 from attnstore.storage.location import Location
 from attnstore.verbs import Several
@@ -116,11 +117,12 @@ class Store(store.Store):
         to: str,
         out: str | Path | None = None,
         examples: Sequence[int] | None = None,
+        kind: str = WEIGHTS,
     ) -> Exported:
         """Write the maps of a run as zarr, parquet, npz or for BertViz, as `attnstore export`."""
         from attnstore.maintenance import exports
 
-        return exports.export(self, run, to, out, examples)
+        return exports.export(self, run, to, out, examples, kind=kind)
 
 
 def open(path: Location = "storage", analyses: str | Path | None = None) -> Store:

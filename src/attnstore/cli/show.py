@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 from rich.console import Console
 
+from attnstore import map_kinds
 from attnstore.cli.named import Named, NamedCommand
 from attnstore.cli.options import parameters
 from attnstore.cli.reading import answer, reading
@@ -18,6 +19,7 @@ from attnstore.cli.rows import Rows, rows_options
 from attnstore.display import terminal
 from attnstore.errors import UsageError
 from attnstore.formatting import size
+from attnstore.map_kinds import MapKind
 from attnstore.query.parameters import from_texts
 
 
@@ -43,10 +45,14 @@ def runs(store: str, rows: Rows) -> None:
 @click.argument("run")
 @click.argument("example", type=int)
 @click.argument("layer", type=int)
-@click.argument("head", type=int)
+@click.argument("head", type=int, required=False)
+@click.option("--kind", default=map_kinds.WEIGHTS, show_default=True, metavar="KIND",
+              help=f"Kind of maps: {', '.join(map_kinds.NAMES)}; one with a map a layer takes no HEAD.")  # fmt: skip
 @click.option("--out", metavar="FILE", help="Write a figure there: .png, .svg or .pdf.")
 @click.pass_obj
-def show(store: str, run: str, example: int, layer: int, head: int, out: str | None) -> None:
+def show(
+    store: str, run: str, example: int, layer: int, head: int | None, kind: str, out: str | None
+) -> None:
     """Show one map as a picture; layers and heads count from 0.
 
     \b
@@ -57,22 +63,33 @@ def show(store: str, run: str, example: int, layer: int, head: int, out: str | N
 
         figures.kind_of(out)
     with reading(store) as opened:
-        map_ = opened.map(run, example, layer, head)
-    draw(map_.weights, map_.texts, map_.title, out)
+        map_ = opened.map(run, example, layer, head, kind)
+    draw(map_.weights, map_.texts, map_.title, out, map_kinds.find(kind))
 
 
 def draw(
-    weights: npt.NDArray[np.float32], texts: Sequence[str], title: str, out: str | None
+    weights: npt.NDArray[np.float32],
+    texts: Sequence[str],
+    title: str,
+    out: str | None,
+    kind: MapKind | None = None,
 ) -> None:
-    """Draw one map to a file, or without one in the terminal."""
+    """Draw one map to a file, or without one in the terminal; there, of signed numbers the sizes."""
+    kind = kind or map_kinds.find(map_kinds.WEIGHTS)
     if out:
         from attnstore.plotting import figures  # matplotlib takes long to import
 
-        click.echo(figures.save(figures.attention_map(weights, texts, title), out))
+        label = "attention weight" if kind.name == map_kinds.WEIGHTS else kind.unit
+        click.echo(
+            figures.save(figures.attention_map(weights, texts, title, label, kind.signed), out)
+        )
         return
     console = Console()
     color = console.color_system in ("256", "truecolor")
     console.print(title, markup=False, highlight=False, style="bold")
+    if kind.signed:
+        console.print("sizes of signed numbers; a figure (--out) shows the signs", style="dim")
+        weights = np.abs(weights)
     console.print(terminal.picture(weights, texts, console.width, color))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from attnstore import map_kinds
 from attnstore.cli.reading import reading
 from attnstore.display.progress import bar
 from attnstore.formatting import size
@@ -40,13 +41,17 @@ def copy(source: str, target: str, runs: tuple[str, ...]) -> None:
 @click.option("--out", metavar="PATH", help="A file or folder.  [default: the run's name]")
 @click.option("--example", "examples", multiple=True, type=int, metavar="N",
               help="Only that example; may be repeated.  [default: all]")  # fmt: skip
+@click.option("--kind", default=map_kinds.WEIGHTS, show_default=True, metavar="KIND",
+              help=f"Kind of maps: {', '.join(map_kinds.NAMES)}.")  # fmt: skip
 @click.pass_obj
-def export(store: str, run: str, to: str, out: str | None, examples: tuple[int, ...]) -> None:
+def export(
+    store: str, run: str, to: str, out: str | None, examples: tuple[int, ...], kind: str
+) -> None:
     """Write the maps of a run as zarr, parquet, npz, or files for BertViz.
 
     \b
     Example: attnstore export minilm/sample --to bertviz --example 3 --out views
     """
     with reading(store) as opened, bar(run) as progress:
-        exported = exports.export(opened, run, to, out, examples or None, progress)
+        exported = exports.export(opened, run, to, out, examples or None, progress, kind)
     click.echo(f"{exported.path}: {exported.examples:,} examples, {size(exported.bytes)}")

@@ -23,7 +23,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from attnstore import map_kinds
 from attnstore.errors import UnknownNameError, UsageError
+from attnstore.map_kinds import WEIGHTS
 
 if TYPE_CHECKING:
     from attnstore.store import Store
@@ -77,11 +79,17 @@ class _Maps:
     heads: list[int]
     inputs: pl.DataFrame
     progress: Progress
+    kind: str = WEIGHTS
 
     def __iter__(self) -> Iterator[tuple[int, _Names, int | None, npt.NDArray[np.float32]]]:
         """Yield (example, names of its tokens, second, maps (layer, head, L, L)) of each input."""
         for done, (example, tokens, texts, second) in enumerate(self.inputs.iter_rows()):
-            yield example, _Names(tokens, texts), second, self.store.maps(self.run, example)
+            yield (
+                example,
+                _Names(tokens, texts),
+                second,
+                self.store.maps(self.run, example, kind=self.kind),
+            )
             self.progress(done + 1, len(self.inputs))
 
 
@@ -92,18 +100,20 @@ def export(
     out: str | Path | None = None,
     examples: Sequence[int] | None = None,
     progress: Progress = lambda *_: None,
+    kind: str = WEIGHTS,
 ) -> Exported:
     """Write the maps of a run (of some of its examples) as one of FORMATS.
 
-    out: where, by default the run's name in the current folder. Raises UnknownNameError (no such
-    run or example), UsageError (no such format, `out` exists or cannot be written).
+    out: where, by default the run's name (and the kind) in the current folder; kind: of maps; of one
+    with a map a layer the heads are 0 alone. Raises UnknownNameError (no such run, example or kind), UsageError (no such format, `out` exists or cannot be written).
     """
     if to not in FORMATS:
         raise UsageError(f"Nothing exports to {to!r}; give one of {', '.join(FORMATS)}.")
     write, ending = FORMATS[to]
     _require_ending(to, ending, out)
-    maps = _maps(store, run, examples, progress)
-    path = Path(out or run.replace("/", "-") + ending).expanduser().absolute()
+    maps = _maps(store, run, examples, progress, kind)
+    name = "-".join([*run.split("/"), *([] if kind == WEIGHTS else [kind])])
+    path = Path(out or name + ending).expanduser().absolute()
     if path.exists():
         raise UsageError(f"{path} exists; give another place with --out, or move it away.")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -142,8 +152,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _maps(store: Store, run: str, examples: Sequence[int] | None, progress: Progress) -> _Maps:
+def _maps(
+    store: Store, run: str, examples: Sequence[int] | None, progress: Progress, kind: str
+) -> _Maps:
     record = store.run(run).record
+    heads = [0] if map_kinds.find(kind).per_layer else record["heads"]
     inputs = store.sql(
         "SELECT example, tokens, texts, second FROM inputs LEFT JOIN "
         "(SELECT example, min(position) AS second FROM tokens WHERE run = $run AND segment = 1 "
@@ -160,7 +173,7 @@ def _maps(store: Store, run: str, examples: Sequence[int] | None, progress: Prog
         inputs = inputs.filter(pl.col("example").is_in(list(examples)))
     if inputs.is_empty():
         raise UsageError(f"Run {run} holds no maps yet; ingest it first.")
-    return _Maps(store, run, record["layers"], record["heads"], inputs, progress)
+    return _Maps(store, run, record["layers"], heads, inputs, progress, kind)
 
 
 def _to_npz(maps: _Maps, path: Path) -> None:
@@ -211,7 +224,7 @@ def _to_zarr(maps: _Maps, path: Path) -> None:
 
     longest = int(maps.inputs["tokens"].list.len().max())  # type: ignore[arg-type]
     shape = (len(maps.inputs), len(maps.layers), len(maps.heads), longest, longest)
-    group = zarr.create_group(path, attributes={"run": maps.run})
+    group = zarr.create_group(path, attributes={"run": maps.run, "kind": maps.kind})
     for name, values in (
         ("example", maps.inputs["example"].to_numpy()),
         ("layer", np.asarray(maps.layers, np.int32)),

@@ -40,14 +40,25 @@ _FONTS = (
 
 
 def attention_map(
-    weights: npt.NDArray[np.float32], tokens: Sequence[str], title: str = ""
+    weights: npt.NDArray[np.float32],
+    tokens: Sequence[str],
+    title: str = "",
+    label: str = "attention weight",
+    signed: bool = False,
 ) -> Figure:
-    """A map as a picture. weights: (L, L), rows attend to columns; tokens: (L,)."""
+    """A map as a picture, of numbers of either sign with 0 in the middle of the colors.
+
+    weights: (L, L), rows attend to columns; tokens: (L,); label: what the numbers are.
+    """
     n = len(tokens)
     pitch = min(0.17, _LARGEST / n)  # inches of a cell; up to 60 tokens every label has room
     side = max(n * pitch, 1.6)
     axes = _axes(side, side)
-    image = axes.imshow(weights, cmap=SCALE, vmin=0, interpolation="nearest", aspect="auto")
+    reach = float(np.nanmax(np.abs(weights), initial=0)) if signed else None
+    image = axes.imshow(
+        weights, cmap="PuOr_r" if signed else SCALE, vmin=-reach if reach is not None else 0, vmax=reach,
+        interpolation="nearest", aspect="auto",
+    )  # fmt: skip
     letter = min(8.0, max(side / n * _INCH * 0.8, 5.5))
     every = int(np.ceil(letter * 1.1 / (side / n * _INCH)))
     labels = [shortened(token) for token in tokens[::every]]
@@ -58,7 +69,7 @@ def attention_map(
     axes.tick_params(length=2, width=0.5, pad=2)
     axes.set_xlabel("to token", fontsize=9)
     axes.set_ylabel("from token", fontsize=9)
-    return _finish(axes, image, title, "attention weight")
+    return _finish(axes, image, title, label)
 
 
 def heads(frame: pl.DataFrame, title: str, label: str, value: str = "mean") -> Figure:

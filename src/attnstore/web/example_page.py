@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from starlette.requests import Request
 from starlette.responses import Response
 
+from attnstore import map_kinds
 from attnstore.display import inputs
 from attnstore.errors import UsageError
+from attnstore.map_kinds import WEIGHTS, MapKind
 from attnstore.web.addresses import link, whole
+from attnstore.web.map_data import kind_of
 from attnstore.web.run_records import Row, run_of
 from attnstore.web.site import Site
 
@@ -16,12 +21,13 @@ def example_page(site: Site, request: Request) -> Response:
     """Show one input: its text, its tokens, all its maps at once, one of them large, and lines."""
     run, example = run_of(site, request), whole("example", request.path_params["example"])
     record = inputs.find(site.store, run["run"], example)
-    others = comparable(site, run, example)
+    kind = kind_of(request)
+    others = comparable(site, run, example, kind)
     against = request.query_params.get("against") or None
     if against is not None and against not in {o["run"] for o in others}:
         raise UsageError(
-            f"Run {against} does not hold example {example} with the same tokens, layers and heads "
-            f"as {run['run']}; leave `against` out, or name one of "
+            f"Run {against} does not hold example {example} with the same tokens, layers, heads and kind of "
+            f"maps as {run['run']}; leave `against` out, or name one of "
             f"{', '.join(o['run'] for o in others if o['run'] != run['run']) or 'none'}."
         )
     near = site.store.ask(
@@ -32,9 +38,12 @@ def example_page(site: Site, request: Request) -> Response:
     data = record["data"] | {
         "against": against,
         "runs": [{"run": o["run"], "step": o["step"]} for o in others],
-    }
+        "kind": kind.name, "unit": kind.unit, "signed": kind.signed, "shares": kind.rows_sum,
+    }  # fmt: skip
+    if kind.per_layer:
+        data["heads"] = [0]
     return site.render(
-        request, "example.html", needed=_needed(request, run, example), run=run, example=example, input=record, others=others,
+        request, "example.html", needed=_needed(request, run, example), run=run, example=example, input=record, others=others, kind=kind.name, kinds=_kinds(site, run),
         against=against, previous=near[0], following=near[1], data=data,
     )  # fmt: skip
 
@@ -44,19 +53,33 @@ def _needed(request: Request, run: Row, example: int) -> list[str]:
     query = request.query_params
     layer, head = (query.get(n, str(run[f"{n}s"][0])) for n in ("layer", "head"))
     unit = "word" if query.get("unit") == "word" else "piece"
+    kind = f"&kind={quote(query['kind'])}" if query.get("kind", WEIGHTS) != WEIGHTS else ""
     if not (layer.isdecimal() and head.isdecimal()):
         return []
     maps = link("maps", run["run"], example)
-    return [f"{maps}/all?unit={unit}", f"{maps}/{layer}/{head}?unit={unit}"]
+    return [f"{maps}/all?unit={unit}{kind}", f"{maps}/{layer}/{head}?unit={unit}{kind}"]
 
 
-def comparable(site: Site, run: Row, example: int) -> list[Row]:
-    """Return the runs whose maps of an input are comparable: same tokens, layers and heads."""
+def _kinds(site: Site, run: Row) -> list[str]:
+    """Return the kinds of maps that a run holds of all its inputs, the weights first."""
+    rows = site.store.ask(
+        "SELECT kind FROM map_kinds WHERE run = $run AND complete ORDER BY kind <> 'weights', kind",
+        run=run["run"],
+    )
+    return list(rows["kind"])
+
+
+def comparable(site: Site, run: Row, example: int, kind: MapKind) -> list[Row]:
+    """Return the runs whose maps of a kind of an input are comparable: same tokens, layers and heads."""
+    if kind.name not in _kinds(site, run):
+        raise map_kinds.missing(run["run"], kind)
     return site.store.ask(
         "SELECT o.run, o.model, m.step, m.base FROM inputs a JOIN inputs b USING (dataset, example) "
         "JOIN runs o ON o.run = b.run JOIN runs this ON this.run = a.run "
         "JOIN models m ON m.model = o.model "
         "WHERE a.run = $run AND a.example = $example AND a.token_ids = b.token_ids "
-        "AND o.layers = this.layers AND o.heads = this.heads ORDER BY m.step NULLS FIRST, o.run",
-        run=run["run"], example=example,
+        "AND o.layers = this.layers AND o.heads = this.heads "
+        "AND o.run IN (SELECT run FROM map_kinds WHERE kind = $kind AND complete) "
+        "AND (o.run = this.run OR $shares) ORDER BY m.step NULLS FIRST, o.run",
+        run=run["run"], example=example, kind=kind.name, shares=kind.rows_sum,
     ).to_dicts()  # fmt: skip

@@ -6,8 +6,10 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
+from attnstore import map_kinds
 from attnstore.display import inputs
 from attnstore.errors import UsageError
+from attnstore.map_kinds import MapKind
 from attnstore.web import pictures
 from attnstore.web.addresses import whole
 from attnstore.web.pictures import Floats
@@ -17,7 +19,9 @@ from attnstore.web.site import Site
 def overview(site: Site, request: Request) -> Response:
     """Send all maps of an input, small: bytes (layer, head, s, s), s in X-Side; see `pictures`."""
     name, example = _input(request)
-    small = pictures.thumbnails(_in_units(site, request, site.store.current.maps(name, example)))
+    kind = kind_of(request)
+    maps = _in_units(site, request, site.store.current.maps(name, example, kind=kind.name))
+    small = pictures.thumbnails(maps, top=largest(maps, kind))
     headers = {"X-Side": str(small.shape[-1])}
     return Response(small.tobytes(), media_type="application/octet-stream", headers=headers)
 
@@ -36,7 +40,24 @@ def map_picture(site: Site, request: Request) -> Response:
 def _map(site: Site, request: Request) -> Floats:
     name, example = _input(request)
     layer, head = (whole(n, request.path_params[n]) for n in ("layer", "head"))
-    return site.store.current.map(name, example, layer, head).weights
+    kind = kind_of(request)
+    if kind.per_layer and head == 0:
+        return site.store.current.map(name, example, layer, None, kind.name).weights
+    return site.store.current.map(name, example, layer, head, kind.name).weights
+
+
+def kind_of(request: Request) -> MapKind:
+    """Return the kind of maps that an address asks for: the weights, unless it says `kind`.
+
+    Raises:
+        UnknownNameError: There is no such kind.
+    """
+    return map_kinds.find(request.query_params.get("kind", map_kinds.WEIGHTS))
+
+
+def largest(maps: Floats, kind: MapKind) -> float:
+    """Return what the brightest color of an overview stands for: 1 for shares, else the largest size."""
+    return 1.0 if kind.rows_sum else float(np.nanmax(np.abs(maps), initial=0)) or 1.0
 
 
 def _input(request: Request) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """Maps on their way to the browser: bytes for its canvas, PNGs for lists.
 
-A map travels as float32, the overview of all heads as bytes on a square-root scale, weight =
-(q/255)²; where an input is long, a thumbnail keeps the largest weight of each of its cells.
+A map travels as float32, the overview of all heads as bytes on a square-root scale, number = top ·
+(q/255)², without signs; where an input is long, a thumbnail keeps the largest weight of each of its cells.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ SIDE = 96
 """Most cells along a side of a thumbnail."""
 
 
-def thumbnails(maps: Floats, side: int = SIDE) -> npt.NDArray[np.uint8]:
-    """Return maps (…, L, L) as bytes (…, s, s), s = min(L, side): q = 255 √weight."""
+def thumbnails(maps: Floats, side: int = SIDE, top: float = 1.0) -> npt.NDArray[np.uint8]:
+    """Return maps (…, L, L) as bytes (…, s, s), s = min(L, side): q = 255 √(size / top)."""
     length = maps.shape[-1]
+    maps = np.abs(np.nan_to_num(maps), dtype=np.float32) / np.float32(top)
     if length > side:
         at = np.linspace(0, length, side, endpoint=False).astype(np.intp)
         maps = np.maximum.reduceat(np.maximum.reduceat(maps, at, axis=-1), at, axis=-2)

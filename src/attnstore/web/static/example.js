@@ -12,13 +12,14 @@ async function fetched(url) {
   if (!answer.ok) throw new Error((await answer.text()).slice(0, 400));
   return answer;
 }
+const kind = data.kind === "weights" ? "" : `&kind=${encodeURIComponent(data.kind)}`;
 const load = {
   async all(run, unit) {
-    const answer = await fetched(`/maps/${path(run)}/${data.example}/all?unit=${unit}`);
+    const answer = await fetched(`/maps/${path(run)}/${data.example}/all?unit=${unit}${kind}`);
     return { bytes: new Uint8Array(await answer.arrayBuffer()), side: Number(answer.headers.get("X-Side")) };
   },
   async one(run, layer, head, unit) {
-    return new Float32Array(await (await fetched(`/maps/${path(run)}/${data.example}/${layer}/${head}?unit=${unit}`)).arrayBuffer());
+    return new Float32Array(await (await fetched(`/maps/${path(run)}/${data.example}/${layer}/${head}?unit=${unit}${kind}`)).arrayBuffer());
   },
 };
 
@@ -30,7 +31,7 @@ data.state = {
   token: number("token") ?? null,
   pins: (asked.get("pins") || "").split(",").map((p) => p.split("-").map(Number)).filter((p) => p.length === 2 && p.every(Number.isInteger)),
 };
-data.link = (state) => `/run/${path(state.run)}/head/${state.layer}/${state.head}`;
+data.link = data.kind === "weights" && ((state) => `/run/${path(state.run)}/head/${state.layer}/${state.head}`);
 
 const controls = document.getElementById("controls");
 const against = document.getElementById("against");
@@ -41,6 +42,7 @@ function address(state) {
   const query = new URLSearchParams({ layer: state.layer, head: state.head });
   if (state.unit === "word") query.set("unit", "word");
   if (state.scale === "linear") query.set("scale", "linear");
+  if (data.kind !== "weights") query.set("kind", data.kind);
   if (state.against) query.set("against", state.against);
   if (state.token !== null) query.set("token", state.token);
   if (state.pins.length) query.set("pins", state.pins.map((p) => p.join("-")).join(","));
@@ -71,6 +73,13 @@ const viewer = new Viewer(document.getElementById("viewer"), data, load, changed
 changed(viewer.state);
 viewer.draw();
 
+// Another kind may have other heads: its page is loaded anew.
+document.getElementById("kind")?.addEventListener("change", (event) => {
+  const query = new URLSearchParams(location.search);
+  for (const name of ["kind", "against", "head"]) query.delete(name);
+  if (event.target.value !== "weights") query.set("kind", event.target.value);
+  location.search = query;
+});
 controls.addEventListener("submit", (e) => e.preventDefault());
 for (const radio of controls.elements.unit) radio.addEventListener("change", () => viewer.set({ unit: radio.value }));
 for (const radio of controls.elements.scale) radio.addEventListener("change", () => viewer.set({ scale: radio.value }));

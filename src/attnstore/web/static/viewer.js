@@ -221,7 +221,7 @@ export class Viewer {
     pen.lineWidth = 2;
     pen.strokeStyle = css("--accent");
     pen.strokeRect(left + j * this.pitch - 1, top + i * this.pitch - 1, cell + 2, cell + 2);
-    this.note = two ? `${this.state.run} less ${this.state.against}; orange is more, blue is less, up to ${(most / 65025).toFixed(2)}` : "light is a weight of 1, on a square-root scale";
+    this.note = two ? `${this.state.run} less ${this.state.against}; orange is more, blue is less, up to ${(most / 65025).toFixed(2)}` : (this.data.shares ?? true) ? "light is a weight of 1, on a square-root scale" : `light is the largest ${this.data.signed ? "size of a " : ""}${this.data.unit}, on a square-root scale`;
     this.allNote.textContent = this.note;
   }
 
@@ -246,11 +246,11 @@ export class Viewer {
 
   #drawLarge() {
     const { run, against, layer, head } = this.state;
-    this.oneTitle.textContent = `Layer ${layer}, head ${head}`;
+    this.oneTitle.textContent = (this.data.kind ?? "weights") === "weights" ? `Layer ${layer}, head ${head}` : `Layer ${layer}, head ${head}: ${this.data.kind}`;
     if (this.data.link) this.oneLink.href = this.data.link(this.state);
     const [mine, theirs] = this.maps;
     const n = this.labels.length;
-    const views = [{ title: run, values: mine }];
+    const views = [{ title: run, values: mine, signed: Boolean(this.data.signed) }];
     if (against) {
       const difference = mine.map((w, i) => w - theirs[i]);
       views.push({ title: against, values: theirs }, { title: `${run} less ${against}`, values: difference, signed: true });
@@ -308,6 +308,7 @@ export class Viewer {
     const { token, against } = this.state;
     const n = this.labels.length;
     const chosen = token !== null && token < n ? token : null;
+    const most = (this.data.shares ?? true) ? 1 : Math.max(...this.maps.map((m) => m.reduce((a, b) => Math.max(a, Math.abs(b)), 0))) || 1;
     this.linesNote.textContent = chosen === null
       ? "Every token's weights, strong lines are strong weights; choose a token for its own."
       : `What “${shown(this.labels[chosen])}” attends to${against ? ": this run in the accent color, the other in blue" : ""}.`;
@@ -320,7 +321,7 @@ export class Viewer {
       const weight = chosen === null ? null : this.maps[0][chosen * n + i];
       const name = make("span", { textContent: shown(label, 24) });
       const item = make("li", {}, name);
-      if (weight !== null && weight >= 0.005) item.append(make("span", { className: "muted", textContent: weight.toFixed(2) }));
+      if (weight !== null && Math.abs(weight) / most >= 0.005) item.append(make("span", { className: "muted", textContent: most === 1 ? weight.toFixed(2) : weight.toPrecision(2) }));
       to.append(item);
     });
     const canvas = make("canvas");
@@ -335,7 +336,7 @@ export class Viewer {
       for (let i = 0; i < n; i++) {
         if (chosen !== null ? i !== chosen : which) continue;
         for (let j = 0; j < n; j++) {
-          const weight = map[i * n + j];
+          const weight = Math.abs(map[i * n + j]) / most;
           if (weight < 0.02) continue;
           pen.globalAlpha = Math.min(1, chosen === null ? weight * 0.8 : weight + 0.08);
           pen.lineWidth = chosen === null ? 1 : 1 + 2.5 * weight;
