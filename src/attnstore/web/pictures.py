@@ -20,7 +20,7 @@ SIDE = 96
 def thumbnails(maps: Floats, side: int = SIDE, top: float = 1.0) -> npt.NDArray[np.uint8]:
     """Return maps (…, L, L) as bytes (…, s, s), s = min(L, side): q = 255 √(size / top)."""
     length = maps.shape[-1]
-    maps = np.abs(np.nan_to_num(maps), dtype=np.float32) / np.float32(top)
+    maps = np.asarray(np.abs(np.nan_to_num(maps)) / top, np.float32)
     if length > side:
         at = np.linspace(0, length, side, endpoint=False).astype(np.intp)
         maps = np.maximum.reduceat(np.maximum.reduceat(maps, at, axis=-1), at, axis=-2)
