@@ -46,7 +46,7 @@ class Map:
     tokens: tuple[str, ...] = field(repr=False)
     weights: npt.NDArray[np.float32] = field(repr=False)
     texts: tuple[str, ...] = field(repr=False)
-    kind: str = WEIGHTS
+    kind: str = field(default=WEIGHTS, repr=False)
 
     @property
     def title(self) -> str:

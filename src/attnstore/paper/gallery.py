@@ -2,7 +2,7 @@
 
     draw(store, "frame_heads").figure
 
-A public function of `paper_tasks`, `paper_heads`, `paper_scores` or `paper_ablations` is a figure;
+A public function of `tasks`, `attended`, `heads`, `scores` or `ablations` is a figure;
 their order is the report's.
 """
 
@@ -16,7 +16,7 @@ import polars as pl
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import near
-from attnstore.paper import ablations, heads, scores, tasks
+from attnstore.paper import ablations, attended, heads, scores, tasks
 from attnstore.plotting.drawings import Drawing
 from attnstore.query import analyses
 from attnstore.query.analysis_file import Parameter
@@ -37,9 +37,10 @@ BUILDERS: dict[str, Builder] = {
         tasks.drift,
         scores.table1,
         scores.scores_over_steps,
-        tasks.special_tokens,
-        tasks.feature_attention,
-        tasks.cls_attention,
+        attended.special_tokens,
+        attended.norm_share,
+        attended.feature_attention,
+        attended.cls_attention,
         heads.token_pairs,
         ablations.disabled_heads,
         ablations.disabled_layers,

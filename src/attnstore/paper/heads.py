@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from attnstore.map_kinds import WEIGHTS
 from attnstore.paper import schemes
 from attnstore.plotting.drawings import (
     ANNOTATED,
@@ -53,6 +54,7 @@ def frame_heads(
     as_published: bool = False,
     same_class: bool = True,
     same_distance: bool = False,
+    by: str = "weight",
     sentence: str = SENTENCE,
 ) -> Drawing:
     """The mean weight along frame links by head, and the best head on one sentence."""
@@ -64,12 +66,12 @@ def frame_heads(
     )  # fmt: skip
     choices = {
         "direction": direction, "as_published": as_published, "same_class": same_class,
-        "same_distance": same_distance,
+        "same_distance": same_distance, "by": by,
     }  # fmt: skip
     heads = store.query("frame_heads", run=run, **choices)
     best = heads.row(0, named=True)
     example = _example(store, run, sentence)
-    one_map = store.map(run, example, best["layer"], best["head"])
+    one_map = store.map(run, example, best["layer"], best["head"], "norm" if by == "norm" else WEIGHTS)
     top = heads.filter("above_99th")
     above = heads.filter(pl.col("difference") > 0, pl.col("q") < 0.05)
     panel = Panel(
@@ -163,6 +165,7 @@ def token_pairs(
     statistic: str = "max",
     annotation: str | None = None,
     scheme: str | None = None,
+    by: str = "weight",
 ) -> Drawing:
     """Weights along relations between words, beside each head's best fixed offset."""
     run = one(
@@ -180,6 +183,7 @@ def token_pairs(
             statistic=statistic,
             annotation=annotation,
             scheme=labels[run],
+            by=by,
         )
         if len(frame):
             frames[one_relation, one_direction, title] = frame
@@ -193,12 +197,12 @@ def token_pairs(
     ]
     fixed = [Panel(by_head(f, "baseline"), "best fixed offset") for f in frames.values()]
     return Drawing(
-        pictures([linked, fixed], "attention weight", root=True),
+        pictures([linked, fixed], "share of what is moved" if by == "norm" else "attention weight", root=True),
         f"Top: per head, the mean over inputs of the {_WEIGHTS.get(statistic, statistic)} weight along a relation; dotted where "
         "it exceeds the bottom one at a false discovery rate of 5 % over the heads. Bottom: the same "
         "when each token looks at the one at the head's best fixed offset instead (-8 to 8 tokens, "
         "chosen on the other half of the inputs), so that a head that only looks at a neighbour "
-        f"shows there too. {schemes.in_words(labels)} Section 4.5; Clark et al. 2019, section 4.2. {_counts(frames)} of {run}.",
+        f"shows there too. {schemes.in_words(labels)} Section 4.5; Clark et al. 2019, section 4.2.{schemes.of_norms(by)} {_counts(frames)} of {run}.",
         tuple(
             asked(
                 "token_pairs",
@@ -208,6 +212,7 @@ def token_pairs(
                 statistic=statistic,
                 annotation=annotation,
                 scheme=labels[run],
+            by=by,
             )
             for r, d, _ in frames
         ),
@@ -234,6 +239,7 @@ def word_match(
     run: Runs = None,
     punctuation: bool = False,
     stop_words: bool = True,
+    by: str = "weight",
     runs_like: str = "%",
 ) -> Drawing:
     """Weights between equal words of the two texts of a pair, against other words'."""
@@ -243,7 +249,7 @@ def word_match(
         "WHERE pair_column IS NOT NULL AND run LIKE $runs_like"
     )
     runs, more = chosen(store, 4, pairs, missing, run, runs_like=runs_like)
-    choices = {"punctuation": punctuation, "stop_words": stop_words}
+    choices = {"punctuation": punctuation, "stop_words": stop_words, "by": by}
     frames = {
         name: f for name, f in per_run(store, "word_match", runs, **choices).items() if len(f)
     }

@@ -38,3 +38,12 @@ def in_words(schemes: dict[str, str]) -> str:
         for scheme, name in names.items():
             names[scheme] = f"{name} ({', '.join(r for r, s in schemes.items() if s == scheme)})"
     return f"Words have their features by {'; '.join(names.values())}."
+
+
+def of_norms(by: str) -> str:
+    """Return what a caption says of a figure by norm; '' by weight."""
+    said = (
+        " By norm: the weight times the length of the vector that it moves, as a share of its row "
+        "(Kobayashi et al. 2020)."
+    )
+    return said if by == "norm" else ""

@@ -1,4 +1,4 @@
-"""Figures that hold tasks and trained models side by side: patterns, drift, special tokens, features.
+"""Figures that hold tasks and trained models side by side: patterns and drift.
 
 A function is a figure, its name the figure's name: it takes a store and choices and gives a
 `Drawing`. Section numbers are those of Kovaleva et al. 2019.
@@ -39,8 +39,6 @@ from attnstore.plotting.plots import Series, bars, lines
 if TYPE_CHECKING:
     from attnstore.store import Store
 
-FEATURES = ("cls", "sep", "punctuation", "noun", "verb", "pronoun", "subject", "object", "negation")
-SPECIAL = {"cls": "[CLS]", "sep": "[SEP]", "first": "first token"}
 _LETTERS = dict(zip(CLASSES, "VD+BH", strict=True))
 _UNCLASSIFIED = f"No map is classified; `{CLASSIFIED}` does it."
 
@@ -94,7 +92,7 @@ def pattern_shares(store: Store, run: Runs = None, runs_like: str = "%") -> Draw
             range(len(rows)), *([r[c] for r in rows] for c in ("mean", "low", "high"))
         )
     shares = dict(zip(runs, series["heterogeneous"].mean, strict=True))
-    names = [run.replace("/", "\n") + _kept(f, "\n") for run, f in frames.items()]
+    names = [run.replace("/", "\n") + kept_of(f, "\n") for run, f in frames.items()]
     return Drawing(
         bars(names, series, "share of maps"),
         "Share of the maps of each pattern class, mean over inputs, with the 95 % interval over "
@@ -156,137 +154,6 @@ def drift(
     )
 
 
-def special_tokens(
-    store: Store, run: Runs = None, by: str | None = None, runs_like: str = "%"
-) -> Drawing:
-    """Attention to [CLS], [SEP] and punctuation by layer, by weight and by norm side by side."""
-    runs, more = every(store, 8, runs_like, run)
-    frames = per_run(store, "special_tokens", runs, by="weight" if by is None else by)
-    by_norm = per_run(store, "special_tokens", _with_norms(store, runs, by), by="norm")
-    panels = {}
-    for name, frame in frames.items():
-        title = f"{name}, {n_of(frame)}{_kept(frame)}"
-        panels[f"{title}, by weight" if name in by_norm else title] = _by_kind(frame)
-        if name in by_norm:
-            panels[f"{title}, by norm"] = _by_kind(by_norm[name])
-    norms = (
-        " By norm: the weight times the length of the vector that it moves, as a share of its row "
-        "(Kobayashi et al. 2020)."
-    )
-    return Drawing(
-        lines(panels, "share of attention"),
-        "The share of a token's attention that [CLS], [SEP], punctuation, the first token of inputs "
-        "without [CLS], and all other tokens receive together, mean over inputs and heads, with the 95 % interval over inputs. Section "
-        f"4.4; Clark et al. 2019, section 3.2.{norms if by_norm or by == 'norm' else ''} {counted(frames)}{more}",
-        (
-            *(asked("special_tokens", run=run, by=by or "weight") for run in frames),
-            *(asked("special_tokens", run=run, by="norm") for run in by_norm),
-        ),
-        {run: _preferred(f) for run, f in frames.items()},
-    )
-
-
-def _with_norms(store: Store, runs: Iterable[str], by: str | None) -> list[str]:
-    """Return the runs of which a figure shows both, weights and norms: those that hold them, unless it is of one."""
-    if by is not None:
-        return []
-    rows = store.sql("SELECT run FROM map_kinds WHERE kind = 'norm' AND complete")
-    return [run for run in runs if run in set(rows["run"])]
-
-
-def _by_kind(frame: pl.DataFrame) -> dict[str, Series]:
-    """Return a line over layers for each kind of token."""
-    return {
-        SPECIAL.get(kind, kind): Series(
-            *(part[c].to_list() for c in ("layer", "mean", "low", "high"))
-        )
-        for (kind,), part in frame.group_by("kind", maintain_order=True)
-    }
-
-
-def feature_attention(
-    store: Store,
-    run: Runs = None,
-    as_published: bool = False,
-    annotation: str | None = None,
-    scheme: str | None = None,
-    runs_like: str = "%",
-) -> Drawing:
-    """The attention that each linguistic feature receives, by head."""
-    runs, more = chosen(
-        store, 7, "SELECT run FROM runs SEMI JOIN spans USING (dataset) WHERE run LIKE $runs_like "
-        "AND dataset IN (SELECT dataset FROM spans SEMI JOIN feature_labels USING (kind, label))",
-        f"No dataset has parts of speech or dependencies; `{ANNOTATED}` supplies them.",
-        run, runs_like=runs_like,
-    )  # fmt: skip
-    choices = {"as_published": as_published, "annotation": annotation}
-    labels = schemes.of_runs(store, runs, scheme)
-    frames = {
-        run: store.query("feature_attention", run=run, scheme=labels[run], **choices)
-        for run in runs
-    }
-    present = {feature for frame in frames.values() for feature in frame["feature"]}
-    rows: list[list[Panel | None]] = []
-    for run, frame in frames.items():
-        row: list[Panel | None] = []
-        for feature in (f for f in FEATURES if f in present):
-            part = frame.filter(feature=feature)
-            title = f"{SPECIAL.get(feature, feature)}\n{n_of(part) if len(part) else ''}"
-            heading = "" if row else run
-            row.append(Panel(by_head(part), title, heading=heading) if len(part) else None)
-        rows.append(row)
-    return Drawing(
-        pictures(rows, "share of attention", root=True),
-        "Per head, the mean over inputs that have the feature of the weight that a token of it "
-        "receives from all tokens, divided by the length; the largest where an input has several. "
-        f"{schemes.in_words(labels)} Section 4.4, Figure 6. {counted(frames)}{more}",
-        tuple(asked("feature_attention", run=run, scheme=labels[run], **choices) for run in frames),
-    )
-
-
-def cls_attention(
-    store: Store,
-    run: Runs = None,
-    layer: int | None = None,
-    statistic: str = "sum",
-    annotation: str | None = None,
-    scheme: str | None = None,
-    runs_like: str = "%",
-) -> Drawing:
-    """The attention of [CLS] in the last layer or another, by head and kind of token."""
-    runs, more = chosen(
-        store, 8, "SELECT r.run FROM runs r JOIN models m USING (model) WHERE r.run LIKE $runs_like "
-        "AND list_contains(r.layers, coalesce($layer::INTEGER, m.n_layers - 1))",
-        "No run holds the last layer of its model, or the one that is asked for; name another with "
-        f"layer, or ingest the model without --layers: `{INGESTED}`.",
-        run, runs_like=runs_like, layer=layer,
-    )  # fmt: skip
-    choices = {"layer": layer, "statistic": statistic, "annotation": annotation}
-    labels = schemes.of_runs(store, runs, scheme)
-    frames = {
-        run: store.query("cls_attention", run=run, scheme=labels[run], **choices) for run in runs
-    }
-    frames = {run: f for run, f in frames.items() if len(f)}
-    present = {feature for f in frames.values() for feature in f["feature"]}
-    names = [feature for feature in FEATURES if feature in present]
-    panels = []
-    for run, frame in frames.items():
-        cells = np.full((len(names), int(frame["head"].to_numpy().max()) + 1), np.nan)
-        for head, feature, mean in frame.select("head", "feature", "mean").iter_rows():
-            cells[names.index(feature), head] = mean
-        title = f"{run}\nlayer {frame['layer'][0]} (from 0), {n_of(frame)}"
-        rows = [SPECIAL.get(name, name) for name in names]
-        panels.append(Panel(cells, title, None, rows, ("head (from 0)", "attended token")))
-    return Drawing(
-        pictures(in_rows(panels), "share of attention"),
-        "What [CLS] attends to, by head: the mean over inputs that have the feature of its "
-        f"{'summed' if statistic == 'sum' else 'largest'} weight to the feature's tokens; punctuation is apart from the other features. {schemes.in_words(labels)} Section 4.5, "
-        f"Figure 7. Grey: no input has the feature, or none is annotated. {counted(frames)}{more}",
-        tuple(asked("cls_attention", run=run, scheme=labels[run], **choices) for run in frames),
-        {run: _most_attended(f) for run, f in frames.items()},
-    )
-
-
 def _notes(store: Store, name: str, runs: Iterable[str], choices: Mapping[str, object]) -> str:
     """Return what a reader of an analysis's results has to know, a sentence each."""
     notes = [note for run in runs for note in store.notes(name, run=run, **choices)]
@@ -313,12 +180,6 @@ def _doubts(frames: dict[str, pl.DataFrame]) -> str:
     )
 
 
-def _kept(frame: pl.DataFrame, before: str = ", ") -> str:
-    """Return how many of how many heads a result is of, in words; '' if it is of all."""
-    heads, of_heads = frame.select("heads", "of_heads").row(0) if len(frame) else (0, 0)
-    return f"{before}{heads} of {of_heads} heads" if heads < of_heads else ""
-
-
 def _is_whole(store: Store, run: str, frame: pl.DataFrame) -> bool:
     """Return True if a result has a row for every head of a run: its base run holds them all too."""
     record = store.run(run)
@@ -328,27 +189,3 @@ def _is_whole(store: Store, run: str, frame: pl.DataFrame) -> bool:
 def _moved_most(frame: pl.DataFrame) -> str:
     layers = frame.group_by("layer").agg(pl.col("mean").mean()).sort("mean", "layer").head(2)
     return "layers " + " and ".join(map(str, sorted(layers["layer"].to_list())))
-
-
-def _preferred(frame: pl.DataFrame) -> str:
-    """Return the layers that prefer [CLS] or [SEP], in words; without these, the first token."""
-    if not {"cls", "sep"} <= set(frame["kind"]):
-        kind = next((k for k in ("cls", "sep", "first") if k in frame["kind"]), "other")
-        shares = frame.filter(kind=kind)["mean"].to_list()
-        return f"{SPECIAL.get(kind, kind)}: {sum(shares) / len(shares):.2f} over all layers"
-    wide = frame.pivot("kind", index="layer", values="mean").sort("layer")
-    first = (wide["cls"] > wide["sep"]).to_list()
-    runs = [
-        (more, list(part))
-        for more, part in groupby(zip(first, wide["layer"], strict=True), itemgetter(0))
-    ]
-    return ", ".join(
-        f"{SPECIAL['cls' if more else 'sep']} in layers {part[0][1]} to {part[-1][1]}"
-        for more, part in runs
-    )
-
-
-def _most_attended(frame: pl.DataFrame) -> str:
-    means = frame.group_by("feature").agg(pl.col("mean").mean())
-    name = str(means.sort("mean", "feature", descending=[True, False])["feature"][0])
-    return SPECIAL.get(name, name)

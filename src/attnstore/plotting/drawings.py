@@ -150,6 +150,12 @@ def n_of(frame: pl.DataFrame) -> str:
     return f"n = {int(frame['n'].to_numpy().max())}"
 
 
+def kept_of(frame: pl.DataFrame, before: str = ", ") -> str:
+    """Return how many of how many heads a result is of, in words; '' if it is of all."""
+    heads, of_heads = frame.select("heads", "of_heads").row(0) if len(frame) else (0, 0)
+    return f"{before}{heads} of {of_heads} heads" if heads < of_heads else ""
+
+
 def counted(frames: Mapping[str, pl.DataFrame]) -> str:
     """The n of some results in words: `n = 60 inputs (a/x, b/x), 20 to 58 (a/y).`"""
     runs_of: dict[str, list[str]] = {}

@@ -1,6 +1,6 @@
 """Figures of several panels: pictures on one color scale, and kinds of heads.
 
-The values come in as arrays; what they mean is left to `paper_heads` and `paper_tasks`, lines and
+The values come in as arrays; what they mean is left to `paper.heads` and `paper.tasks`, lines and
 bars to `plots`. Made without pyplot, like `figures`.
 """
 
