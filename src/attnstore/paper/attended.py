@@ -15,7 +15,17 @@ import polars as pl
 
 from attnstore.paper import schemes
 from attnstore.plotting.drawings import (
-    ANNOTATED, INGESTED, Drawing, Runs, asked, chosen, counted, every, kept_of, n_of, per_run,
+    ANNOTATED,
+    INGESTED,
+    Drawing,
+    Runs,
+    asked,
+    chosen,
+    counted,
+    every,
+    kept_of,
+    n_of,
+    per_run,
 )  # fmt: skip
 from attnstore.plotting.figures import by_head
 from attnstore.plotting.panels import Panel, in_rows, pictures

@@ -71,7 +71,9 @@ def frame_heads(
     heads = store.query("frame_heads", run=run, **choices)
     best = heads.row(0, named=True)
     example = _example(store, run, sentence)
-    one_map = store.map(run, example, best["layer"], best["head"], "norm" if by == "norm" else WEIGHTS)
+    one_map = store.map(
+        run, example, best["layer"], best["head"], "norm" if by == "norm" else WEIGHTS
+    )
     top = heads.filter("above_99th")
     above = heads.filter(pl.col("difference") > 0, pl.col("q") < 0.05)
     panel = Panel(
@@ -89,13 +91,13 @@ def frame_heads(
         f"{len(above)} above other words of the same sentences (n = {best['compared']})"
     )
     return Drawing(
-        pictures([[panel, beside]], "attention weight", root=True),
+        pictures([[panel, beside]], "share of what is moved" if by == "norm" else "attention weight", root=True),
         f"Left: per head, the mean over sentences of the largest weight between the tokens of a "
         f"frame element and of its target; framed: above the 99th percentile of the heads, which 2 of 144 "
         f"are by construction; dot: more than other words of the same sentences ({_matching(best, same_distance)}), in "
         f"the n = {best['compared']} sentences that have such words (false discovery rate 0.05 over the heads). Right: "
         f"the map of the head with the highest mean on one sentence, “{_text(store, run, example)}”. "
-        f"Section 4.2, Figure 3. n = {best['n']} sentences of {run}.",
+        f"Section 4.2, Figure 3.{schemes.of_norms(by)} n = {best['n']} sentences of {run}.",
         (
             asked("frame_heads", run=run, **choices),
             asked("frame_links", run=run, example=example),
@@ -197,7 +199,11 @@ def token_pairs(
     ]
     fixed = [Panel(by_head(f, "baseline"), "best fixed offset") for f in frames.values()]
     return Drawing(
-        pictures([linked, fixed], "share of what is moved" if by == "norm" else "attention weight", root=True),
+        pictures(
+            [linked, fixed],
+            "share of what is moved" if by == "norm" else "attention weight",
+            root=True,
+        ),
         f"Top: per head, the mean over inputs of the {_WEIGHTS.get(statistic, statistic)} weight along a relation; dotted where "
         "it exceeds the bottom one at a false discovery rate of 5 % over the heads. Bottom: the same "
         "when each token looks at the one at the head's best fixed offset instead (-8 to 8 tokens, "
@@ -212,7 +218,7 @@ def token_pairs(
                 statistic=statistic,
                 annotation=annotation,
                 scheme=labels[run],
-            by=by,
+                by=by,
             )
             for r, d, _ in frames
         ),

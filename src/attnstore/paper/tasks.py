@@ -8,33 +8,27 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from attnstore.naming import CLASSES, SURE
-from attnstore.paper import schemes
 from attnstore.plotting.drawings import (
-    ANNOTATED,
     CLASSIFIED,
-    INGESTED,
     TRAINED,
     Drawing,
     Runs,
     asked,
     chosen,
     counted,
-    every,
+    kept_of,
     n_of,
     one,
     per_run,
 )  # fmt: skip
 from attnstore.plotting.figures import by_head
 from attnstore.plotting.panels import Panel, in_rows, kinds, pictures
-from attnstore.plotting.plots import Series, bars, lines
+from attnstore.plotting.plots import Series, bars
 
 if TYPE_CHECKING:
     from attnstore.store import Store
