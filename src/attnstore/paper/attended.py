@@ -67,7 +67,7 @@ def norm_share(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
     )  # fmt: skip
     frames = per_run(store, "norm_share", runs)
     panels = {
-        f"{run}, {n_of(f)}, by {share}": _by_kind(f, (share, f"{share}_low", f"{share}_high"))
+        f"by {share}: {run}": _by_kind(f, (share, f"{share}_low", f"{share}_high"))
         for run, f in frames.items()
         for share in ("weight", "norm")
     }
