@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
-from attnstore.errors import UnknownNameError
+from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import near
 
 WEIGHTS, NORM, VALUE_ZEROING = "weights", "norm", "value_zeroing"
@@ -111,6 +111,14 @@ def find(name: str) -> MapKind:
     raise UnknownNameError(
         f"There is no kind of maps {name!r}{suggestion}" + ("" if suggestion[-1] == "?" else ".")
     )
+
+
+def require_head(kind: MapKind, head: object) -> None:
+    """Raise UsageError for a head that maps of a kind do not have, and for one that is not named."""
+    if kind.per_layer and head not in (None, 0):
+        raise UsageError(f"Maps of kind {kind.name} are one a layer; leave the head out.")
+    if not kind.per_layer and head is None:
+        raise UsageError(f"Maps of kind {kind.name} are one a head; name the head.")
 
 
 def missing(run: str, kind: MapKind, block: int | None = None) -> UnknownNameError:

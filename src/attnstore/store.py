@@ -246,9 +246,11 @@ class Store:
         """Read one map, with its tokens. kind: of maps; head: None for one with a map a layer.
 
         Raises:
-            UnknownNameError: The store does not hold the run, example, layer or head.
+            UnknownNameError: The store does not hold the run, example, layer, head or kind.
+            UsageError: The kind has one map a head and none is named, or the other way round.
         """
         of_kind = map_kinds.find(kind)
+        map_kinds.require_head(of_kind, head)
         example, layer = (whole_number(*x) for x in (("example", example), ("layer", layer)))
         if head is not None or not of_kind.per_layer:
             head = whole_number("head", head)

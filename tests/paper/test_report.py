@@ -239,7 +239,7 @@ def test_axes_say_that_layers_and_heads_count_from_0(store: attnstore.Store, nam
     "name",
     sorted(
         set(NAMES)
-        - {"pattern_shares", "special_tokens", "disabled_layers", "pruned_heads"}
+        - {"pattern_shares", "special_tokens", "norm_share", "disabled_layers", "pruned_heads"}
         - SCORES
     ),
 )
