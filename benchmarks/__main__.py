@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.common import Group, Place
 
 GROUPS = (
-    "ingest_speed", "ingest_memory", "long_inputs", "rerun", "size", "queries", "whole_maps", "dependencies", "reasking", "formats", "notebook",
+    "ingest_speed", "norms", "ingest_memory", "long_inputs", "rerun", "size", "queries", "whole_maps", "dependencies", "reasking", "formats", "notebook",
     "ablating", "exploring", "training", "scaling", "workers", "buckets", "gpu",
 )  # fmt: skip
 

