@@ -61,7 +61,7 @@ WITH directions AS (
     FROM weights LEFT JOIN (FROM sources WHERE run = $run) USING (example)
 ), per_head AS (
     SELECT layer, head, count(*) AS n, mean_interval(weight, source, 0, 1) AS weight, avg(base) AS baseline,
-           mean_test(weight - base, source, -1, 1) AS gain, mean_interval((1 + sign(weight - base)) / 2, source, 0, 1) AS accuracy
+           mean_test(weight - base, source, -1, 1) AS gain, mean_interval(if(isnan(weight - base), NULL, (1 + sign(weight - base)) / 2), source, 0, 1) AS accuracy
     FROM per_input
     GROUP BY layer, head
 )

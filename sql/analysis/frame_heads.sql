@@ -119,7 +119,7 @@ WITH RECURSIVE directions AS (
     GROUP BY layer, head
 )
 SELECT layer, head, n, mean, low, high, "interval", rank() OVER (ORDER BY mean DESC) AS rank,
-       100 * percent_rank() OVER (ORDER BY mean) AS percentile, percentile > 99 AS above_99th, compared,
+       if(mean IS NULL, NULL, 100 * percent_rank() OVER (PARTITION BY mean IS NULL ORDER BY mean)) AS percentile, percentile > 99 AS above_99th, compared,
        $same_class AND EXISTS (FROM classes) AS matched, baseline, gain.mean AS difference, gain.low AS difference_low, gain.high AS difference_high,
        p, q_value(p, list(p) OVER ()) AS q
 FROM per_head

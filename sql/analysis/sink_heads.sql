@@ -8,7 +8,7 @@
 -- param below BOOLEAN = false: Whether a column's mean goes over the rows from its own token on, for models that look back only
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
--- column head SMALLINT: Head, from 0
+-- column head SMALLINT: Head, from 0; by norm a head that moves nothing (disabled with zero) has no row
 -- column n BIGINT: Number of inputs
 -- column mean DOUBLE: Mean over inputs of the largest column's mean weight (share of attention)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
@@ -46,7 +46,7 @@ WITH value_lengths AS (
     SELECT c.layer, c.head, example, position, c.received[position + 1] AS largest, largest > $threshold AS is_sink, v.norms[position + 1] AS norm,
            (list_sum(v.norms) - norm) / (c.length - 1) AS others
     FROM columns c JOIN value_lengths v USING (example, layer, head)
-    WHERE position < len(c.received)
+    WHERE position < len(c.received) AND NOT isnan(c.received[position + 1])  -- no share of a head that moves nothing
 ), sinks AS (
     SELECT layer, head, mode(kind) AS kind, max(kinds) / any_value(n) AS kind_share, mode(text) AS token, max(texts) / any_value(n) AS token_share
     FROM (SELECT layer, head, kind, text, count(*) OVER (PARTITION BY layer, head, kind) AS kinds, count(*) OVER (PARTITION BY layer, head, text) AS texts,

@@ -9,7 +9,7 @@
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
 -- column n BIGINT: Number of inputs
--- column heads BIGINT: Heads of the layer that the run holds
+-- column heads BIGINT: Heads of the layer that the run holds; by norm without those that move nothing (disabled with zero)
 -- column of_heads INTEGER: Heads that the model has in a layer
 -- column mean DOUBLE: Mean over inputs of the share of heads in which the largest column has a mean above the threshold (share of heads)
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of heads)
@@ -44,7 +44,7 @@ WITH value_lengths AS (
     SELECT c.layer, c.head, example, position, c.received[position + 1] AS largest, largest > $threshold AS is_sink, v.norms[position + 1] AS norm,
            (list_sum(v.norms) - norm) / (c.length - 1) AS others
     FROM columns c JOIN value_lengths v USING (example, layer, head)
-    WHERE position < len(c.received)
+    WHERE position < len(c.received) AND NOT isnan(c.received[position + 1])  -- no share of a head that moves nothing
 ), sinks AS (
     SELECT layer, mode(kind) AS kind, max(kinds) / any_value(n) AS kind_share, mode(text) AS token, max(texts) / any_value(n) AS token_share
     FROM (SELECT layer, kind, text, count(*) OVER (PARTITION BY layer, kind) AS kinds, count(*) OVER (PARTITION BY layer, text) AS texts,

@@ -163,6 +163,21 @@ def test_p_values_count_a_text_that_comes_twice_once(
     assert found["above"].to_list() == wanted
 
 
+def test_a_head_that_moves_nothing_has_no_accuracy_by_norm(
+    store: attnstore.Store, model: Path, tmp_path: Path
+) -> None:
+    """It was disabled with zero; the other heads have one."""
+    file = str(model.parent / "gap.tsv")
+    attnstore.ingest(
+        tmp_path, str(model), file, text="Text", max_length=64, disable="0.1", disable_value="zero"
+    )
+    attnstore.annotate(tmp_path, "gap", "gap")
+    with attnstore.open(tmp_path) as disabled:
+        found = disabled.query("coreference_heads", run=RUN, by="norm")
+    without = found.filter(found["accuracy"].is_null() & found["difference"].is_null())
+    assert without.select("layer", "head").rows() == [(0, 1)]
+
+
 def test_the_other_name_is_no_coreference(store: attnstore.Store) -> None:
     """It is a mention and no link: other analyses do not see it."""
     links = store.sql("SELECT count(*) FROM links").item()

@@ -200,3 +200,21 @@ def test_a_direction_that_there_is_not_is_refused(case: Case) -> None:
     """The error says the value and those that there are."""
     with pytest.raises(QueryError, match="direction is up; give element_to_target"):
         case.run("frame_heads", run=BASE, direction="up")
+
+
+def test_a_head_that_moves_nothing_has_no_rank_by_norm(case: Case, tmp_path: Path) -> None:
+    """Disabled with zero: no percentile, no p-value, and the other heads are ranked among themselves."""
+    place = case.store.root
+    attnstore.ingest(
+        tmp_path, f"{place.parent / 'base'}=base", f"{place.parent / 'pairs.jsonl'}=pairs",
+        max_length=64, disable="0.1", disable_value="zero",
+    )  # fmt: skip
+    paper.annotate(tmp_path, "pairs", case.rows)
+    with attnstore.open(tmp_path) as store:
+        found = store.query("frame_heads", run="base/pairs", by="norm")
+    last = found.row(-1, named=True)
+    assert (last["layer"], last["head"]) == (0, 1)
+    assert [last[c] for c in ("mean", "interval", "percentile", "p", "q")] == [None] * 5
+    assert not last["above_99th"]
+    assert found["percentile"].max() == 100
+    assert found["p"].null_count() == 1

@@ -127,7 +127,7 @@ def test_every_map_is_what_numpy_makes_of_the_arrays(
         "GROUP BY ALL ORDER BY ALL", kind=kind, run=run,
     )  # fmt: skip
     for example, from_pos, total in totals.rows():
-        wanted = expected[example][:, :, from_pos].sum(dtype=np.float64)
+        wanted = np.nansum(expected[example][:, :, from_pos], dtype=np.float64)
         np.testing.assert_allclose(total, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -177,6 +177,24 @@ def test_functions_over_maps_read_a_kind_by_its_key(
             assert row["same"]["cosine"] == pytest.approx(1, abs=1e-5)
         if kind != "norm":
             assert row["same"]["js"] is None
+
+
+def test_a_head_that_moves_nothing_meets_no_condition(store: attnstore.Store) -> None:
+    """DuckDB holds NaN for larger than any number, so a row without numbers is NULL where conditions are asked."""
+    of_head = "example = 2 AND layer = 0 AND head = 0"
+    for view in ("attention", "word_attention"):
+        found = store.sql(
+            f"SELECT count(weight), count(*) > 0 FROM {view}(kind := 'norm') WHERE run = $run AND {of_head}",
+            run=FULL,
+        )
+        assert found.rows() == [(0, True)]
+    best, flow = store.sql(
+        "SELECT attention_row_argmax(run_key, layer, head, cell, length), "
+        "attention_flow(run_key, layer, cell, length, 0) "
+        f"FROM map_places(kind := 'norm') WHERE run = $run AND {of_head}", run=FULL,
+    ).row(0)  # fmt: skip
+    assert set(best) == {None}
+    assert not np.isnan(flow).any()  # other heads of the layer move something
 
 
 def _floats(values: list[float | None]) -> Floats:
@@ -385,7 +403,7 @@ def test_python_refuses_a_kind_where_there_is_none(store: attnstore.Store) -> No
         store.maps(FULL, 0, kind="norms")
     with pytest.raises(UsageError, match="View tokens has no kinds of maps"):
         store.scan("tokens", kind="norm")
-    with pytest.raises(UnknownNameError, match="head 1"):
+    with pytest.raises(UsageError, match="one a layer; leave the head out"):
         store.map(FULL, 0, 0, 1, kind="value_zeroing")
-    with pytest.raises(UsageError, match="no head number"):
+    with pytest.raises(UsageError, match="name the head"):
         store.map(FULL, 0, 0, kind="norm")

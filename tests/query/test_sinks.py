@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import eager_runs
 import numpy as np
 import pytest
+import tiny
 from eager_runs import EagerRun
+from helpers import write_texts
+
+import attnstore
 
 
 @pytest.fixture(scope="module", params=eager_runs.MODELS)
@@ -92,6 +97,26 @@ def test_share_of_heads_with_a_sink(case: EagerRun, setting: dict[str, Any]) -> 
                 continue
             assert counts[row[column]] == max(counts.values())
             assert row[f"{column}_share"] == pytest.approx(max(counts.values()) / len(which))
+
+
+def test_a_head_that_moves_nothing_is_no_sink_by_norm(tmp_path: Path) -> None:
+    """Heads that were disabled with zero: by norm their layer's other heads count alone."""
+    model = tiny.make(tmp_path / "bert", "bert")
+    texts = str(write_texts(tmp_path / "texts.jsonl", 8, longest=9))
+    attnstore.ingest(
+        tmp_path / "s", str(model), texts, max_length=64, disable="0.1,1.*", disable_value="zero"
+    )
+    with attnstore.open(tmp_path / "s") as store:
+        heads = store.query("sink_heads", run="bert/texts", by="norm", threshold=0.2)
+        assert heads.select("layer", "head").rows() == [(0, 0), (0, 2), (0, 3)]
+        (row,) = store.query("sinks", run="bert/texts", by="norm", threshold=0.2).to_dicts()
+        assert (row["layer"], row["heads"]) == (0, 3)
+        assert row["mean"] == pytest.approx(heads["share"].mean())
+        assert row["largest"] == pytest.approx(heads["mean"].mean())
+        places = "FROM map_places(kind := 'norm') WHERE run = 'bert/texts' AND head = 0"
+        flows = store.sql(f"SELECT layer, attention_flow(run_key, layer, cell, length, 0) {places}")
+        for layer, flow in flows.rows():
+            assert np.isnan(flow).all() == (layer == 1)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

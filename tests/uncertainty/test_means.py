@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from attnstore import mean_interval, mean_test
-from attnstore.uncertainty.means import share_tests
+from attnstore.uncertainty.means import mean_tests, share_tests
 
 Array = npt.NDArray[np.float64]
 
@@ -143,6 +143,13 @@ def test_equal_shares_have_no_width(hits: list[int], mean: float) -> None:
     ours = share_tests(_sums(hits, [3, 6, 12], 3), np.zeros(1), np.ones(1))
     assert [ours.mean[0], ours.low[0], ours.high[0]] == pytest.approx([mean] * 3)
     assert ours.interval == ["all equal"]
+
+
+def test_a_mean_that_is_no_number_has_no_interval() -> None:
+    """NaN among the values of a group: it is not said that they are equal."""
+    ends = np.array([0.0]), np.array([1.0])
+    tests = mean_tests(np.array([np.nan, 0.5]), np.zeros(2, np.uint64), np.array([2]), *ends)
+    assert (tests.interval, np.isnan(tests.mean[0])) == ([None], True)
 
 
 def test_a_share_of_one_source_or_of_none_has_no_interval() -> None:

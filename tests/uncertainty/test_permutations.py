@@ -51,3 +51,9 @@ def test_five_in_a_hundred_measures_without_an_effect_are_significant() -> None:
     scores = np.random.default_rng(2).exponential(size=(600, sum(sizes)))
     rate = np.mean(permutation_p_values(sizes, scores) <= 0.05)
     assert 0.025 <= rate <= 0.08
+
+
+def test_a_measure_with_nan_has_no_p_value() -> None:
+    """No exchange is as large as NaN, which is no significance."""
+    values = np.array([[0.9, 0.1, 0.8, 0.2], [np.nan, np.nan, 0.8, 0.2]])
+    assert np.isnan(permutation_p_values((2, 2), values)).tolist() == [False, True]

@@ -10,7 +10,7 @@
 -- The others read whole maps, a few million weights at a time, and give numbers: any number of maps of any length.
 -- attention_row_max(run_key, layer, head, cell, length)     FLOAT[]: the largest weight of each from-token
 -- attention_row_argmax(run_key, layer, head, cell, length)  INTEGER[]: the position that each from-token attends to
---     most, from 0; of equal ones the first
+--     most, from 0; of equal ones the first; NULL where a row has no numbers
 -- attention_count_above(run_key, layer, head, cell, length, threshold)  INTEGER: how many weights are above it
 -- attention_columns(run_key, layer, head, cell, length, first, below)
 --     FLOAT[]: the mean weight that each of the first tokens receives from these; below: from those at and after it alone
@@ -97,7 +97,7 @@ COMMENT ON COLUMN maps.weights IS 'L² weights, row by row: the weight from i to
 
 CREATE MACRO attention(kind := 'weights') AS TABLE
 SELECT run, example, layer, if(is_per_layer(kind), NULL, head) AS head, from_pos, to_pos,
-       from_token, tokens[to_pos + 1] AS to_token, from_text, texts[to_pos + 1] AS to_text, weight, kind AS kind
+       from_token, tokens[to_pos + 1] AS to_token, from_text, texts[to_pos + 1] AS to_text, if(kind = 'norm' AND isnan(weight), NULL, weight) AS weight, kind AS kind
 FROM (
     SELECT run, example, layer, head, from_pos, unnest(range(length))::INTEGER AS to_pos, tokens, texts,
            tokens[from_pos + 1] AS from_token, texts[from_pos + 1] AS from_text,

@@ -21,7 +21,7 @@
 
 CREATE MACRO word_attention(kind := 'weights', pieces := 'mean', specials := 'keep') AS TABLE
 SELECT run, example, layer, if(is_per_layer(kind), NULL, head) AS head, from_word, to_words[to_unit] AS to_word, from_pos, to_places[to_unit] AS to_pos,
-       from_text, to_texts[to_unit] AS to_text, weight, kind AS kind
+       from_text, to_texts[to_unit] AS to_text, if(isnan(weight), NULL, weight) AS weight, kind AS kind
 FROM (
     SELECT run, example, layer, head, from_word, from_pos, from_text, unnest(range(1, len(places) + 1)) AS to_unit,
            unit_words AS to_words, places AS to_places, unit_texts AS to_texts,

@@ -196,8 +196,10 @@ class Functions:
         self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
     ) -> pa.ListArray:
         maps = self._reader.maps(run_key, layer, head, cell, length)
-        positions = [kernels.row_argmax(values, length[rows]) for rows, values in maps]
-        return arrow.lists(np.concatenate(positions), length)
+        positions = np.concatenate(
+            [kernels.row_argmax(values, length[rows]) for rows, values in maps]
+        )
+        return arrow.lists(positions, length, positions < 0)
 
     def _top_k(
         self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints, k: Any

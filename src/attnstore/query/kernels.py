@@ -88,8 +88,12 @@ def row_max(values: Floats, length: Ints) -> Floats:
 
 
 def row_argmax(values: Floats, length: Ints) -> npt.NDArray[np.int32]:
-    """Find the position that each from-token attends to most, the first of equal ones."""
-    rows = [maps.argmax(axis=2).ravel() for _, maps in stacks(values, length)]
+    """Find the position that each from-token attends to most, the first of equal ones; -1 in a row of NaN."""
+    rows = []
+    for _, maps in stacks(values, length):
+        best = maps.argmax(axis=2)
+        largest = np.take_along_axis(maps, best[:, :, None], axis=2)[:, :, 0]
+        rows.append(np.where(np.isnan(largest), -1, best).ravel())
     return np.concatenate(rows).astype(np.int32)
 
 

@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from duckdb.func import PythonUDFType
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from attnstore.query import arrow
 from attnstore.uncertainty import means, permutations, shared_texts, significance
@@ -37,11 +37,14 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
         (mcnemar, ["BIGINT", "BIGINT"], "DOUBLE"),
         (correlation_of, pairs, _CORRELATION),
         (rank_correlation_of, pairs, _CORRELATION),
-        (permutation_of, ["DOUBLE[][]"], "DOUBLE"),
         (sources_of, ["UBIGINT[]", "UBIGINT[]"], "BIGINT[]"),
     ]
     for call, parameters, result in functions:
         con.create_function(call.__name__, call, parameters, result, type=PythonUDFType.ARROW)
+    con.create_function(
+        "permutation_of", permutation_of, ["DOUBLE[][]"], "DOUBLE", type=PythonUDFType.ARROW,
+        null_handling=FunctionNullHandling.SPECIAL,  # it is given none, and may give one
+    )  # fmt: skip
 
 
 def interval_of(values: Any, sources: Any, least: Any, most: Any) -> pa.Array:

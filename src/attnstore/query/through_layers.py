@@ -63,12 +63,15 @@ def max_flow(layers: Sequence[Maps], from_pos: int) -> Maps:
         from_pos: Position of the token in the last of them.
 
     Returns:
-        (L,), each at most 1; exact to 10⁻⁷: capacities are whole multiples of 2⁻³⁰.
+        (L,), each at most 1; exact to 10⁻⁷: capacities are whole multiples of 2⁻³⁰. NaN where a map has no
+        numbers.
     """
     from scipy import sparse  # here: reading must begin fast
     from scipy.sparse.csgraph import maximum_flow
 
     n = len(layers[0])
+    if any(np.isnan(weights).any() for weights in layers):
+        return np.full(n, np.nan)
     mixed = np.concatenate([(weights + np.eye(n)) / 2 for weights in layers])  # from row to column
     from_node = np.repeat(np.arange(n, n + len(mixed)), n)
     to_node = np.tile(np.arange(n), len(mixed)) + (from_node // n - 1) * n

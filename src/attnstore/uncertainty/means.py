@@ -199,7 +199,8 @@ def _tests_of_moments(
     p[equal] = np.where(mean[equal] == 0, 1, np.nan)
     for column in (low, high, p):
         column[draws < 2] = np.nan
-    return MeanTests(mean, low, high, _names(counts, draws, equal), p)
+    known = np.where(np.isnan(mean), 0, counts)
+    return MeanTests(mean, low, high, _names(known, draws, equal), p)
 
 
 def _bent(t: Doubles, skew: Doubles) -> Doubles:
@@ -250,8 +251,10 @@ def _names(counts: Ints, draws: Ints, equal: npt.NDArray[np.bool_]) -> list[str 
 
 
 def _name(count: int, draws: int, equal: bool) -> str | None:
+    if not count:
+        return None
     if draws < 2:
-        return "one source" if count > 1 else "one input" if count else None
+        return "one source" if count > 1 else "one input"
     if equal:
         return "all equal"
     few = ", few" if draws < FEW else ""

@@ -43,7 +43,7 @@ def permutation_p_values(sizes: Sequence[int], values: Doubles) -> Doubles:
         values: Shape (measures, sum of sizes): of each input the measured value comes first.
 
     Returns:
-        Shape (measures,); NaN without an input that has a replacement.
+        Shape (measures,); NaN without an input that has a replacement, and for a measure with NaN.
     """
     draws = np.random.default_rng(SEED)
     measured = np.zeros(len(values))
@@ -60,5 +60,5 @@ def permutation_p_values(sizes: Sequence[int], values: Doubles) -> Doubles:
         return np.full(len(values), np.nan)
     least = np.abs(measured) * (1 - 1e-9)  # sums in another order differ in their last digits
     larger = (np.abs(exchanged) >= least[:, None]).sum(1)
-    p: Doubles = (larger + 1) / (PERMUTATIONS + 1)
+    p: Doubles = np.where(np.isnan(measured), np.nan, (larger + 1) / (PERMUTATIONS + 1))
     return p
