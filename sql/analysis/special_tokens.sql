@@ -4,7 +4,7 @@
 -- param run VARCHAR: Run
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
--- column kind VARCHAR: Kind of the attended tokens: cls, sep, punctuation, first (the first token of an input without [CLS], unless it is of these kinds), or other for all the rest
+-- column kind VARCHAR: Kind of the attended tokens: cls, sep, punctuation, first (the first token of an input without [CLS], unless it is of these kinds), or other for all the rest; what attention sinks of the model take is of none
 -- column n BIGINT: Number of inputs that have the kind; all for punctuation and other
 -- column heads BIGINT: Heads of the layer that the run holds, over which the mean goes
 -- column of_heads INTEGER: Heads that the model has in a layer
@@ -19,7 +19,7 @@ WITH first_tokens AS (
 ), by_weight AS (
     SELECT layer, example, count(*) AS heads, avg(cls) AS cls, avg(sep) AS sep, avg(punctuation) AS punctuation,
            avg(CASE WHEN s.cls IS NULL AND f.example IS NOT NULL THEN s.first END) AS first,
-           avg(1 - coalesce(s.cls, 0) - coalesce(s.sep, 0) - s.punctuation
+           avg(1 - coalesce(s.sink, 0) - coalesce(s.cls, 0) - coalesce(s.sep, 0) - s.punctuation
                - CASE WHEN s.cls IS NULL AND f.example IS NOT NULL THEN coalesce(s.first, 0) ELSE 0 END) AS other
     FROM map_stats s LEFT JOIN first_tokens f USING (example)
     WHERE run = $run AND kind_of($by) = 'weights'

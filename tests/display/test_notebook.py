@@ -213,3 +213,12 @@ def test_scaled_picture_keeps_the_largest_weight() -> None:
     picture = terminal.picture(weights, [f"t{i}" for i in range(100)], 60, colour=False).plain
     assert picture.count("█") == 2  # one in the map, one in the key
     assert "largest of 2 × 2" in picture
+
+
+def test_a_map_of_no_numbers_is_blank() -> None:
+    """NaN, of a head that moves nothing, is no large weight; other rows keep their shades."""
+    tokens, nothing = ["a", "b"], np.full((2, 2), np.nan, np.float32)
+    assert "█" not in terminal.picture(nothing, tokens, 80, colour=False).plain.split("weights:")[0]
+    nothing[1] = (0.5, 0.25)
+    row, last = terminal.picture(nothing, tokens, 80, colour=False).plain.split("\n")[1:3]
+    assert (row.strip(), "█" in last) == ("0 a", True)

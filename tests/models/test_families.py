@@ -174,6 +174,22 @@ def test_verify_accepts_the_maps_of_a_model_with_sinks(tmp_path: Path) -> None:
     assert not verify(tmp_path / "s").findings
 
 
+def test_classes_of_tokens_leave_out_what_attention_sinks_take(tmp_path: Path) -> None:
+    """The weight of every token, summed, is what is left of 1; it is in no class."""
+    texts = write_rows(tmp_path / "t.jsonl", [{"text": text} for text in TEXTS])
+    model = str(make(tmp_path / "m", "gpt_oss"))
+    attnstore.ingest(tmp_path / "s", model, str(texts), max_length=64, precision="float32")
+    with attnstore.open(tmp_path / "s") as store:
+        shares = store.query("special_tokens", run="m/t")
+        moved = store.query("norm_share", run="m/t")
+        left = store.sql("SELECT layer, 1 - avg(sink) FROM map_stats GROUP BY layer ORDER BY layer")
+    np.testing.assert_allclose(shares["mean"], moved["weight"], atol=1e-6)
+    for layer, rest in left.rows():
+        of_layer = shares.filter(shares["layer"] == layer)
+        assert of_layer["mean"].sum() == pytest.approx(rest, abs=1e-6)
+        assert rest < 0.99
+
+
 @pytest.mark.parametrize(
     ("change", "finding"),
     [

@@ -29,12 +29,12 @@ def picture(weights: Weights, tokens: Sequence[str], width: int = 80, colour: bo
 
     Args:
         weights: (L, L), rows attend to columns. An input too long for the width is scaled down: a
-            place then shows the largest of its weights.
+            place then shows the largest of its weights. NaN, of a head that moves nothing, is as 0.
         tokens: The L tokens.
         width: Columns of the terminal.
         colour: True for colors, False for shades.
     """
-    names = _names(tokens)
+    weights, names = np.nan_to_num(weights), _names(tokens)
     room = max(width - cell_len(names[0]) - 1, 10)
     step = -(-len(tokens) // room)
     small = _largest(weights, step)
