@@ -39,6 +39,7 @@ def example_page(site: Site, request: Request) -> Response:
         "against": against,
         "runs": [{"run": o["run"], "step": o["step"]} for o in others],
         "kind": kind.name, "unit": kind.unit, "signed": kind.signed, "shares": kind.rows_sum,
+        "per_layer": kind.per_layer,
     }  # fmt: skip
     if kind.per_layer:
         data["heads"] = [0]

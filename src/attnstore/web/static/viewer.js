@@ -88,7 +88,7 @@ export class Viewer {
     this.linesNote = make("span", { className: "muted" });
     this.lines = make("div", { className: "lines" });
     const one = make("section", { className: "one" }, make("p", { className: "caption" }, this.oneTitle, this.oneLink), this.large, this.hover, this.pins);
-    const overview = make("section", { className: "overview" }, make("p", { className: "caption" }, make("b", { textContent: "All heads" }), this.allNote), make("div", { className: "scroll" }, this.all));
+    const overview = make("section", { className: "overview" }, make("p", { className: "caption" }, make("b", { textContent: this.data.per_layer ? "All layers" : "All heads" }), this.allNote), make("div", { className: "scroll" }, this.all));
     const lines = make("section", { className: "drawn" }, make("p", { className: "caption" }, make("b", { textContent: "From token to token" }), this.linesNote), this.lines);
     this.both = make("div", { className: "example" }, overview, one, lines);
     this.root.replaceChildren(this.both);
@@ -205,7 +205,7 @@ export class Viewer {
     pen.fillStyle = css("--soft");
     pen.textAlign = "center";
     const every = Math.ceil(18 / this.pitch);
-    heads.forEach((head, j) => j % every || pen.fillText(head, left + j * this.pitch + cell / 2, 11));
+    if (!this.data.per_layer) heads.forEach((head, j) => j % every || pen.fillText(head, left + j * this.pitch + cell / 2, 11));
     pen.textAlign = "end";
     layers.forEach((layer, i) => pen.fillText(layer, left - 6, top + i * this.pitch + cell / 2 + 4));
     let most = 0;
@@ -234,7 +234,7 @@ export class Viewer {
 
   #point(event) {
     const { layer, head } = this.#at(event);
-    this.allNote.textContent = layer === undefined || head === undefined ? this.note : `layer ${layer}, head ${head}`;
+    this.allNote.textContent = layer === undefined || head === undefined ? this.note : this.data.per_layer ? `layer ${layer}` : `layer ${layer}, head ${head}`;
   }
 
   #pick(event) {
@@ -246,7 +246,8 @@ export class Viewer {
 
   #drawLarge() {
     const { run, against, layer, head } = this.state;
-    this.oneTitle.textContent = (this.data.kind ?? "weights") === "weights" ? `Layer ${layer}, head ${head}` : `Layer ${layer}, head ${head}: ${this.data.kind}`;
+    const kind = this.data.kind ?? "weights";
+    this.oneTitle.textContent = `Layer ${layer}${this.data.per_layer ? "" : `, head ${head}`}${kind === "weights" ? "" : `: ${kind}`}`;
     if (this.data.link) this.oneLink.href = this.data.link(this.state);
     const [mine, theirs] = this.maps;
     const n = this.labels.length;
@@ -428,7 +429,7 @@ export class Square {
     pen.font = `11px ${css("--font")}`;
     pen.fillStyle = css("--soft");
     pen.textAlign = "end";
-    pen.fillText(this.signed ? `−${this.top.toFixed(2)}` : "0", this.room + 22, y + 8);
+    pen.fillText(this.signed ? `−${this.top < 0.1 ? this.top.toPrecision(2) : this.top.toFixed(2)}` : "0", this.room + 22, y + 8);
     pen.textAlign = "start";
     pen.fillText(`${this.top.toFixed(2)}${this.root ? "  square-root scale" : ""}`, this.room + 31 + long, y + 8);
   }
