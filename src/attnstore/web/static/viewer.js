@@ -431,7 +431,7 @@ export class Square {
     pen.textAlign = "end";
     pen.fillText(this.signed ? `−${this.top < 0.1 ? this.top.toPrecision(2) : this.top.toFixed(2)}` : "0", this.room + 22, y + 8);
     pen.textAlign = "start";
-    pen.fillText(`${this.top.toFixed(2)}${this.root ? "  square-root scale" : ""}`, this.room + 31 + long, y + 8);
+    pen.fillText(`${this.top < 0.1 ? this.top.toPrecision(2) : this.top.toFixed(2)}${this.root ? "  square-root scale" : ""}`, this.room + 31 + long, y + 8);
   }
 
   at(event) {
