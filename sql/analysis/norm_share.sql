@@ -3,7 +3,7 @@
 -- reads: map_places, tokens, sources
 -- param run VARCHAR: Run
 -- column layer SMALLINT: Layer, from 0
--- column kind VARCHAR: Class of the attended tokens: cls, sep, punctuation, first (the first token of an input without [CLS], unless it is of these kinds), or other for all the rest, which are mostly words
+-- column kind VARCHAR: Class of the attended tokens: cls, sep, punctuation, first (the first token of an input without [CLS], unless it is of these kinds), or other for all the rest but padding, which are mostly words
 -- column n BIGINT: Number of inputs that have the class; all for punctuation and other
 -- column weight DOUBLE: Mean over inputs of the weight that the class receives from a token, summed over its tokens, mean over heads: special_tokens by weight (share of attention)
 -- column weight_low DOUBLE: Lower end of its 95% interval (share of attention)
@@ -21,11 +21,11 @@
 -- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the difference is significant among all rows
 -- band: norm BY layer, kind
 WITH classes AS (
-    SELECT example, kind, coalesce(list(position + 1) FILTER (class = kind), []) AS places
+    SELECT example, kind, coalesce(list(position + 1) FILTER (class = kind), []) AS places, list(position + 1) AS every_place
     FROM (SELECT example, position, CASE WHEN kind IN ('cls', 'sep', 'punctuation') THEN kind
                                          WHEN position = 0 AND NOT bool_or(kind = 'cls') OVER (PARTITION BY example) THEN 'first'
                                          ELSE 'other' END AS class
-          FROM tokens WHERE run = $run)
+          FROM tokens WHERE run = $run AND kind <> 'pad')
     CROSS JOIN (SELECT unnest(['cls', 'sep', 'punctuation', 'first', 'other']) AS kind)
     GROUP BY example, kind
     HAVING len(places) > 0 OR kind IN ('punctuation', 'other')
@@ -38,7 +38,7 @@ WITH classes AS (
 ), per_input AS (
     SELECT layer, example, kind, avg(coalesce(list_sum(list_select(weights, places)), 0)) AS weight,
            avg(coalesce(list_sum(list_select(shares, places)), 0)) AS share,
-           avg(list_avg(list_select(norms, places))) AS value_norm, avg(list_avg(norms)) AS any_norm
+           avg(list_avg(list_select(norms, places))) AS value_norm, avg(list_avg(list_select(norms, every_place))) AS any_norm
     FROM per_token JOIN classes USING (example)
     GROUP BY layer, example, kind
 ), tests AS (

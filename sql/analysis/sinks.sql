@@ -27,8 +27,8 @@
 -- note: SELECT format('Run {} holds no value norms, so norm_ratio and no_op are NULL: `attnstore ingest … --update` with its model and dataset adds them.', $run) FROM map_places WHERE run = $run HAVING bool_and(attention_value_norms(run_key, layer, head, token_cell, 1) IS NULL)
 -- band: mean BY layer
 WITH value_lengths AS (
-    SELECT layer, head, example, attention_value_norms(run_key, layer, head, token_cell, length) AS norms
-    FROM map_places
+    SELECT layer, head, example, attention_value_norms(run_key, layer, head, token_cell, length) AS norms, list_select(norms, places) AS of_tokens
+    FROM map_places JOIN (SELECT example, list(position + 1) AS places FROM tokens WHERE run = $run AND kind <> 'pad' GROUP BY example) USING (example)
     WHERE run = $run
 ), columns AS (
     SELECT layer, head, example, length, received,
@@ -42,7 +42,7 @@ WITH value_lengths AS (
     )
 ), heads AS (
     SELECT c.layer, c.head, example, position, c.received[position + 1] AS largest, largest > $threshold AS is_sink, v.norms[position + 1] AS norm,
-           (list_sum(v.norms) - norm) / (c.length - 1) AS others
+           (list_sum(v.of_tokens) - norm) / (len(v.of_tokens) - 1) AS others
     FROM columns c JOIN value_lengths v USING (example, layer, head)
     WHERE position < len(c.received) AND NOT isnan(c.received[position + 1])  -- no share of a head that moves nothing
 ), sinks AS (

@@ -119,6 +119,36 @@ def test_a_head_that_moves_nothing_is_no_sink_by_norm(tmp_path: Path) -> None:
             assert np.isnan(flow).all() == (layer == 1)
 
 
+def test_padding_is_no_other_token(tmp_path: Path) -> None:
+    """In a run with pad_to, values of other tokens are those of real ones, for sinks and for norm_share."""
+    model = str(tiny.make(tmp_path / "bert", "bert"))
+    texts = write_texts(tmp_path / "texts.jsonl", 1, longest=9)
+    attnstore.ingest(tmp_path / "s", model, str(texts), max_length=64, pad_to=64)
+    attnstore.ingest(tmp_path / "t", model, str(texts), max_length=64)
+    found = []
+    for folder in ("s", "t"):
+        with attnstore.open(tmp_path / folder) as store:
+            found.append(store.query("norm_share", run="bert/texts"))
+            if folder == "s":
+                heads = store.query("sink_heads", run="bert/texts", position=0, threshold=0.05)
+                layers = store.query("sinks", run="bert/texts", position=0, threshold=0.05)
+                norms = store.sql(
+                    "SELECT layer, head, avg(norm) FILTER (position = 0) / avg(norm) FILTER (position > 0) AS ratio "
+                    "FROM value_norms JOIN tokens USING (run, example, position) WHERE kind <> 'pad' GROUP BY ALL"
+                )
+    padded, plain = found
+    for column in ("value_norm", "relative"):
+        np.testing.assert_allclose(padded[column], plain[column], rtol=1e-5)
+    ratios = {(layer, head): ratio for layer, head, ratio in norms.rows()}
+    sunk = heads.filter(heads["norm_ratio"].is_not_null())
+    assert len(sunk) > 0
+    for layer, head, ratio_ in sunk.select("layer", "head", "norm_ratio").rows():
+        assert ratio_ == pytest.approx(ratios[layer, head], rel=1e-5)
+    for layer, ratio_ in layers.select("layer", "norm_ratio").rows():
+        own = sunk.filter(sunk["layer"] == layer)["norm_ratio"]
+        assert ratio_ == (pytest.approx(own.mean(), rel=1e-5) if len(own) else None)
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_heads_with_a_sink(case: EagerRun, setting: dict[str, Any]) -> None:
     """Per head: the mean of its column over inputs, and in how many inputs it is above the threshold."""
