@@ -217,11 +217,13 @@ def test_rollout_by_norm_adds_up_what_heads_move(store: attnstore.Store, root: P
         np.testing.assert_allclose(np.reshape(flat, (n, n)), second @ first, rtol=1e-4, atol=1e-6)
 
 
-def test_rollout_refuses_numbers_that_may_be_negative(store: attnstore.Store) -> None:
+@pytest.mark.parametrize("through", ["attention_rollout", "attention_flow"])
+def test_rollout_refuses_numbers_that_may_be_negative(store: attnstore.Store, through: str) -> None:
     """One sentence."""
-    with pytest.raises(QueryError, match="takes no maps of kind gradient_attention_7"):
+    more = ", 0" if through == "attention_flow" else ""
+    with pytest.raises(QueryError, match="no flow of maps of kind gradient_attention_7"):
         store.sql(
-            "SELECT attention_rollout(run_key, 1::SMALLINT, cell, length) "
+            f"SELECT {through}(run_key, 1::SMALLINT, cell, length{more}) "
             "FROM map_places(kind := 'gradient_attention_7') WHERE run = $run LIMIT 1", run=FULL,
         )  # fmt: skip
 

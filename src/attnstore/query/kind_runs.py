@@ -102,7 +102,7 @@ class KindRun(OpenRun):
         """
         if self.kind.signed:
             raise QueryError(
-                f"attention_rollout takes no maps of kind {self.kind.name}: their numbers may be negative."
+                f"There is no rollout and no flow of maps of kind {self.kind.name}: their numbers may be negative."
             )
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(mean / mean.sum(axis=1, keepdims=True))
