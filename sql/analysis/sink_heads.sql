@@ -48,7 +48,7 @@ WITH value_lengths AS (
     FROM columns c JOIN value_lengths v USING (example, layer, head)
     WHERE position < len(c.received) AND NOT isnan(c.received[position + 1])  -- no share of a head that moves nothing
 ), sinks AS (
-    SELECT layer, head, mode(kind) AS kind, max(kinds) / any_value(n) AS kind_share, mode(text) AS token, max(texts) / any_value(n) AS token_share
+    SELECT layer, head, arg_max(kind, {'n': kinds, 'kind': kind}) AS kind, max(kinds) / any_value(n) AS kind_share, arg_max(text, {'n': texts, 'text': text}) AS token, max(texts) / any_value(n) AS token_share
     FROM (SELECT layer, head, kind, text, count(*) OVER (PARTITION BY layer, head, kind) AS kinds, count(*) OVER (PARTITION BY layer, head, text) AS texts,
                  count(*) OVER (PARTITION BY layer, head) AS n
           FROM heads JOIN (SELECT example, position, kind, text FROM tokens WHERE run = $run) USING (example, position)

@@ -46,7 +46,7 @@ WITH value_lengths AS (
     FROM columns c JOIN value_lengths v USING (example, layer, head)
     WHERE position < len(c.received) AND NOT isnan(c.received[position + 1])  -- no share of a head that moves nothing
 ), sinks AS (
-    SELECT layer, mode(kind) AS kind, max(kinds) / any_value(n) AS kind_share, mode(text) AS token, max(texts) / any_value(n) AS token_share
+    SELECT layer, arg_max(kind, {'n': kinds, 'kind': kind}) AS kind, max(kinds) / any_value(n) AS kind_share, arg_max(text, {'n': texts, 'text': text}) AS token, max(texts) / any_value(n) AS token_share
     FROM (SELECT layer, kind, text, count(*) OVER (PARTITION BY layer, kind) AS kinds, count(*) OVER (PARTITION BY layer, text) AS texts,
                  count(*) OVER (PARTITION BY layer) AS n
           FROM heads JOIN (SELECT example, position, kind, text FROM tokens WHERE run = $run) USING (example, position)

@@ -33,7 +33,7 @@ KINDS = ("value_zeroing", "gradient_attention_20")
 class Drawn:
     """A computer of maps that are drawn anew for each block, the same ones whenever it is asked."""
 
-    def __init__(self, run: Run, without: str = "") -> None:
+    def __init__(self, run: Run, without: str = "", _: object = None) -> None:
         self._run, self._without = run, without
 
     def compute(self, rows: pl.DataFrame) -> Further:

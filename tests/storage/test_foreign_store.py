@@ -58,7 +58,7 @@ def forge(root: Path) -> None:
 def unwritable(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     """Let the index not be rebuilt, as in a folder that cannot be written."""
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise attnstore.errors.StoreError("The folder cannot be written.")
 
     monkeypatch.setattr(index, "rebuild", refuse)

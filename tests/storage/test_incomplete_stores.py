@@ -241,7 +241,7 @@ def test_tables_that_could_not_be_checked_are_a_finding(
 ) -> None:
     """Sound is said of what was looked at."""
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise StoreError("The index cannot be written.")
 
     (root / index.FILE).unlink()

@@ -357,6 +357,7 @@ def test_a_dropped_run_is_gone_for_every_session(work: Work, root: Path) -> None
     assert not list((root / "attention.zarr").glob("bert/t/**/*"))
     assert {f.table for f in fragments.listing(location.locate(root))} == {
         "models",
+        "layer_norms",
         "datasets",
         "examples",
     }

@@ -89,7 +89,7 @@ def test_own_analyses_color_the_grid_and_are_asked(sample_store: Path, tmp_path:
     """From the store's folder and from one's own, on the run's page and on the SQL page."""
     root = Path(shutil.copytree(sample_store, tmp_path / "s"))
     for folder, name in ((root / "analysis", "in_store"), (tmp_path / "own", "in_folder")):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / f"{name}.sql").write_text(OWN)
     browser = Browser(root, limits=LIMITS, analyses=str(tmp_path / "own"))
     page = browser.get(f"/run/{RUN}").text
