@@ -3,7 +3,7 @@
 -- reads: map_stats, mixing, inputs, runs, models, sources, published_mixing
 -- param run VARCHAR: Run
 -- column layer SMALLINT: Layer, from 0; NULL for the mean over the layers that the run holds
--- column measure VARCHAR: attn_w: weights alone; attn_n: with value vectors; attn_res_w: half of attn_w, as rollout takes the residual; attn_res_n: value vectors and the residual; attn_res_ln_n: these after the LayerNorm that follows. The last four of a token are of all heads of the layer
+-- column measure VARCHAR: attn_w: weights alone; attn_n: with value vectors; attn_res_w: half of attn_w, as rollout takes the residual; attn_res_n: value vectors and the residual; attn_res_ln_n: these after the LayerNorm that follows. attn_w and attn_res_w are of the heads that the run holds, the others of all heads of the layer
 -- column n BIGINT: Number of inputs that have the measure; 0 where the model gives none (no LayerNorm behind the residual, as in GPT-2) or where the run is of an earlier capture (attnstore ingest … --update computes it)
 -- column tokens BIGINT: Their tokens
 -- column mean DOUBLE: Mean over tokens of ‖what comes from other tokens‖ / (‖from other tokens‖ + ‖from the token itself‖) (ratio)
@@ -11,6 +11,7 @@
 -- column high DOUBLE: Upper end (ratio)
 -- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
 -- column published DOUBLE: The paper's mean over all layers, of 992 segments of Wikipedia with 12 % of the tokens masked, where the model is bert-base-uncased or roberta-base itself, whole; otherwise NULL. Texts of a run are not masked, which is another difference than the texts (ratio)
+-- note: SELECT format('Run {} is padded to {} tokens, and [PAD] tokens count like all others here.', run, pad_to) FROM runs WHERE run = $run AND pad_to IS NOT NULL UNION ALL SELECT format('Run {} holds {} of {} heads of a layer: attn_w and attn_res_w are of these, the other measures of all.', run, r.n_heads, m.n_heads) FROM runs r JOIN models m USING (model) WHERE run = $run AND r.n_heads < m.n_heads
 WITH by_weight AS (
     SELECT layer, example, 1 - avg("self") AS attn_w FROM map_stats WHERE run = $run GROUP BY layer, example
 ), by_norm AS (

@@ -1,5 +1,5 @@
 -- title: Where attention comes from through all layers so far, by kind of token, beside the layer's own weights
--- source: Abnar and Zuidema 2020, section 3: rollout over the mean of the heads, half of each step the residual connection; from [CLS] as their text has it (their code takes the largest over all from-tokens)
+-- source: Abnar and Zuidema 2020, section 3: rollout over the mean of the heads, half of each step the residual connection; from [CLS] as their text has it (their code takes the largest over all rows)
 -- reads: map_places, runs, models, tokens, token_features_by_scheme, schemes, sources
 -- param run VARCHAR: Run, of all layers and heads
 -- param from_kind VARCHAR = cls: Kind of the attending tokens, such as cls or word; cls is the last token in inputs without [CLS]; first or last for that token, all for the mean over every token

@@ -402,17 +402,10 @@ def _double_examples(root: Path) -> None:
     )
 
 
-def _double_an_array(root: Path) -> None:
-    """Write the row of a further array once more, as of another block."""
-    backend = location.locate(root)
-    old = fragments.listing(backend, "array_blocks")[0]
-    rows = fragments.read(backend, old)
-    name = rows["array"][0]
-    fragments.write(backend, "array_blocks", old.owner, f"{name}-000099", rows)
-
-
 CHECKS = {
-    "array_blocks_once": _double_an_array,
+    "array_blocks_once": _harm(
+        "array_blocks", lambda f: f.with_columns(pl.col("first_shard") + 1), "value_norm-000001"
+    ),
     "block_sizes": _harm("blocks", lambda f: f.with_columns(pl.col("examples") + 1)),
     "evaluations_known": _evaluate_unknown,
     "fragments_in_place": _harm("map_stats", lambda f: f.with_columns(block=pl.lit(0, pl.Int32))),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def query(
     """
     rows.require()
     if name is None:
-        rows.emit(_listed(store, analyses))
+        listed = _listed(store, analyses)
+        replace(rows, top=rows.top or len(listed)).emit(listed)
         return
     with reading(store, analyses) as opened:
         analysis = opened.named_analyses.find(name)

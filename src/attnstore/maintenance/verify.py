@@ -186,7 +186,7 @@ class _Verification:
         if record and inputs is not None:
             with self.findings.step("The arrays", run):
                 shape = array_shape.of_record(run, record, zarr_metadata.end_of(inputs))
-                if self._plan(run, shape, inputs):
+                if self._plan(run, shape, inputs, further):
                     opened = arrays.open_run(self.backend, run, shape)
         elif record and not self.findings.known(run, None):
             self.findings.add(f"the plan of its inputs is missing; {AGAIN}.", run)
@@ -254,14 +254,16 @@ class _Verification:
         ]
         return pl.concat(frames, how="diagonal_relaxed") if frames else None
 
-    def _plan(self, run: str, shape: Shape, inputs: pl.DataFrame) -> bool:
+    def _plan(
+        self, run: str, shape: Shape, inputs: pl.DataFrame, further: pl.DataFrame | None
+    ) -> bool:
         """Check that the inputs lie where the plan puts them, and that zarr.json describes that."""
         plan = layout.plan(inputs["length"].to_numpy())
         stored = inputs.select("block", "cell", "token_cell").to_numpy()
         if not np.array_equal(stored, np.stack((plan.block, plan.cell, plan.token), axis=1)):
             self.findings.add(f"its inputs do not lie where the plan puts them; {DROP}.", run)
-        expected = zarr_metadata.description(run, shape) | array_blocks.descriptions(
-            self.backend, run, shape
+        expected = zarr_metadata.description(run, shape) | array_blocks.descriptions_of(
+            run, shape, further
         )
         self._expected.update(expected)
         for path, data in expected.items():

@@ -126,11 +126,23 @@ def descriptions(backend: Backend, run: str, shape: Shape) -> dict[str, bytes]:
     of_array: dict[str, list[Fragment]] = {}
     for (name, _), versions in listed(backend, run).items():
         of_array.setdefault(name, []).append(versions[-1])
+    held = (n for n, owned in of_array.items() if any(_has_shards(backend, f) for f in owned))
+    return _descriptions(run, shape, held)
+
+
+def descriptions_of(run: str, shape: Shape, rows: pl.DataFrame | None) -> dict[str, bytes]:
+    """Make the same where the rows of the run's fragments have been read; None: there is none."""
+    if rows is None:
+        return {}
+    held = rows.filter(pl.col("crc32c").list.len() > 0)["array"].unique(maintain_order=True)
+    return _descriptions(run, shape, held)
+
+
+def _descriptions(run: str, shape: Shape, names: Iterable[str]) -> dict[str, bytes]:
     found = {}
-    for name, owned in of_array.items():
-        if any(_has_shards(backend, fragment) for fragment in owned):
-            with contextlib.suppress(UnknownNameError):
-                found[zarr_metadata.path_of(run, name)] = zarr_metadata.further(name, shape)
+    for name in names:
+        with contextlib.suppress(UnknownNameError):
+            found[zarr_metadata.path_of(run, name)] = zarr_metadata.further(name, shape)
     return found
 
 
