@@ -39,9 +39,9 @@ class ArrayKind:
         return len(self.components) or len(heads)
 
 
-VALUE_NORM = ArrayKind("value_norm", "head", "token")
+VALUE_NORM = ArrayKind(map_kinds.VALUE_NORM, "head", "token")
 """Length of what a token passes on if it gets the whole weight; see `docs/beyond-weight.md`."""
-MIXING = ArrayKind("mixing", "ratio", "token", ("attn_n", "attn_res_n", "attn_res_ln_n"))
+MIXING = ArrayKind(map_kinds.MIXING, "ratio", "token", ("attn_n", "attn_res_n", "attn_res_ln_n"))
 """Share of a token's vector that comes from other tokens; see `docs/beyond-weight.md`."""
 CAPTURED = (VALUE_NORM, MIXING)
 """The arrays that capture writes with every block; runs of an earlier capture lack them."""
