@@ -76,9 +76,11 @@ class Store(store.Store):
         """Store the importance of each token for a classifier, as `attnstore attribute`."""
         return verbs.attribute(self.backend, model, dataset, **options)
 
-    def report(self, out: str | Path = "output/report") -> Report:
-        """Write one HTML page with every figure that the store can show, as `attnstore report`."""
-        return verbs.report(self.backend, out)
+    def report(
+        self, out: str | Path = "output/report", papers: str | Sequence[str] | None = None
+    ) -> Report:
+        """Write one HTML page with a part for each paper, as `attnstore report`."""
+        return verbs.report(self.backend, out, papers=papers)
 
     def figure(self, name: str, /, **params: Any) -> Drawing:
         """Draw a figure of the paper, as `attnstore figure`; `.figure` is matplotlib's.

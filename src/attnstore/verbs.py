@@ -261,14 +261,16 @@ def report(
     path: Location,
     out: str | Path = "output/report",
     *,
+    papers: str | Sequence[str] | None = None,
     step: Step = lambda _name, work: work(),
     finished: Finished = _ignore,
 ) -> Report:
-    """Write one HTML page with every figure of the paper that a store can show.
+    """Write one HTML page with a part for each paper whose figures a store can show.
 
     Args:
         path: The store.
         out: Folder of the page and its figures.
+        papers: Keys of the parts, such as clark2019, a list or separated by commas; None for all.
         step: Draws each figure, given its name and the work; here by default.
         finished: Called with the report.
     """
@@ -276,7 +278,7 @@ def report(
     from attnstore.paper import report as reports
 
     with store.open(path) as opened:
-        written = reports.write(opened, out, step)
+        written = reports.write(opened, out, step, papers)
     finished(written)
     return written
 
@@ -297,8 +299,13 @@ def _check_finetune(
     finetuning.check(recipes.request(model, task, **options), out)
 
 
-def _check_report(path: Location, out: str | Path = "") -> None:
+def _check_report(
+    path: Location, out: str | Path = "", papers: str | Sequence[str] | None = None
+) -> None:
     extras.require("matplotlib")
+    from attnstore.paper import parts
+
+    parts.chosen(papers)
     location.find(path)
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from attnstore.cli.main import main
-from attnstore.paper import gallery
+from attnstore.paper import gallery, parts
 from attnstore.query import analyses
 
 RUN = "tiny/sample"
@@ -64,7 +64,7 @@ def test_the_example_of_the_help_is_understood(sample_store: Path, name: str) ->
     assert result.exit_code == 0 or "holds no run" in result.stderr, result.output
 
 
-@pytest.mark.parametrize("name", sorted(gallery.BUILDERS))
+@pytest.mark.parametrize("name", sorted(parts.BUILDERS))
 def test_help_shows_the_figure(tmp_path: Path, name: str) -> None:
     """Title and parameters."""
     text = squeezed(run(tmp_path / "none", "figure", name, "--help").stdout)

@@ -30,7 +30,7 @@ import attnstore
 from attnstore.cli.main import main
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import CLASSES
-from attnstore.paper import gallery, published, report
+from attnstore.paper import gallery, parts, published, report
 from attnstore.plotting.drawings import Drawing, NothingToDraw
 from attnstore.plotting.figures import by_head
 from attnstore.query import analyses, parameters
@@ -38,7 +38,7 @@ from attnstore.storage import fragments, location
 
 BASE, TUNED = "base/pairs", "tuned/pairs"
 HOSTILE = 'She said <script>alert("fox")</script> jumps & the <img src=x> dog'
-NAMES = tuple(gallery.BUILDERS)
+NAMES = tuple(parts.BUILDERS)
 ROOT = Path(__file__).parents[2]
 
 
@@ -504,7 +504,7 @@ def test_mistakes_are_answered_in_one_sentence(
         gallery.draw(store, name, **choices)
 
 
-BOTH = sorted(set(gallery.BUILDERS) & set(analyses.listing()))
+BOTH = sorted(set(parts.BUILDERS) & set(analyses.listing()))
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -623,7 +623,9 @@ def test_page_asks_nothing_of_the_network(written: report.Report) -> None:
     assert tags.names.isdisjoint({"script", "link", "iframe", "object", "embed", "form", "base"})
     asking = {"src", "href", "srcset", "action", "data", "poster", "background"}
     assert all(
-        v.startswith("data:") for k, v in tags.attributes if k in asking or k.startswith("on")
+        v.startswith(("data:", "#"))
+        for k, v in tags.attributes
+        if k in asking or k.startswith("on")
     )
     assert not re.search(r"url\(|@import", text[: text.index("</style>")])
 
@@ -719,9 +721,80 @@ def test_table1_shows_published_scores_as_diamonds(root: Path, tmp_path: Path) -
 
 
 def test_published_facts_belong_to_figures(store: attnstore.Store) -> None:
-    """Each names a figure of ours that gives the same quantity by run."""
-    for figure in {fact.figure for fact in published.facts()}:
-        assert drawn(store, figure).ours
+    """Each names a figure of ours that gives the same quantity by run, under its key if it has one."""
+    for figure, key in {(fact.figure, fact.key) for fact in published.facts()}:
+        drawing = drawn(store, figure)
+        assert drawing.measured[key] if key else drawing.ours
+
+
+def test_published_facts_say_what_they_hold_for() -> None:
+    """Either tasks of the paper's model, or the texts that they were measured on."""
+    assert all(bool(fact.tasks) != bool(fact.data) for fact in published.facts())
+    assert {fact.model for fact in published.facts() if fact.tasks} == {published.MODEL}
+
+
+def test_every_part_has_a_paper() -> None:
+    """And every paper a part of the report."""
+    assert set(published.papers()) == set(parts.PARTS)
+
+
+def test_numbers_of_other_models_are_marked_with_theirs(
+    store: attnstore.Store, written: report.Report
+) -> None:
+    """A published number beside a run of another model names its own model and texts."""
+    text = unescape(written.page.read_text())
+    for fact in (fact for fact in published.facts() if fact.data):
+        assert fact.value in text
+        assert f"{fact.model}, {fact.data}" in text
+    section = next(s for s in written.sections if s.name == "special_tokens")
+    assert section.elsewhere is not None
+    columns, rows = section.elsewhere
+    sep = store.query("special_tokens", run=TUNED).filter(kind="sep")
+    most = [layer for layer, mean in sep.select("layer", "mean").rows() if mean > 0.5]
+    assert rows[0][columns.index(TUNED)] == f"{', '.join(map(str, most)) or 'none'} of {len(sep)}"
+
+
+# Parts -------------------------------------------------------------------------------------------
+
+
+def test_each_paper_has_a_part(written: report.Report) -> None:
+    """In the order of the parts; a figure of two papers stands in the first and is named in the other."""
+    text = written.page.read_text()
+    keys = re.findall(r'class="part" id="(\w+)"', text)
+    assert keys == [key for key in parts.PARTS if parts.names(key)]
+    clark = text[text.index('id="clark2019"') :]
+    assert '<a href="#special_tokens">' in clark
+    assert text.count('id="special_tokens"') == 1
+
+
+def test_report_of_chosen_papers_shows_their_parts_only(
+    store: attnstore.Store, tmp_path: Path
+) -> None:
+    """A figure that an earlier, longer report left there is removed."""
+    old = _made(tmp_path) / "figures" / "drift.svg"
+    old.write_text("old")
+    written = report.write(store, tmp_path, papers="clark2019, kobayashi2020")
+    assert written.shown == (*parts.names("clark2019"), *parts.names("kobayashi2020"))
+    text = written.page.read_text()
+    assert re.findall(r'class="part" id="(\w+)"', text) == ["clark2019", "kobayashi2020"]
+    assert not old.exists()
+
+
+def test_part_that_is_none_is_one_sentence(root: Path, tmp_path: Path) -> None:
+    """The error names the nearest."""
+    call = ["--store", str(root), "report", "--papers", "clark2018", "--out", str(tmp_path / "r")]
+    result = CliRunner().invoke(main, call)
+    assert result.exit_code == 2
+    assert "clark2019" in result.stderr
+
+
+def test_part_without_any_figure_says_so(sample_store: Path, tmp_path: Path) -> None:
+    """With the command that supplies what it needs."""
+    with attnstore.open(sample_store) as store:
+        written = report.write(store, tmp_path, papers="michel2019")
+    text = unescape(written.page.read_text())
+    assert "Michel et al. 2019: the store has nothing for this paper yet" in text
+    assert "<code>attnstore prune" in text
 
 
 # Commands ----------------------------------------------------------------------------------------

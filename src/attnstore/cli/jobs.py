@@ -103,18 +103,20 @@ def recompute(store: str, /, **options: Any) -> None:
 @click.command()
 @click.option("--out", default="output/report", show_default=True, metavar="DIR",
               help="Folder of the page and its figures.")  # fmt: skip
+@click.option("--papers", metavar="KEY,KEY",
+              help="Parts of the page, such as clark2019,kovaleva2019; all by default.")  # fmt: skip
 @flow_options
 @click.pass_obj
-def report(store: str, /, prefect: bool, runner: str | None, out: str) -> None:
-    """Write one HTML page with every figure of the paper that the store can show.
+def report(store: str, /, prefect: bool, runner: str | None, out: str, papers: str | None) -> None:
+    """Write one HTML page with a part for each paper whose figures the store can show.
 
     A figure whose inputs the store lacks is left out, with the command that supplies them.
 
     \b
-    Example: attnstore report --out output/report
+    Example: attnstore report --papers clark2019,kovaleva2019 --out output/report
     """
     if prefect or runner is not None:
-        start("report", store, prefect, runner, out=out)
+        start("report", store, prefect, runner, out=out, papers=papers)
         return
     with Console(stderr=True).status("drawing") as status:
 
@@ -122,5 +124,5 @@ def report(store: str, /, prefect: bool, runner: str | None, out: str) -> None:
             status.update(f"drawing {name}")
             return work()
 
-        written = verbs.report(store, out, step=draw)
+        written = verbs.report(store, out, papers=papers, step=draw)
     show(written)

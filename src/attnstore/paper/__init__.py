@@ -1,1 +1,1 @@
-"""The figures of Kovaleva et al. 2019, and the report that collects them."""
+"""The figures of papers about attention, and the report that collects them by paper."""

@@ -55,6 +55,7 @@ def special_tokens(
         f"4.4; Clark et al. 2019, section 3.2.{schemes.of_norms(by)} {counted(frames)}{more}",
         tuple(asked("special_tokens", run=run, by=by) for run in frames),
         {run: _preferred(f) for run, f in frames.items()},
+        {"sep": {run: _most_on_sep(f) for run, f in frames.items()}},
     )
 
 
@@ -199,6 +200,12 @@ def _preferred(frame: pl.DataFrame) -> str:
         f"{SPECIAL['cls' if more else 'sep']} in layers {part[0][1]} to {part[-1][1]}"
         for more, part in runs
     )
+
+
+def _most_on_sep(frame: pl.DataFrame) -> str:
+    """Return the layers in which [SEP] receives over half of all attention, in words."""
+    layers = frame.filter(pl.col("kind") == "sep", pl.col("mean") > 0.5)["layer"].sort().to_list()
+    return (", ".join(map(str, layers)) or "none") + f" of {frame['layer'].n_unique()}"
 
 
 def _most_attended(frame: pl.DataFrame) -> str:

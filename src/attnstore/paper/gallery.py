@@ -1,22 +1,20 @@
-"""The figures of the paper by name, over a store.
+"""The figures of the papers by name, over a store.
 
     draw(store, "frame_heads").figure
 
-A public function of `tasks`, `attended`, `heads`, `scores` or `ablations` is a figure;
-their order is the report's.
+`parts` lists them, by paper.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import near
-from attnstore.paper import ablations, attended, heads, scores, tasks
+from attnstore.paper.parts import BUILDERS
 from attnstore.plotting.drawings import Drawing
 from attnstore.query import analyses
 from attnstore.query.analysis_file import Parameter
@@ -24,33 +22,6 @@ from attnstore.query.parameters import converted
 
 if TYPE_CHECKING:
     from attnstore.store import Store
-
-Builder = Callable[..., Drawing]
-
-BUILDERS: dict[str, Builder] = {
-    builder.__name__: builder
-    for builder in (
-        tasks.pattern_examples,
-        tasks.pattern_shares,
-        tasks.pattern_by_head,
-        heads.frame_heads,
-        tasks.drift,
-        scores.table1,
-        scores.scores_over_steps,
-        attended.special_tokens,
-        attended.norm_share,
-        attended.feature_attention,
-        attended.cls_attention,
-        heads.token_pairs,
-        ablations.disabled_heads,
-        ablations.disabled_layers,
-        ablations.pruned_heads,
-        heads.word_match,
-        heads.head_types,
-        heads.head_entropy,
-    )
-}
-"""Every figure by name, in the order of the paper's sections."""
 
 
 def title(name: str) -> str:

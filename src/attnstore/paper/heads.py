@@ -140,7 +140,17 @@ def head_types(
         f"or {broad} (broad); mixed above several thresholds, none below all. Clark et al. 2019, sections 3.1 "
         f"to 3.3. {counted(frames)}{more}",
         tuple(asked("head_types", run=run, **choices) for run in frames),
+        measured={
+            kind: {run: _of_type(f, kind) for run, f in frames.items()} for kind in TYPES[:2]
+        },
     )
+
+
+def _of_type(frame: pl.DataFrame, kind: str) -> str:
+    """Return how many heads are of a type, and in which layers, in words."""
+    layers = frame.filter(type=kind)["layer"].sort().to_list()
+    places = f" (layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))})" if layers else ""
+    return f"{len(layers)} of {len(frame)}{places}"
 
 
 _NUMBERS = {name: number for number, name in enumerate(TYPES)}

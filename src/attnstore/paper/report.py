@@ -1,4 +1,4 @@
-"""The report: every figure of the paper that a store can show, on one self-contained HTML page.
+"""The report: every figure of the papers that a store can show, on one self-contained HTML page.
 
     write(store, "output/report")
 
@@ -8,18 +8,15 @@ escaped. Beside it stand the figures as SVG and PNG. The same store gives the sa
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from attnstore.display import templating
 from attnstore.errors import UsageError
-from attnstore.formatting import size
-from attnstore.paper import gallery, published
+from attnstore.paper import gallery, parts, published
+from attnstore.paper.page import Section, render
 from attnstore.plotting import figures
 from attnstore.plotting.drawings import Drawing, NothingToDraw
 
@@ -30,41 +27,6 @@ PAGE = "index.html"
 Step = Callable[[str, Callable[[], object]], object]
 """Runs a named piece of work and returns what it returns; a flow does so in a task."""
 _INCH = 96  # pixels of an inch of a figure on the page
-_RUNS = (
-    "run",
-    "model",
-    "dataset",
-    "examples",
-    "layers",
-    "heads",
-    "max length",
-    "cut",
-    "precision",
-    "on disk",
-)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A figure of the report, or, in `missing`, the sentence that says why it is left out.
-
-    facts: (run, what, as published, ours), only for the paper's model over the paper's task.
-    """
-
-    name: str
-    title: str
-    missing: str | None = None
-    image: Path | None = None
-    width: float = 0
-    caption: str = ""
-    commands: tuple[str, ...] = ()
-    facts: tuple[tuple[str, str, str, str], ...] = ()
-
-    @property
-    def data(self) -> str:
-        """The image, as a data address holds it."""
-        assert self.image is not None
-        return base64.b64encode(self.image.read_bytes()).decode()
 
 
 @dataclass(frozen=True)
@@ -94,28 +56,45 @@ def write(
     store: Store,
     folder: str | Path,
     step: Step = lambda _name, work: work(),
+    papers: str | Sequence[str] | None = None,
 ) -> Report:
     """Write index.html and figures/*.svg, *.png into a folder, which is made if it is not there.
 
-    step: draws each figure; a flow does so in a task. Raises UsageError where the folder cannot be
-    written.
+    Args:
+        store: The store.
+        folder: The folder.
+        step: Draws each figure; a flow does so in a task.
+        papers: Keys of the parts of the page, a list or separated by commas; None for all.
+
+    Raises:
+        UnknownNameError: There is no such part.
+        UsageError: The folder cannot be written.
     """
+    keys = parts.chosen(papers)
+    names = dict.fromkeys(name for key in keys for name in parts.names(key))
     folder = Path(folder).expanduser().resolve()
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         sections = tuple(
-            cast(Section, step(name, partial(draw_section, store, name, folder)))
-            for name in gallery.BUILDERS
+            cast(Section, step(name, partial(draw_section, store, name, folder))) for name in names
         )
-        for left in (s for s in sections if s.missing is not None):
+        shown = {section.name for section in sections if section.missing is None}
+        for name in set(parts.BUILDERS) - shown:
             for kind in ("svg", "png"):  # of an earlier report: this one does not show it
-                (folder / "figures" / f"{left.name}.{kind}").unlink(missing_ok=True)
-        (folder / PAGE).write_text(page(store, sections), "utf-8")
+                (folder / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
+        (folder / PAGE).write_text(page(store, sections, keys), "utf-8")
     except OSError as error:
         raise UsageError(
             f"The report cannot be written to {folder} ({error.strerror or error}); give another folder."
         ) from error
     return Report(folder / PAGE, sections)
+
+
+def page(
+    store: Store, sections: Sequence[Section], papers: str | Sequence[str] | None = None
+) -> str:
+    """Return the HTML of a report of these figures. papers: as in `write`."""
+    return render(store, sections, parts.chosen(papers))
 
 
 def draw_section(store: Store, name: str, folder: Path) -> Section:
@@ -130,6 +109,7 @@ def draw_section(store: Store, name: str, folder: Path) -> Section:
     return Section(
         name, title, image=image, width=_width(drawing), caption=drawing.caption,
         commands=drawing.commands, facts=_facts(store, name, drawing),
+        elsewhere=_elsewhere(name, drawing), table=drawing.table,
     )  # fmt: skip
 
 
@@ -139,6 +119,7 @@ def _width(drawing: Drawing) -> float:
 
 
 def _facts(store: Store, name: str, drawing: Drawing) -> tuple[tuple[str, str, str, str], ...]:
+    """List what papers report of their model over the task of a run of it, with ours."""
     reported = published.beside(store, name)
     return tuple(
         (run, reported[run].what, f"{reported[run].value} (section {reported[run].section})", ours)
@@ -147,31 +128,20 @@ def _facts(store: Store, name: str, drawing: Drawing) -> tuple[tuple[str, str, s
     )
 
 
-def _part(n: int, of: int) -> str:
-    """Return a number of layers or heads, with that of the model if the run holds some only."""
-    return f"{n} of {of}" if n < of else str(n)
-
-
-def page(store: Store, sections: tuple[Section, ...]) -> str:
-    """Return the HTML of a report."""
-    environment = templating.environment(Path(__file__).parent / "templates")
-    runs = [
-        (r["run"], r["model"], r["dataset"], f"{r['stored']:,} of {r['planned']:,}",
-         _part(r["n_layers"], r["of_layers"]), _part(r["n_heads"], r["of_heads"]), r["max_length"], r["n_truncated"], r["precision"], size(r["bytes"]))
-        for r in store.sql(
-            "FROM runs JOIN (SELECT model, n_layers AS of_layers, n_heads AS of_heads FROM models) "
-            "USING (model) ORDER BY run"
-        ).iter_rows(named=True)
-    ]  # fmt: skip
-    html = environment.get_template("report.html").render(
-        title=f"Attention in {store.root.name}",
-        root=str(store.root),
-        style=(files("attnstore") / "data" / "report.css").read_text("utf-8"),
-        columns=_RUNS,
-        runs=runs,
-        model=published.MODEL,
-        source=published.source(),
-        shown=[s for s in sections if s.missing is None],
-        missing=[s for s in sections if s.missing is not None],
-    )
-    return html + "\n"
+def _elsewhere(
+    name: str, drawing: Drawing
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None:
+    """List what papers report of their own models and texts, with our value for each run."""
+    reported = published.measured_elsewhere(name)
+    if not reported:
+        return None
+    ours = [
+        drawing.measured.get(fact.key, {}) if fact.key else drawing.ours for _, fact in reported
+    ]
+    runs = list(dict.fromkeys(run for values in ours for run in values))
+    rows = tuple(
+        (fact.what, fact.value, f"{fact.model}, {fact.data}", f"{paper.short}, {fact.section}",
+         *(values.get(run, "not measured") for run in runs))
+        for (paper, fact), values in zip(reported, ours, strict=True)
+    )  # fmt: skip
+    return ("what", "published", "for", "where", *runs), rows

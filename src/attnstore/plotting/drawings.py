@@ -43,13 +43,17 @@ class Drawing:
     """A figure with what belongs beside it.
 
     caption: what it shows, its n at the end; commands: what gives its numbers, for a shell;
-    ours: by run, this store's value of what the paper states about the figure.
+    ours: by run, this store's value of what the paper states about the figure; measured: the same
+    by the key of a published fact, for a figure that gives several values; table: the numbers
+    that a reader wants beside the picture, such as the baselines.
     """
 
     figure: Figure
     caption: str
     commands: tuple[str, ...]
     ours: Mapping[str, str] = field(default_factory=dict)
+    measured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    table: pl.DataFrame | None = None
 
 
 def chosen(
