@@ -165,6 +165,11 @@ def _functions() -> Iterator[str]:
     )
     yield _described(files["6-words"])
     yield (
+        "## Functions over groups of tokens\n\nOver lists such as those of `attention_at`, for mentions and candidates of "
+        "several tokens. Groups count from 0 in each list.\n"
+    )
+    yield _described(files["7-coreference"])
+    yield (
         "## Intervals and tests\n\nAggregates over one value per input; "
         "[statistics.md](statistics.md) says how they are computed.\n"
     )

@@ -20,7 +20,14 @@ import polars as pl
 from attnstore import map_kinds, resources
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
 from attnstore.naming import near
-from attnstore.query import bands, mean_functions, rank_functions, result_frames, sql_text
+from attnstore.query import (
+    bands,
+    group_functions,
+    mean_functions,
+    rank_functions,
+    result_frames,
+    sql_text,
+)
 from attnstore.query.analyses import Analyses
 from attnstore.query.analysis_file import Analysis
 from attnstore.query.functions import Functions
@@ -81,6 +88,7 @@ class Session:
         self._functions.register(self.con)
         mean_functions.register(self.con)
         rank_functions.register(self.con)
+        group_functions.register(self.con)
         self._twins: bands.Twins | None = None
         self._macros = Macros(self.con, analyses or Analyses(backend), self._load_twins)
         if confined:
