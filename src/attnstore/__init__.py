@@ -9,22 +9,25 @@ A job is a method of the store, or a function here where there is no store yet: 
 from __future__ import annotations
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from attnstore.api import Store, doctor, look, open, plan, refresh
-from attnstore.uncertainty.means import mean_interval, mean_test
-from attnstore.uncertainty.permutations import permutation_p
-from attnstore.uncertainty.significance import correlation, mcnemar, q_values, rank_correlation
-from attnstore.verbs import (
-    ablate,
-    annotate,
-    attribute,
-    classify,
-    finetune,
-    ingest,
-    prune,
-    recompute,
-    report,
-)
+if TYPE_CHECKING:
+    from attnstore.api import Store, doctor, look, open, plan, refresh
+    from attnstore.uncertainty.means import mean_interval, mean_test
+    from attnstore.uncertainty.permutations import permutation_p
+    from attnstore.uncertainty.significance import correlation, mcnemar, q_values, rank_correlation
+    from attnstore.verbs import (
+        ablate,
+        annotate,
+        attribute,
+        classify,
+        finetune,
+        ingest,
+        prune,
+        recompute,
+        report,
+    )
 
 logging.getLogger(__name__).addHandler(
     logging.NullHandler()
@@ -54,3 +57,36 @@ __all__ = [
     "refresh",
     "report",
 ]
+
+_HOMES = {
+    "api": ("Store", "doctor", "look", "open", "plan", "refresh"),
+    "uncertainty.means": ("mean_interval", "mean_test"),
+    "uncertainty.permutations": ("permutation_p",),
+    "uncertainty.significance": ("correlation", "mcnemar", "q_values", "rank_correlation"),
+    "verbs": (
+        "ablate",
+        "annotate",
+        "attribute",
+        "classify",
+        "finetune",
+        "ingest",
+        "prune",
+        "recompute",
+        "report",
+    ),
+}
+"""The module of each name, imported when the name is first used: `attnstore --help` needs none of them."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what the package offers under a name."""
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"{__name__}.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import commands
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
@@ -34,7 +35,7 @@ from attnstore.errors import UsageError
 from attnstore.job import Advance
 from attnstore.specs import parse_numbers
 
-COMMANDS = sorted(main.commands)
+COMMANDS = sorted(commands.every())
 RUN = "tiny/sample"
 NEED_NO_STORE = (
     "ingest",
@@ -139,7 +140,7 @@ def test_a_slow_query_writes_rows_alone(sample_store: Path) -> None:
 
 
 WITH_STORE = sorted(
-    n for n, c in main.commands.items() if any("--store" in p.opts for p in c.params)
+    n for n, c in commands.every().items() if any("--store" in p.opts for p in c.params)
 )
 
 

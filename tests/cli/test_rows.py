@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import click
+import commands
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
@@ -42,7 +43,7 @@ def test_every_verb_of_rows_has_them() -> None:
     """runs, sql, query, figure, plan, verify, gc and doctor."""
     having = {
         name
-        for name, command in main.commands.items()
+        for name, command in commands.every().items()
         if {o for p in command.params if isinstance(p, click.Option) for o in p.opts} >= OPTIONS
     }
     assert having >= {"runs", "sql", "query", "figure", "plan", "verify", "gc", "doctor"}

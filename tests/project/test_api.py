@@ -7,18 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 import attnstore
 from attnstore import verbs
-from attnstore.cli.main import main
 from attnstore.errors import UnknownNameError
 
 ONLY_COMMANDS = {"init", "serve", "show"}
 """They write a file to edit, serve pages and draw in a terminal; `Store.map` is Python's `show`."""
 
 
-@pytest.mark.parametrize("verb", sorted(set(main.commands) - ONLY_COMMANDS))
+@pytest.mark.parametrize("verb", sorted(set(commands.every()) - ONLY_COMMANDS))
 def test_every_verb_has_its_name_in_python(verb: str) -> None:
     """As a method of a store, or as a function where there is no store."""
     function = getattr(attnstore.Store, verb, None) or getattr(attnstore, verb)
@@ -30,7 +30,7 @@ def test_a_job_is_a_verb_a_function_and_a_method(verb: str) -> None:
     """Under one name, and the command can run it as a flow."""
     assert getattr(attnstore, verb) is verbs.JOBS[verb]
     assert callable(getattr(attnstore.Store, verb))
-    options = {name for p in main.commands[verb].params for name in p.opts}
+    options = {name for p in commands.every()[verb].params for name in p.opts}
     assert {"--prefect", "--runner", "--store"} <= options
 
 

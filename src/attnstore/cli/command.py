@@ -45,7 +45,3 @@ class Command(click.Command):
         except BrokenPipeError:  # the reader has seen enough: `attnstore … | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(141)
-
-
-class Commands(Command, click.Group):
-    """A group of commands, as `attnstore` is."""

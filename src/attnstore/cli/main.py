@@ -6,19 +6,39 @@ and exit code 2, Ctrl-C is 130. Reading imports no torch.
 
 from __future__ import annotations
 
-import inspect
-import pkgutil
-from collections.abc import Iterator
-from importlib import import_module
-
 import click
 
-from attnstore import cli
-from attnstore.cli.command import Commands
+from attnstore.cli import verbs_of_modules
+from attnstore.cli.command import Command
 from attnstore.cli.options import store_after_the_verb, store_option
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+class Verbs(Command, click.Group):
+    """The group of the verbs; a verb's module is imported when the verb is asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of the verbs, in their order in the help."""
+        return list(verbs_of_modules.listed())
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Return a verb, with --store after it where it has a store; None if there is no such verb."""
+        if name not in self.commands and name in verbs_of_modules.listed():
+            command = verbs_of_modules.load(name)
+            if verbs_of_modules.takes_store(command):
+                command = store_after_the_verb(command)
+            self.commands[name] = command
+        return self.commands.get(name)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs and what each is for, without importing any."""
+        named = {
+            name: click.Command(name, help=text)
+            for name, (_, text) in verbs_of_modules.listed().items()
+        }
+        click.Group(commands=named).format_commands(context, formatter)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @store_option
 @click.version_option(package_name="attnstore")
 @click.pass_context
@@ -29,26 +49,6 @@ def main(context: click.Context, store: str) -> None:
     Example: attnstore --store storage sql "FROM runs"
     """
     context.obj = store
-
-
-def _commands() -> Iterator[click.Command]:
-    """Yield the commands of every module of this folder, but for this one."""
-    for module in pkgutil.iter_modules(cli.__path__, f"{cli.__name__}."):
-        if not module.name.endswith(".main"):
-            for value in vars(import_module(module.name)).values():
-                if isinstance(value, click.Command):
-                    yield value
-
-
-def _takes_store(command: click.Command) -> bool:
-    """True if the function of a command has the store as a parameter, which is no option of its own."""
-    assert command.callback is not None
-    options = {option.name for option in command.params}
-    return "store" in inspect.signature(command.callback).parameters and "store" not in options
-
-
-for _command in {command.name: command for command in _commands()}.values():
-    main.add_command(store_after_the_verb(_command) if _takes_store(_command) else _command)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class KindFunctions:
 
     def _known_kind(self, names: Any) -> Any:
         """Return names of kinds of maps as they are. Raises UnknownNameError for a name of none."""
-        for name in names.unique().to_pylist():
+        for name in set(names.to_pylist()):  # `unique` imports all of pyarrow.compute
             self._reader.keys.know(name)
         return names
 

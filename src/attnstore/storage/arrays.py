@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorstore as ts
 
 from attnstore.errors import DamageError, StoreError
 from attnstore.storage import files, layout
@@ -280,6 +279,8 @@ class RunArrays:
 
 @lru_cache(maxsize=1)
 def _context() -> Any:
+    import tensorstore as ts  # 20 ms, which a question to the index alone does not need
+
     return ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
 
 
@@ -311,6 +312,8 @@ def _opening(backend: Backend, run: str) -> Iterator[None]:
 
 
 def _open(backend: Backend, run: str, array: str, shape: Shape, write: bool) -> Any:
+    import tensorstore as ts
+
     path = f"{FOLDER}/{run}/{array}"
     expected = shape.metadata(array)
     _require_same(
