@@ -17,6 +17,7 @@ from polars.testing import assert_frame_equal
 
 import attnstore
 from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
+from attnstore.query.session import Session
 from attnstore.storage.arrays import RunArrays
 
 RUN = "bert/t"
@@ -361,3 +362,36 @@ def test_a_connection_is_a_database_of_ones_own(store: attnstore.Store) -> None:
         with pytest.raises(Exception, match="read-only"):
             con.execute("DELETE FROM idx.core.runs")
     assert isinstance(QueryError("x"), AttnstoreError)
+
+
+# Views are made for the first text that may name one
+
+
+def test_maps_of_an_input_are_read_before_any_view_is_made(
+    store: attnstore.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They need the index alone; the weights are those that a session with views gives."""
+    expected = store.maps(RUN, 3)
+    with attnstore.open(store.root) as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "_make_views", lambda _: pytest.fail("views are made"))
+            assert np.array_equal(opened.maps(RUN, 3), expected)
+            with pytest.raises(UnknownNameError, match="no run 'bert/x'"):
+                opened.maps("bert/x", 3)
+        assert opened.sql("FROM runs").height == 2
+
+
+def test_a_session_whose_views_were_interrupted_is_not_used_again(
+    store: attnstore.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while they are made leaves a store that answers the next question."""
+
+    def interrupted(_: Session) -> None:
+        raise KeyboardInterrupt
+
+    with attnstore.open(store.root) as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "_make_views", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                opened.sql("FROM runs")
+        assert opened.sql("FROM runs").height == 2

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
@@ -85,19 +85,32 @@ class Session:
         self._seal: str | None = None
         self._reader = MapReader(backend, self._keys, self._ask)
         self._functions = Functions(self._reader)
-        self._functions.register(self.con)
-        mean_functions.register(self.con)
-        rank_functions.register(self.con)
-        group_functions.register(self.con)
+        self._has_views: bool | None = False  # None while they are made
         self._twins: bands.Twins | None = None
         self._macros = Macros(self.con, analyses or Analyses(backend), self._load_twins)
         if confined:
             self._confine()
-        with self.attached(), index_errors.opening(backend):
+
+    def _require_views(self) -> None:
+        """Register every function and create every view, before the first text that may name one.
+
+        They are those of the index under their own names, and those over the weights.
+        """
+        if self._has_views:
+            return
+        self._has_views = None
+        for functions in (self._functions, mean_functions, rank_functions, group_functions):
+            functions.register(self.con)
+        with index_errors.opening(self.backend):
             self._make_views()
+        self._has_views = True
+
+    @property
+    def is_whole(self) -> bool:
+        """True unless something kept it from making all of its functions and views."""
+        return self._has_views is not None
 
     def _make_views(self) -> None:
-        """Create the views of the index under their own names, and those over the weights."""
         for name in index_schema.views():
             self.con.execute(f'CREATE VIEW "{name}" AS FROM idx.main."{name}"')
         for path in resources.sql_files("schema/session").values():
@@ -112,10 +125,11 @@ class Session:
         self.con.execute("SET lock_configuration = true")
 
     @contextlib.contextmanager
-    def attached(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def attached(self, views: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
         """Attach the index as `idx` for the length of a block, and yield the connection.
 
-        An index that another program changed is rebuilt first.
+        An index that another program changed is rebuilt first. views: the block needs views or functions,
+        which takes a tenth of a second the first time.
 
         Raises:
             DamageError: The index cannot be rebuilt.
@@ -127,6 +141,8 @@ class Session:
             try:
                 with index_errors.opening(self.backend):
                     self._load_runs()
+                if views:
+                    self._require_views()
                 yield self.con
             finally:
                 self.con.execute("DETACH idx")
@@ -156,6 +172,21 @@ class Session:
         for (kind,) in stored:
             self._keys.know(kind)
         self._seal = seal
+
+    def rows(self, text: str, params: dict[str, Any]) -> pl.DataFrame:
+        """Answer one of our own questions to the tables of the index, which needs no view or function.
+
+        Args:
+            text: A SELECT from tables of `idx.core`.
+            params: Values of its parameters, all of them used; one called `run` is a run of the store.
+
+        Raises:
+            UnknownNameError: The store does not hold the run.
+        """
+        with self.attached(views=False) as con, self.explained():
+            self._require_runs([run for name, run in params.items() if name == "run"])
+            answer: pl.DataFrame = con.sql(text, params=params).pl()
+            return answer
 
     def _ask(self, text: str, **params: Any) -> pl.DataFrame:
         """Answer a question over the index inside a function of the query that runs."""
@@ -269,8 +300,11 @@ class Session:
         tree, named = self._macros.make(text, params)
         for kind in sql_text.named_kinds(tree, params):
             self._keys.know(kind)
+        self._require_runs([*sql_text.named_runs(tree, params), *named])
+
+    def _require_runs(self, runs: Iterable[str]) -> None:
+        """Raise UnknownNameError for a run that the store does not hold."""
         known = self._keys.names()
-        runs = [*sql_text.named_runs(tree, params), *named]
         for run in runs:
             if run not in known:
                 raise UnknownNameError(

@@ -39,7 +39,8 @@ class SessionPool:
     def session(self) -> Iterator[Session]:
         """Lend a session for the length of a block, waiting for a free one.
 
-        A session that met damage is closed, so that data fixed since is opened again.
+        A session that met damage is closed, so that data fixed since is opened again, and so is one that
+        lacks views.
         """
         session, closed, damaged = self._free.get(), self._closed, False
         try:
@@ -51,7 +52,7 @@ class SessionPool:
             damaged = True
             raise
         finally:
-            if session is not None and (damaged or closed != self._closed):
+            if session is not None and (damaged or closed != self._closed or not session.is_whole):
                 session.close()
                 session = None
             self._free.put(session)
