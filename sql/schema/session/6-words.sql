@@ -16,6 +16,15 @@
 --     whether an edge has the weight from head to dependent (true) or from dependent to head (false)
 -- attention_layer_word_tree(run_key, layer, cell, length, words, pieces, root, heads_attend)
 --     INTEGER[]: the same over the mean map of the layer's heads that the run holds
+-- attention_heads_word_tree(run_key, cell, length, heads, words, pieces, root, heads_attend)
+--     INTEGER[]: the same over the mean map of any heads, such as '3.9,5.2' (layer and head, from 0; 4.* for a whole layer)
+-- attention_head_ensembles(run_key, inputs, pieces, renormalise, to_itself, links, parts, most)
+--     STRUCT(chosen, held_out, single, fitted): ensembles of up to `most` heads that find the words of links (Limisiewicz et
+--     al. 2020), as head_ensembles asks for them. inputs: STRUCT(cell, length, words)[]; links: STRUCT(input, attending,
+--     attended, item, half)[] with places in inputs, from 0, words, what is scored together, and the half (0, 1) of each;
+--     parts: STRUCT(item, half, candidates)[] with the heads to try, the best first; half -1: chosen on both. chosen: STRUCT(item,
+--     half, heads)[]; the others say of each link 1 if it is right, else 0: by the ensemble of the other half, its first candidate,
+--     and the ensemble of both; NULL where there is none. renormalise: whether rows are divided by their sums
 -- word_units(words)
 --     INTEGER[]: the words numbered anew, from 0, where each token of no word (-1) becomes one of its own
 

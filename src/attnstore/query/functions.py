@@ -22,8 +22,10 @@ from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from attnstore.errors import AttnstoreError, QueryError
 from attnstore.query import arrow, head_pairs, kernels, map_reader, through_layers
+from attnstore.query.ensemble_functions import EnsembleFunctions
 from attnstore.query.kind_functions import KindFunctions
 from attnstore.query.map_reader import Keys, MapReader
+from attnstore.query.tree_functions import TreeFunctions
 from attnstore.query.word_functions import WordFunctions, word_units
 from attnstore.storage.reads import Ints
 
@@ -42,6 +44,7 @@ class Functions:
     def __init__(self, reader: MapReader) -> None:
         self._reader = reader
         self._words, self._kinds = WordFunctions(reader), KindFunctions(reader)
+        self._trees, self._ensembles = TreeFunctions(reader), EnsembleFunctions(reader)
         self.failure: AttnstoreError | None = None
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -54,6 +57,10 @@ class Functions:
                 name, self._keeping_error(call), parameters, result, type=PythonUDFType.ARROW,
                 null_handling=FunctionNullHandling.SPECIAL if nulls else FunctionNullHandling.DEFAULT,
             )  # fmt: skip
+        for name, call, parameters, result in self._ensembles.functions():
+            con.create_function(
+                name, self._keeping_error(call), parameters, result, type=PythonUDFType.ARROW
+            )
         input_of_a_layer: list[Any] = ["UBIGINT", "SMALLINT", "BIGINT", "BIGINT"]
         for function, more in ((self._rollout, []), (self._flow, ["BIGINT"])):
             con.create_function(
@@ -88,11 +95,14 @@ class Functions:
             con.create_function(
                 name, self._guarded(call), parameters, result, type=PythonUDFType.ARROW
             )
-        con.create_function(
-            "attention_layer_word_tree", self._guarded(self._words.layer_word_tree, 4),
-            ["UBIGINT", "SMALLINT", "BIGINT", "BIGINT", "BIGINT[]", "VARCHAR", "BIGINT", "BOOLEAN"],
-            "INTEGER[]", type=PythonUDFType.ARROW,
-        )  # fmt: skip
+        for name, call, parameters, numbers in self._trees.functions():
+            con.create_function(
+                name,
+                self._guarded(call, numbers),
+                parameters,
+                "INTEGER[]",
+                type=PythonUDFType.ARROW,
+            )
         for call, more, result in self._words.over_maps():
             con.create_function(
                 f"attention{call.__name__}", self._guarded(call), [*_MAP, *more], result,

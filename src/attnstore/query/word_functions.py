@@ -1,6 +1,6 @@
 """SQL functions at the level of words, over maps that `map_reader` reads; `word_kernels` computes.
 
-sql/schema/session/1-weights.sql describes their arguments and results.
+sql/schema/session/6-words.sql describes their arguments and results.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from attnstore.errors import QueryError
-from attnstore.query import arrow, kernels, map_reader, word_kernels
+from attnstore.query import arrow, map_reader, word_kernels
 from attnstore.query.kernels import Floats
 from attnstore.query.map_reader import Keys, MapReader
 from attnstore.storage.reads import Ints
@@ -32,7 +32,6 @@ class WordFunctions:
         return [
             (self._word_argmax, ["BIGINT[]", "VARCHAR", "BOOLEAN"], "INTEGER[]"),
             (self._words, ["BIGINT[]", "VARCHAR"], "FLOAT[]"),
-            (self._word_tree, ["BIGINT[]", "VARCHAR", "BIGINT", "BOOLEAN"], "INTEGER[]"),
             (self._word_row, ["BIGINT[]", "BIGINT", "VARCHAR"], "FLOAT[]"),
         ]
 
@@ -47,11 +46,11 @@ class WordFunctions:
         pieces: Any,
         to_itself: Any,
     ) -> pa.ListArray:
-        numbers = _numbers(length, words)
-        senders = _senders(length, numbers, pieces)
+        numbers = numbers_of(length, words)
+        senders = senders_of(length, numbers, pieces)
         itself = arrow.numbers(to_itself.cast(pa.uint8())).astype(bool)
         best, missing = [], []
-        for rows, at, values in self._of_maps(run_key, layer, head, cell, length):
+        for rows, at, values in of_maps(self._reader, run_key, layer, head, cell, length):
             part = word_kernels.argmax(values, length[rows], numbers[at], senders[at], itself[rows])
             best.append(part[0])
             missing.append(part[1])
@@ -68,67 +67,15 @@ class WordFunctions:
         words: Any,
         pieces: Any,
     ) -> pa.ListArray:
-        numbers = _numbers(length, words)
-        senders = _senders(length, numbers, pieces)
+        numbers = numbers_of(length, words)
+        senders = senders_of(length, numbers, pieces)
         counts = word_kernels.sizes(length, numbers)
         map_reader.require_room(counts**2)
         maps = [
             word_kernels.maps(values, length[rows], numbers[at], senders[at])
-            for rows, at, values in self._of_maps(run_key, layer, head, cell, length)
+            for rows, at, values in of_maps(self._reader, run_key, layer, head, cell, length)
         ]
         return arrow.lists(np.concatenate(maps), counts**2)
-
-    def _word_tree(
-        self,
-        run_key: Keys,
-        layer: Ints,
-        head: Ints,
-        cell: Ints,
-        length: Ints,
-        words: Any,
-        pieces: Any,
-        root: Any,
-        heads_attend: Any,
-    ) -> pa.ListArray:
-        maps = self._of_maps(run_key, layer, head, cell, length)
-        return self._trees(maps, length, words, pieces, root, heads_attend)
-
-    def layer_word_tree(
-        self,
-        run_key: Keys,
-        layer: Ints,
-        cell: Ints,
-        length: Ints,
-        words: Any,
-        pieces: Any,
-        root: Any,
-        heads_attend: Any,
-    ) -> pa.ListArray:
-        """Find the tree of the mean map of each layer: `attention_layer_word_tree`."""
-        maps = self._of_layers(run_key, layer, cell, length)
-        return self._trees(maps, length, words, pieces, root, heads_attend)
-
-    def _trees(
-        self,
-        maps: Iterator[tuple[slice, slice, Floats]],
-        length: Ints,
-        words: Any,
-        pieces: Any,
-        root: Any,
-        heads_attend: Any,
-    ) -> pa.ListArray:
-        numbers = _numbers(length, words)
-        senders = _senders(length, numbers, pieces)
-        roots = _roots(length, numbers, root)
-        from_heads = arrow.numbers(heads_attend.cast(pa.uint8())).astype(bool)
-        parts = [
-            word_kernels.trees(
-                values, length[rows], numbers[at], senders[at], roots[rows], from_heads[rows]
-            )
-            for rows, at, values in maps
-        ]
-        heads, missing = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return arrow.lists(heads, word_kernels.sizes(length, numbers), missing)
 
     def _word_row(
         self,
@@ -141,8 +88,8 @@ class WordFunctions:
         word: Any,
         pieces: Any,
     ) -> pa.ListArray:
-        numbers = _numbers(length, words)
-        senders = _senders(length, numbers, pieces)
+        numbers = numbers_of(length, words)
+        senders = senders_of(length, numbers, pieces)
         self._reader.require_lengths(run_key, length)
         wanted = arrow.numbers(word).astype(np.int64)
         owner, position = _tokens_of(length, senders, wanted)
@@ -153,36 +100,6 @@ class WordFunctions:
         weights = word_kernels.rows(values, length, count, numbers)
         return arrow.lists(weights, word_kernels.sizes(length, numbers))
 
-    def _of_maps(
-        self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
-    ) -> Iterator[tuple[slice, slice, Floats]]:
-        """Yield the maps of a batch in pieces: slices of its rows and of their tokens, and the weights."""
-        ends = np.concatenate(([0], np.cumsum(length)))
-        for rows, values in self._reader.maps(run_key, layer, head, cell, length):
-            yield rows, slice(ends[rows.start], ends[rows.stop]), values
-
-    def _of_layers(
-        self, run_key: Keys, layer: Ints, cell: Ints, length: Ints
-    ) -> Iterator[tuple[slice, slice, Floats]]:
-        """Yield the mean map over the heads of each layer of a batch, as `_of_maps` yields maps."""
-        self._reader.require_lengths(run_key, length)
-        ends = np.concatenate(([0], np.cumsum(length)))
-        cells = np.concatenate(([0], np.cumsum(length**2)))
-        for rows in kernels.pieces(length**2, map_reader.PIECE_CELLS):
-            means = np.empty(cells[rows.stop] - cells[rows.start], np.float32)
-            for key in np.unique(run_key[rows]):
-                here = rows.start + np.flatnonzero(run_key[rows] == key)
-                heads = np.unique(self._reader.heads(int(key))[1])
-                at = (run_key[here], layer[here], cell[here], length[here] ** 2)
-                total = sum(
-                    self._reader.slices("maps", *at[:2], np.full(len(here), h), *at[2:]).astype(
-                        np.float64
-                    )
-                    for h in heads
-                )
-                means[np.repeat(run_key[rows] == key, length[rows] ** 2)] = total / len(heads)
-            yield rows, slice(ends[rows.start], ends[rows.stop]), means
-
 
 def word_units(words: Any) -> pa.ListArray:
     """Number the words of each input anew, from 0: each token of no word (-1) becomes one of its own."""
@@ -190,7 +107,16 @@ def word_units(words: Any) -> pa.ListArray:
     return arrow.lists(word_kernels.units(counts, numbers).astype(np.int32), counts)
 
 
-def _numbers(length: Ints, words: Any) -> Ints:
+def of_maps(
+    reader: MapReader, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints
+) -> Iterator[tuple[slice, slice, Floats]]:
+    """Yield the maps of a batch in pieces: slices of its rows and of their tokens, and the weights."""
+    ends = np.concatenate(([0], np.cumsum(length)))
+    for rows, values in reader.maps(run_key, layer, head, cell, length):
+        yield rows, slice(ends[rows.start], ends[rows.stop]), values
+
+
+def numbers_of(length: Ints, words: Any) -> Ints:
     """Return the word of each token, all inputs' end to end.
 
     Raises:
@@ -212,7 +138,7 @@ def _numbers(length: Ints, words: Any) -> Ints:
     return values.astype(np.int64)
 
 
-def _senders(length: Ints, words: Ints, pieces: Any) -> Ints:
+def senders_of(length: Ints, words: Ints, pieces: Any) -> Ints:
     """Return the words that rows count for, token by token.
 
     Raises:
@@ -225,25 +151,6 @@ def _senders(length: Ints, words: Ints, pieces: Any) -> Ints:
     return (
         np.where(first, word_kernels.first_pieces(length, words), words) if first.any() else words
     )
-
-
-def _roots(length: Ints, words: Ints, root: Any) -> Ints:
-    """Return the root of each input.
-
-    Raises:
-        QueryError: It is neither -1 nor the number of a word.
-    """
-    roots = arrow.numbers(root).astype(np.int64)
-    known = np.bincount(
-        np.repeat(np.arange(len(length)), length)[words == np.repeat(roots, length)],
-        minlength=len(length),
-    )
-    if (wrong := np.flatnonzero((roots != -1) & (known == 0))).size:
-        raise QueryError(
-            f"A function was given the root {roots[wrong[0]]}, which is no word of its input; give the number of "
-            "a word, from 0, or -1 for none."
-        )
-    return roots
 
 
 def _tokens_of(length: Ints, senders: Ints, wanted: Ints) -> tuple[Ints, Ints]:
