@@ -1,4 +1,4 @@
-"""Files that ship with the package: the SQL folder and the bundled sample."""
+"""Files that ship with the package: the SQL folder and the bundled datasets."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ def sql_files(kind: str) -> dict[str, Path]:
 def sample_folder() -> Path:
     """The folder of the bundled sample dataset."""
     return _HERE / "data" / "sample"
+
+
+def agreement_folder() -> Path:
+    """The folder of the words of the bundled dataset agreement."""
+    return _HERE / "data" / "agreement"
 
 
 def starting_file() -> Path:

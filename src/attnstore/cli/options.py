@@ -78,7 +78,7 @@ _OPTIONS = (
     click.option("--model", "models", multiple=True, required=True, metavar="MODEL[=NAME]",
                  help="Hub id (id@revision), folder or package:NAME; several times for several."),
     click.option("--dataset", "datasets", multiple=True, required=True, metavar="DATASET[=NAME]",
-                 help="glue/<task>, a file, a folder, a Hub id, or sample; may be repeated."),
+                 help="glue/<task>, a file, a folder, a Hub id, sample or agreement; may be repeated."),
     click.option("--base", metavar="NAME",
                  help="Model of the store that these were trained from, for drift."),
     _SPLIT,

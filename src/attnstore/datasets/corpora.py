@@ -20,6 +20,7 @@ import polars as pl
 
 from attnstore import resources
 from attnstore.datasets import (
+    agreement,
     columns,
     framenet,
     hub,
@@ -111,7 +112,7 @@ def load(
     pair: str | None = None,
     label: str | None = None,
 ) -> Dataset:
-    """Read `spec`: sample, a file, a folder, framenet:FOLDER, glue/<task> or owner/name[/config].
+    """Read `spec`: sample, agreement, a file, a folder, framenet:FOLDER, glue/<task> or owner/name[/config].
 
     The spec may end in =name, unless `name` is given beside it. framenet-as-published:FOLDER selects sentences as the authors'
     notebook does; a FrameNet sentence is labeled with its frame. `text`, `pair` and `label` name columns where the usual names do not fit; `text` alone means
@@ -141,12 +142,17 @@ def load(
     )  # fmt: skip
 
 
+def bundled(location: str) -> bool:
+    """True for a dataset that ships with the package: sample or agreement, with its parts or a seed."""
+    return location in SAMPLES or agreement.named(location)
+
+
 def _no_rows(location: str) -> DatasetError:
     return DatasetError(f"{location} holds no rows; give a source with at least one text")
 
 
 def _name(location: str) -> str:
-    if location in SAMPLES:
+    if bundled(location):
         return slug(location)
     kind, _, folder = location.partition(":")
     if kind in framenet.RULES and folder:
@@ -163,17 +169,19 @@ def _read(location: str, split: str | None) -> tuple[Table, str | None]:
     expanded = os.path.expanduser(location)  # not Path: '' would be the current folder
     path = Path(expanded)
     kind, _, argument = location.partition(":")
-    if os.path.isdir(expanded) and location not in SAMPLES:
+    if os.path.isdir(expanded) and not bundled(location):
         saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
         if saved:
             return hub.read_saved(path, split)
         table, chosen = readers.open_folder(path, split)
         return replace(table, classes=classes.of_place(path, chosen)), chosen
-    if location in SAMPLES or os.path.isfile(expanded) or (kind in framenet.RULES and argument):
+    if bundled(location) or os.path.isfile(expanded) or (kind in framenet.RULES and argument):
         if split is not None:
             raise UsageError(f"{location} has no splits, so leave out the split ({split!r})")
         if location in SAMPLES:
             return _sample(location), None
+        if agreement.named(location):
+            return _agreement(location), None
         if not os.path.isfile(expanded):
             return _framenet(kind, argument), None
         return replace(readers.open_file(path), classes=classes.of_place(path, None)), None
@@ -187,9 +195,9 @@ def _read(location: str, split: str | None) -> tuple[Table, str | None]:
     if named and path.suffix.lower() not in readers.READERS:
         return hub.read_hub(location, named[1], named[2], split)
     beside = [str(p) for p in path.parent.glob("*") if p.suffix.lower() in readers.READERS]
-    known_specs = [*beside, *SAMPLES, *(f"glue/{t}" for t in GLUE)]
+    known_specs = [*beside, *SAMPLES, agreement.NAME, *(f"glue/{t}" for t in GLUE)]
     raise DatasetError(
-        f"{location!r} is no file or folder, and not sample, framenet:FOLDER, glue/<task> or a Hub id "
+        f"{location!r} is no file or folder, and not sample, agreement, framenet:FOLDER, glue/<task> or a Hub id "
         f"(owner/name or owner/name/config){near(location, known_specs)}"
     )
 
@@ -200,6 +208,13 @@ def _sample(name: str) -> Table:
     # single sentences: text_pair is null
     rows = pl.concat([part.read(part.columns) for part in parts], how="diagonal_relaxed")
     return columns.of_frame(name, rows)
+
+
+def _agreement(location: str) -> Table:
+    """Return one row per sentence, labeled with its kind."""
+    items = agreement.items(location)
+    rows = {"text": [i.text for i in items], "label": [i.label for i in items]}
+    return columns.of_frame(location, pl.DataFrame(rows))
 
 
 def _framenet(kind: str, folder: str) -> Table:

@@ -76,7 +76,7 @@ def _load(declared: Declaration, name: str) -> Dataset:
     entry = next(d for d in declared.datasets if d.name == name)
     source = entry.source
     local = declared.path(source)
-    if source not in corpora.SAMPLES and local.exists():
+    if not corpora.bundled(source) and local.exists():
         source = str(local)
     columns = {"split": entry.split, "text": entry.text, "pair": entry.pair, "label": entry.label}
     try:
