@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from attnstore.experiments.attribution.attribution_summary import Summary as Attributed
     from attnstore.experiments.finetuning.finetuning import Summary as Finetuned
     from attnstore.experiments.patterns.classification import Summary as Classified
+    from attnstore.experiments.probing.probe_summary import Summary as Probed
     from attnstore.maintenance.copying import Copied
     from attnstore.maintenance.exports import Exported
     from attnstore.maintenance.findings import Report as Findings
@@ -75,6 +76,10 @@ class Store(store.Store):
     def attribute(self, model: str, dataset: str, **options: Any) -> Attributed:
         """Store the importance of each token for a classifier, as `attnstore attribute`."""
         return verbs.attribute(self.backend, model, dataset, **options)
+
+    def probe(self, runs: Several, **options: Any) -> list[Probed]:
+        """Learn the heads of words from attention alone, as `attnstore probe`."""
+        return verbs.probe(self.backend, runs, **options)
 
     def report(
         self, out: str | Path = "output/report", papers: str | Sequence[str] | None = None

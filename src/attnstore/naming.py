@@ -39,6 +39,11 @@ METHODS = (GRADIENT_X_INPUT, INTEGRATED_GRADIENTS, LEAVE_ONE_OUT) = (
 EXPLAINED = (PREDICTED, GOLD) = ("predicted", "gold")
 """Values of `token_importance.explained`: the output that a model gives, or that of the label."""
 
+PROBES = (ATTENTION, ATTENTION_DISTANCES, DISTANCES, OFFSET, RIGHT_BRANCHING, LEFT_BRANCHING) = (
+    "attention", "attention_distances", "distances", "offset", "right_branching", "left_branching",
+)  # fmt: skip
+"""Values of `probes.variant`: three that are trained, and the baselines beside them."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """What a model's or a dataset's name may look like."""
 

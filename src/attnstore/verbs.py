@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from attnstore.experiments.attribution.attribution_summary import Summary as Attributed
     from attnstore.experiments.finetuning.finetuning import Summary as Finetuned
     from attnstore.experiments.patterns.classification import Summary as Classified
+    from attnstore.experiments.probing.probe_summary import Summary as Probed
     from attnstore.paper.report import Report, Step
 
 Several = str | Sequence[str]
@@ -257,6 +258,46 @@ def _attributions(
     return [attributions.planned(path, asked)]
 
 
+def probe(
+    path: Location,
+    runs: Several,
+    *,
+    twins: bool = True,
+    runner: Runner = in_process,
+    progress: Progress = silent,
+    finished: Finished = _ignore,
+    **options: Any,
+) -> list[Probed]:
+    """Learn the heads of words from attention alone, out of sample; see `probe_request.Request`.
+
+    Args:
+        path: The store.
+        runs: One or several runs of it, whose datasets have dependencies.
+        twins: Probe the random-weights twins of each run, too.
+        runner: Where the units are stored.
+        progress: Called as they go.
+        finished: Called with the summary of each run as it ends.
+        options: annotation, by, pieces, specials, punctuation, folds and seed.
+
+    Returns:
+        One summary for each run and each twin.
+    """
+    jobs = _probes(path, runs, twins=twins, **options)
+    return _complete(jobs, runner, progress, finished)
+
+
+def _probes(
+    path: Location, runs: Several, *, twins: bool = True, **options: Any
+) -> list[Job[Any, Probed]]:
+    from attnstore.experiments.probing import probes
+    from attnstore.experiments.probing.probe_request import Request
+
+    requests = [Request(run, **options) for run in _several(runs)]
+    if twins:
+        requests = [each for asked in requests for each in probes.with_twins(path, asked)]
+    return [probes.planned(path, asked) for asked in dict.fromkeys(requests)]
+
+
 def report(
     path: Location,
     out: str | Path = "output/report",
@@ -312,11 +353,13 @@ def _check_report(
 _CHECKS: dict[str, Callable[..., object]] = {
     "ingest": _check_ingest, "annotate": _annotations, "classify": _classifications,
     "recompute": _recomputations, "finetune": _check_finetune, "ablate": _ablations,
-    "prune": _prunings, "attribute": _attributions, "report": _check_report,
+    "prune": _prunings, "attribute": _attributions, "probe": _probes,
+    "report": _check_report,
 }  # fmt: skip
 JOBS: dict[str, Callable[..., object]] = {
     "ingest": ingest, "annotate": annotate, "classify": classify, "recompute": recompute,
-    "finetune": finetune, "ablate": ablate, "prune": prune, "attribute": attribute, "report": report,
+    "finetune": finetune, "ablate": ablate, "prune": prune, "attribute": attribute, "probe": probe,
+    "report": report,
 }  # fmt: skip
 """The functions of the jobs by their verbs."""
 

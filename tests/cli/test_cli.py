@@ -47,6 +47,7 @@ NEED_NO_STORE = (
     "refresh",
     "finetune",
     "ablate",
+    "probe",
     "prune",
     "attribute",
     "look",

@@ -19,6 +19,7 @@ VERBS = (
     "classify",
     "finetune",
     "ablate",
+    "probe",
     "prune",
     "attribute",
     "report",

@@ -1,4 +1,4 @@
-"""The commands of jobs over a store: `annotate`, `classify`, `recompute` and `report`; and how each job starts."""
+"""The commands of jobs over a store: `annotate`, `classify`, `probe`, `recompute` and `report`; and how each job starts."""
 
 from __future__ import annotations
 
@@ -81,6 +81,39 @@ def classify(store: str, /, **options: Any) -> None:
     Example: attnstore classify --run minilm/sample
     """
     start("classify", store, **options)
+
+
+@click.command()
+@click.option("--run", "runs", multiple=True, required=True, metavar="RUN",
+              help="A run of the store whose dataset has dependencies; may be repeated.")  # fmt: skip
+@click.option("--by", type=click.Choice(("weight", "norm")), default="weight", show_default=True,
+              help="Attention weights, or what they move (the weight times the length of the value).")  # fmt: skip
+@click.option("--annotation", metavar="SOURCE",
+              help="Source of the dependencies, as in view links.  [default: the dataset's one]")  # fmt: skip
+@click.option("--pieces", type=click.Choice(("mean", "first")), default="mean", show_default=True,
+              help="Pieces that a split word attends from.")  # fmt: skip
+@click.option("--specials", type=click.Choice(("drop", "renormalise")), default="drop", show_default=True,
+              help="Special tokens are no words; with renormalise each row over words is divided by its sum.")  # fmt: skip
+@click.option("--punctuation", type=click.Choice(("unscored", "drop", "keep")), default="unscored",
+              show_default=True, help="Punctuation can be a head and is not scored, is left out, or is scored.")  # fmt: skip
+@click.option("--folds", type=int, default=5, show_default=True,
+              help="Parts of the source texts; each is scored by what is learned from the others.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split.")
+@click.option("--twins/--no-twins", default=True, show_default=True,
+              help="Probe the run's random-weights twins, too.")  # fmt: skip
+@flow_options
+@click.pass_obj
+def probe(store: str, /, **options: Any) -> None:
+    """Learn the heads of words from attention alone (Clark et al. 2019, section 5).
+
+    One weight per head and direction, with and without distances, beside baselines; every link is scored
+    out of sample. `attnstore query attention_probe` compares them. It reads the store alone, and what is
+    stored is not computed again.
+
+    \b
+    Example: attnstore probe --run minilm/ewt
+    """
+    start("probe", store, **options)
 
 
 @click.command()

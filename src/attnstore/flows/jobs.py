@@ -38,7 +38,7 @@ def _flow(verb: str) -> Flow[..., None]:
 
 ingest, annotate, classify = _flow("ingest"), _flow("annotate"), _flow("classify")
 finetune, ablate, prune = _flow("finetune"), _flow("ablate"), _flow("prune")
-recompute, attribute = _flow("recompute"), _flow("attribute")
+recompute, attribute, probe = _flow("recompute"), _flow("attribute"), _flow("probe")
 
 
 @flow(name="report", persist_result=False)
@@ -49,8 +49,10 @@ def report(store: str, options: dict[str, Any], shared: bool = False) -> None:
 
 FLOWS = {
     f.name: f
-    for f in (ingest, annotate, classify, finetune, ablate, prune, attribute, recompute, report)
-}
+    for f in (
+        ingest, annotate, classify, finetune, ablate, prune, attribute, probe, recompute, report
+    )
+}  # fmt: skip
 
 
 def start(verb: str, store: str, options: dict[str, Any], runner: str | None = None) -> None:
