@@ -1,6 +1,6 @@
 -- title: Heads of words from a weighted sum of all attention maps, beside offsets, baselines and random weights
 -- source: Clark et al. 2019, section 5 (attention-only probe)
--- reads: probe_links, probes, links, runs, sources
+-- reads: probe_links, sources
 -- param run VARCHAR: Run that `attnstore probe` was given
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- param annotation VARCHAR = NULL: Source of the dependencies, as in links; NULL if the dataset has one

@@ -24,6 +24,11 @@ SELECT run, NULL::INTEGER AS block, what FROM (
     ) t JOIN idx.core.runs r USING (run_key)
     GROUP BY r.run, t.kind, t.started, t.host HAVING count(*) > 1
     UNION ALL
+    SELECT r.run, format('has {} fits of its probe more than once: probe again', sum(p.n - 1))
+    FROM (SELECT run_key, identity, variant, fold, count(*) AS n FROM idx.core.probes GROUP BY ALL HAVING count(*) > 1) p
+    JOIN idx.core.runs r USING (run_key)
+    GROUP BY r.run
+    UNION ALL
     SELECT NULL, format('The {} {} is described {} times; restore the store from a copy', kind, name, n)
     FROM (
         SELECT 'model' AS kind, model AS name, count(*) AS n FROM idx.core.models GROUP BY model

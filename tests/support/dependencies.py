@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from helpers import sentences as random_texts
+from norms import moved
 from transformers import AutoModel, AutoTokenizer
 
 Array = np.ndarray[Any, Any]
@@ -87,7 +88,7 @@ class Input:
 
 def aligned(
     folder: Path, found: list[Sentence], first: bool = False, marks: str = "unscored",
-    special: bool = False, itself: bool = False,
+    special: bool = False, itself: bool = False, by: str = "weight",
 ) -> list[Input]:  # fmt: skip
     """Every sentence alone through an eagerly loaded model.
 
@@ -98,20 +99,23 @@ def aligned(
         marks: What becomes of punctuation: unscored, drop or keep.
         special: Special tokens are words, too.
         itself: A word may attend to itself.
+        by: weight, or norm: what is moved, as shares of a row.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
-    return [_input(tokenizer, model, s, first, marks, special, itself) for s in found]
+    return [_input(tokenizer, model, s, first, marks, special, itself, by) for s in found]
 
 
 def _input(
-    tokenizer: Any, model: Any, s: Sentence, first: bool, marks: str, special: bool, itself: bool
-) -> Input:
+    tokenizer: Any, model: Any, s: Sentence, first: bool, marks: str, special: bool, itself: bool, by: str
+) -> Input:  # fmt: skip
     encoded = tokenizer(s.text, return_offsets_mapping=True, return_special_tokens_mask=True, return_tensors="pt", truncation=True, max_length=64)  # fmt: skip
     offsets = encoded.pop("offset_mapping")[0].tolist()
     is_special = encoded.pop("special_tokens_mask")[0].tolist()
     with torch.no_grad():
         maps = torch.stack([a[0] for a in model(**encoded, output_attentions=True).attentions])
+    if by == "norm":
+        maps = torch.from_numpy(moved(model, encoded).shares)
     tokens: dict[int, list[int]] = defaultdict(list)
     left_out = set()
     for t, (start, end) in enumerate(offsets):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from attnstore.experiments.ablation import ablations, pruning
 from attnstore.experiments.attribution import attribution_request, attributions
 from attnstore.experiments.finetuning import finetuning, recipes
 from attnstore.experiments.patterns import classification
+from attnstore.experiments.probing import probes
+from attnstore.experiments.probing.probe_request import Request
 from attnstore.job import Job, Unit
 from attnstore.models import checkpoints
 from attnstore.naming import METHODS
@@ -50,7 +53,27 @@ def write_material(folder: Path) -> Path:
         ]
         write_rows(folder / "rte" / f"{split}.jsonl", rows)
     attnstore.ingest(folder / "store", str(bert), str(pairs), max_length=64)
+    _annotate_words(folder)
     return folder
+
+
+def _annotate_words(folder: Path) -> None:
+    """Annotate the pairs with a link from each word of the first text to the next one."""
+    with attnstore.open(folder / "store") as store:
+        texts = store.sql("SELECT example, text FROM examples ORDER BY example").rows()
+        words = [
+            (example, number, *match.span())
+            for example, text in texts
+            for number, match in enumerate(re.finditer(r"\S+", text))
+        ]
+        spans = [(e, start, end, "tag", "X") for e, _, start, end in words]
+        links = [(e, n - 1, n, "dep", "next") for e, n, *_ in words if n]
+        for name, rows, ends in (
+            ("spans", spans, ("start", "end")), ("links", links, ("from_span", "to_span")),
+        ):  # fmt: skip
+            file = folder / f"own-{name}.csv"
+            pl.DataFrame(rows, ["example", *ends, "kind", "label"], orient="row").write_csv(file)
+            store.annotate("pairs", f"{name}:{file}=own")
 
 
 def _ingest(folder: Path, root: Path) -> Job[Any, Any]:
@@ -90,6 +113,10 @@ def _prune(folder: Path, root: Path) -> Job[Any, Any]:
 def _attribute(folder: Path, root: Path) -> Job[Any, Any]:
     asked = attribution_request.request(*_scored(folder), max_length=64, methods=METHODS, steps=4)
     return attributions.planned(root, asked)
+
+
+def _probe(_folder: Path, root: Path) -> Job[Any, Any]:
+    return probes.planned(root, Request("bert/pairs", annotation="own", folds=2))
 
 
 def _finetune(folder: Path, root: Path) -> Job[Any, Any]:
@@ -132,6 +159,7 @@ CASES = {
     "attribute": Case(
         _attribute, "Token importance of bert over pairs", ("token_importance",), 1, True
     ),
+    "probe": Case(_probe, "Run bert/pairs", ("probes",), 1, True),
     "finetune": Case(_finetune, "Training bert-rte-pretrained-0", ("evaluations",), 1, False),
 }  # fmt: skip
 
