@@ -25,12 +25,13 @@ from click.testing import CliRunner
 from flow_runs import flow
 from helpers import sentences, write_rows
 from matplotlib.figure import Figure
+from safetensors.torch import load_file, save_file
 
 import attnstore
 from attnstore.cli.main import main
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import CLASSES
-from attnstore.paper import gallery, parts, published, report
+from attnstore.paper import gallery, layers, parts, published, report
 from attnstore.plotting.drawings import Drawing, NothingToDraw
 from attnstore.plotting.figures import by_head
 from attnstore.query import analyses, parameters
@@ -53,6 +54,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base, tuned = (
         tiny.make(place / name, "bert", seed=i) for i, name in enumerate(("base", "tuned"))
     )
+    for folder in (base, tuned):
+        _stretch(folder)
     config = json.loads((tuned / "config.json").read_text()) | {"_name_or_path": "base"}
     (tuned / "config.json").write_text(json.dumps(config))
     (tuned / "trainer_state.json").write_text(json.dumps({"global_step": 10}))
@@ -63,7 +66,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _evaluate(place / "s")
     _ablate(place / "s")
     _prune(place / "s")
+    _attribute(place / "s")
     return place / "s"
+
+
+def _stretch(folder: Path, dimension: int = 3) -> None:
+    """Give one dimension a scale far from all others in every layer norm."""
+    weights = load_file(folder / "model.safetensors")
+    for name in (n for n in weights if n.endswith("LayerNorm.weight")):
+        weights[name][dimension] = 1.5
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 def _classify(root: Path) -> None:
@@ -165,6 +177,22 @@ def _prune(root: Path) -> None:
         fragments.write(location.locate(root), table, "tuned/pairs", "by-hand", pl.DataFrame(rows))
 
 
+def _attribute(root: Path) -> None:
+    """What each token of the tuned model's inputs matters, by turns."""
+    usual = {
+        "model": "tuned", "dataset": "pairs", "method": "gradient_x_input", "explained": "predicted",
+        "n": 10, "max_length": 64, "identity": "by-hand",
+    }  # fmt: skip
+    with attnstore.open(root) as store:
+        inputs = store.sql("SELECT example, token_ids FROM inputs WHERE run = $run", run=TUNED)
+    rows = [
+        usual | {"example": example, "token_ids": ids, "values": [(7 * i) % 5 - 2.0 for i in ids]}
+        for example, ids in inputs.iter_rows()
+    ]
+    frame = pl.DataFrame(rows, schema_overrides={"token_ids": pl.List(pl.Int32), "values": pl.List(pl.Float32)})  # fmt: skip
+    fragments.write(location.locate(root), "token_importance", "tuned", "by-hand", frame)
+
+
 @pytest.fixture(scope="module")
 def store(root: Path) -> Iterator[attnstore.Store]:
     with attnstore.open(root) as opened:
@@ -219,8 +247,10 @@ def test_every_figure_is_drawn_where_its_inputs_are(store: attnstore.Store, name
     assert drawing.commands
 
 
-SCORES = {"table1", "scores_over_steps"}
+SCORES = {"table1", "scores_over_steps", "flow", "outlier_dimensions"}
 """Figures without layers and heads."""
+LINES = {"special_tokens", "norm_share", "rollout", "mixing_ratio", "sinks", "disabled_layers"}
+"""Figures of lines over layers."""
 
 
 @pytest.mark.parametrize(
@@ -237,11 +267,7 @@ def test_axes_say_that_layers_and_heads_count_from_0(store: attnstore.Store, nam
 
 @pytest.mark.parametrize(
     "name",
-    sorted(
-        set(NAMES)
-        - {"pattern_shares", "special_tokens", "norm_share", "disabled_layers", "pruned_heads"}
-        - SCORES
-    ),
+    sorted(set(NAMES) - {"pattern_shares", "pruned_heads"} - LINES - SCORES),
 )
 def test_a_figure_has_one_colour_scale(store: attnstore.Store, name: str) -> None:
     """Every panel's colours run between the same ends."""
@@ -441,6 +467,78 @@ def test_pruned_heads_draws_what_is_confirmed_beside_random_sets(store: attnstor
     assert marks == pytest.approx([1])
 
 
+def test_sinks_outline_heads_whose_sink_moves_least(store: attnstore.Store) -> None:
+    """And dot those above the threshold; the picture holds the means."""
+    figure = gallery.draw(store, "sink_heads", run=TUNED, threshold=0.1).figure
+    frame = store.query("sink_heads", run=TUNED, threshold=0.1)
+    np.testing.assert_array_equal(pictures(figure)[0], by_head(frame))
+    dots = {(line.get_ydata()[0], line.get_xdata()[0]) for line in figure.axes[0].lines}
+    assert dots == set(frame.filter("sink").select("layer", "head").rows())
+    assert len(figure.axes[0].patches) == len(frame.filter("no_op"))
+
+
+def test_no_op_heads_shows_weight_above_what_is_moved(store: attnstore.Store) -> None:
+    """The same heads in both rows."""
+    cells = pictures(gallery.draw(store, "no_op_heads", run=TUNED).figure)
+    frame = store.query("no_op_heads", run=TUNED)
+    np.testing.assert_array_equal(cells, [by_head(frame, c) for c in ("mean", "norm")])
+
+
+def test_rollout_is_drawn_beside_the_layer_alone(store: attnstore.Store) -> None:
+    """A line per kind of token in both panels."""
+    axes = gallery.draw(store, "rollout", run=TUNED).figure.axes
+    frame = store.query("rollout", run=TUNED).filter(kind="cls").sort("layer")
+    assert axes[0].lines[0].get_ydata().tolist() == frame["mean"].to_list()
+    assert axes[1].lines[0].get_ydata().tolist() == frame["weight"].to_list()
+
+
+def test_flow_is_drawn_beside_rollout_and_equal_shares(store: attnstore.Store) -> None:
+    """A group of bars per kind of token; the shares of each kind of bar sum to 1."""
+    axes = gallery.draw(store, "flow", run=TUNED).figure.axes[0]
+    frame = store.query("flow", run=TUNED)
+    heights = [bar.get_height() for bar in axes.patches]
+    wanted = [x for c in ("mean", "rollout", "tokens") for x in frame[c].to_list()]
+    assert heights == pytest.approx(wanted)
+
+
+def test_faithfulness_shows_the_rank_correlation_of_each_head(store: attnstore.Store) -> None:
+    """Of [CLS]'s weights and of what is received; rollout stands in the table by layer."""
+    drawing = drawn(store, "faithfulness")
+    frame = store.query("faithfulness", run=TUNED)
+    for cells, measure in zip(pictures(drawing.figure), ("cls", "received"), strict=True):
+        np.testing.assert_array_equal(cells, by_head(frame.filter(measure=measure), "kendall"))
+    assert drawing.table is not None
+    rollout = frame.filter(measure="rollout").sort("layer")["spearman"].round(3)
+    assert drawing.table["rollout, spearman"].to_list() == rollout.to_list()
+
+
+def test_outlier_dimensions_shows_norms_by_dimension(store: attnstore.Store) -> None:
+    """The stretched one first, in every norm's scale."""
+    axes = drawn(store, "outlier_dimensions").figure.axes[0]
+    assert axes.get_xticklabels()[0].get_text() == "3"
+    frame = store.query("outlier_dimensions", model="base").filter(dimension=3)
+    assert axes.patches[0].get_height() == frame["gamma_norms"].item() == frame["of_norms"].item()
+
+
+def test_mixing_ratio_has_the_published_means_in_its_table(store: attnstore.Store) -> None:
+    """Marked with their models, beside the mean over layers of each run."""
+    table = drawn(store, "mixing_ratio").table
+    assert table is not None
+    assert table["published, bert-base-uncased"].to_list()[0] == "0.964"
+    means = dict(store.query("mixing_ratio", run=TUNED).filter(pl.col("layer").is_null()).select("measure", "mean").rows())  # fmt: skip
+    assert table[TUNED].to_list() == [f"{means[m]:.3f}" for m in table["measure"]]
+
+
+def test_figures_that_take_long_are_drawn_of_few_inputs_unless_asked(
+    store: attnstore.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A longer run is drawn where it is named; without a name the sentence gives the command."""
+    monkeypatch.setattr(layers, "MOST_INPUTS", 3)
+    with pytest.raises(NothingToDraw, match="attnstore figure rollout --run"):
+        gallery.draw(store, "rollout")
+    assert gallery.draw(store, "rollout", run=TUNED).commands
+
+
 # What is left out --------------------------------------------------------------------------------
 
 
@@ -453,7 +551,7 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
          "frame_heads": "annotate", "feature_attention": "annotate", "token_pairs": "annotate",
              "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
              "disabled_heads": "ablate", "disabled_layers": "ablate",
-             "pruned_heads": "prune"}  # fmt: skip
+             "pruned_heads": "prune", "faithfulness": "attribute"}  # fmt: skip
     with attnstore.open(sample_store) as store:
         if name not in needy:
             assert gallery.draw(store, name).figure.axes
@@ -540,6 +638,12 @@ CHOICES = {
         "scheme": "as_published",
     },
     "word_match": {"punctuation": True, "stop_words": False},
+    "faithfulness": {"signed": True, "specials": "keep"},
+    "flow": {"layer": 0, "longest": 60},
+    "no_op_heads": {"share": 0.1, "small": 2.0},
+    "rollout": {"from_kind": "word", "scheme": "penn"},
+    "sink_heads": {"threshold": 0.2, "first": 10, "below": True},
+    "sinks": {"threshold": 0.2, "position": 0},
     "head_types": {"position": 0.1, "special": 0.1, "entropy": 2.0},
 }
 

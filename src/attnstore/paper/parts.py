@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from attnstore.errors import UnknownNameError
 from attnstore.naming import near
-from attnstore.paper import ablations, attended, heads, scores, tasks
+from attnstore.paper import ablations, attended, heads, layers, scores, sinks, tasks
 from attnstore.plotting.drawings import Drawing
 
 Builder = Callable[..., Drawing]
@@ -44,11 +44,11 @@ PARTS: dict[str, tuple[Builder, ...]] = {
     "vig2021": (),
     "lin2019": (),
     "bian2021": (),
-    "abnar2020": (),
-    "kobayashi2020": (attended.norm_share,),
-    "kobayashi2021": (),
-    "xiao2023": (),
-    "kovaleva2021": (),
+    "abnar2020": (layers.rollout, layers.flow, layers.faithfulness),
+    "kobayashi2020": (attended.norm_share, sinks.no_op_heads),
+    "kobayashi2021": (layers.mixing_ratio,),
+    "xiao2023": (sinks.sinks, sinks.sink_heads),
+    "kovaleva2021": (sinks.outlier_dimensions,),
     "michel2019": (ablations.pruned_heads,),
 }
 """By paper, what a store can show of it. A figure of several papers stands in the first part that has it."""

@@ -59,7 +59,7 @@ class Drawing:
 def chosen(
     store: Store, most: int, wanted: str, missing: str, run: Runs = None, **params: str | int | None
 ) -> tuple[list[str], str]:
-    """Choose the runs of a figure, at most `most`.
+    """Choose the runs of a figure, at most `most`; twins with random weights only where they are asked for.
 
     Args:
         store: The store.
@@ -76,10 +76,14 @@ def chosen(
         UnknownNameError: A run that is asked for is not there.
         NothingToDraw: No run has what the figure shows.
     """
-    runs = store.sql(
-        f"SELECT run FROM runs WHERE stored > 0 AND run IN ({wanted}) ORDER BY dataset, model, run",
+    rows = store.sql(
+        "SELECT r.run, m.random_seed IS NOT NULL AS twin FROM runs r JOIN models m USING (model) "
+        f"WHERE r.stored > 0 AND r.run IN ({wanted}) ORDER BY r.dataset, r.model, r.run",
         **params,
-    )["run"].to_list()
+    )
+    trained = rows.filter(~pl.col("twin"))
+    whole = run is not None or params.get("runs_like", "%") != "%" or trained.is_empty()
+    runs = (rows if whole else trained)["run"].to_list()
     if run is not None:
         asked_for = [run] if isinstance(run, str) else list(run)
         for name in asked_for:
