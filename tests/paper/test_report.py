@@ -551,7 +551,7 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
          "frame_heads": "annotate", "feature_attention": "annotate", "token_pairs": "annotate",
              "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
              "disabled_heads": "ablate", "disabled_layers": "ablate",
-             "pruned_heads": "prune", "faithfulness": "attribute"}  # fmt: skip
+             "pruned_heads": "prune", "faithfulness": "attribute", "outlier_dimensions": "ingest"}  # fmt: skip
     with attnstore.open(sample_store) as store:
         if name not in needy:
             assert gallery.draw(store, name).figure.axes
