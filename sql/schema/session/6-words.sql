@@ -80,6 +80,7 @@ COMMENT ON COLUMN word_attention.weight IS 'Attention weight: sum over the piece
 
 -- Dependencies at the level of words, for the analyses of them: macros, as each asks about one run.
 -- dependency_source: the annotation, an error if there are several and none is named
+-- treebank_words: of each annotation with dependencies, or one, the words that have tokens, numbered in the order of the text
 -- dependency_words: the annotation's words that have tokens, numbered in the order of the text. A token of several words
 --     counts as one of the first: attention to it is right for no link, as `whole` is false for its words
 -- dependency_pairs: links of which both ends are whole
@@ -92,30 +93,34 @@ FROM (SELECT dataset, list(DISTINCT l.source ORDER BY l.source) AS names
       WHERE r.run = of_run AND l.kind = 'dep' AND (of_annotation IS NULL OR l.source = of_annotation)
       GROUP BY dataset);
 
-CREATE MACRO dependency_pieces(of_run, of_annotation, of_marks) AS TABLE
+CREATE MACRO treebank_pieces(of_run, of_annotation, of_marks) AS TABLE
 WITH chosen AS MATERIALIZED (
-    FROM dependency_source(of_run, of_annotation)
+    SELECT DISTINCT l.dataset, l.source FROM links l JOIN runs r USING (dataset)
+    WHERE r.run = of_run AND l.kind = 'dep' AND (of_annotation IS NULL OR l.source = of_annotation)
 ), word_spans AS (
-    SELECT example, span FROM spans SEMI JOIN chosen USING (dataset, source) WHERE kind IN ('upos', 'xpos', 'tag', 'dep')
-    UNION SELECT example, unnest([from_span, to_span]) FROM links SEMI JOIN chosen USING (dataset, source) WHERE kind = 'dep'
+    SELECT source, example, span FROM spans SEMI JOIN chosen USING (dataset, source) WHERE kind IN ('upos', 'xpos', 'tag', 'dep')
+    UNION SELECT source, example, unnest([from_span, to_span]) FROM links SEMI JOIN chosen USING (dataset, source) WHERE kind = 'dep'
 )
-SELECT example, span, unnest(positions) AS position, unnest(shared) AS shared
-FROM (SELECT example, span, positions, shared FROM span_tokens SEMI JOIN word_spans USING (example, span)
-      WHERE run = of_run AND source = (SELECT source FROM chosen))
-WHERE of_marks <> 'drop' OR (example, span) NOT IN (
-    SELECT (example, span) FROM spans SEMI JOIN chosen USING (dataset, source)
+SELECT source, example, span, unnest(positions) AS position, unnest(shared) AS shared
+FROM (SELECT source, example, span, positions, shared FROM span_tokens SEMI JOIN word_spans USING (source, example, span) WHERE run = of_run)
+WHERE of_marks <> 'drop' OR (source, example, span) NOT IN (
+    SELECT (source, example, span) FROM spans SEMI JOIN chosen USING (dataset, source)
     WHERE kind = 'upos' AND label = 'PUNCT' OR kind = 'dep' AND split_part(label, ':', 1) = 'punct'
 );
 
-CREATE MACRO dependency_words(of_run, of_annotation, of_marks) AS TABLE
+CREATE MACRO treebank_words(of_run, of_annotation, of_marks) AS TABLE
 WITH pieces AS MATERIALIZED (
-    FROM dependency_pieces(of_run, of_annotation, of_marks)
+    FROM treebank_pieces(of_run, of_annotation, of_marks)
 ), owned AS (
-    SELECT example, position, min(span) AS span FROM pieces GROUP BY example, position
+    SELECT source, example, position, min(span) AS span FROM pieces GROUP BY source, example, position
 )
-SELECT example, span, row_number() OVER (PARTITION BY example ORDER BY positions[1]) - 1 AS word, positions,
-       (example, span) NOT IN (SELECT (example, span) FROM pieces WHERE shared) AS whole
-FROM (SELECT example, span, list(position ORDER BY position) AS positions FROM owned GROUP BY example, span);
+SELECT source, example, span, row_number() OVER (PARTITION BY source, example ORDER BY positions[1]) - 1 AS word, positions,
+       (source, example, span) NOT IN (SELECT (source, example, span) FROM pieces WHERE shared) AS whole
+FROM (SELECT source, example, span, list(position ORDER BY position) AS positions FROM owned GROUP BY source, example, span);
+
+CREATE MACRO dependency_words(of_run, of_annotation, of_marks) AS TABLE
+SELECT * EXCLUDE (source)
+FROM treebank_words(of_run, (SELECT source FROM dependency_source(of_run, of_annotation)), of_marks);
 
 CREATE MACRO dependency_pairs(of_run, of_annotation, of_marks) AS TABLE
 WITH words AS MATERIALIZED (

@@ -170,6 +170,10 @@ def _functions() -> Iterator[str]:
     )
     yield _described(files["7-coreference"])
     yield (
+        "## Functions over pairs\n\nPairs of tokens, and pairs of spans of words; `words` as above.\n"
+    )
+    yield _described(files["7-relations"])
+    yield (
         "## Intervals and tests\n\nAggregates over one value per input; "
         "[statistics.md](statistics.md) says how they are computed.\n"
     )

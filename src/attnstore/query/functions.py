@@ -2,7 +2,7 @@
 
 attention_weights and attention_received give slices of the arrays as lists. The others read whole maps,
 a few million weights at a time (`map_reader`), and give numbers (`kernels`), so that a batch of long inputs
-needs no more memory. Those at the level of words are in `word_functions`.
+needs no more memory. Those at the level of words are in `word_functions`, those over pairs in `pair_functions`.
 
 sql/schema/session/1-weights.sql describes their arguments and results.
 """
@@ -25,6 +25,7 @@ from attnstore.query import arrow, head_pairs, kernels, map_reader, through_laye
 from attnstore.query.ensemble_functions import EnsembleFunctions
 from attnstore.query.kind_functions import KindFunctions
 from attnstore.query.map_reader import Keys, MapReader
+from attnstore.query.pair_functions import PairFunctions
 from attnstore.query.tree_functions import TreeFunctions
 from attnstore.query.word_functions import WordFunctions, word_units
 from attnstore.storage.reads import Ints
@@ -45,6 +46,7 @@ class Functions:
         self._reader = reader
         self._words, self._kinds = WordFunctions(reader), KindFunctions(reader)
         self._trees, self._ensembles = TreeFunctions(reader), EnsembleFunctions(reader)
+        self._pairs = PairFunctions(reader)
         self.failure: AttnstoreError | None = None
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -103,7 +105,7 @@ class Functions:
                 "INTEGER[]",
                 type=PythonUDFType.ARROW,
             )
-        for call, more, result in self._words.over_maps():
+        for call, more, result in (*self._words.over_maps(), *self._pairs.over_maps()):
             con.create_function(
                 f"attention{call.__name__}", self._guarded(call), [*_MAP, *more], result,
                 type=PythonUDFType.ARROW,
@@ -164,7 +166,7 @@ class Functions:
     ) -> pa.ListArray:
         self._reader.require_lengths(run_key, length)
         (from_pos, counts), (to_pos, other_counts) = _items(from_positions), _items(to_positions)
-        _check_pairs(length, from_pos, counts, to_pos, other_counts)
+        map_reader.require_pairs("attention_at", length, (from_pos, counts), (to_pos, other_counts))
         ends, picked = np.concatenate(([0], np.cumsum(counts))), np.empty(len(from_pos), np.float32)
         for rows, values in self._reader.maps(run_key, layer, head, cell, length):
             at = slice(ends[rows.start], ends[rows.stop])
@@ -346,22 +348,6 @@ class Functions:
         )
         places = [x[i].astype(np.int32) for (x2, i) in zip(numbers, at, strict=True) for x in x2]
         return *places, *(values[at].astype(np.float32) for values in compared)
-
-
-def _check_pairs(length: Ints, from_pos: Ints, counts: Ints, to_pos: Ints, others: Ints) -> None:
-    """Refuse lists of unequal length, and positions that an input does not have."""
-    if (counts != others).any():
-        raise QueryError(
-            "attention_at takes pairs: give as many from-positions as to-positions "
-            f"({counts[counts != others][0]} and {others[counts != others][0]} were given)."
-        )
-    limit = np.repeat(length, counts)
-    for positions in (from_pos, to_pos):
-        if (wrong := np.flatnonzero((positions < 0) | (positions >= limit))).size:
-            raise QueryError(
-                f"attention_at was asked for position {positions[wrong[0]]} of an input of "
-                f"{limit[wrong[0]]} tokens; positions count from 0."
-            )
 
 
 def _numbers(column: Any) -> Ints:

@@ -274,6 +274,34 @@ def refuse_less(count: Ints, least: int, what: str) -> None:
         raise QueryError(f"A function was given {what} = {count[wrong[0]]}; give {least} or more.")
 
 
+def require_pairs(
+    name: str, length: Ints, sending: tuple[Ints, Ints], receiving: tuple[Ints, Ints]
+) -> None:
+    """Refuse positions that are no pairs, or that an input does not have.
+
+    Args:
+        name: The function that was given them.
+        length: Tokens of each input.
+        sending, receiving: Positions end to end, and how many each input has.
+
+    Raises:
+        QueryError: The sentence says what was given.
+    """
+    (_, counts), (_, others) = sending, receiving
+    if (counts != others).any():
+        raise QueryError(
+            f"{name} takes pairs: give as many from-positions as to-positions "
+            f"({counts[counts != others][0]} and {others[counts != others][0]} were given)."
+        )
+    limit = np.repeat(length, counts)
+    for positions, _ in (sending, receiving):
+        if (wrong := np.flatnonzero((positions < 0) | (positions >= limit))).size:
+            raise QueryError(
+                f"{name} was asked for position {positions[wrong[0]]} of an input of "
+                f"{limit[wrong[0]]} tokens; positions count from 0."
+            )
+
+
 def require_room(count: Ints) -> None:
     """Refuse a batch that asks for more weights than a list of lists may hold."""
     ends = np.cumsum(np.minimum(count, MAX_CELLS + 1))  # a sum that no count can turn over
