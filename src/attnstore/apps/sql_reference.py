@@ -174,6 +174,11 @@ def _functions() -> Iterator[str]:
     )
     yield _described(files["7-relations"])
     yield (
+        "## Functions over some tokens\n\n`rows`, `columns`, `tokens`: `TINYINT[]`, 1 for a token that counts and 0 "
+        "for one that does not.\n"
+    )
+    yield _described(files["7-positions"])
+    yield (
         "## Intervals and tests\n\nAggregates over one value per input; "
         "[statistics.md](statistics.md) says how they are computed.\n"
     )

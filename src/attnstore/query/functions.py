@@ -26,6 +26,7 @@ from attnstore.query.ensemble_functions import EnsembleFunctions
 from attnstore.query.kind_functions import KindFunctions
 from attnstore.query.map_reader import Keys, MapReader
 from attnstore.query.pair_functions import PairFunctions
+from attnstore.query.row_functions import WITHIN, RowFunctions, even_within
 from attnstore.query.tree_functions import TreeFunctions
 from attnstore.query.word_functions import WordFunctions, word_units
 from attnstore.storage.reads import Ints
@@ -47,12 +48,16 @@ class Functions:
         self._words, self._kinds = WordFunctions(reader), KindFunctions(reader)
         self._trees, self._ensembles = TreeFunctions(reader), EnsembleFunctions(reader)
         self._pairs = PairFunctions(reader)
+        self._rows = RowFunctions(reader)
         self.failure: AttnstoreError | None = None
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
         """Register the functions on a connection."""
         con.create_function(
             "word_units", word_units, ["BIGINT[]"], "INTEGER[]", type=PythonUDFType.ARROW
+        )
+        con.create_function(
+            "even_within", even_within, ["TINYINT[]", "BOOLEAN"], WITHIN, type=PythonUDFType.ARROW
         )
         for name, call, parameters, result, nulls in self._kinds.functions():
             con.create_function(
@@ -105,7 +110,11 @@ class Functions:
                 "INTEGER[]",
                 type=PythonUDFType.ARROW,
             )
-        for call, more, result in (*self._words.over_maps(), *self._pairs.over_maps()):
+        for call, more, result in (
+            *self._words.over_maps(),
+            *self._rows.over_maps(),
+            *self._pairs.over_maps(),
+        ):
             con.create_function(
                 f"attention{call.__name__}", self._guarded(call), [*_MAP, *more], result,
                 type=PythonUDFType.ARROW,

