@@ -551,7 +551,8 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
          "frame_heads": "annotate", "feature_attention": "annotate", "token_pairs": "annotate",
              "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
              "disabled_heads": "ablate", "disabled_layers": "ablate",
-             "pruned_heads": "prune", "faithfulness": "attribute", "outlier_dimensions": "ingest"}  # fmt: skip
+             "pruned_heads": "prune", "faithfulness": "attribute", "outlier_dimensions": "ingest",
+             "heads_across_runs": "ingest"}  # fmt: skip
     with attnstore.open(sample_store) as store:
         if name not in needy:
             assert gallery.draw(store, name).figure.axes
@@ -623,6 +624,8 @@ def test_a_figure_takes_what_its_analysis_takes(name: str) -> None:
 
 CHOICES = {
     "drift": {"base_run": BASE},
+    "heads_across_runs": {"base_run": BASE, "measure": "cosine"},
+    "heads_alike": {"clusters": 3, "specials": "renormalise", "limit": 4},
     "frame_heads": {
         "direction": "from_to",
         "as_published": True,
@@ -689,7 +692,10 @@ def test_figures_of_words_without_penns_tags_take_universal_labels(tmp_path: Pat
             assert "by universal parts of speech" in drawing.caption
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if gallery.several_runs(n) and n != "drift"])
+@pytest.mark.parametrize(
+    "name",
+    [n for n in NAMES if gallery.several_runs(n) and n not in ("drift", "heads_across_runs")],
+)
 def test_a_figure_shows_the_runs_that_are_asked_for(store: attnstore.Store, name: str) -> None:
     """One, or several, in their order."""
     for runs in ([TUNED, BASE], [BASE]):

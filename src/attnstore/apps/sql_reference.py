@@ -179,6 +179,11 @@ def _functions() -> Iterator[str]:
     )
     yield _described(files["7-positions"])
     yield (
+        "## Functions over pairs of heads\n\nHow far heads are from each other, and where that places them; "
+        "[bertology.md](bertology.md#heads-that-are-alike) has the analyses.\n"
+    )
+    yield _described(files["7-alike"])
+    yield (
         "## Intervals and tests\n\nAggregates over one value per input; "
         "[statistics.md](statistics.md) says how they are computed.\n"
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from attnstore.errors import UnknownNameError
 from attnstore.naming import near
-from attnstore.paper import ablations, attended, heads, layers, scores, sinks, tasks
+from attnstore.paper import ablations, alike, attended, heads, layers, scores, sinks, tasks
 from attnstore.plotting.drawings import Drawing
 
 Builder = Callable[..., Drawing]
@@ -36,6 +36,7 @@ PARTS: dict[str, tuple[Builder, ...]] = {
         heads.head_types,
         heads.head_entropy,
         attended.special_tokens,
+        alike.heads_alike,
     ),
     "voita2019": (),
     "htut2019": (),
@@ -43,7 +44,7 @@ PARTS: dict[str, tuple[Builder, ...]] = {
     "vig2019": (),
     "vig2021": (),
     "lin2019": (),
-    "bian2021": (),
+    "bian2021": (alike.heads_alike, alike.heads_across_runs),
     "abnar2020": (layers.rollout, layers.flow, layers.faithfulness),
     "kobayashi2020": (attended.norm_share, sinks.no_op_heads),
     "kobayashi2021": (layers.mixing_ratio,),

@@ -14,7 +14,9 @@ import pyarrow as pa
 
 Ints = npt.NDArray[np.int64]
 
-_TYPES = {"f4": pa.float32(), "f8": pa.float64(), "i4": pa.int32(), "i8": pa.int64()}
+_TYPES = {
+    "f4": pa.float32(), "f8": pa.float64(), "i2": pa.int16(), "i4": pa.int32(), "i8": pa.int64(),
+}  # fmt: skip
 
 
 def numbers(column: Any) -> npt.NDArray[Any]:

@@ -10,7 +10,6 @@ sql/schema/session/1-weights.sql describes their arguments and results.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from typing import Any
 
@@ -21,7 +20,8 @@ import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from attnstore.errors import AttnstoreError, QueryError
-from attnstore.query import arrow, head_pairs, kernels, map_reader, through_layers
+from attnstore.query import arrow, kernels, map_reader, through_layers
+from attnstore.query.distance_functions import DistanceFunctions
 from attnstore.query.ensemble_functions import EnsembleFunctions
 from attnstore.query.kind_functions import KindFunctions
 from attnstore.query.map_reader import Keys, MapReader
@@ -31,8 +31,6 @@ from attnstore.query.tree_functions import TreeFunctions
 from attnstore.query.word_functions import WordFunctions, word_units
 from attnstore.storage.reads import Ints
 
-_AT_ONCE = 2
-"""Inputs whose heads are compared at the same time."""
 _MAP: list[Any] = ["UBIGINT", "SMALLINT", "SMALLINT", "BIGINT", "BIGINT"]
 
 
@@ -49,6 +47,7 @@ class Functions:
         self._trees, self._ensembles = TreeFunctions(reader), EnsembleFunctions(reader)
         self._pairs = PairFunctions(reader)
         self._rows = RowFunctions(reader)
+        self._distances = DistanceFunctions(reader)
         self.failure: AttnstoreError | None = None
 
     def register(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -74,13 +73,10 @@ class Functions:
                 f"attention{function.__name__}", self._keeping_error(function),
                 [*input_of_a_layer, *more], "FLOAT[]", type=PythonUDFType.ARROW,
             )  # fmt: skip
-        con.create_function(
-            "attention_head_pairs", self._keeping_error(self._head_pairs),
-            ["UBIGINT", "BIGINT", "BIGINT", "UBIGINT", "BIGINT"],
-            "STRUCT(layer INTEGER, head INTEGER, other_layer INTEGER, other_head INTEGER, "
-            "cosine FLOAT, js FLOAT, pearson FLOAT)[]",
-            type=PythonUDFType.ARROW,
-        )  # fmt: skip
+        for name, call, parameters, result in self._distances.functions():
+            con.create_function(
+                name, self._keeping_error(call), parameters, result, type=PythonUDFType.ARROW
+            )
         for call, more, result in (
             (self._weights, [], "FLOAT[]"),
             (self._received, [], "FLOAT[]"),
@@ -323,40 +319,6 @@ class Functions:
             results[:, rows] = kernels.compare_pairs(maps, one, other)
         results[1] = self._of_distributions(results[1], run_key, keys)
         return arrow.structs(dict(zip(("cosine", "js", "pearson"), results, strict=True)))
-
-    def _head_pairs(
-        self, run_key: Any, cell: Any, length: Any, other_run_key: Any, other_cell: Any
-    ) -> pa.ListArray:
-        keys, other_keys = (arrow.numbers(x).astype(np.uint64) for x in (run_key, other_run_key))
-        cells, other_cells, lengths = map(_numbers, (cell, other_cell, length))
-        for of_keys in (keys, other_keys):
-            self._reader.require_lengths(of_keys, lengths)
-        ones = zip(keys.tolist(), cells.tolist(), strict=True)
-        others = zip(other_keys.tolist(), other_cells.tolist(), strict=True)
-        with ThreadPoolExecutor(_AT_ONCE) as threads:  # numpy lets go of Python's lock
-            parts = list(threads.map(self._pairs_of, ones, others, lengths.tolist()))
-        counts = np.array([len(part[0]) for part in parts])
-        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        names = ("layer", "head", "other_layer", "other_head", "cosine", "js", "pearson")
-        return arrow.lists(arrow.structs(dict(zip(names, columns, strict=True))), counts)
-
-    def _pairs_of(
-        self, one: tuple[int, int], other: tuple[int, int], length: int
-    ) -> tuple[npt.NDArray[Any], ...]:
-        """Compare every head of an input with every head of another; columns of the pairs."""
-        same = one == other
-        compared = head_pairs.compare_every(self._reader.stripes(one, other, length), same)
-        if not self._reader.distributions(np.array([one[0], other[0]], np.uint64)).all():
-            compared[1][:] = np.nan
-        numbers = [self._reader.heads(key) for key, _ in (one, other)]
-        shape = len(numbers[0][0]), len(numbers[1][0])
-        at = (
-            np.triu_indices(shape[0], 1)
-            if same
-            else np.unravel_index(range(shape[0] * shape[1]), shape)
-        )
-        places = [x[i].astype(np.int32) for (x2, i) in zip(numbers, at, strict=True) for x in x2]
-        return *places, *(values[at].astype(np.float32) for values in compared)
 
 
 def _numbers(column: Any) -> Ints:
