@@ -63,6 +63,7 @@ bench: $(ALL)
 
 docs: $(ALL)
 	$(BIN)/python -m attnstore.apps.sql_reference
+	$(BIN)/python -m attnstore.apps.analysis_reference
 
 clean:
 	rm -rf .venv output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .prefect

@@ -1,4 +1,6 @@
 -- title: Heads of words from a weighted sum of all attention maps, beside offsets, baselines and random weights
+-- question: How much of a dependency tree can be read off all attention weights together?
+-- example: --run minilm/ewt --top 3
 -- source: Clark et al. 2019, section 5 (attention-only probe)
 -- reads: probe_links, sources
 -- param run VARCHAR: Run that `attnstore probe` was given

@@ -1,4 +1,5 @@
 -- title: How fast classifications into patterns went, and how much room they took, by machine
+-- question: How fast were maps classified?
 -- source: this project: what each classification recorded about itself
 -- reads: classifications
 -- column host VARCHAR: Machine that ran them

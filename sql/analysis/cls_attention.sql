@@ -1,4 +1,7 @@
 -- title: What [CLS] attends to, by kind of token
+-- question: What does [CLS] attend to in the last layer?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
+-- needs: a run; annotations (`attnstore annotate`) for linguistic features, value norms for `by=norm`
 -- source: Kovaleva et al. 2019, section 4.5 and figure 7
 -- reads: map_places, token_features_by_scheme, schemes, tokens, sources, runs, models
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: Heads that attend from a mention to another of the same entity: whether it is the most attended, and how much more weight it gets than other mentions
+-- question: Do pronouns attend to what they refer to?
+-- example: --run minilm/gap --sort difference:desc --top 3
 -- source: Clark et al. 2019, section 4.3 (antecedent); for the weights the design of GAP, Webster et al. 2018: a pronoun and two names, one of which it means
 -- reads: map_places, sources
 -- param run VARCHAR: Run

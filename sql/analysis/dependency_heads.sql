@@ -1,4 +1,6 @@
 -- title: Heads that attend along dependencies: the most attended word as head or dependent, beside the best fixed offset
+-- question: Which head attends along which dependency, and more often than a fixed offset would?
+-- example: --run minilm/ewt --param relation=det --sort difference:desc --top 3
 -- source: Clark et al. 2019, section 4.2; Voita et al. 2019, section 5.2; Limisiewicz et al. 2020 (DepAcc); Htut et al. 2019 (MAX)
 -- reads: map_places, sources
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: The best head along each dependency, beside the published figures of bert-base-uncased
+-- question: How does the best head along each dependency stand beside the published figures?
+-- example: --run minilm/ewt --sort n:desc --top 5
 -- source: Clark et al. 2019, Table 1; Limisiewicz et al. 2020; the measure as dependency_heads has it
 -- reads: relation_labels, published_dependencies
 -- param run VARCHAR: Run

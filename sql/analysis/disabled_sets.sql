@@ -1,4 +1,6 @@
 -- title: What each disabled head, layer and set of heads costs, beside others like it
+-- question: Does a set of disabled heads cost more than random sets of its size?
+-- example: --param model=minilm-sst2-pretrained-0-375 --param dataset=sst2 --top 3
 -- source: Kovaleva et al. 2019, section 4.6; random sets of the same size as Prasanna et al. 2020 and Budhraja et al. 2020 have them
 -- reads: ablations, set_places
 -- param model VARCHAR: Model, as view models has it

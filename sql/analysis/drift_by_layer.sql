@@ -1,4 +1,5 @@
 -- title: How far training moved each layer: the mean over its heads of drift
+-- question: Which layers does fine-tuning change most?
 -- source: Kovaleva et al. 2019, section 4.3 and figure 5; Jensen-Shannon distance as in Clark et al. 2019, section 6
 -- reads: map_places, runs, models, base_runs, run_pairs, sources
 -- param run VARCHAR: Run of the trained model

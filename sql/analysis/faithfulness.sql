@@ -1,4 +1,6 @@
 -- title: Whether attention goes to the tokens that matter to a classifier's output
+-- question: Does attention go to the tokens that matter to the output?
+-- example: --run minilm-sst2/sst2 --sort kendall:desc --top 3
 -- source: Jain and Wallace 2019, section 4.1 (Kendall's τ of attention with gradients and leave-one-out); Abnar and Zuidema 2020, section 4 (Spearman's ρ, raw weights and rollout)
 -- reads: map_places, attributions, runs, models, inputs, tokens, sources
 -- param run VARCHAR: Run of a checkpoint with a task's head, over the dataset that `attnstore attribute` was given

@@ -1,4 +1,6 @@
 -- title: How much attention tokens with a linguistic feature receive, by head
+-- question: Which heads attend to nouns, verbs, subjects, objects and other features?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Kovaleva et al. 2019, section 4.4
 -- reads: map_places, token_features_by_scheme, schemes, inputs, sources
 -- param run VARCHAR: Run

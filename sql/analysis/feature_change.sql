@@ -1,4 +1,5 @@
 -- title: How training changed the attention that linguistic features receive, by head
+-- question: Which features does a fine-tuned model attend to more or less than before?
 -- source: Kovaleva et al. 2019, section 4.4
 -- reads: map_places, token_features_by_scheme, schemes, runs, base_runs, run_pairs, sources
 -- param run VARCHAR: Run of the trained model

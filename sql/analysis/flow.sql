@@ -1,4 +1,6 @@
 -- title: Maximum flow through the layers from [CLS] to the tokens of the input, by kind of token, beside rollout
+-- question: How much of the input reaches [CLS] through all layers, as a maximum flow?
+-- example: --run minilm/mrpc
 -- source: Abnar and Zuidema 2020, section 3: capacities of the mean of the heads, half of each step the residual connection
 -- reads: map_places, runs, models, tokens, sources
 -- param run VARCHAR: Run, of all layers and heads

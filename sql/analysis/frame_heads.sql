@@ -1,4 +1,6 @@
 -- title: Heads that attend along frame-semantic links, ranked, beside other words of the same sentences
+-- question: Is there a head that attends along frame-semantic links?
+-- example: --run minilm/framenet --top 3
 -- source: Kovaleva et al. 2019, section 4.2; a sentence counts once, with the largest weight over the pairs of all its links. The baseline and its test are this project's
 -- reads: map_places, link_tokens, span_tokens, spans, runs, tokens, sources
 -- param run VARCHAR: Run

@@ -1,4 +1,5 @@
 -- title: How strongly each head follows the frame-semantic links of one sentence
+-- question: What does the best head give to the frame-semantic links of one sentence?
 -- source: Kovaleva et al. 2019, section 4.2 and figure 3 ("He was becoming agitated": he and agitated)
 -- reads: map_places, link_tokens, inputs, examples
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: Ensembles of heads that attend along dependencies: the mean of up to four maps, chosen on one part, scored on the other
+-- question: Do a few heads together follow a dependency better than one?
+-- example: --run minilm/ewt --sort n:desc --top 3
 -- source: Limisiewicz et al. 2020, section 4 and the code that goes with it; the measure (DepAcc) as dependency_heads has it
 -- reads: map_places, sources, relation_labels, published_dependencies
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: How broadly each head attends: the entropy of its weights
+-- question: How broadly does each head attend?
+-- example: --run minilm/mrpc --sort mean --top 3
 -- source: Clark et al. 2019, section 3.3
 -- reads: map_stats, inputs, sources
 -- param run VARCHAR: Run

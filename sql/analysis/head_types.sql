@@ -1,4 +1,6 @@
 -- title: What each head does: attend to a neighbour, itself, special tokens, punctuation, the first token, or broadly
+-- question: Which heads look at the previous or next token, at special tokens, or everywhere?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Clark et al. 2019, sections 3.1 to 3.3 (thresholds: position 0.5, special 0.6, entropy 3.8 nats)
 -- reads: map_stats, inputs, sources
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: Heads and layers without which a classifier does better
+-- question: Which heads does a task do better without?
+-- example: --param model=minilm-sst2-pretrained-0-375 --param dataset=sst2 --top 3
 -- source: Kovaleva et al. 2019, section 4.6; McNemar's exact test of the flips, Benjamini-Hochberg over the settings
 -- reads: ablations, set_places
 -- param model VARCHAR: Model, as view models has it

@@ -1,4 +1,5 @@
 -- title: Whether the gradient score of a head tells what disabling it does
+-- question: Do gradients rank heads as disabling them does?
 -- source: Michel et al. 2019, section 4.1; Kovaleva et al. 2019, section 4.6
 -- reads: ablations, head_importance
 -- param models_like VARCHAR = %: Only models whose name is like this pattern of SQL

@@ -1,4 +1,5 @@
 -- title: How fast ingestions went, and how much room they took, by shape of the model
+-- question: How fast were maps captured, and what did they take?
 -- source: this project: what each ingestion recorded about itself
 -- reads: ingests, runs, models
 -- column architecture VARCHAR: Model type of the configuration, such as bert

@@ -1,4 +1,7 @@
 -- title: How much of what reaches a token comes from other tokens, by layer
+-- question: How much of what reaches a token comes from other tokens?
+-- example: --run minilm/mrpc --top 5
+-- needs: a run; the mixing ratios that every ingestion of a post-LN encoder stores
 -- source: Kobayashi et al. 2021, "Incorporating Residual and Normalization Layers into Analysis of Masked Language Models", sections 4 and 5
 -- reads: map_stats, mixing, inputs, runs, models, sources, published_mixing
 -- param run VARCHAR: Run

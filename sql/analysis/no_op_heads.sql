@@ -1,4 +1,6 @@
 -- title: Heads without effect: most of their weight is on delimiters, whose values move next to nothing
+-- question: Which heads look at delimiters that move next to nothing?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Clark et al. 2019, section 3.2 (attention to delimiters as a no-op); Kobayashi et al. 2020 (by norm)
 -- reads: map_places, tokens, sources
 -- param run VARCHAR: Run with value norms

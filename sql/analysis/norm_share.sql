@@ -1,4 +1,6 @@
 -- title: What attention moves: the weight and the norm-based share of each class of tokens, beside the length of their value vectors
+-- question: What do heads move, if the length of the vectors counts beside the weight?
+-- example: --run minilm/mrpc --top 5
 -- source: Kobayashi et al. 2020, "Attention is Not Only a Weight", sections 3 and 4: the weight times the length of the transformed value vector. The paper shows it in figures, so no published number stands beside ours; share and test are this project's
 -- reads: map_places, tokens, sources
 -- param run VARCHAR: Run

@@ -1,4 +1,7 @@
 -- title: Dimensions that lie far from the others in the layer norms of many layers
+-- question: Which dimensions lie far from all others in many layer norms?
+-- example: --param model=minilm --sort norms:desc --top 3
+-- needs: a model; the layer norms that every ingestion stores
 -- source: Kovaleva et al. 2021 (BERT Busters): scale or shift over 3 standard deviations from its mean, in the same dimension across layers
 -- reads: layer_norms, norm_outliers, models
 -- param model VARCHAR: Model, as view models has it

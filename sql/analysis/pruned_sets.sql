@@ -1,4 +1,5 @@
 -- title: What held-out inputs confirm of a search for heads that can go
+-- question: How many heads can go before a task suffers, on inputs that the search did not see?
 -- source: Michel et al. 2019, section 4; sets of the same size as Prasanna et al. 2020 have them
 -- reads: prunings, pruning_sets, models
 -- param models_like VARCHAR = %: Only models whose name is like this pattern of SQL

@@ -1,4 +1,7 @@
 -- title: Where attention comes from through all layers so far, by kind of token, beside the layer's own weights
+-- question: Where does attention come from through all layers so far?
+-- example: --run minilm/mrpc --sort layer:desc --top 4
+-- needs: a run of all layers and heads; annotations (`attnstore annotate`) for linguistic kinds, value norms for `by=norm`
 -- source: Abnar and Zuidema 2020, section 3: rollout over the mean of the heads, half of each step the residual connection; from [CLS] as their text has it (their code takes the largest over all rows)
 -- reads: map_places, runs, models, tokens, token_features_by_scheme, schemes, sources
 -- param run VARCHAR: Run, of all layers and heads

@@ -1,4 +1,6 @@
 -- title: Where attention comes from through all layers so far, token by token of one input
+-- question: Which tokens of one input reach [CLS] through all layers?
+-- example: --run minilm/mrpc --param example=0 --sort rollout:desc --top 4
 -- source: Abnar and Zuidema 2020, section 3; by norm with the maps of Kobayashi et al. 2020
 -- reads: map_places, tokens, runs, models
 -- param run VARCHAR: Run, of all layers and heads

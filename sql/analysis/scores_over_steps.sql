@@ -1,4 +1,5 @@
 -- title: What each checkpoint of the trainings scores
+-- question: How does the score rise along a training?
 -- source: This project; Dodge et al. 2020 for the seeds
 -- reads: evaluations
 -- param base VARCHAR = NULL: Only trainings that began with this model; NULL takes all

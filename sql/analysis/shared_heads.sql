@@ -1,4 +1,5 @@
 -- title: Heads that matter for several tasks
+-- question: Do the same heads matter to several tasks?
 -- source: Kovaleva et al. 2019, section 4.6, over tasks; this project
 -- reads: ablations, models
 -- param value VARCHAR = uniform: What the heads were disabled to: uniform or zero

@@ -1,4 +1,7 @@
 -- title: Attention sinks by head: how often one token receives much of all attention, which it is, and whether it moves anything
+-- question: Which heads give most of their attention to one token, whatever it is?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
+-- needs: a run; value norms for norm_ratio and `by=norm`
 -- source: Xiao et al. 2023 (threshold 0.3); Gu et al. 2025 with position = 0, below = true, first = 64
 -- reads: map_places, tokens, sources
 -- param run VARCHAR: Run

@@ -1,4 +1,7 @@
 -- title: Attention sinks by layer: in how many heads one token receives much of all attention, which it is, and whether it moves anything
+-- question: In how many heads does one token receive much of all attention?
+-- example: --run minilm/mrpc
+-- needs: a run; value norms for norm_ratio and `by=norm`
 -- source: Xiao et al. 2023 (threshold 0.3); Gu et al. 2025 with position = 0, below = true, first = 64
 -- reads: map_places, tokens, sources, runs, models
 -- param run VARCHAR: Run

@@ -1,4 +1,7 @@
 -- title: Attention to [CLS], [SEP] and punctuation by layer
+-- question: How much attention do special tokens receive, layer by layer?
+-- example: --run minilm/mrpc --top 4
+-- needs: a run; value norms for `by=norm`
 -- source: Kovaleva et al. 2019, section 4.4; Clark et al. 2019, section 3.2; by norm Kobayashi et al. 2020
 -- reads: map_stats, map_places, tokens, sources, runs, models
 -- param run VARCHAR: Run

@@ -1,4 +1,5 @@
 -- title: What pre-training and fine-tuning each bring to a task
+-- question: What does fine-tuning reach, from pre-trained, random or no training?
 -- source: Kovaleva et al. 2019, section 4.3, Table 1; Dodge et al. 2020 for the seeds
 -- reads: evaluations, models, published_scores
 -- param base VARCHAR = NULL: Only this model; NULL takes every model that was fine-tuned or evaluated

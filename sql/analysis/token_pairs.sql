@@ -1,4 +1,6 @@
 -- title: Heads that attend along a relation between words, beside each head's best fixed offset
+-- question: Do heads link subjects with verbs, objects with verbs, pronouns with antecedents?
+-- example: --run minilm/mrpc --sort difference:desc --top 3
 -- source: Kovaleva et al. 2019, section 4.5; the baseline is that of Clark et al. 2019, section 4.2, for weights and per head
 -- reads: map_places, link_tokens, token_features_by_scheme, schemes, feature_labels, tokens, sources
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: The strongest links between tokens of one example
+-- question: Which pairs of tokens have the largest weights?
+-- example: --run minilm/mrpc --param example=0 --param layer=2 --top 3
 -- source: this project
 -- reads: attention, tokens
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: Trees of dependencies from attention: the maximum spanning arborescence of each map, beside chains, the best offset and random trees
+-- question: How much of a dependency tree is the heaviest tree of a map?
+-- example: --run minilm/ewt --sort mean:desc --top 3
 -- source: Htut et al. 2019 (MST); Raganato and Tiedemann 2018; Ravishankar et al. 2021; the algorithm of Chu and Liu 1965 and Edmonds 1967
 -- reads: map_places, links, sources
 -- param run VARCHAR: Run

@@ -1,4 +1,7 @@
 -- title: Heads that attend between equal words of the two texts of a pair
+-- question: Do equal words of two sentences attend to each other?
+-- example: --run minilm/mrpc --sort difference:desc --top 3
+-- needs: a run over pairs of texts; value norms for `by=norm`
 -- source: Kovaleva et al. 2019, section 5; weights between words as in Clark et al. 2019, section 4.1
 -- reads: map_places, tokens, runs, examples, sources
 -- param run VARCHAR: Run

@@ -1,6 +1,9 @@
 """One file of an analysis: a header that says what it is, then one SELECT with `$name` for a parameter.
 
 -- title: What it shows
+-- question: The question that it answers, for docs/analyses.md (if it has one)
+-- example: options of `attnstore query NAME` that docs/analyses.md shows (if it has one)
+-- needs: What the store has to hold for it, for docs/analyses.md, where that does not follow from its SQL
 -- source: Paper and section, or this project
 -- reads: views, by name
 -- param NAME TYPE [= default]: What it is
@@ -88,6 +91,9 @@ class Analysis:
         file: Where it lies, for people: `sql/analysis/drift.sql`.
         notes: SQL texts that give sentences to show beside the result.
         shipped: True for an analysis that comes with attnstore.
+        question: The question that it answers; '' where the header has none.
+        example: Options of the command that the documentation shows; '' for none.
+        needs: What the store has to hold, in words; '' where its SQL says it.
     """
 
     name: str
@@ -101,6 +107,9 @@ class Analysis:
     shipped: bool = True
     notes: tuple[str, ...] = ()
     band: Band | None = None
+    question: str = ""
+    example: str = ""
+    needs: str = ""
 
     def select(self, twins: bands.Twins) -> str:
         """Return its SELECT, with the band of those twins if it has one."""
@@ -161,11 +170,15 @@ def parse(name: str, text: str, file: str = "", shipped: bool = True) -> Analysi
         shipped,
         tuple(sql for (sql,) in lines["note"]),
         band,
+        *("".join(text for (text,) in lines[what]) for what in ("question", "example", "needs")),
     )
 
 
 _LINES = {
     "title": (re.compile(r"-- title: (.+)"), "-- title: text"),
+    "question": (re.compile(r"-- question: (.+\?)"), "-- question: text?"),
+    "example": (re.compile(r"-- example: (--.+)"), "-- example: --run RUN --sort COLUMN"),
+    "needs": (re.compile(r"-- needs: (.+)"), "-- needs: text"),
     "source": (re.compile(r"-- source: (.+)"), "-- source: text"),
     "reads": (re.compile(r"-- reads: (\w+(?:, \w+)*)"), "-- reads: view, view"),
     "param": (
@@ -184,6 +197,7 @@ _LINES = {
 }
 """The lines of a header, and how each is written."""
 _COUNTS = {"param": (0, 1000), "column": (1, 1000), "note": (0, 1000), "band": (0, 1)}
+_COUNTS |= dict.fromkeys(("question", "example", "needs"), (0, 1))
 """How many lines there may be of each, where that is not one."""
 
 
