@@ -1,4 +1,6 @@
 -- title: Confidence: how much each head gives to the token that it attends to most, beside even attention
+-- question: How sure is each head of what it attends to?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Voita et al. 2019, section 4: mean over tokens of the largest weight, the end of the sentence left out
 -- reads: map_places, sources
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: Whether high weights lie on pairs of tokens with a property: any links or spans, beside all pairs and the best fixed offset
+-- question: Do high weights lie on pairs of tokens with a property, such as a link or one phrase?
+-- example: --run minilm/ewt --param kind=dep --param label=all --sort difference:desc --top 3
 -- source: Vig et al. 2021 (ProVis), section 3.2, with links or spans in the place of contacts; the offset and the test are this project's
 -- reads: map_places, spans, link_tokens, span_tokens, runs, tokens, sources
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: Positional heads: the distance at which each head's most attended token lies most often, and how often
+-- question: Does each token of a head attend to the one at the same distance?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Voita et al. 2019, section 5.1: positional if the most attended token lies at one distance in at least 90 % of rows
 -- reads: map_places, tokens, sources
 -- param run VARCHAR: Run

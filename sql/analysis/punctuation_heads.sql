@@ -1,4 +1,6 @@
 -- title: Heads that attend to punctuation: its share of attention, periods and commas apart, beside even attention
+-- question: Which heads attend to punctuation, and to what kind of it?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Clark et al. 2019, sections 3.1 and 3.2 (attention to periods and commas); the threshold 0.6 is that of head_types; Kovaleva et al. 2019, section 4.5
 -- reads: map_places, tokens, sources
 -- param run VARCHAR: Run

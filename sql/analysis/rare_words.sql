@@ -1,4 +1,6 @@
 -- title: Heads that attend to the rarest token of the input, beside even attention and the other uncommon tokens
+-- question: Is there a head that attends to the rarest token of an input?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Voita et al. 2019, section 5.3: the most attended token is the least frequent one of the input, or one of the two least frequent; only inputs whose rarest token is not among the 500 commonest
 -- reads: map_places, tokens, sources, inputs, runs, models
 -- param run VARCHAR: Run

@@ -1,4 +1,6 @@
 -- title: All relations of a dataset in one table: the best head of each, and how much better it is than a fixed offset
+-- question: Which relation of a dataset has a head of its own, and how much better than a fixed offset is it?
+-- example: --run minilm/ewt --sort difference:desc --top 5
 -- source: Clark et al. 2019, section 4.2, for links and spans of any kind; the third open question of Kovaleva et al. 2019. Spans of several words, halves and tests are this project's
 -- reads: map_places, sources
 -- param run VARCHAR: Run
