@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, repr=False)
 class Input:
-    """One input. maps: by measure (weight, norm), (layer, head, L, L); kinds, texts, ids, offsets: by token.
+    """One input. maps: by measure (weight, norm), (layer, head, L, L); kinds, texts, ids, offsets, segments: by token.
 
     words: by token the number of its word, NaN-free: special tokens have one of their own.
     """
@@ -32,6 +32,7 @@ class Input:
     texts: list[str]
     ids: list[int]
     offsets: list[tuple[int, int]]
+    segments: list[int | None]
     words: list[int]
 
     @property
@@ -62,7 +63,7 @@ def _input(tokenizer: Any, model: Any, row: dict[str, str], kinds: list[str]) ->
         for n, (s, w) in enumerate(zip(encoding.sequence_ids, encoding.word_ids, strict=True))
     ]
     maps = {"weight": found.maps, "norm": found.shares}
-    return Input(maps, kinds, shown, ids, encoding.offsets, words)
+    return Input(maps, kinds, shown, ids, encoding.offsets, encoding.sequence_ids, words)
 
 
 def halves(groups: Sequence[int]) -> dict[int, int]:
