@@ -67,6 +67,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _ablate(place / "s")
     _prune(place / "s")
     _attribute(place / "s")
+    _candidates(place, first)
     return place / "s"
 
 
@@ -177,6 +178,31 @@ def _prune(root: Path) -> None:
         fragments.write(location.locate(root), table, "tuned/pairs", "by-hand", pl.DataFrame(rows))
 
 
+def _candidates(place: Path, texts: list[str]) -> None:
+    """The last word of each text with its first and its third, of which the first is right; mentions of one
+    entity and of another."""
+    items, mentions, links = [], [], []
+    for example, text in enumerate(texts):
+        words = [(m.start(), m.end()) for m in re.finditer(r"\S+", text)]
+        if not example or len(words) < 5:
+            continue
+        source = dict(zip(("source_start", "source_end"), words[-1], strict=True))
+        for k, role, number in ((0, "right", "singular"), (2, "distractor", "plural")):
+            at = dict(zip(("start", "end"), words[k], strict=True))
+            items.append({"example": example, **source, **at, "role": role, "number": number})
+        for span, label in enumerate(("proper", "nominal", "pronominal", "proper")):
+            at = dict(zip(("start", "end"), words[span], strict=True))
+            mentions.append({"example": example, "span": span, **at, "kind": "mention", "label": label})  # fmt: skip
+        links += [{"example": example, "kind": "coreference", "from_span": k, "to_span": 0} for k in (1, 3)]  # fmt: skip
+    rows = {"items": items, "mentions": mentions, "links": links}
+    files = {name: place / f"{name}.csv" for name in rows}
+    for name, file in files.items():
+        pl.DataFrame(rows[name]).write_csv(file)
+    attnstore.annotate(place / "s", "pairs", f"agreement:{files['items']}")
+    attnstore.annotate(place / "s", "pairs", f"spans:{files['mentions']}=entities")
+    attnstore.annotate(place / "s", "pairs", f"links:{files['links']}=entities")
+
+
 def _attribute(root: Path) -> None:
     """What each token of the tuned model's inputs matters, by turns."""
     usual = {
@@ -249,7 +275,15 @@ def test_every_figure_is_drawn_where_its_inputs_are(store: attnstore.Store, name
 
 SCORES = {"table1", "scores_over_steps", "flow", "outlier_dimensions"}
 """Figures without layers and heads."""
-LINES = {"special_tokens", "norm_share", "rollout", "mixing_ratio", "sinks", "disabled_layers"}
+LINES = {
+    "agreement",
+    "special_tokens",
+    "norm_share",
+    "rollout",
+    "mixing_ratio",
+    "sinks",
+    "disabled_layers",
+}
 """Figures of lines over layers."""
 
 
@@ -467,6 +501,34 @@ def test_pruned_heads_draws_what_is_confirmed_beside_random_sets(store: attnstor
     assert marks == pytest.approx([1])
 
 
+def test_coreference_stands_beside_rules(store: attnstore.Store) -> None:
+    """The picture holds the shares of a head's choices, its frame the best; the table has the rules'."""
+    drawing = gallery.draw(store, "coreference_heads", run=BASE)
+    frame = store.query("coreference_heads", run=BASE, type="each")
+    types = frame["type"].unique(maintain_order=True).to_list()
+    wanted = [by_head(frame.filter(type=kind), "antecedent") for kind in types]
+    for ours, theirs in zip(pictures(drawing.figure), wanted, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert drawing.table is not None
+    assert drawing.table["best head"].to_list() == [
+        pytest.approx(100 * value, abs=0.051)
+        for value in frame.group_by("type", maintain_order=True).agg(pl.max("antecedent"))["antecedent"]
+    ]  # fmt: skip
+    assert drawing.measured["nearest"][BASE] == f"{100 * frame['nearest'][0]:.1f} %"
+
+
+@pytest.mark.parametrize("per", ["layer", "head"])
+def test_confusion_stands_beside_uniform_attention(store: attnstore.Store, per: str) -> None:
+    """A line over layers for each agreement in number; of single heads the least confused."""
+    drawing = gallery.draw(store, "agreement", run=BASE, per=per)
+    frame = store.query("agreement", run=BASE, per=per).filter(agreement="mismatch", distractors=1)
+    least = frame.group_by("layer").agg(pl.min("confusion"), pl.first("uniform")).sort("layer")
+    (axes,) = drawing.figure.axes
+    confusion, uniform = (line.get_ydata() for line in axes.lines)
+    np.testing.assert_allclose(confusion, least["confusion"])
+    np.testing.assert_allclose(uniform, least["uniform"])
+
+
 def test_sinks_outline_heads_whose_sink_moves_least(store: attnstore.Store) -> None:
     """And dot those above the threshold; the picture holds the means."""
     figure = gallery.draw(store, "sink_heads", run=TUNED, threshold=0.1).figure
@@ -549,6 +611,7 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
     """A store without annotation, classes and training shows the rest."""
     needy = {"pattern_examples": "classify", "pattern_shares": "classify", "pattern_by_head": "classify",
          "frame_heads": "annotate", "feature_attention": "annotate", "token_pairs": "annotate",
+             "coreference_heads": "annotate", "agreement": "annotate",
              "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
              "disabled_heads": "ablate", "disabled_layers": "ablate",
              "pruned_heads": "prune", "faithfulness": "attribute", "outlier_dimensions": "ingest",
@@ -611,7 +674,7 @@ def test_a_figure_takes_what_its_analysis_takes(name: str) -> None:
     """Every parameter, of the same type and default, but for those by which it shows several."""
     figure = {p.name: p for p in gallery.parameters(name)}
     shows = {"run", "relation", "direction"}  # NULL: every one that the figure has room for
-    shows.add("scheme")  # NULL: the paper's, where the annotations have it
+    shows |= {"type", "scheme"}  # NULL: the paper's, where the annotations have it
     for parameter in analyses.find(name).parameters:
         assert figure[parameter.name].type == parameter.type
         if parameter.required or parameter.name in shows:

@@ -22,8 +22,14 @@ import attnstore
 from attnstore.errors import QueryError
 
 RUN = "m/texts"
-TYPES = {"she": "pronominal", "he": "pronominal", "her": "pronominal", "it": "pronominal"}
-NAMES = ("Ann", "Separator Jones")
+TYPES = {
+    "she": "pronominal",
+    "he": "pronominal",
+    "her": "pronominal",
+    "it": "pronominal",
+    "она": "pronominal",
+}
+NAMES = ("Ann", "Separator Jones", "Анна", "анна")
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ TEXTS = [
     _text(("Ann", 1), "said that", ("Ann", 1), "was at home."),
     _text("Did", ("the dog", 4), "report", ("it", 9), "on Tuesday? Yes,", ("it", 4), "did."),
     _text("Nobody rose."),
+    _text(("Анна", 1), "сказала , что", ("она", 1), "видела", ("дом", 6), ". И", ("анна", 1), "ушла в", ("дом", 6), "."),
 ]  # fmt: skip
 TEXTS += TEXTS[:3]  # some texts twice: one source each
 
@@ -214,10 +221,12 @@ def _choices(case: Case, before: bool) -> list[Choice]:
             if not any(o.entity == m.entity for o in text.mentions[:n]):
                 continue
             own = tokens(m)
+            if not own:  # cut off
+                continue
             others = sorted(
                 (tokens(o), o.entity == m.entity, *o.words(text.text))
                 for j, o in enumerate(text.mentions)
-                if j != n and not set(tokens(o)) & set(own)
+                if j != n and tokens(o) and not set(tokens(o)) & set(own)
             )
             others = [o for o in others if not before or o[0][0] < own[0]]
             if any(o[1] for o in others):

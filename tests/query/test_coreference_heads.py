@@ -176,6 +176,8 @@ def test_a_head_that_moves_nothing_has_no_accuracy_by_norm(
         found = disabled.query("coreference_heads", run=RUN, by="norm")
     without = found.filter(found["accuracy"].is_null() & found["difference"].is_null())
     assert without.select("layer", "head").rows() == [(0, 1)]
+    unknown = found.filter(found["antecedent"].is_null() & found["gain"].is_null())
+    assert unknown.select("layer", "head").rows() == [(0, 1)]
 
 
 def test_the_other_name_is_no_coreference(store: attnstore.Store) -> None:

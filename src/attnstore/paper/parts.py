@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 
 from attnstore.errors import UnknownNameError
 from attnstore.naming import near
-from attnstore.paper import ablations, alike, attended, heads, layers, scores, sinks, tasks
+from attnstore.paper import (
+    ablations,
+    agreement,
+    alike,
+    attended,
+    coreference,
+    heads,
+    layers,
+    scores,
+    sinks,
+    tasks,
+)
 from attnstore.plotting.drawings import Drawing
 
 Builder = Callable[..., Drawing]
@@ -37,13 +48,14 @@ PARTS: dict[str, tuple[Builder, ...]] = {
         heads.head_entropy,
         attended.special_tokens,
         alike.heads_alike,
+        coreference.coreference_heads,
     ),
     "voita2019": (),
     "htut2019": (),
     "limisiewicz2020": (),
     "vig2019": (),
     "vig2021": (),
-    "lin2019": (),
+    "lin2019": (agreement.agreement,),
     "bian2021": (alike.heads_alike, alike.heads_across_runs),
     "abnar2020": (layers.rollout, layers.flow, layers.faithfulness),
     "kobayashi2020": (attended.norm_share, sinks.no_op_heads),
