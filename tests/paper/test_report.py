@@ -273,7 +273,7 @@ def test_every_figure_is_drawn_where_its_inputs_are(store: attnstore.Store, name
     assert drawing.commands
 
 
-SCORES = {"table1", "scores_over_steps", "flow", "outlier_dimensions"}
+SCORES = {"table1", "scores_over_steps", "flow", "outlier_dimensions", "relations"}
 """Figures without layers and heads."""
 LINES = {
     "agreement",
@@ -612,6 +612,7 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
     needy = {"pattern_examples": "classify", "pattern_shares": "classify", "pattern_by_head": "classify",
          "frame_heads": "annotate", "feature_attention": "annotate", "token_pairs": "annotate",
              "coreference_heads": "annotate", "agreement": "annotate",
+             "relations": "annotate", "pair_property": "annotate",
              "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
              "disabled_heads": "ablate", "disabled_layers": "ablate",
              "pruned_heads": "prune", "faithfulness": "attribute", "outlier_dimensions": "ingest",
@@ -707,6 +708,23 @@ CHOICES = {
     "faithfulness": {"signed": True, "specials": "keep"},
     "flow": {"layer": 0, "longest": 60},
     "no_op_heads": {"share": 0.1, "small": 2.0},
+    "pair_property": {
+        "kind": "dep",
+        "label": "nsubj",
+        "direction": "from_to",
+        "threshold": 0.1,
+        "to_itself": False,
+        "least": 5,
+        "against": "offset",
+        "annotation": "hand",
+    },
+    "relations": {
+        "kind": "dep",
+        "least": 5,
+        "attended": "sum",
+        "pieces": "first",
+        "annotation": "hand",
+    },
     "rollout": {"from_kind": "word", "scheme": "penn"},
     "sink_heads": {"threshold": 0.2, "first": 10, "below": True},
     "sinks": {"threshold": 0.2, "position": 0},
