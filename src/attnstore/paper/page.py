@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from attnstore.display import templating
-from attnstore.formatting import size
+from attnstore.formatting import number, size
 from attnstore.paper import parts, published
 from attnstore.paper.published import Paper
 
@@ -55,6 +55,11 @@ class Section:
     facts: tuple[tuple[str, str, str, str], ...] = ()
     elsewhere: tuple[tuple[str, ...], tuple[tuple[str, ...], ...]] | None = None
     table: pl.DataFrame | None = None
+
+    @property
+    def rows(self) -> list[tuple[object, ...]]:
+        """The rows of the table: numbers with three decimals, a dash for none."""
+        return [] if self.table is None else [tuple(map(_shown, row)) for row in self.table.rows()]
 
     @property
     def data(self) -> str:
@@ -109,6 +114,13 @@ def render(store: Store, sections: Sequence[Section], keys: Sequence[str]) -> st
         left_out=[part for part in made if part.missing],
     )
     return html + "\n"
+
+
+def _shown(value: object) -> object:
+    """Return a value of a table as the page shows it."""
+    if value is None:
+        return "–"
+    return number(value, 3) if isinstance(value, float) else value
 
 
 def _runs(store: Store) -> list[tuple[object, ...]]:
