@@ -68,6 +68,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _prune(place / "s")
     _attribute(place / "s")
     _candidates(place, first)
+    attnstore.probe(place / "s", ["base/pairs", "tuned/pairs"])
     return place / "s"
 
 
@@ -273,7 +274,9 @@ def test_every_figure_is_drawn_where_its_inputs_are(store: attnstore.Store, name
     assert drawing.commands
 
 
-SCORES = {"table1", "scores_over_steps", "flow", "outlier_dimensions", "relations"}
+SCORES = {
+    "attention_probe", "table1", "scores_over_steps", "flow", "outlier_dimensions", "relations",
+}  # fmt: skip
 """Figures without layers and heads."""
 LINES = {
     "agreement",
@@ -616,7 +619,8 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
              "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
              "disabled_heads": "ablate", "disabled_layers": "ablate",
              "pruned_heads": "prune", "faithfulness": "attribute", "outlier_dimensions": "ingest",
-             "heads_across_runs": "ingest"}  # fmt: skip
+             "heads_across_runs": "ingest",
+             "attention_probe": "probe", "probe_weights": "probe"}  # fmt: skip
     with attnstore.open(sample_store) as store:
         if name not in needy:
             assert gallery.draw(store, name).figure.axes
