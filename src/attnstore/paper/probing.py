@@ -25,11 +25,7 @@ _PROBED = (
 )
 _NO_TWINS = " WHERE run NOT IN (SELECT twin_run FROM random_twins)"
 _NAMES = dict(
-    zip(
-        PROBES,
-        ("attention", "attention\nand distances", "distances", "best fixed\noffset", "word\nbefore", "word\nafter"),
-        strict=True,
-    )
+    zip(PROBES, ("heads", "heads,\noffsets", "offsets", "best\noffset", "word\nbefore", "word\nafter"), strict=True)
 )  # fmt: skip
 _LEARNED = """
 SELECT run, layer, head, direction, fold, seed, weight
@@ -71,7 +67,7 @@ def attention_probe(
     return Drawing(
         bars([_NAMES[v] for v in rows["variant"]], series, "share of links (UAS)"),
         "Share of words whose head has the highest score among the other words, out of sample: by one weight per head "
-        "and direction, by one per offset, by both, and by fixed offsets. Bars of a run have 95 % intervals by source text; "
+        "and direction (heads), by one per offset to the head (offsets), by both, and by fixed offsets. Bars of a run have 95 % intervals by source text; "
         "those of random weights stand at the middle of the range over the run's twins, which their whiskers show. Section 5."
         f"{schemes.of_norms(by)} n = {int(rows['n'].max())} links of {run}, {folds} folds.",  # type: ignore[arg-type]
         (asked("attention_probe", run=run, **choices),),
