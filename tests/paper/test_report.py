@@ -691,6 +691,7 @@ def test_a_figure_takes_what_its_analysis_takes(name: str) -> None:
 
 
 CHOICES = {
+    "attention_probe": {"baseline": "distances", "annotation": "hand"},
     "drift": {"base_run": BASE},
     "heads_across_runs": {"base_run": BASE, "measure": "cosine"},
     "heads_alike": {"clusters": 3, "specials": "renormalise", "limit": 4},

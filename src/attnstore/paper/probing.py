@@ -42,13 +42,20 @@ def attention_probe(
     run: str | None = None,
     by: str = "weight",
     annotation: str | None = None,
+    pieces: str = "mean",
+    specials: str = "drop",
+    punctuation: str = "unscored",
     folds: int = 5,
     seed: int = 0,
+    baseline: str = OFFSET,
 ) -> Drawing:
     """Heads of words from a weighted sum of all attention maps, beside offsets and random weights."""
     probed = f"SELECT run FROM (FROM probes WHERE measure = {sql_text.literal(by)})"
     run = one(store, run, probed + (_NO_TWINS if run is None else ""), _PROBED)
-    choices = {"by": by, "annotation": annotation, "folds": folds, "seed": seed}
+    choices = {
+        "by": by, "annotation": annotation, "pieces": pieces, "specials": specials, "punctuation": punctuation,
+        "folds": folds, "seed": seed, "baseline": baseline,
+    }  # fmt: skip
     rows = store.query("attention_probe", run=run, **choices)
     if rows.is_empty():
         raise NothingToDraw(
@@ -61,7 +68,7 @@ def attention_probe(
         low, high = (rows[c].fill_null(np.nan).to_list() for c in ("random_low", "random_high"))
         middle = ((rows["random_low"] + rows["random_high"]) / 2).fill_null(np.nan).to_list()
         series["random weights"] = Series(places, middle, low, high)
-    table = rows.select("variant", "n", "mean", "low", "high", "random_low", "random_high", "published", "published_as")  # fmt: skip
+    table = rows.select("variant", "n", "mean", "low", "high", "difference", "q", "random_low", "random_high", "published", "published_as")  # fmt: skip
     first = uas.get(ATTENTION)
     ours = f"UAS {first['mean']:.3f} [{first['low']:.3f}, {first['high']:.3f}] out of sample" if first else None  # fmt: skip
     return Drawing(
