@@ -16,7 +16,7 @@ SLOW = (
     "maintenance/test_further_arrays.py", "models/test_families.py", "models/test_gradient_maps.py", "models/test_identity.py", "models/test_moved.py", "models/test_probe.py", "models/test_random_weights.py",
     "models/test_refused_checkpoints.py", "models/test_value_zeroing.py", "paper/test_figures.py", "paper/test_report.py",
     "project/test_one_home.py", "project/test_wheel.py", "query/test_antecedents.py", "query/test_bands.py", "query/test_base_runs.py", "query/test_dependency_heads.py", "query/test_depth_and_tags.py", "query/test_positional_heads.py", "query/test_scaling.py",
-    "query/test_head_ensembles.py", "query/test_heads_alike.py",
+    "query/test_head_ensembles.py", "query/test_heads_alike.py", "query/test_languages.py",
     "query/test_pair_property.py", "query/test_relations.py",
     "query/test_scan_early.py", "query/test_trees.py",
     "storage/test_buckets.py", "storage/test_descriptions.py", "storage/test_disk_errors.py",

@@ -2,11 +2,13 @@
 -- question: How common are the five patterns of maps?
 -- example: --run minilm/mrpc
 -- source: Kovaleva et al. 2019, section 4.1, Figure 2
--- reads: patterns, runs, models, sources
+-- reads: patterns, runs, models, run_languages, sources
 -- param run VARCHAR = NULL: Only this run; NULL takes every classified run
 -- column run VARCHAR: Run
 -- column model VARCHAR: Model
 -- column dataset VARCHAR: Dataset
+-- column language VARCHAR: Language of the dataset; NULL where nothing says it
+-- column word_order VARCHAR: Its dominant order of subject, object and verb; NULL where languages does not know it
 -- column class VARCHAR: vertical, diagonal, vertical+diagonal, block or heterogeneous; none for maps without a pattern (disabled heads), where there are any
 -- column n BIGINT: Number of classified inputs
 -- column heads BIGINT: Heads of all layers that are classified, over whose maps a share goes
@@ -39,11 +41,12 @@ per_input AS (
     JOIN classes c USING (run)
     LEFT JOIN counts n ON n.run = i.run AND n.example = i.example AND n.class = c.class
 )
-SELECT run, model, dataset, class, count(*) AS n, max(maps)::BIGINT AS heads,
+SELECT run, model, dataset, any_value(l."language") AS "language", any_value(l.word_order) AS word_order, class, count(*) AS n, max(maps)::BIGINT AS heads,
        any_value(of_heads) AS of_heads, unnest(mean_interval(share, source, 0, 1)),
        sum(doubtful) / nullif(sum(judged), 0) AS doubtful,
        sum(outside) / nullif(sum(placed), 0) AS out_of_domain
 FROM per_input JOIN runs USING (run) JOIN (SELECT model, n_layers * n_heads AS of_heads FROM models) USING (model)
+LEFT JOIN (SELECT run, "language", word_order FROM run_languages) l USING (run)
 LEFT JOIN sources USING (run, example)
 GROUP BY run, model, dataset, class
 ORDER BY dataset, model, run, list_position(['vertical', 'diagonal', 'vertical+diagonal', 'block', 'heterogeneous', 'none'], class)

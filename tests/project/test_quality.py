@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "command",
     [
-        ["ruff", "check", "src", "flows", "tests", "benchmarks"],
-        ["ruff", "format", "--check", "src", "flows", "tests", "benchmarks"],
+        ["ruff", "check", "src", "flows", "tests", "benchmarks", "studies"],
+        ["ruff", "format", "--check", "src", "flows", "tests", "benchmarks", "studies"],
         ["mypy"],
     ],
     ids=["lint", "format", "types"],

@@ -32,7 +32,8 @@ CREATE TABLE core.models (
 -- copy: by name
 CREATE TABLE core.datasets (
     fragment INTEGER, dataset VARCHAR NOT NULL, source VARCHAR NOT NULL, split VARCHAR, fingerprint VARCHAR NOT NULL,
-    n_rows BIGINT, n_empty BIGINT, text_column VARCHAR, pair_column VARCHAR, label_column VARCHAR
+    n_rows BIGINT, n_empty BIGINT, text_column VARCHAR, pair_column VARCHAR, label_column VARCHAR,
+    language VARCHAR
 );
 
 -- of: dataset

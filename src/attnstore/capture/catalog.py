@@ -108,17 +108,27 @@ def record_base(backend: Backend, model: str, base: str) -> None:
 
     So it can be given later, or again: the record is replaced, and no weight is computed.
     """
-    rows = fragments.read_one(backend, "models", model)
-    if rows is not None and rows["base"].to_list() == [base]:
+    _record(backend, "models", model, "base", base)
+
+
+def record_language(backend: Backend, dataset: str, language: str) -> None:
+    """Record the language of a dataset; like a base model, it can be given later, or again."""
+    _record(backend, "datasets", dataset, "language", language)
+
+
+def _record(backend: Backend, table: str, owner: str, column: str, value: str) -> None:
+    """Replace one column of the record of a model or dataset, unless it has that value."""
+    rows = fragments.read_one(backend, table, owner)
+    if rows is not None and column in rows.columns and rows[column].to_list() == [value]:
         return
     with locks.registry(backend):
-        records = fragments.listing(backend, "models", model)
+        records = fragments.listing(backend, table, owner)
         if not records:  # dropped meanwhile
             return
         newest = max(records, key=lambda f: f.modified)
-        row = fragments.read(backend, newest).with_columns(pl.lit(base, pl.String).alias("base"))
+        row = fragments.read(backend, newest).with_columns(pl.lit(value, pl.String).alias(column))
         # A new fragment of the same part takes the older one's place.
-        fragments.write(backend, "models", model, newest.part, row)
+        fragments.write(backend, table, owner, newest.part, row)
 
 
 def _of_other_tokenizers(backend: Backend, checkpoint: Checkpoint) -> set[str]:
@@ -181,7 +191,7 @@ def _dataset_row(name: str, dataset: Dataset) -> pl.DataFrame:
         "dataset": name, "source": dataset.source, "split": dataset.split,
         "fingerprint": dataset.fingerprint, "n_rows": len(dataset.frame), "n_empty": dataset.empty,
         "text_column": dataset.text_column, "pair_column": dataset.pair_column,
-        "label_column": dataset.label_column,
+        "label_column": dataset.label_column, "language": dataset.language,
     }  # fmt: skip
     return pl.DataFrame([row])
 

@@ -256,7 +256,7 @@ def ingest(
         runner: Where blocks are stored.
         progress: Called as blocks go.
         finished: Called with the summary of each run as it ends, and of what was added to it.
-        options: split, text, pair, label (columns), device, base (name of the model that these were
+        options: split, text, pair, label (columns), language (ISO 639 code), device, base (name of the model that these were
             trained from), random_weights (True: instead of the models their random-weights twins,
             one per number in seeds), update (True: bring runs of an earlier capture up to date), maps
             (kinds of maps to store beside the weights, as value_zeroing), and the fields of
@@ -274,6 +274,8 @@ def ingest(
         with planned(backend, checkpoint, dataset, request.settings, request.device) as work:
             if request.base is not None and checkpoint.base == request.base:
                 catalog.record_base(backend, work.run.record.model, request.base)
+            if dataset.language is not None:
+                catalog.record_language(backend, work.run.record.dataset, dataset.language)
             summary = work.complete(runner, progress)
         finished(summary)
         if request.update:

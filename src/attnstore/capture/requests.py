@@ -36,6 +36,7 @@ def find(
     text: str | None = None,
     pair: str | None = None,
     label: str | None = None,
+    language: str | None = None,
     device: str = "auto",
     base: str | None = None,
     random_weights: bool = False,
@@ -46,7 +47,8 @@ def find(
 ) -> Request:
     """Find every model and read every dataset; nothing is written.
 
-    base: name or source of the model that these were trained from; None: what their folders say;
+    language: ISO 639 code of the datasets' language; base: name or source of the model that these were
+    trained from; None: what their folders say;
     random_weights: instead of each model its random-weights twins, one per seed of `seeds`; update: add
     to runs of an earlier capture what they lack; maps: kinds of maps to store beside the weights.
 
@@ -60,7 +62,8 @@ def find(
     resolved = _twins(resolved, random_weights, [seeds] if isinstance(seeds, int) else seeds)
     if base is not None:
         resolved = [c if base in (c.name, c.source) else replace(c, base=base) for c in resolved]
-    loaded = [corpora.load(d, split=split, text=text, pair=pair, label=label) for d in datasets]
+    columns = {"split": split, "text": text, "pair": pair, "label": label, "language": language}
+    loaded = [corpora.load(d, **columns) for d in datasets]
     if not resolved or not loaded:
         raise UsageError("Give at least one model (--model) and one dataset (--dataset).")
     for checkpoint in resolved:

@@ -114,6 +114,9 @@ _OPTIONS = (
                  "gradient_attention (of the predicted label) and gradient_attention_gold, each also "
                  "integrated over K steps, as gradient_attention_20."),
     *_COLUMNS,
+    click.option("--language", metavar="CODE",
+                 help="ISO 639 code of the texts' language, as ja.  [default: what the name of a treebank's "
+                 "file says]"),
 )  # fmt: skip
 
 _LABELED = (

@@ -57,6 +57,7 @@ SINGLES = ("text", "sentence", "sentence1", "question1", "question", "premise")
 
 _HASHED_AT_ONCE = 10_000
 """Rows whose texts are put together for the fingerprint."""
+_LANGUAGE = re.compile(r"[a-z]{2,3}", re.ASCII)
 _HUB = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+)(?:/([A-Za-z0-9_.-]+))?")
 
 
@@ -75,6 +76,8 @@ class Dataset:
     label_column: str | None
     label_names: tuple[str, ...] | None = None
     """Names of the classes in the order of the numbers in `label`, where the source keeps them."""
+    language: str | None = None
+    """Language as ISO 639 code, where the user says it."""
 
     @property
     def empty(self) -> int:
@@ -111,13 +114,18 @@ def load(
     text: str | None = None,
     pair: str | None = None,
     label: str | None = None,
+    language: str | None = None,
 ) -> Dataset:
     """Read `spec`: sample, agreement, a file, a folder, framenet:FOLDER, glue/<task> or owner/name[/config].
 
     The spec may end in =name, unless `name` is given beside it. framenet-as-published:FOLDER selects sentences as the authors'
     notebook does; a FrameNet sentence is labeled with its frame. `text`, `pair` and `label` name columns where the usual names do not fit; `text` alone means
-    single sentences. Raises DatasetError or UsageError.
+    single sentences. `language` is an ISO 639 code. Raises DatasetError or UsageError.
     """
+    if language is not None and not _LANGUAGE.fullmatch(language):
+        raise UsageError(
+            f"The language is {language!r}; give its ISO 639 code, as ja or jpn for Japanese."
+        )
     location, own_name = split_spec(spec) if name is None else (spec, name)
     table, found_split = _read(location, split)
     text, pair, label = _columns(table, location, text, pair, label)
@@ -138,7 +146,7 @@ def load(
     )
     return Dataset(
         own_name or _name(location), location, found_split, frame, _fingerprint(frame), text, pair, label,
-        None if label is None else table.classes.get(label),
+        None if label is None else table.classes.get(label), language,
     )  # fmt: skip
 
 

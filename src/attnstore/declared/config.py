@@ -118,6 +118,7 @@ class Data(_Table):
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+    language: str | None = None
 
 
 def _storable_kind(name: str) -> str:

@@ -78,7 +78,9 @@ def _load(declared: Declaration, name: str) -> Dataset:
     local = declared.path(source)
     if not corpora.bundled(source) and local.exists():
         source = str(local)
-    columns = {"split": entry.split, "text": entry.text, "pair": entry.pair, "label": entry.label}
+    columns = {
+        name: getattr(entry, name) for name in ("split", "text", "pair", "label", "language")
+    }
     try:
         return corpora.load(source, name=name, **columns)
     except (DatasetError, UsageError) as error:

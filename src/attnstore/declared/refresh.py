@@ -130,6 +130,7 @@ class _Refresh:
             with self._catching(pair.name):
                 complete.append(self._ingest(pair))
         self._record_bases(complete)
+        self._record_languages(complete)
         if self.update:
             self._update(complete)
         self._add_maps(complete)
@@ -194,6 +195,14 @@ class _Refresh:
             if base is not None and pair.run is not None:
                 with self._catching(pair.name):
                     catalog.record_base(self.backend, pair.run.record.model, base)
+
+    def _record_languages(self, complete: list[Pair]) -> None:
+        """Record the languages that the file names, also of datasets that were stored before."""
+        for pair in complete:
+            language = pair.dataset.language
+            if language is not None and pair.run is not None:
+                with self._catching(pair.name):
+                    catalog.record_language(self.backend, pair.run.record.dataset, language)
 
     def _update(self, complete: list[Pair]) -> None:
         """Add to runs of an earlier capture what they lack; their maps stay as they are."""
