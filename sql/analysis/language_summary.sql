@@ -1,4 +1,6 @@
 -- title: A run's language in one table: word order, pattern classes, the best head along each dependency, the best tree, each beside its baselines
+-- question: What do the heads of a model do in this language, beside what its word order gives without any head?
+-- example: --run minilm/ewt --param part=dependencies --sort n:desc --top 3
 -- source: Kovaleva et al. 2019, section 6 (other languages as an open question); the measures as pattern_shares, dependency_heads and trees have them; word orders after Dryer 2013 (WALS, feature 81A)
 -- reads: runs, run_languages
 -- param run VARCHAR: Run

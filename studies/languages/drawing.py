@@ -27,11 +27,10 @@ def draw(rows: pl.DataFrame, file: Path) -> None:
     )  # fmt: skip
     for run, place in zip(runs, axes[0], strict=True):
         _panel(place, rows.filter(run=run))
-    axes[0][0].set_yticks(range(len(_RELATIONS) + 1), [*_RELATIONS, "tree (UUAS)"])
+    axes[0][0].set_yticks(range(len(_RELATIONS) + 1), [*_RELATIONS, "tree and chain"])
     axes[0][0].invert_yaxis()
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    figure.supxlabel("share of links", fontsize=9)
     figure.savefig(file, dpi=150)
     plt.close(figure)
 
@@ -54,6 +53,8 @@ def _panel(axes: plt.Axes, rows: pl.DataFrame) -> None:
                 *zip(*shown, strict=True), marker=mark, s=36, color=color, label=label, zorder=3
             )
     axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.25, 0.5, 0.75], ["0", "", "0.5", ""])
+    axes.set_xlabel("share of links", fontsize=8)
     axes.axhline(len(_RELATIONS) - 0.5, color="#cccccc", linewidth=0.8)
     axes.grid(axis="x", color="#eeeeee")
     panels.plain(axes)
