@@ -1,6 +1,6 @@
 -- title: Whether a word looks at the right one of several candidates: confusion of a verb between its subject and other nouns, by layer, beside uniform attention
 -- question: Does a verb look at its subject, or at the nouns between them, of its number or not?
--- example: --run minilm/agreement --top 3
+-- example: --run minilm/agreement --sort difference:desc --top 3
 -- source: Lin et al. 2019: the row of the source word, mean over heads, summed per candidate, normalized over the candidates; confusion is -log2 of the right one's share
 -- reads: map_places, links, runs, spans, span_tokens, sources
 -- param run VARCHAR: Run
