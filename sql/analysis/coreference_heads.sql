@@ -66,24 +66,26 @@ WITH directions AS (
     LEFT JOIN coreference_pairs($run, $annotation) j ON j.example = m.example AND j.source = m.source AND j.span = m.span AND j.other = c.span
     QUALIFY bool_or(meant) OVER (PARTITION BY m.example, m.source, m.span)
 ), numbered AS MATERIALIZED (
-    SELECT *, row_number() OVER (PARTITION BY example, asking ORDER BY source, span, place, candidate) - 1 AS group_number,
-           dense_rank() OVER (PARTITION BY example, asking ORDER BY source, span) - 1 AS item
-    FROM (SELECT *, unnest(if(type IS NULL, ['all'], [type, 'all'])) AS asking FROM candidates)
-    WHERE $type IN ('each', asking)
+    -- In parts of about 2048 pairs of tokens, as a vector of rows holds the lists of 2048 of them.
+    SELECT *, row_number() OVER (PARTITION BY example, asking, part ORDER BY source, span, place, candidate) - 1 AS group_number,
+           dense_rank() OVER (PARTITION BY example, asking, part ORDER BY source, span) - 1 AS item
+    FROM (SELECT *, (sum(len(own) * len(theirs)) OVER (PARTITION BY example, asking ORDER BY source, span) // 2048)::INTEGER AS part
+          FROM (SELECT *, unnest(if(type IS NULL, ['all'], [type, 'all'])) AS asking FROM candidates)
+          WHERE $type IN ('each', asking))
 ), pairs AS (
-    SELECT example, asking, group_number, meant, if(direction = 'from_to', o, t) AS from_pos, if(direction = 'from_to', t, o) AS to_pos,
+    SELECT example, asking, part, group_number, meant, if(direction = 'from_to', o, t) AS from_pos, if(direction = 'from_to', t, o) AS to_pos,
            1 / len(if(direction = 'from_to', own, theirs)) AS share
     FROM (SELECT *, unnest(theirs) AS t FROM (SELECT *, unnest(own) AS o FROM numbered)) CROSS JOIN directions
 ), token_lists AS MATERIALIZED (
-    SELECT example, asking, count(*) FILTER (meant) AS k, list(from_pos ORDER BY meant DESC, group_number, from_pos, to_pos) AS from_positions,
+    SELECT example, asking, part, count(*) FILTER (meant) AS k, list(from_pos ORDER BY meant DESC, group_number, from_pos, to_pos) AS from_positions,
            list(to_pos ORDER BY meant DESC, group_number, from_pos, to_pos) AS to_positions,
            list(share ORDER BY meant DESC, group_number, from_pos, to_pos) AS shares, list(group_number ORDER BY meant DESC, group_number, from_pos, to_pos) AS groups
     FROM pairs
-    GROUP BY example, asking
+    GROUP BY example, asking, part
 ), candidate_lists AS MATERIALIZED (
-    SELECT example, asking, list(item ORDER BY group_number) AS items, list(meant::INTEGER ORDER BY group_number) AS rights
+    SELECT example, asking, part, list(item ORDER BY group_number) AS items, list(meant::INTEGER ORDER BY group_number) AS rights
     FROM numbered
-    GROUP BY example, asking
+    GROUP BY example, asking, part
 ), draws AS MATERIALIZED (
     SELECT example, source AS shared_text, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
     FROM sources
@@ -93,25 +95,32 @@ WITH directions AS (
            arg_min(meant, {'distance': distance, 'place': place}) FILTER (same_text) AS string_match,
            arg_min(meant, {'distance': distance, 'place': place}) FILTER (same_word) AS head_match, avg(meant::INTEGER) AS chance
     FROM numbered
-    GROUP BY example, asking, item
+    GROUP BY example, asking, part, item
 ), based AS MATERIALIZED (
     SELECT draw, asking, count(*) AS n, count(DISTINCT example) AS inputs, count_if(nearest) AS nearest, count_if(coalesce(string_match, false)) AS string_match,
            count_if(coalesce(head_match, false)) AS head_match, count_if(coalesce(string_match, head_match, nearest)) AS sieve, sum(chance) AS chance
     FROM rules JOIN draws USING (example)
     GROUP BY draw, asking
 ), weights AS (
+    -- Only keys are sorted, as they lie on disk, whichever order joins give; their lists come after.
     SELECT layer, head, example, asking, k, shares, groups, items, rights, attention_at(run_key, layer, head, cell, length, from_positions, to_positions) AS weights
-    FROM (SELECT layer, head, example, run_key, cell, length, asking, k, shares, groups, items, rights, from_positions, to_positions
-          FROM map_places(kind := kind_of($by)) JOIN token_lists USING (example) JOIN candidate_lists USING (example, asking)
+    FROM (SELECT layer, head, example, run_key, cell, length, asking, part
+          FROM map_places(kind := kind_of($by)) JOIN (SELECT example, asking, part FROM token_lists) USING (example)
           WHERE run = $run
-          ORDER BY layer, head, cell)  -- as they lie on disk, whichever order the joins give
-), per_input AS MATERIALIZED (
-    SELECT layer, head, asking, draw, half, shared_text,
-           if(k = len(weights), NULL, if($statistic = 'max', list_max(weights[:k]), list_avg(weights[:k])))::DOUBLE AS weight,
-           if($statistic = 'max', list_max(weights[k + 1:]), list_avg(weights[k + 1:]))::DOUBLE AS base,
+          ORDER BY layer, head, cell)
+    JOIN token_lists USING (example, asking, part) JOIN candidate_lists USING (example, asking, part)
+), per_part AS (
+    SELECT layer, head, asking, example, k, len(weights) - k AS others, if($statistic = 'max', list_max(weights[:k])::DOUBLE, list_sum(weights[:k]::DOUBLE[])) AS own_weight,
+           if($statistic = 'max', list_max(weights[k + 1:])::DOUBLE, list_sum(weights[k + 1:]::DOUBLE[])) AS other_weight,
            if(list_bool_or(list_transform(weights, lambda w: isnan(w))), NULL,
               list_sum(list_select(rights, list_group_argmax(list_group_sum(weights, shares, groups), items))))::BIGINT AS hits
-    FROM weights JOIN draws USING (example)
+    FROM weights
+), per_input AS MATERIALIZED (
+    SELECT layer, head, asking, example, any_value(draw) AS draw, any_value(half) AS half, any_value(shared_text) AS shared_text,
+           if(sum(others) = 0, NULL, if($statistic = 'max', max(own_weight), sum(own_weight) / sum(k))) AS weight,
+           if($statistic = 'max', max(other_weight), sum(other_weight) / sum(others)) AS base, if(count(hits) = count(*), sum(hits), NULL)::BIGINT AS hits
+    FROM per_part JOIN draws USING (example)
+    GROUP BY layer, head, asking, example
 ), per_draw AS MATERIALIZED (
     SELECT layer, head, p.asking, p.draw, any_value(half) AS half, any_value(b.n) AS n, any_value(b.inputs) AS inputs,
            if(count(hits) = count(*), sum(hits), NULL)::BIGINT AS hits, any_value(b.sieve) AS sieve

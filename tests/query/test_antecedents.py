@@ -87,6 +87,7 @@ TEXTS = [
     _text(("Ann", 1), "said that", ("Ann", 1), "was at home."),
     _text("Did", ("the dog", 4), "report", ("it", 9), "on Tuesday? Yes,", ("it", 4), "did."),
     _text("Nobody rose."),
+    _text(*((("the fox", "the dog", "the company")[k % 3], 2 + k % 4) for k in range(30))),
     _text(("Анна", 1), "сказала , что", ("она", 1), "видела", ("дом", 6), ". И", ("анна", 1), "ушла в", ("дом", 6), "."),
 ]  # fmt: skip
 TEXTS += TEXTS[:3]  # some texts twice: one source each
@@ -313,6 +314,8 @@ def test_the_texts_have_what_the_rules_are_about(case: Case) -> None:
     assert {c.rules()["sieve"] for c in choices} == {0.0, 1.0}
     assert any(c.rules()["string_match"] != c.rules()["head_match"] for c in choices)
     assert len(_choices(case, before=True)[0].candidates) < len(choices[0].candidates)
+    pairs = [sum(len(c.own) * len(o[0]) for c in choices if c.text == k for o in c.candidates) for k in range(len(TEXTS))]  # fmt: skip
+    assert max(pairs) > 2048  # more than a row of the query holds
 
 
 @pytest.mark.parametrize(
