@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -68,3 +69,19 @@ def test_pair_property_leaves_out_heads_of_few_weights(store: attnstore.Store) -
     wanted = by_head(frame.with_columns(mean=pl.when("enough").then("mean")))
     assert np.isnan(wanted).any()
     np.testing.assert_allclose(shown, wanted)
+
+
+def test_random_twins_are_shown_only_where_they_are_named(tmp_path: Path) -> None:
+    """A twin's run comes first by name; the figure is of the model itself."""
+    model = tiny.make(tmp_path / "tiny", "bert", seed=2)
+    made = own.write(tmp_path / "files", own.SENTENCES["en"] * 2, seed=7)
+    data = f"{made.folder / 'texts.jsonl'}=texts"
+    attnstore.ingest(tmp_path / "s", f"{model}=m", data, max_length=64)
+    attnstore.ingest(tmp_path / "s", f"{model}=m", data, max_length=64, random_weights=True, seed=0)
+    for what in ("spans", "links"):
+        attnstore.annotate(tmp_path / "s", "texts", f"{what}:{made.folder / f'{what}.csv'}=own")
+    with attnstore.open(tmp_path / "s") as store:
+        assert sorted(store.runs()["run"])[0] == "m-random-0/texts"
+        drawing = gallery.draw(store, "relations", least=2)
+    assert drawing.caption.endswith("of m/texts.")
+    assert "random weights" in drawing.caption

@@ -113,7 +113,7 @@ def every(store: Store, most: int, runs_like: str, run: Runs = None) -> tuple[li
 
 
 def one(store: Store, run: str | None, wanted: str, missing: str) -> str:
-    """The run that is asked for, or the first that a query finds, untrained models before others.
+    """The run that is asked for, or the first that a query finds, models of no training before others, random twins last.
 
     Raises UnknownNameError for a run that is not there, NothingToDraw where none has what is needed.
     """
@@ -122,7 +122,7 @@ def one(store: Store, run: str | None, wanted: str, missing: str) -> str:
     rows = store.sql(
         "SELECT r.run FROM runs r JOIN models m USING (model) WHERE r.stored > 0 "
         f"AND r.run IN ({wanted}) AND ($wish IS NULL OR r.run = $wish) "
-        "ORDER BY m.step IS NOT NULL, r.run LIMIT 1",
+        "ORDER BY m.random_seed IS NOT NULL, m.step IS NOT NULL, r.run LIMIT 1",
         wish=run,
     )
     if rows.is_empty():
