@@ -102,8 +102,8 @@ def _matrix(axes: Axes, layers: Ints, distances: Array, label: str) -> None:
     middles = (starts + np.array([*ends, len(layers)]) - 1) / 2
     axes.set_xticks(middles, [str(layers[s]) for s in starts])
     axes.set_yticks(middles, [str(layers[s]) for s in starts])
-    axes.set_title("distance of every two heads", fontsize=8)
-    axes.set_xlabel(f"{LAYER}, its heads in order", fontsize=8)
+    axes.set_title("distance of every two heads, in their order", fontsize=8)
+    axes.set_xlabel(LAYER, fontsize=8)
     plain(axes, open_sides=False)
     _bar(axes, image, label)
 
