@@ -1,4 +1,6 @@
 -- title: How far every two heads are from each other: the distance of their rows, mean over the rows of all inputs
+-- question: How far are every two heads from each other?
+-- example: --run minilm/rte --sort mean --top 3
 -- source: Clark et al. 2019, section 6 (Jensen-Shannon divergence; their code sums over rows and inputs and never divides); Bian et al. 2021
 -- reads: sources
 -- param run VARCHAR: Run

@@ -1,5 +1,7 @@
 -- title: How far each head is from every head of another run over the same inputs, and whether the nearest is itself
--- source: The measure of Clark et al. 2019, section 6, across runs; the comparison is this project's, as drift is of a head with itself
+-- question: Is each head still the same head after training?
+-- example: --run minilm-mrpc/mrpc --param base_run=minilm/mrpc --sort itself:desc --top 3
+-- source: Clark et al. 2019, section 6 (the measure); the comparison of two runs is this project's, as drift is of a head with itself
 -- reads: map_places, runs, base_runs, run_pairs, sources
 -- param run VARCHAR: Run
 -- param base_run VARCHAR = NULL: Run to hold it against; NULL takes the run of the model it was trained from, over the same dataset

@@ -1,4 +1,7 @@
 -- title: Where each head lies among all heads: its place in a plane, its cluster, its nearest head, its own layer against the others
+-- question: Which heads are alike, and which stand alone?
+-- example: --run minilm/rte --sort nearest:desc --top 3
+-- needs: a run, scikit-learn (`pip install 'attnstore[training]'`); value norms for `by=norm`
 -- source: Clark et al. 2019, section 6 (Jensen-Shannon divergence, multidimensional scaling); Guan et al. 2020 and Bian et al. 2021 (clusters of heads)
 -- reads: map_places, sources
 -- param run VARCHAR: Run

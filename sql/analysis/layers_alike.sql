@@ -1,4 +1,6 @@
 -- title: Whether the heads of a layer lie together: distances within layers and between them, against shuffled layer labels
+-- question: Do the heads of a layer lie together?
+-- example: --run minilm/rte
 -- source: Clark et al. 2019, section 6 (heads of one layer often lie close together, a figure); the test is this project's (Mantel 1967)
 -- reads: map_places, sources
 -- param run VARCHAR: Run
