@@ -125,12 +125,15 @@ def test_the_explorer_needs_only_the_base(sample_store: Path, example: int, tmp_
 
 
 def test_every_analysis_needs_only_the_base(sample_store: Path, tmp_path: Path) -> None:
-    """No analysis imports a package of an extra; one without its rows is another sentence."""
+    """No analysis but one imports a package of an extra; one without its rows is another sentence.
+
+    heads_alike says which extra brings the package that places heads in a plane.
+    """
     script = (
         "import sys, base_only\n"
         "sys.meta_path.insert(0, base_only.Absent())\n"
         "import attnstore\n"
-        "from attnstore.errors import QueryError, UnknownNameError, UsageError\n"
+        "from attnstore.errors import MissingExtraError, QueryError, UnknownNameError, UsageError\n"
         "store = attnstore.open(sys.argv[1])\n"
         "run = 'tiny/sample'\n"
         "values = dict(run=run, base_run=run, example=0, model='tiny', dataset='sample')\n"
@@ -141,6 +144,9 @@ def test_every_analysis_needs_only_the_base(sample_store: Path, tmp_path: Path) 
         "        print(analysis['name'], len(answer))\n"
         "    except (QueryError, UnknownNameError, UsageError) as error:\n"
         "        print(analysis['name'], error)\n"
+        "    except MissingExtraError as error:\n"
+        "        assert analysis['name'] == 'heads_alike', error\n"
+        "        print('left out:', error)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(sample_store)], cwd=tmp_path, capture_output=True,
@@ -149,6 +155,10 @@ def test_every_analysis_needs_only_the_base(sample_store: Path, tmp_path: Path) 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "special_tokens" in done.stdout
+    assert (
+        "left out: The package sklearn is not installed; `pip install 'attnstore[training]'`"
+        in done.stdout
+    )
 
 
 def test_python_names_the_extra_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
