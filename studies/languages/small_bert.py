@@ -1,6 +1,6 @@
 """A small multilingual BERT, trained by masked language modeling on the sentences of the treebanks.
 
-An interrupted training continues from its last checkpoint; the same seed gives the same weights on one machine.
+Weights, order and masks follow from a seed. An interrupted training continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -130,6 +130,8 @@ def _model(tokenizer: Any, size: Size) -> BertForMaskedLM:
 
 
 def _encode(tokenizer: Any, lines: list[str]) -> list[dict[str, list[int]]]:
+    if not lines:  # a small treebank has nothing held out
+        return []
     return [{"input_ids": ids} for ids in tokenizer(lines, truncation=True)["input_ids"]]
 
 
