@@ -4,7 +4,7 @@
 -- source: Voita et al. 2019, section 5.3: the most attended token is the least frequent one of the input, or one of the two least frequent; only inputs whose rarest token is not among the 500 commonest
 -- reads: map_places, tokens, sources, inputs, runs, models
 -- param run VARCHAR: Run
--- param common BIGINT = 500: How many of the commonest tokens are no rare ones: inputs with no other token are left out
+-- param common BIGINT = 500: How many of the commonest tokens are no rare ones: inputs with no other token are left out. Where fewer different tokens are counted than that, the commoner half
 -- param counted VARCHAR = store: Where tokens are counted: store (every dataset that the store holds with the same tokenizer, each text once) or dataset (that of the run alone)
 -- param specials VARCHAR = drop: drop (special tokens neither attend nor can be the most attended) or keep (they do, and are never rare)
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
@@ -55,7 +55,7 @@ WITH rules AS MATERIALIZED (
     WHERE $counted = 'store' OR r.dataset = o.dataset
     GROUP BY i.dataset, i.example
 ), frequencies AS MATERIALIZED (
-    SELECT token_id, n, row_number() OVER (ORDER BY n DESC, token_id) > $common AS uncommon
+    SELECT token_id, n, row_number() OVER (ORDER BY n DESC, token_id) > if($common < count(*) OVER (), $common, count(*) OVER () // 2) AS uncommon
     FROM (SELECT token_id, count(*) AS n FROM tokens SEMI JOIN counted_inputs USING (run, example)
           WHERE kind IN ('word', 'punctuation') GROUP BY token_id)
 ), ranked AS MATERIALIZED (

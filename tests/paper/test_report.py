@@ -619,7 +619,7 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
              "drift": "ingest", "table1": "finetune", "scores_over_steps": "finetune",
              "disabled_heads": "ablate", "disabled_layers": "ablate",
              "pruned_heads": "prune", "faithfulness": "attribute", "outlier_dimensions": "ingest",
-             "heads_across_runs": "ingest",
+             "heads_across_runs": "ingest", "tag_shares": "annotate",
              "attention_probe": "probe", "probe_weights": "probe"}  # fmt: skip
     with attnstore.open(sample_store) as store:
         if name not in needy:

@@ -287,6 +287,13 @@ def test_tokens_are_counted_once_over_the_store(tmp_path: Path) -> None:
     assert_frame_equal(own, alone)
 
 
+def test_the_commoner_half_is_common_where_few_tokens_are_counted(case: Case) -> None:
+    """Of fewer different tokens than the parameter says."""
+    types = len({t for i in case.inputs for t, o in zip(i.ids, i.ordinary, strict=True) if o})
+    wanted, _ = _rare(case, "weight", "drop", types // 2)
+    same(case.asked("rare_words"), wanted, HEAD)
+
+
 def _ingested(root: Path, model: Path, texts: str, name: str = "m") -> Path:
     attnstore.ingest(root, f"{model}={name}", texts, max_length=64, precision="float32")
     return root

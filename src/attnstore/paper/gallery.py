@@ -53,6 +53,8 @@ def parameters(name: str) -> tuple[Parameter, ...]:
 _KINDS = {type(None): "VARCHAR", str: "VARCHAR", bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE"}
 _TEXTS = {
     "run": "Run",
+    "by": "weight, or norm: the weight times the length of the vector that it moves",
+    "labels": "Kind of labels of spans, such as upos or dep",
     "runs_like": "Only runs whose name is like this pattern of SQL",
     "models_like": "Only models whose name is like this pattern of SQL",
     "sentence": "A part of the sentence that is shown",

@@ -14,6 +14,7 @@ import polars as pl
 from attnstore.paper import schemes
 from attnstore.plotting.drawings import (
     ANNOTATED,
+    INGESTED,
     Drawing,
     NothingToDraw,
     Runs,
@@ -36,13 +37,14 @@ _TOP = 6
 def positional_heads(
     store: Store,
     run: Runs = None,
-    specials: str = "keep",
+    share: float = 0.9,
     level: str = "token",
+    specials: str = "keep",
     by: str = "weight",
     runs_like: str = "%",
 ) -> Drawing:
     """How often each head attends most to the token at its commonest distance."""
-    choices = {"specials": specials, "level": level, "by": by}
+    choices = {"share": share, "level": level, "specials": specials, "by": by}
     runs, more = every(store, 4, runs_like, run)
     frames = per_run(store, "positional_heads", runs, **choices)
     rows = []
@@ -58,7 +60,7 @@ def positional_heads(
     return Drawing(
         pictures(rows, "share of rows", high=1.0),
         f"The share of attending {level}s whose most attended {level} lies at the head's commonest distance; "
-        "each head stands in the panel of that distance. Framed: positional, at least 90 % (Voita et al. 2019, section "
+        f"each head stands in the panel of that distance. Framed: positional, at least {share:.0%} (Voita et al. 2019, section "
         f"5.1). {_SPECIALS[specials]}{schemes.of_norms(by)} {_rows(frames)}{more}",
         tuple(asked("positional_heads", run=name, **choices) for name in frames),
         {name: _positional(frame) for name, frame in frames.items()},
@@ -104,17 +106,19 @@ def confidence(
 def rare_words(
     store: Store,
     run: Runs = None,
+    common: int = 500,
+    counted: str = "store",
     specials: str = "drop",
     by: str = "weight",
     runs_like: str = "%",
 ) -> Drawing:
     """How often each head attends most to the rarest token of the input."""
-    choices = {"specials": specials, "by": by}
+    choices = {"common": common, "counted": counted, "specials": specials, "by": by}
     runs, more = every(store, 8, runs_like, run)
     frames = {n: f for n, f in per_run(store, "rare_words", runs, **choices).items() if len(f)}
     if not frames:
         raise NothingToDraw(
-            "No run has an input with a token outside the 500 commonest of the store; `attnstore ingest` more texts."
+            f"No run has an input with a token outside the {common} commonest of the {counted}; `{INGESTED}` with more texts has some."
         )
     panels = [
         Panel(
@@ -128,7 +132,7 @@ def rare_words(
     return Drawing(
         pictures(in_rows(panels), "share of rows"),
         "The share of attending tokens whose most attended token is the rarest of the input, over inputs whose rarest "
-        "token is not among the 500 commonest of the store. Framed: the best head; dot: more than other uncommon tokens "
+        f"token is not among the {common} commonest of the {counted}. Framed: the best head; dot: more than other uncommon tokens "
         f"of the same inputs (false discovery rate 0.05). Voita et al. 2019, section 5.3. {_SPECIALS[specials]}"
         f"{schemes.of_norms(by)} {_rows(frames)}{more}",
         tuple(asked("rare_words", run=name, **choices) for name in frames),
@@ -143,17 +147,18 @@ def rare_words(
 def punctuation_heads(
     store: Store,
     run: Runs = None,
+    threshold: float = 0.6,
     specials: str = "keep",
     by: str = "weight",
     runs_like: str = "%",
 ) -> Drawing:
     """The share of attention that punctuation gets from each head."""
-    choices = {"specials": specials, "by": by}
+    choices = {"threshold": threshold, "specials": specials, "by": by}
     runs, more = every(store, 8, runs_like, run)
     frames = {n: f for n, f in per_run(store, "punctuation_heads", runs, **choices).items() if len(f)}  # fmt: skip
     if not frames:
         raise NothingToDraw(
-            "No input has punctuation; `attnstore ingest` a dataset whose texts have some."
+            f"No input has punctuation; `{INGESTED}` with texts that have some supplies it."
         )
     panels = [
         Panel(
@@ -165,7 +170,7 @@ def punctuation_heads(
     ]  # fmt: skip
     return Drawing(
         pictures(in_rows(panels), "share of attention"),
-        "The share of a token's attention that punctuation gets, mean over inputs that have some. Framed: above 0.6; dot: more "
+        f"The share of a token's attention that punctuation gets, mean over inputs that have some. Framed: above {threshold}; dot: more "
         "than even attention (false discovery rate 0.05), whose share stands above. Clark et al. 2019, sections 3.1 and 3.2."
         f"{schemes.of_norms(by)} {_rows(frames, 'inputs')}{more}",
         tuple(asked("punctuation_heads", run=name, **choices) for name in frames),
@@ -190,7 +195,7 @@ def attention_depth(
                 variability="mean_variability", even_variability="baseline_variability")
         for name, f in frames.items()
     ]  # fmt: skip
-    panels = [Panel(by_head(f), f"{name}\n{len(f)} heads", dotted=f.filter("above").select("layer", "head").rows()) for name, f in distances.items() if len(f)]  # fmt: skip
+    panels = [Panel(by_head(f), f"{name}\n{f['n'][0]:,} inputs", dotted=f.filter("above").select("layer", "head").rows()) for name, f in distances.items() if len(f)]  # fmt: skip
     return Drawing(
         pictures(in_rows(panels), "mean distance (tokens)"),
         "The mean distance that attention spans: the sum of weight times distance over the sum of weight, among the tokens that are "
