@@ -1,17 +1,19 @@
 -- title: Trees of dependencies from attention: the maximum spanning arborescence of each map, beside chains, the best offset and random trees
 -- question: How much of a dependency tree is the heaviest tree of a map?
 -- example: --run minilm/ewt --sort mean:desc --top 3
--- source: Htut et al. 2019 (MST); Raganato and Tiedemann 2018; Ravishankar et al. 2021; the algorithm of Chu and Liu 1965 and Edmonds 1967
+-- source: Htut et al. 2019 (MST); Limisiewicz et al. 2020 (ensembles); Raganato and Tiedemann 2018; Ravishankar et al. 2021; the algorithm of Chu and Liu 1965 and Edmonds 1967
 -- reads: map_places, links, sources
 -- param run VARCHAR: Run
 -- param root VARCHAR = gold: gold (the annotation's root, of several the first, is given) or none (the root is whichever gives the largest sum of weights)
 -- param direction VARCHAR = from_to: from_to (an edge has the weight from dependent to head) or to_from (from head to dependent)
 -- param pieces VARCHAR = mean: Pieces that a split word attends from: mean of all, or first
 -- param punctuation VARCHAR = unscored: unscored (in the tree, its links not scored), drop (not in the tree) or keep (scored)
+-- param heads VARCHAR = found: found (a row for the ensemble that head_ensembles finds for all relations in this direction, each half of the source texts scored by the one chosen on the other), heads such as 3.9,5.2 (a row for the mean of their maps) or NULL for no such row
 -- param annotation VARCHAR = NULL: Source of the dependencies, as in links; NULL if the dataset has one
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
--- column layer SMALLINT: Layer, from 0
--- column head SMALLINT: Head, from 0; NULL for the mean map of the layer's heads that the run holds
+-- column layer SMALLINT: Layer, from 0; NULL for the mean map of an ensemble
+-- column head SMALLINT: Head, from 0; NULL for the mean map of the layer's heads that the run holds, and of an ensemble
+-- column ensemble VARCHAR: Heads of the ensemble; of two that differ, the one that the first half of the source texts is scored by first; NULL elsewhere
 -- column n BIGINT: Number of links: both ends have tokens, and share none with another word
 -- column mean DOUBLE: UUAS: share of links whose two words are joined in the tree, in either direction (share of links)
 -- column low DOUBLE: Lower end of its 95% interval, in which links of one input, or of inputs that share a text, are one draw (share of links)
@@ -61,12 +63,22 @@ WITH rules AS MATERIALIZED (
     FROM map_places(kind := kind_of($by)) JOIN dependency_tokens($run, $annotation, $punctuation, 'drop') USING (example)
     JOIN sizes USING (example) SEMI JOIN pairs USING (example) CROSS JOIN rules
     WHERE run = $run
+), ensembles AS MATERIALIZED (
+    SELECT unnest([0, 1]) AS half, unnest([heads_second, heads_first]) AS heads
+    FROM head_ensembles(run := $run, relation := 'all', direction := $direction, pieces := $pieces, specials := 'drop',
+                        punctuation := $punctuation, annotation := $annotation, "by" := $by)
+    WHERE $heads = 'found'
+    UNION ALL SELECT unnest([0, 1]), $heads WHERE $heads <> 'found'
 ), trees AS (
     SELECT layer, head, example, attention_word_tree(run_key, layer, head, cell, length, words, $pieces, root, heads_attend) AS heads
     FROM (FROM places ORDER BY layer, head, cell)
     UNION ALL
     SELECT layer, NULL, example, attention_layer_word_tree(run_key, layer, cell, length, words, $pieces, root, heads_attend)
     FROM (SELECT DISTINCT ON (layer, example) * FROM places ORDER BY layer, cell)
+    UNION ALL
+    SELECT NULL, NULL, example, attention_heads_word_tree(run_key, cell, length, e.heads, words, $pieces, root, heads_attend)
+    FROM (SELECT DISTINCT ON (example) * FROM places ORDER BY cell) JOIN draws USING (example) JOIN ensembles e USING (half)
+    WHERE e.heads IS NOT NULL
 ), offsets AS (
     SELECT half, arg_max(distance, {'n': n, 'nearness': -abs(distance), 'distance': distance}) AS distance
     FROM (SELECT half, distance, count(*) AS n FROM pairs GROUP BY GROUPING SETS ((half, distance), (distance)))
@@ -91,9 +103,9 @@ WITH rules AS MATERIALIZED (
            sum(offset_hits) / sum(n) AS offset_hits, sum(joined) / sum(n) AS joined, sum(headed) / sum(n) AS headed
     FROM based
 )
-SELECT layer, head, n, uuas.mean, uuas.low, uuas.high, uuas."interval", uas.mean AS uas, uas.low AS uas_low, uas.high AS uas_high,
+SELECT layer, head, if(layer IS NULL, (SELECT string_agg(heads, ' and ' ORDER BY half) FROM (SELECT heads, min(half) AS half FROM ensembles GROUP BY heads)), NULL) AS ensemble, n, uuas.mean, uuas.low, uuas.high, uuas."interval", uas.mean AS uas, uas.low AS uas_low, uas.high AS uas_high,
        b.chain, b.before AS right_branching, b.after AS left_branching, (SELECT distance FROM offsets WHERE half IS NULL) AS distance,
        b.offset_hits AS baseline, b.joined AS chance, b.headed AS chance_uas, gain.mean AS difference, gain.low AS difference_low,
        gain.high AS difference_high, gain.p, q_value(gain.p, list(gain.p) OVER ()) AS q, q < 0.05 AND gain.mean > 0 AS above
 FROM per_head CROSS JOIN baselines b
-ORDER BY layer, head NULLS LAST
+ORDER BY layer NULLS LAST, head NULLS LAST

@@ -276,6 +276,7 @@ def test_every_figure_is_drawn_where_its_inputs_are(store: attnstore.Store, name
 
 SCORES = {
     "attention_probe", "table1", "scores_over_steps", "flow", "outlier_dimensions", "relations",
+    "dependency_table", "head_ensembles",
 }  # fmt: skip
 """Figures without layers and heads."""
 LINES = {
@@ -286,6 +287,7 @@ LINES = {
     "mixing_ratio",
     "sinks",
     "disabled_layers",
+    "trees",
 }
 """Figures of lines over layers."""
 
@@ -620,6 +622,7 @@ def test_figure_without_its_inputs_names_the_command_that_supplies_them(
              "disabled_heads": "ablate", "disabled_layers": "ablate",
              "pruned_heads": "prune", "faithfulness": "attribute", "outlier_dimensions": "ingest",
              "heads_across_runs": "ingest", "tag_shares": "annotate",
+             "dependency_table": "annotate", "head_ensembles": "annotate", "trees": "annotate",
              "attention_probe": "probe", "probe_weights": "probe"}  # fmt: skip
     with attnstore.open(sample_store) as store:
         if name not in needy:
@@ -710,6 +713,7 @@ CHOICES = {
         "scheme": "as_published",
     },
     "word_match": {"punctuation": True, "stop_words": False},
+    "dependency_table": {"least": 1, "direction": "to_from", "subtypes": "joined"},
     "faithfulness": {"signed": True, "specials": "keep"},
     "flow": {"layer": 0, "longest": 60},
     "no_op_heads": {"share": 0.1, "small": 2.0},
@@ -733,6 +737,8 @@ CHOICES = {
     "rollout": {"from_kind": "word", "scheme": "penn"},
     "sink_heads": {"threshold": 0.2, "first": 10, "below": True},
     "sinks": {"threshold": 0.2, "position": 0},
+    "head_ensembles": {"heads": 2, "candidates": 3, "specials": "drop", "relation": "all"},
+    "trees": {"root": "none", "direction": "to_from", "heads": "0.1,1.0"},
     "head_types": {"position": 0.1, "special": 0.1, "entropy": 2.0},
 }
 

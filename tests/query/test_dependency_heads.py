@@ -179,12 +179,13 @@ def test_every_relation_head_and_direction(case: Case) -> None:
         ({"to_itself": True}, {"itself": True}),
         ({"punctuation": "drop"}, {"marks": "drop"}),
         ({"punctuation": "keep"}, {"marks": "keep"}),
+        ({"by": "norm"}, {"by": "norm"}),
     ],
 )
-def test_rules_for_pieces_special_tokens_and_punctuation(
+def test_rules_for_pieces_special_tokens_punctuation_and_norms(
     case: Case, params: dict[str, Any], read: dict[str, Any]
 ) -> None:
-    """Each changes what can be the most attended word, as its parameter says."""
+    """Each changes what is or can be the most attended word, as its parameter says."""
     inputs = dependencies.aligned(case.model, case.sentences, **read)
     found = case.asked(**params)
     _same(found, _wanted(inputs, case.sentences))

@@ -205,6 +205,7 @@ def _same(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
         ({"pieces": "first"}, {"first": True}, True),
         ({"punctuation": "drop"}, {"marks": "drop"}, True),
         ({"punctuation": "keep"}, {"marks": "keep"}, True),
+        ({"by": "norm"}, {"by": "norm"}, True),
     ],
 )
 def test_ensembles_of_every_relation_and_direction(

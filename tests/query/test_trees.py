@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +81,31 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
         yield made
 
 
-def _maps(i: Input) -> list[tuple[int, int | None, Any]]:
-    """Maps of words of each head, and of each layer their mean."""
+ENSEMBLE = ((0, 1), (1, 0), (1, 2))
+
+
+def _maps(
+    i: Input, ensemble: Sequence[tuple[int, int]]
+) -> list[tuple[int | None, int | None, Any]]:
+    """Maps of words of each head, of each layer their mean, and the mean of an ensemble."""
     layers, heads = i.maps.shape[:2]
     single = [(y, h, i.maps[y, h]) for y, h in np.ndindex(layers, heads)]
-    return [*single, *((y, None, i.maps[y].mean(0)) for y in range(layers))]
+    means = [(y, None, i.maps[y].mean(0)) for y in range(layers)]
+    return [*single, *means, (None, None, np.mean([i.maps[y, h] for y, h in ensemble], 0))]
 
 
 def _wanted(
-    inputs: list[Input], sentences: list[Sentence], gold: bool, from_heads: bool
+    inputs: list[Input],
+    sentences: list[Sentence],
+    gold: bool,
+    from_heads: bool,
+    ensemble: Callable[[int], Sequence[tuple[int, int]]] = lambda _source: ENSEMBLE,
 ) -> pl.DataFrame:
+    """Every link in every tree. ensemble: the heads of the ensemble for each source."""
     rows = []
     for k, (i, s) in enumerate(zip(inputs, sentences, strict=True)):
         source = next(n for n, other in enumerate(sentences) if other.text == s.text)
-        for layer, head, weights in _maps(i) if i.links else ():
+        for layer, head, weights in _maps(i, ensemble(source)) if i.links else ():
             tree = _tree(weights if from_heads else weights.T, i.root if gold else None)
             for _, dependent, of in i.links:
                 right = tree[dependent] == of
@@ -120,16 +131,23 @@ def _wanted(
 
 @pytest.mark.parametrize("gold", [True, False])
 @pytest.mark.parametrize("from_heads", [True, False])
-def test_scores_of_trees_are_those_of_networkx(case: Case, gold: bool, from_heads: bool) -> None:
-    """UUAS, UAS, their intervals and baselines, per head and for the mean of each layer."""
-    inputs = dependencies.aligned(case.model, case.sentences)
+@pytest.mark.parametrize("by", ["weight", "norm"])
+def test_scores_of_trees_are_those_of_networkx(
+    case: Case, gold: bool, from_heads: bool, by: str
+) -> None:
+    """UUAS, UAS, their intervals and baselines, per head, for the mean of each layer and of an ensemble."""
+    inputs = dependencies.aligned(case.model, case.sentences, by=by)
     links = _wanted(inputs, case.sentences, gold, from_heads)
     found = case.asked(
-        root="gold" if gold else "none", direction="to_from" if from_heads else "from_to"
-    )
-    assert len(found) == 2 * 4 + 2
+        root="gold" if gold else "none", direction="to_from" if from_heads else "from_to", by=by,
+        heads="0.1,1.0,1.2",
+    )  # fmt: skip
+    assert len(found) == 2 * 4 + 2 + 1
+    assert found["ensemble"].drop_nulls().to_list() == ["0.1,1.0,1.2"]
     for row in found.rows(named=True):
-        own = links.filter(pl.col("layer") == row["layer"], pl.col("head").eq_missing(row["head"]))
+        own = links.filter(
+            pl.col("layer").eq_missing(row["layer"]), pl.col("head").eq_missing(row["head"])
+        )
         sources = own["source"].to_list()
         chain = (own["distance"].abs() == 1).cast(pl.Float64)
         uuas = paper.student(own["joined"], 0, 1, sources)
@@ -164,6 +182,38 @@ def test_the_offset_is_chosen_on_the_other_half(case: Case) -> None:
     assert found["distance"].unique().to_list() == [commonest(links["distance"])]
 
 
+@pytest.mark.parametrize("direction", ["from_to", "to_from"])
+def test_the_ensemble_is_the_one_found_on_the_other_half(case: Case, direction: str) -> None:
+    """By head_ensembles over all relations, of weights as the trees have them; of one source there is none."""
+    chosen = case.store.query(
+        "head_ensembles", run="m/t", relation="all", direction=direction, specials="drop"
+    )
+    of_half = chosen.select("heads_second", "heads_first").row(0)
+    texts = [s.text for s in case.sentences]
+    half = {s: n % 2 for n, s in enumerate(sorted({texts.index(t) for t in texts}))}
+
+    def ensemble(source: int) -> list[tuple[int, int]]:
+        parts = (head.split(".") for head in of_half[half[source]].split(","))
+        return [(int(layer), int(head)) for layer, head in parts]
+
+    inputs = dependencies.aligned(case.model, case.sentences)
+    links = _wanted(inputs, case.sentences, True, direction == "to_from", ensemble)
+    own = links.filter(pl.col("layer").is_null())
+    row = case.asked(direction=direction).filter(pl.col("layer").is_null()).row(0, named=True)
+    assert row["ensemble"] == " and ".join(dict.fromkeys(of_half))
+    assert row["mean"] == pytest.approx(own["joined"].mean())
+    assert row["uas"] == pytest.approx(own["right"].mean())
+    assert row["n"] == len(own)
+
+
+def test_there_need_be_no_ensemble(case: Case) -> None:
+    """NULL leaves its row out, and the others stay."""
+    every = case.asked()
+    without = case.asked(heads=None)
+    kept = every.filter(pl.col("layer").is_not_null())
+    assert without.drop("q", "above").equals(kept.drop("q", "above"))
+
+
 def test_the_function_gives_the_head_of_each_word(case: Case) -> None:
     """NULL for the root; of any numbering of words, by the row of the mean or of the first piece."""
     rows = case.store.sql(
@@ -183,6 +233,8 @@ def test_the_function_gives_the_head_of_each_word(case: Case) -> None:
         ({"direction": "both"}, "The direction is both; give from_to or to_from"),
         ({"punctuation": "no"}, "punctuation is no; give unscored, drop or keep"),
         ({"pieces": "last"}, "pieces is last; give mean or first"),
+        ({"heads": "all"}, "'all' in 'all' is no head; write LAYER.HEAD from 0 on"),
+        ({"heads": "1.9"}, "There is no head 1.9: the model's layers are 0 to 1"),
     ],
 )
 def test_unknown_rules_are_refused(case: Case, params: dict[str, str], sentence: str) -> None:

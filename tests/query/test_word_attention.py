@@ -9,11 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import norms
 import numpy as np
 import polars as pl
 import pytest
 import tiny
-import torch
 from helpers import write_rows
 from transformers import AutoModel, AutoTokenizer
 
@@ -42,14 +42,13 @@ class Words:
         return np.stack([np.stack([row[:, :, u].sum(2) for u in self.units], 2) for row in rows], 2)
 
 
-def _read(folder: Path) -> list[Words]:
+def _read(folder: Path, norm: bool = False) -> list[Words]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     found = []
     for row in TEXTS:
         encoded = tokenizer(*filter(None, row), return_tensors="pt")
-        with torch.no_grad():
-            maps = model(**encoded, output_attentions=True).attentions
+        moved = norms.moved(model, encoded)
         words = encoded.word_ids(0)
         keys = [
             (s, w) if w is not None else (i, "special")
@@ -57,7 +56,7 @@ def _read(folder: Path) -> list[Words]:
         ]
         units = [[i for i, _ in group] for _, group in groupby(enumerate(keys), lambda x: x[1])]
         special = [words[u[0]] is None for u in units]
-        found.append(Words(torch.stack([a[0] for a in maps]).numpy(), units, special))
+        found.append(Words(moved.shares if norm else moved.maps, units, special))
     return found
 
 
@@ -65,6 +64,7 @@ def _read(folder: Path) -> list[Words]:
 class Case:
     store: attnstore.Store
     inputs: list[Words]
+    moved: list[Words]
 
 
 @pytest.fixture(scope="module", params=["bert", "roberta"])
@@ -79,7 +79,7 @@ def case(
     inputs = _read(model)
     assert any(len(u) > 1 for i in inputs for u in i.units)
     with attnstore.open(place / "s") as store:
-        yield Case(store, inputs)
+        yield Case(store, inputs, _read(model, norm=True))
 
 
 def _stored(store: attnstore.Store, source: str, example: int, **values: Any) -> Any:
@@ -99,6 +99,20 @@ def test_weights_are_summed_over_the_attended_and_averaged_over_the_attending_pi
         rows = _stored(case.store, "word_attention(pieces := $pieces)", example, pieces=pieces)
         wanted = words.at_words(first=pieces == "first")
         np.testing.assert_allclose(rows["weight"], wanted.ravel(), atol=1e-6)
+
+
+@pytest.mark.parametrize("specials", ["keep", "drop", "renormalise"])
+def test_words_by_norm(case: Case, specials: str) -> None:
+    """Weights times the lengths of the model's own value vectors, as shares of their rows, are summed and averaged."""
+    for example, words in enumerate(case.moved):
+        source = "word_attention(kind := 'norm', specials := $s)"
+        rows = _stored(case.store, source, example, s=specials)
+        kept = np.flatnonzero([specials == "keep" or not x for x in words.special])
+        wanted = words.at_words()[:, :, kept][:, :, :, kept]
+        if specials == "renormalise":
+            wanted = wanted / wanted.sum(3, keepdims=True)
+        np.testing.assert_allclose(rows["weight"], wanted.ravel(), atol=1e-6)
+        assert not np.allclose(wanted, case.inputs[example].at_words()[:, :, kept][:, :, :, kept])
 
 
 def test_the_view_is_the_macro_with_its_defaults(case: Case) -> None:

@@ -23,6 +23,7 @@ from attnstore.paper import (
     relations,
     scores,
     sinks,
+    syntax,
     tasks,
 )
 from attnstore.plotting.drawings import Drawing
@@ -56,10 +57,11 @@ PARTS: dict[str, tuple[Builder, ...]] = {
         relations.relations,
         probing.attention_probe,
         probing.probe_weights,
+        syntax.dependency_table,
     ),
     "voita2019": (positions.positional_heads, positions.confidence, positions.rare_words),
-    "htut2019": (),
-    "limisiewicz2020": (),
+    "htut2019": (syntax.trees,),
+    "limisiewicz2020": (syntax.head_ensembles, syntax.trees),
     "vig2019": (positions.attention_depth, positions.tag_shares),
     "vig2021": (relations.pair_property,),
     "lin2019": (agreement.agreement,),
