@@ -1,5 +1,6 @@
 -- title: How strongly each head follows the frame-semantic links of one sentence
 -- question: What does the best head give to the frame-semantic links of one sentence?
+-- example: --run minilm/framenet --param example=0 --top 3
 -- source: Kovaleva et al. 2019, section 4.2 and figure 3 ("He was becoming agitated": he and agitated)
 -- reads: map_places, link_tokens, inputs, examples
 -- param run VARCHAR: Run

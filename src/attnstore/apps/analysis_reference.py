@@ -3,8 +3,8 @@
 python -m attnstore.apps.analysis_reference [FILE] [--examples STORE …]
 
 All but the rows comes from the headers in `sql/analysis`. The rows lie in docs/analyses.json, which
-`--examples` writes: it runs the command that the header's `-- example:` line gives, on the first store
-that has rows for it.
+`--examples` completes: where rows are missing, or the command changed, it runs the one that the header's
+`-- example:` line gives, on the first store that has rows for it.
 """
 
 from __future__ import annotations
@@ -124,12 +124,16 @@ def needs(analysis: Analysis) -> str:
 
 
 def examples(stores: Sequence[str]) -> dict[str, dict[str, list[object]]]:
-    """Run the example of every analysis on the first store that has rows for it."""
+    """Keep the rows of unchanged examples, and run the others on the first store that has rows for them."""
+    before = json.loads(ROWS.read_text("utf-8")) if ROWS.exists() else {}
     made = {}
     for analysis in analyses.listing().values():
         if not analysis.example and any(p.required for p in analysis.parameters):
             continue
         options = shlex.split(analysis.example or "--top 3")
+        if before.get(analysis.name, {}).get("command") == _command(analysis, options):
+            made[analysis.name] = before[analysis.name]
+            continue
         for store in stores:
             result = CliRunner().invoke(
                 command_line,
@@ -150,11 +154,15 @@ def _cut(
     names = [name for name in frame.columns if frame[name].null_count() < len(frame)]
     kept = [n for n in names if not _BESIDE.fullmatch(n)][:_MOST]
     shown = frame.select(kept).head(max(_TOP, len(rows) if "--top" in options else 12))
-    command = ["attnstore query", analysis.name, *map(shlex.quote, options)]
     return {
-        "command": [*command], "columns": [*kept],
+        "command": _command(analysis, options), "columns": [*kept],
         "rows": [[cell(value, 3) for value in row] for row in shown.iter_rows()],
     }  # fmt: skip
+
+
+def _command(analysis: Analysis, options: Sequence[str]) -> list[object]:
+    """Return the words of an example's command."""
+    return ["attnstore query", analysis.name, *map(shlex.quote, options)]
 
 
 @click.command()
@@ -164,7 +172,7 @@ def _cut(
     "stores",
     multiple=True,
     metavar="STORE",
-    help="Write the rows anew, from these stores.",
+    help="Complete the rows of the examples from these stores.",
 )
 def main(file: Path, stores: tuple[str, ...]) -> None:
     """Write the reference of the analyses to FILE, docs/analyses.md by default.
