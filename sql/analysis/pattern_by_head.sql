@@ -1,6 +1,6 @@
 -- title: The pattern class of each head, and how stable it is over inputs
 -- question: Which pattern do most of the maps of a head have?
--- example: --run minilm/mrpc --top 3
+-- example: --run minilm/sample --top 3
 -- source: Kovaleva et al. 2019, section 4.1
 -- reads: patterns
 -- param run VARCHAR: Run

@@ -1,6 +1,6 @@
 -- title: The share of each pattern class, by dataset and model
 -- question: How common are the five patterns of maps?
--- example: --run minilm/mrpc
+-- example: --run minilm/sample
 -- source: Kovaleva et al. 2019, section 4.1, Figure 2
 -- reads: patterns, runs, models, run_languages, sources
 -- param run VARCHAR = NULL: Only this run; NULL takes every classified run
