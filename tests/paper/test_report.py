@@ -32,6 +32,7 @@ from attnstore.cli.main import main
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import CLASSES
 from attnstore.paper import gallery, layers, parts, published, report
+from attnstore.plotting import drawings
 from attnstore.plotting.drawings import Drawing, NothingToDraw
 from attnstore.plotting.figures import by_head
 from attnstore.query import analyses, parameters
@@ -795,6 +796,21 @@ def test_a_figure_shows_the_runs_that_are_asked_for(store: attnstore.Store, name
         named = [c for c in drawing.commands if f"run={runs[0]}" in c]
         assert named or name == "pattern_shares"
         assert not any(f"run={TUNED}" in c for c in drawing.commands) or TUNED in runs
+
+
+def test_twins_with_random_weights_are_drawn_where_they_are_asked_for(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    """A figure without a run shows trained models, though the twin's name comes first."""
+    texts = write_rows(tmp_path / "t.jsonl", [{"text": t} for t in sentences(3, longest=5)])
+    for options in ({}, {"random_weights": True}):
+        attnstore.ingest(tmp_path / "s", f"{tiny_bert}=tiny", f"{texts}=texts", max_length=64, **options)  # fmt: skip
+    with attnstore.open(tmp_path / "s") as store:
+        (twin,) = store.sql("SELECT twin_run FROM random_twins")["twin_run"]
+        drawing = gallery.draw(store, "head_entropy")
+        assert not any(twin in command for command in drawing.commands)
+        assert drawings.one(store, None, "SELECT run FROM runs", "none") == "tiny/texts"
+        assert twin in gallery.draw(store, "head_entropy", run=twin).commands[0]
 
 
 def test_a_value_of_a_figure_may_be_text(store: attnstore.Store) -> None:
