@@ -1,5 +1,6 @@
 -- title: How far attention reaches, how much it varies with the text, and which parts of speech or relations it goes to and comes from
 -- question: How far do heads look, and which parts of speech do they look at?
+-- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Vig and Belinkov 2019, sections 4 and 5: mean distance, variability over the first 10 tokens, share of attention of each tag
 -- reads: map_places, tokens, spans, span_tokens, runs, sources
 -- param run VARCHAR: Run
