@@ -37,11 +37,14 @@ WITH pair AS MATERIALIZED (
     WHERE run = $run AND other_run = coalesce(
         (SELECT run FROM runs WHERE run = $base_run), (SELECT base_run FROM base_runs WHERE run = $run),
         error('The store holds no run of the model that ' || $run || ' was trained from over its dataset; ingest it, or name a run as base_run.'))
-), per_input AS MATERIALIZED (
-    SELECT *
+), distances AS MATERIALIZED (
     FROM head_distances($run, (SELECT base_run FROM pair), kind_of($by), $measure, $specials, $limit)
-    JOIN (SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
-          FROM sources WHERE run = $run) USING (example)
+), draws AS (
+    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
+    FROM sources SEMI JOIN distances USING (example)
+    WHERE run = $run
+), per_input AS MATERIALIZED (
+    SELECT * FROM distances JOIN draws USING (example)
 ), of_halves AS MATERIALIZED (
     SELECT layer, head, other_layer, other_head, (layer, head) = (other_layer, other_head) AS is_itself, half,
            sum(total) AS total, sum("count") AS "count"

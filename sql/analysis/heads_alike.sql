@@ -36,11 +36,14 @@
 -- column above BOOLEAN: True if q is below 0.05 and the difference above 0
 -- note: SELECT format('{} of the {} inputs of run {} are compared, a random sample; --param limit=null takes all.', $limit, count(*), $run) FROM inputs WHERE run = $run HAVING count(*) > $limit
 -- band: difference BY layer, head
-WITH per_input AS MATERIALIZED (
-    SELECT *
+WITH distances AS MATERIALIZED (
     FROM head_distances($run, $run, kind_of($by), $measure, $specials, $limit)
-    JOIN (SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
-          FROM sources WHERE run = $run) USING (example)
+), draws AS (
+    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
+    FROM sources SEMI JOIN distances USING (example)
+    WHERE run = $run
+), per_input AS MATERIALIZED (
+    SELECT * FROM distances JOIN draws USING (example)
 ), sides AS MATERIALIZED (
     SELECT layer, head, other_layer, other_head, example, draw, half, total, "count" FROM per_input
     UNION ALL
