@@ -4,7 +4,7 @@
 -- source: Vig et al. 2021 (ProVis), section 3.2, with links or spans in the place of contacts; the offset and the test are this project's
 -- reads: map_places, spans, link_tokens, span_tokens, runs, tokens, sources
 -- param run VARCHAR: Run
--- param kind VARCHAR: Kind of links (two tokens have the property if a link joins them) or of spans (if they lie in one span), as in links and spans
+-- param kind VARCHAR = dep: Kind of links (two tokens have the property if a link joins them) or of spans (if they lie in one span), as in links and spans
 -- param label VARCHAR = NULL: Only pairs of this label, or all for the row over all; NULL for every label and all
 -- param direction VARCHAR = symmetric: symmetric (it does not matter which of the two attends), from_to (the token of the first end attends) or to_from
 -- param threshold DOUBLE = 0.3: Weights below it count as 0, as in the paper

@@ -682,7 +682,7 @@ BOTH = sorted(set(parts.BUILDERS) & set(analyses.listing()))
 def test_a_figure_takes_what_its_analysis_takes(name: str) -> None:
     """Every parameter, of the same type and default, but for those by which it shows several."""
     figure = {p.name: p for p in gallery.parameters(name)}
-    shows = {"run", "relation", "direction"}  # NULL: every one that the figure has room for
+    shows = {"run", "relation", "direction", "kind"}  # NULL: every one that the figure has room for
     shows |= {"type", "scheme"}  # NULL: the paper's, where the annotations have it
     for parameter in analyses.find(name).parameters:
         assert figure[parameter.name].type == parameter.type
