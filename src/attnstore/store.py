@@ -159,18 +159,35 @@ class Store:
         ]
 
     def asked(self, analysis: Analysis, values: dict[str, Any]) -> tuple[pl.DataFrame, set[str]]:
-        """Return the answer of a named analysis, and the runs whose arrays were read for it."""
-        twins: bands.Twins = {}
-        if analysis.band is not None:
-            with self._sessions.session() as session:
-                twins = session.twins(values[bands.RUN])
+        """Return the answer of a named analysis, and the runs whose arrays were read for it.
+
+        The random-weights twins behind its band are asked one after another, in the memory of one.
+        """
+        band, run = analysis.band, values.get(bands.RUN)
+        if band is None or run is None:
+            return self.computed(analysis.select(self._twins(analysis, values)), values)
+        rows, read = self.computed(analysis.sql, values)
+        answers = []
+        for twin_run in self._twins(analysis, values).get(run, ()):
+            of_twin = bands.of_twin(band, values, run, twin_run)
+            answer, read_of_twin = self.computed(analysis.sql, of_twin)
+            answers.append(answer)
+            read = read | read_of_twin
+        return bands.beside(rows, band, run, answers), read
+
+    def _twins(self, analysis: Analysis, values: dict[str, Any]) -> bands.Twins:
+        """Return the runs of random-weights twins that the band of an analysis is made of, by run."""
+        if analysis.band is None:
+            return {}
+        with self._sessions.session() as session:
+            twins = session.twins(values[bands.RUN])
         by = values.get("by", "norm" if "'norm'" in analysis.sql else "weight")
         if twins and by == "norm":  # a twin of an earlier capture has no norms
             held = set(
                 self.sql("SELECT run FROM map_kinds WHERE kind = 'norm' AND complete")["run"]
             )
             twins = {run: [t for t in of_run if t in held] for run, of_run in twins.items()}
-        return self.computed(analysis.select(twins), values)
+        return twins
 
     def question(self, name: str, params: dict[str, Any]) -> tuple[str, Analysis, dict[str, Any]]:
         """Return a named analysis as a question: its text in the cache, itself, its parameters.

@@ -5,8 +5,9 @@
 in the header of an analysis gives its result two more columns, `random_low` and `random_high`: the
 lowest and highest `mean` of the rows with the same layer and head, where the run is replaced by each of
 its random-weights twins (view `random_twins`). The SELECT is repeated for each twin, with its name
-in the place of `$run`, so it is planned as a question about that run is. Without a twin both are NULL,
-and nothing more is computed. `KEEP parameter` at the end of the line names a parameter that is the run itself
+in the place of `$run`, so it is planned as a question about that run is: inside a SQL text by `text`, in one statement;
+by `beside` from answers to one question after another, which takes the memory of one. Without a twin both are NULL, and
+nothing more is computed. `KEEP parameter` at the end of the line names a parameter that is the run itself
 where a twin stands in for it, unless it is given: what of the run stays.
 """
 
@@ -14,6 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
 
 from attnstore.query import sql_text
 
@@ -71,6 +75,34 @@ def text(select: str, band: Band, twins: Twins, every_run: bool = False) -> str:
     )
 
 
+def of_twin(band: Band, values: Mapping[str, Any], run: str, twin_run: str) -> dict[str, Any]:
+    """Return the parameters of a question about a run when one of its twins stands in for it."""
+    kept = {} if band.keep is None else {band.keep: values.get(band.keep) or run}
+    return {**values, RUN: twin_run, **kept}
+
+
+def beside(
+    rows: pl.DataFrame, band: Band, run: str, answers: Sequence[pl.DataFrame]
+) -> pl.DataFrame:
+    """Add the band to the rows of a run.
+
+    Args:
+        rows: The answer about the run.
+        band: Its band.
+        run: The run.
+        answers: The answers about its twins, with the same columns.
+    """
+    if not answers:
+        return rows.with_columns(pl.lit(None, pl.Float64).alias(end) for end in (LOW, HIGH))
+    column, keys = pl.col(band.column).cast(pl.Float64), list(band.keys)
+    ends = (
+        pl.concat([answer.with_columns(pl.lit(run).alias(RUN)) if RUN in keys else answer for answer in answers])
+        .group_by(keys)
+        .agg(column.min().alias(LOW), column.max().alias(HIGH))
+    )  # fmt: skip
+    return rows.join(ends, on=keys, how="left", nulls_equal=True, maintain_order="left")
+
+
 def _parts(rows: str, band: Band, twins: Twins, every_run: bool) -> Iterator[str]:
     """Yield a SELECT of the band's columns for each twin."""
     columns = [f'"{c}"' for c in (*band.keys, band.column) if c != RUN]
@@ -80,9 +112,9 @@ def _parts(rows: str, band: Band, twins: Twins, every_run: bool) -> Iterator[str
             values = {RUN: sql_text.literal(twin_run)}
             if band.keep is not None:
                 values[band.keep] = f"coalesce(${band.keep}, {sql_text.literal(run)})"
-            of_twin = sql_text.replaced(rows, values.get)
+            rows_of_twin = sql_text.replaced(rows, values.get)
             selected = ", ".join([*of_run, *columns])
-            yield f"SELECT {selected} FROM {of_twin} WHERE $run = {sql_text.literal(run)}"
+            yield f"SELECT {selected} FROM {rows_of_twin} WHERE $run = {sql_text.literal(run)}"
     if every_run and RUN in band.keys:
         selected = ", ".join(["t.run AS run", *columns])
         yield (
