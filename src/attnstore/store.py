@@ -115,10 +115,15 @@ class Store:
 
         return self.answers.get(text, params, asked, on_disk=False)
 
-    def computed(self, text: str, params: dict[str, Any]) -> tuple[pl.DataFrame, set[str]]:
-        """Return the answer to a question, and the runs whose arrays were read for it."""
+    def computed(
+        self, text: str, params: dict[str, Any], banded: bool = True
+    ) -> tuple[pl.DataFrame, set[str]]:
+        """Return the answer to a question, and the runs whose arrays were read for it.
+
+        banded: it may show the bands of analyses that the text calls.
+        """
         with self._sessions.session() as session:
-            return session.sql(text, params), session.read_last
+            return session.sql(text, params, banded=banded), session.read_last
 
     def query(self, name: str, /, **params: Any) -> pl.DataFrame:
         """Ask a named analysis; `analyses` lists them, and SQL can call them: `FROM drift(run := …)`.
@@ -163,14 +168,14 @@ class Store:
 
         The random-weights twins behind its band are asked one after another, in the memory of one.
         """
-        band, run = analysis.band, values.get(bands.RUN)
+        band, run, own = analysis.band, values.get(bands.RUN), not analysis.shipped
         if band is None or run is None:
-            return self.computed(analysis.select(self._twins(analysis, values)), values)
-        rows, read = self.computed(analysis.sql, values)
+            return self.computed(analysis.select(self._twins(analysis, values)), values, own)
+        rows, read = self.computed(analysis.sql, values, own)
         answers = []
         for twin_run in self._twins(analysis, values).get(run, ()):
             of_twin = bands.of_twin(band, values, run, twin_run)
-            answer, read_of_twin = self.computed(analysis.sql, of_twin)
+            answer, read_of_twin = self.computed(analysis.sql, of_twin, own)
             answers.append(answer)
             read = read | read_of_twin
         return bands.beside(rows, band, run, answers), read

@@ -51,13 +51,18 @@ class Macros:
         self._twins = twins
         self._made: dict[str, str] = {}
 
-    def make(self, text: str, params: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    def make(
+        self, text: str, params: Mapping[str, Any], banded: bool = True
+    ) -> tuple[Any, list[str]]:
         """Make the macros of every analysis that a text calls, and of those that these call.
+
+        An analysis of attnstore shows no band of those that it calls, so none is computed there.
 
         Args:
             text: One SQL statement. Of one that DuckDB cannot turn into a syntax tree (it is no
                 SELECT), analyses are known by their names before a parenthesis.
             params: Values of its parameters.
+            banded: The answer may show the bands of what the text calls.
 
         Returns:
             The syntax tree, and the runs that calls of analyses name in it.
@@ -72,11 +77,11 @@ class Macros:
         if not tree.get("error"):
             called = self._called(sql_text.table_functions(tree))
             runs = list(self._named_runs(tree, called, params))
-            self._make(called, (), set(runs))
+            self._make(called, set(runs) if banded else set())
             return tree, [run for run in runs if run is not None]
         for word in set(_CALLED.findall(text)):
             with contextlib.suppress(AttnstoreError):  # it may be another function's name
-                self._make(self._called({word.lower()}), (), {None})
+                self._make(self._called({word.lower()}), {None})
         return tree, []
 
     def _called(self, functions: set[str]) -> dict[str, Analysis]:
@@ -84,23 +89,39 @@ class Macros:
         names = [n for n in self._analyses.names() if n.lower() in functions] if functions else []
         return {name: self._analyses.find(name) for name in names}
 
-    def _make(
-        self, called: dict[str, Analysis], calling: tuple[str, ...], runs: set[str | None]
-    ) -> None:
-        """Make the macros of analyses that are asked about those runs; None stands for any run."""
-        for name, analysis in called.items():
-            if name in calling:
-                raise QueryError(f"{analysis.file} calls itself; an analysis cannot.")
-            tree = sql_text.tree(self._con, analysis.sql)
-            self._make(self._called(sql_text.table_functions(tree)), (*calling, name), {None})
-            twins = self._twins() if analysis.band else {}
-            if None not in runs:
-                twins = {run: twins[run] for run in runs if run is not None and run in twins}
+    def _make(self, called: dict[str, Analysis], runs: set[str | None]) -> None:
+        """Make the macros of analyses with the bands of those runs; None stands for any run."""
+        needed: dict[str, tuple[Analysis, set[str | None]]] = {}
+        self._need(needed, called, (), runs)
+        for name, (analysis, of_runs) in needed.items():
+            twins = self._twins() if analysis.band and of_runs else {}
+            if None not in of_runs:
+                twins = {run: twins[run] for run in of_runs if run is not None and run in twins}
             text = analysis.select(twins)
             if self._made.get(name) != text:
                 self.require_allowed(analysis)
                 _define(self._con, analysis, text)
                 self._made[name] = text
+
+    def _need(
+        self,
+        needed: dict[str, tuple[Analysis, set[str | None]]],
+        called: dict[str, Analysis],
+        calling: tuple[str, ...],
+        runs: set[str | None],
+    ) -> None:
+        """Add analyses to `needed`, after those that they call, each with the runs whose bands it shows.
+
+        Raises:
+            QueryError: An analysis calls itself.
+        """
+        for name, analysis in called.items():
+            if name in calling:
+                raise QueryError(f"{analysis.file} calls itself; an analysis cannot.")
+            functions = sql_text.table_functions(sql_text.tree(self._con, analysis.sql))
+            inner: set[str | None] = set() if analysis.shipped else {None}
+            self._need(needed, self._called(functions), (*calling, name), inner)
+            needed.setdefault(name, (analysis, set()))[1].update(runs)
 
     def require_allowed(self, analysis: Analysis) -> None:
         """Hold an analysis that is not attnstore's own to one SELECT over the views.

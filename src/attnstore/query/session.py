@@ -212,7 +212,11 @@ class Session:
         return set(self._reader.read)
 
     def sql(
-        self, text: str, params: dict[str, Any] | None = None, rows: int | None = None
+        self,
+        text: str,
+        params: dict[str, Any] | None = None,
+        rows: int | None = None,
+        banded: bool = True,
     ) -> pl.DataFrame:
         """Run one SQL statement.
 
@@ -220,6 +224,7 @@ class Session:
             text: The statement; `$name` in it takes its value from params.
             params: Values of parameters.
             rows: Rows to compute at most; None for all.
+            banded: The answer may show the bands of analyses that the text calls.
 
         Raises:
             QueryError: The statement cannot be run.
@@ -235,7 +240,7 @@ class Session:
             self._reader.read.clear()
             statement, body = self._statement(text)
             used = {k: v for k, v in (params or {}).items() if k in statement.named_parameters}
-            self._check(body, statement, params or {})
+            self._check(body, statement, params or {}, banded)
             relation = con.sql(statement.query, params=used)
             if relation is None:
                 raise QueryError("The statement gives no rows; a query is a SELECT.")
@@ -285,7 +290,7 @@ class Session:
         for (name,) in types:
             self.con.execute(f'DROP TYPE IF EXISTS "{name}"')
 
-    def _check(self, text: str, statement: Any, params: dict[str, Any]) -> None:
+    def _check(self, text: str, statement: Any, params: dict[str, Any], banded: bool) -> None:
         """Refuse parameters that do not fit the text, and runs that the store does not hold.
 
         Makes the analyses that the text calls callable.
@@ -297,7 +302,7 @@ class Session:
             )
         if extra := sorted(set(params) - wanted):
             raise QueryError(f"The query has no parameter ${extra[0]}{near(extra[0], wanted)}")
-        tree, named = self._macros.make(text, params)
+        tree, named = self._macros.make(text, params, banded)
         for kind in sql_text.named_kinds(tree, params):
             self._keys.know(kind)
         self._require_runs([*sql_text.named_runs(tree, params), *named])
