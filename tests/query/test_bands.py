@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,21 @@ def _with_twins(place: Path) -> Path:
     )  # fmt: skip
     attnstore.classify(root, [BASE, TUNED, *TWINS.values()])
     weigh(root)
+    attnstore.annotate(root, "pairs", f"agreement:{_items(root)}=items")
     return root
+
+
+def _items(root: Path) -> Path:
+    """Write an item of each text: its last word, with the first as the right and the second as a wrong candidate."""
+    rows = attnstore.open(root).sql("SELECT example, text FROM examples WHERE dataset = 'pairs'")
+    items = ["example,source_start,source_end,start,end,role"]
+    for example, text in rows.iter_rows():
+        words = [f"{w.start()},{w.end()}" for w in re.finditer(r"\w+", text)]
+        for word, role in zip(words[: 2 * (len(words) > 2)], ("right", "distractor"), strict=False):
+            items.append(f"{example},{words[-1]},{word},{role}")
+    file = root.with_name("items.csv")
+    file.write_text("\n".join(items), "utf-8")
+    return file
 
 
 def weigh(root: Path) -> None:
