@@ -27,7 +27,7 @@
 -- column q DOUBLE: False discovery rate of p over the rows (Benjamini and Hochberg)
 -- column above BOOLEAN: True if q is below 0.05 and the difference above 0
 -- column published DOUBLE: UAS that Clark et al. print for bert-base-uncased, development set of the Penn Treebank; NULL where they print none (share of links)
--- column published_random DOUBLE: The same for random weights
+-- column published_random DOUBLE: The same for random weights, which they print with GloVe only
 -- column published_as VARCHAR: What they call it; distances come with GloVe there, which no store has
 -- band: mean BY variant
 -- note: SELECT format('{} has no probe by {} with these settings{}; `attnstore probe --run {}{}` makes it.', run, $by, if(EXISTS (FROM idx.core.probes p JOIN idx.core.runs r USING (run_key) WHERE r.run = $run), ', or its annotation or inputs have changed since', ''), run, if($by = 'norm', ' --by norm', '')) FROM runs WHERE run = $run AND NOT EXISTS (FROM probes p WHERE p.run = $run AND p.measure = $by AND p.pieces = $pieces AND p.specials = $specials AND p.punctuation = $punctuation AND p.folds = $folds AND p.seed = $seed AND coalesce($annotation, p.annotation) = p.annotation)
