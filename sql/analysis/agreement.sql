@@ -95,7 +95,8 @@ WITH annotations AS MATERIALIZED (
     WHERE weight IS NOT NULL
     GROUP BY layer, of_head, example, word
 ), scored AS (
-    SELECT p.layer, p.of_head, s.source, i.distractors, i.agreement, uniform, nearest, chance, right_weight, distractor_weight, (1 + sign(lead)) / 2 AS hit,
+    -- Items of one input are one draw, as are inputs that share a text.
+    SELECT p.layer, p.of_head, if(count(*) OVER (PARTITION BY p.layer, p.of_head, example) > 1, coalesce(s.source, example), s.source) AS source, i.distractors, i.agreement, uniform, nearest, chance, right_weight, distractor_weight, (1 + sign(lead)) / 2 AS hit,
            CASE WHEN total = 0 THEN NULL WHEN right_weight <= total * pow(2, -20) THEN 20 ELSE abs(log2(right_weight / total)) END AS bits
     FROM per_item p JOIN items i USING (example, word) LEFT JOIN (FROM sources WHERE run = $run) s USING (example)
 ), keyed AS (

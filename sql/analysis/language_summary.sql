@@ -47,7 +47,7 @@ WITH checked AS (
     FROM dependency_heads(run := $run, annotation := $annotation, "by" := $by)
     WHERE coalesce($part, 'dependencies') = 'dependencies' AND best AND n >= $least
 ), tree_heads AS MATERIALIZED (
-    FROM trees(run := $run, annotation := $annotation, "by" := $by) WHERE coalesce($part, 'trees') = 'trees'
+    FROM trees(run := $run, heads := NULL, annotation := $annotation, "by" := $by) WHERE coalesce($part, 'trees') = 'trees'
 ), tree_rows AS (
     (SELECT 'uuas' AS measure, 'from_to' AS direction, layer, head, n, mean, low, high, NULL::DOUBLE AS held_out, chain AS baseline,
             'chain' AS baseline_name, difference, q, above

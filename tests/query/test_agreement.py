@@ -254,6 +254,48 @@ def test_unknown_rules_and_several_annotations_are_refused(case: Case, tmp_path:
     assert own["n"][0] == sum(bool(s.item.wrong) for s in _scored(case, "layer", "weight"))
 
 
+def test_items_of_one_input_are_one_draw(tiny_bert: Path, tmp_path: Path) -> None:
+    """Two words of each text that look at the same candidates: the test is that of the texts' means."""
+    texts = [f"the {a} near the {b} jumps" for a in SINGULAR for b in PLURAL]
+    rows = [
+        {"example": example, "source_start": text.index(word), "source_end": text.index(word) + len(word),
+         "start": text.index(candidate), "end": text.index(candidate) + len(candidate), "role": role}
+        for example, text in enumerate(texts)
+        for word in ("near", "jumps")
+        for candidate, role in ((text.split()[1], "right"), (text.split()[4], "distractor"))
+    ]  # fmt: skip
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    pl.DataFrame(rows).write_csv(tmp_path / "items.csv")
+    attnstore.ingest(
+        tmp_path / "s",
+        f"{tiny_bert}=m",
+        str(tmp_path / "t.jsonl"),
+        max_length=64,
+        precision="float32",
+    )
+    attnstore.annotate(tmp_path / "s", "t", f"agreement:{tmp_path / 'items.csv'}=own")
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_bert), AutoModel.from_pretrained(tiny_bert, attn_implementation="eager").eval()  # fmt: skip
+    with attnstore.open(tmp_path / "s") as store:
+        found = store.query("agreement", run="m/t").filter(pl.col("distractors").is_null(), agreement="all")  # fmt: skip
+    for layer in found["layer"]:
+        gains = []
+        for text in texts:
+            encoded = tokenizer(text, return_tensors="pt")
+            weights = model(**encoded, output_attentions=True).attentions[layer][0].mean(0).detach().numpy()  # fmt: skip
+            words = np.array([-1 if w is None else w for w in encoded.word_ids()])
+            of = {name: np.flatnonzero(words == at) for name, at in {"right": 1, "near": 2, "wrong": 4, "jumps": 5}.items()}  # fmt: skip
+            for word in ("near", "jumps"):
+                right, wrong = (weights[np.ix_(of[word], of[c])].sum(1).mean() for c in ("right", "wrong"))  # fmt: skip
+                size = len(of["right"]), len(of["wrong"])
+                gains.append(np.log2(sum(size) / size[0]) + np.log2(right / (right + wrong)))
+        row = found.filter(layer=layer).row(0, named=True)
+        assert row["n"] == 2 * len(texts)
+        assert row["difference"] == pytest.approx(np.mean(gains), abs=2e-6)
+        groups = np.repeat(range(len(texts)), 2).tolist()
+        assert row["p"] == pytest.approx(paper.bent_test(gains, groups), rel=2e-3)
+        assert row["p"] > 1.5 * paper.bent_test(gains)
+
+
 def test_the_bundled_dataset_is_annotated_without_a_file(tiny_bert: Path, tmp_path: Path) -> None:
     """Its verbs, subjects and attractors, by number of attractors, agreement and construction."""
     attnstore.ingest(tmp_path, f"{tiny_bert}=tiny", "agreement", limit=60, max_length=64)

@@ -156,6 +156,7 @@ def test_the_best_tree_is_that_of_networkx(case: Case) -> None:
     distances = [head - dependent for i in inputs for _, dependent, head in i.links]
     found = store.query("language_summary", run="m/t", part="trees")
     assert found["measure"].to_list() == ["uas", "uuas"]
+    assert not found["layer"].has_nulls()  # an ensemble of heads is no head
     assert found["mean"].to_list() == pytest.approx([best[1], best[0]])
     branching = {"right_branching": distances.count(-1), "left_branching": distances.count(1)}
     better = max(branching, key=lambda name: branching[name])
