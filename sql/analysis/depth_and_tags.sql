@@ -21,7 +21,7 @@
 -- column high DOUBLE: Upper end (as mean)
 -- column interval VARCHAR: How the interval was made: t, by source where inputs share a text, or why there is none
 -- column frequency DOUBLE: Share of the label among the tokens that count; NULL for distance and variability (share of tokens)
--- column baseline DOUBLE: The measure of even attention in the same inputs, each with as much weight as the head has there (as mean)
+-- column baseline DOUBLE: The measure of even attention over all tokens, of which those that count are taken (renormalise: over these alone, but for variability), in the same inputs, each with as much weight as the head has there (as mean)
 -- column difference DOUBLE: Mean less baseline (as mean)
 -- column difference_low DOUBLE: Lower end of its 95% interval, from the inputs' own differences (as mean)
 -- column difference_high DOUBLE: Upper end (as mean)
@@ -39,9 +39,11 @@ WITH rules AS MATERIALIZED (
 ), draws AS MATERIALIZED (
     SELECT example, coalesce(source, example) AS draw FROM sources WHERE run = $run
 ), kept AS MATERIALIZED (
-    SELECT example, marks, looks_back, list_sum(marks) AS n, n_all, even_within(marks, looks_back) AS even
-    FROM (SELECT example, n_all, if($first OR list_contains(kinds, 'cls') OR $specials = 'keep', columns, list_concat([0::TINYINT], columns[2:])) AS marks
-          FROM kept_tokens($run, $specials) JOIN (SELECT example, list(kind) AS kinds, count(*) FILTER (kind <> 'pad') AS n_all FROM tokens WHERE run = $run GROUP BY example) USING (example))
+    -- Even attention is over all tokens, as that of the head is, unless the rest of a row is made to sum to 1.
+    SELECT example, marks, all_tokens, looks_back, list_sum(marks) AS n, list_sum(all_tokens) AS n_all, even_within(marks, if($specials = 'renormalise', marks, all_tokens), looks_back) AS even
+    FROM (SELECT example, all_tokens, if($first OR list_contains(kinds, 'cls') OR $specials = 'keep', columns, list_concat([0::TINYINT], columns[2:])) AS marks
+          FROM kept_tokens($run, $specials) JOIN (SELECT example, columns AS all_tokens FROM kept_tokens($run, 'keep')) USING (example)
+          JOIN (SELECT example, list(kind) AS kinds FROM tokens WHERE run = $run GROUP BY example) USING (example))
     CROSS JOIN rules
 ), chosen AS MATERIALIZED (
     SELECT dataset, if(len(names) > 1, error(format('{} has labels of kind {} by {}; give one as annotation.', dataset, $labels, array_to_string(names, ' and '))), names[1]) AS source
@@ -75,8 +77,8 @@ WITH rules AS MATERIALIZED (
     SELECT example, list(i::INTEGER ORDER BY i, j) AS from_positions, list(j::INTEGER ORDER BY i, j) AS to_positions,
            list(i * $first_tokens + j + 1 ORDER BY i, j) AS cells, list(even ORDER BY i, j) AS even
     FROM (SELECT example, i, unnest(range(least(len(marks), $first_tokens))) AS j, marks,
-                 CASE WHEN NOT looks_back THEN 1 / n WHEN j <= i THEN 1 / list_sum(marks[:i + 1]) ELSE 0 END AS even
-          FROM (SELECT example, unnest(range(least(len(marks), $first_tokens))) AS i, marks, looks_back, n FROM kept WHERE coalesce($measure, 'variability') = 'variability'))
+                 CASE WHEN NOT looks_back THEN 1 / n_all WHEN j <= i THEN 1 / list_sum(all_tokens[:i + 1]) ELSE 0 END AS even
+          FROM (SELECT example, unnest(range(least(len(marks), $first_tokens))) AS i, marks, all_tokens, looks_back, n_all FROM kept WHERE coalesce($measure, 'variability') = 'variability'))
     WHERE marks[i + 1] = 1 AND marks[j + 1] = 1
     GROUP BY example
 ), corner_maps AS MATERIALIZED (

@@ -14,7 +14,7 @@
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
 -- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
--- column baseline DOUBLE: The same of even attention: for a model that looks both ways, the share of punctuation among the tokens (share of attention)
+-- column baseline DOUBLE: The same of even attention, over all tokens unless rows are divided by their sums: for a model that looks both ways, the share of punctuation among them (share of attention)
 -- column difference DOUBLE: Mean less baseline (share of attention)
 -- column difference_low DOUBLE: Lower end of its 95% interval, from the inputs' own differences (share of attention)
 -- column difference_high DOUBLE: Upper end (share of attention)
@@ -34,8 +34,9 @@
 -- column comma_baseline DOUBLE: The same of even attention (share of attention)
 -- band: mean BY layer, head
 WITH kept AS MATERIALIZED (
-    SELECT example, columns, list_sum(columns) AS n
+    SELECT example, columns, if($specials = 'renormalise', columns, all_tokens) AS among, list_sum(columns) AS n
     FROM kept_tokens($run, if($specials IN ('keep', 'drop', 'renormalise'), $specials, error('specials is ' || $specials || '; give keep, drop or renormalise.')))
+    JOIN (SELECT example, columns AS all_tokens FROM kept_tokens($run, 'keep')) USING (example)
 ), marks AS MATERIALIZED (
     SELECT example, list(position + 1 ORDER BY position) AS any_mark, list(position + 1 ORDER BY position) FILTER (regexp_full_match(text, '[.。｡．।۔]')) AS periods,
            list(position + 1 ORDER BY position) FILTER (regexp_full_match(text, '[,、，､،]')) AS commas
@@ -45,11 +46,12 @@ WITH kept AS MATERIALIZED (
 ), even AS MATERIALIZED (
     SELECT example, any_mark, periods, commas, n, list_select(received, any_mark)::DOUBLE[] AS of_marks, list_select(received, periods)::DOUBLE[] AS of_periods,
            list_select(received, commas)::DOUBLE[] AS of_commas, columns
-    FROM (SELECT example, columns, n, even_within(columns, looks_back).received AS received FROM kept CROSS JOIN looks_back($run)) JOIN marks USING (example)
+    FROM (SELECT example, columns, n, even_within(columns, among, looks_back).received AS received FROM kept CROSS JOIN looks_back($run)) JOIN marks USING (example)
 ), maps_received AS (
     SELECT layer, head, example, any_mark, periods, commas, n, of_marks, of_periods, of_commas,
-           if($specials = 'keep', attention_received(run_key, layer, head, token_cell, length), NULL) AS means,
-           if($specials = 'keep', NULL, attention_within(run_key, layer, head, cell, length, columns, $specials = 'renormalise')) AS sums
+           -- What a token receives on average is stored, of all rows: padding's too.
+           if($specials = 'keep' AND n = length, attention_received(run_key, layer, head, token_cell, length), NULL) AS means,
+           if($specials = 'keep' AND n = length, NULL, attention_within(run_key, layer, head, cell, length, columns, $specials = 'renormalise')) AS sums
     FROM (SELECT layer, head, example, run_key, cell, token_cell, length, columns, any_mark, periods, commas, n, of_marks, of_periods, of_commas
           FROM map_places(kind := kind_of($by)) JOIN even USING (example)
           WHERE run = $run

@@ -75,7 +75,7 @@ WITH rules AS MATERIALIZED (
     FROM sources
     WHERE run = $run
 ), kept AS MATERIALIZED (
-    SELECT example, "rows", columns, rare, two, others, list_sum("rows") AS n, even_within(columns, looks_back).received::DOUBLE[] AS even
+    SELECT example, "rows", columns, rare, two, others, list_sum("rows") AS n, even_within(columns, columns, looks_back).received::DOUBLE[] AS even
     FROM kept_tokens($run, $specials) JOIN marks USING (example) CROSS JOIN rules
 ), attended AS (
     SELECT layer, head, example, rare, two, others, even, attention_row_best(run_key, layer, head, cell, length, "rows", columns) AS best

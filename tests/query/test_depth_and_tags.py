@@ -90,19 +90,23 @@ def _kept(i: Input, specials: str, first: bool) -> Array:
     return kept
 
 
+def _even(columns: Array, causal: bool) -> Array:
+    """(L, L): every row gives each of the columns that it can attend to the same."""
+    allowed = np.tile(columns, (len(columns), 1)).astype(float)
+    allowed = np.tril(allowed) if causal else allowed
+    return allowed / np.maximum(allowed.sum(1, keepdims=True), 1)
+
+
 def _wanted(case: Case, by: str, labels: str, specials: str, first: bool) -> dict[Any, Any]:
     kept = [_kept(i, specials, first) for i in case.inputs]
-    even = []
-    for k in kept:
-        allowed = np.tile(k, (len(k), 1)) * k[:, None]
-        allowed = np.tril(allowed) if case.causal else allowed
-        even.append(allowed / np.maximum(allowed.sum(1, keepdims=True), 1))
+    whole = [_even(np.ones_like(k), case.causal) * k * k[:, None] for k in kept]
+    even = [_even(k, case.causal) * k[:, None] for k in kept] if specials == "renormalise" else whole  # fmt: skip
     layers, heads = case.inputs[0].maps[by].shape[:2]
     measured = {}
     for at in np.ndindex(layers, heads):
         maps = [i.maps[by][at] * k * k[:, None] for i, k in zip(case.inputs, kept, strict=True)]
         corners = _corners(maps, kept)
-        even_corners = _corners(even, kept)
+        even_corners = _corners(whole, kept)
         if specials == "renormalise":
             maps = [m / np.where(m.sum(1) > 0, m.sum(1), 1)[:, None] for m in maps]
         for n, (m, e) in enumerate(zip(maps, even, strict=True)):
@@ -265,3 +269,25 @@ def test_without_labels_there_are_distance_and_variability_and_a_note(case: Case
 def test_an_unknown_rule_is_one_sentence(case: Case, param: str, value: Any, sentence: str) -> None:
     with pytest.raises(QueryError, match=sentence):
         case.asked(**{param: value})
+
+
+@pytest.mark.parametrize("specials", ["drop", "keep", "renormalise"])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_an_even_head_has_its_baseline(architecture: str, specials: str, tmp_path: Path) -> None:
+    """Head 0.0 gives every token that it can attend to the same: it differs from even attention in nothing."""
+    rows = [{"text": t} for t in sentences(12, seed=7, longest=14)]
+    model = tiny.make(tmp_path / "tiny", architecture, seed=6)
+    texts = write_rows(tmp_path / "t.jsonl", rows)  # type: ignore[arg-type]
+    for root, options in (("s", {}), ("padded", {"pad_to": 48})):
+        attnstore.ingest(tmp_path / root, f"{model}=m", f"{texts}=t", max_length=48, precision="float32", disable="0.0", **options)  # type: ignore[arg-type]  # fmt: skip
+        paper.annotate(tmp_path / root, "t", rows)
+    params = {"run": "m/t", "labels": "tag", "specials": specials}
+    with attnstore.open(tmp_path / "s") as store:
+        found = store.query("depth_and_tags", **params)
+    with attnstore.open(tmp_path / "padded") as store:
+        padded = store.query("depth_and_tags", **params)
+    even = found.filter(layer=0, head=0)
+    np.testing.assert_allclose(even["mean"], even["baseline"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(even["difference"], 0, atol=1e-5)
+    np.testing.assert_allclose(padded["mean"], found["mean"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(padded["baseline"], found["baseline"], rtol=1e-4, atol=1e-6)

@@ -308,8 +308,8 @@ def _punctuation(case: Case, by: str, specials: str) -> dict[Any, Any]:
             kept = np.ones(len(i.kinds), bool) if specials == "keep" else i.ordinary
             weights = weights[np.ix_(kept, kept)]
             weights = weights / weights.sum(1, keepdims=True) if specials == "renormalise" else weights  # fmt: skip
-            allowed = case.allowed(i, kept)[np.ix_(kept, kept)]
-            even = allowed / allowed.sum(1, keepdims=True)
+            allowed = case.allowed(i, kept if specials == "renormalise" else np.ones_like(kept))
+            even = (allowed / np.maximum(allowed.sum(1, keepdims=True), 1))[np.ix_(kept, kept)]
             for name, mark in groups.items():
                 marked = [kind == "punctuation" and mark in ("", text) for kind, text in zip(i.kinds, i.texts, strict=True)]  # fmt: skip
                 columns = np.array(marked)[kept]
@@ -339,6 +339,29 @@ def test_attention_to_punctuation(case: Case, by: str, specials: str) -> None:
     assert {w["n"] < len(case.inputs) for w in wanted.values()} == {True}
     found = case.asked("punctuation_heads", by=by, specials=specials, threshold=0.25)
     same(found, wanted, HEAD)
+
+
+@pytest.mark.parametrize("specials", ["keep", "drop", "renormalise"])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_an_even_head_gives_punctuation_its_baseline(
+    architecture: str, specials: str, tmp_path: Path
+) -> None:
+    """Head 0.0 gives every token that it can attend to the same; padding counts neither as rows nor as tokens."""
+    rows = [{"text": t} for t in sentences(14, seed=5, longest=14)]
+    model = tiny.make(tmp_path / "tiny", architecture, seed=6)
+    texts = write_rows(tmp_path / "t.jsonl", rows)  # type: ignore[arg-type]
+    answers = []
+    for root, options in (("s", {}), ("padded", {"pad_to": 48})):
+        attnstore.ingest(tmp_path / root, f"{model}=m", f"{texts}=t", max_length=48, precision="float32", disable="0.0", **options)  # type: ignore[arg-type]  # fmt: skip
+        with attnstore.open(tmp_path / root) as store:
+            answers.append(store.query("punctuation_heads", run="m/t", specials=specials))
+    found, padded = answers
+    even = found.filter(layer=0, head=0)
+    for name, baseline in (("mean", "baseline"), ("period", "period_baseline"), ("comma", "comma_baseline")):  # fmt: skip
+        np.testing.assert_allclose(even[name], even[baseline], rtol=1e-5)
+        np.testing.assert_allclose(padded[name], found[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(padded[baseline], found[baseline], rtol=1e-6)
+    np.testing.assert_allclose(even["difference"], 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("file", ["en_ewt-ud-dev.conllu", "ja_gsd-ud-dev.conllu"])

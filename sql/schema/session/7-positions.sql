@@ -1,5 +1,5 @@
 -- Some of the tokens of maps: they exist in a session of attnstore, which registers the functions that read Zarr.
--- rows, columns, tokens: TINYINT[], 1 for a token that counts and 0 for one that does not
+-- rows, columns, tokens, among: TINYINT[], 1 for a token that counts and 0 for one that does not
 -- attention_row_best(run_key, layer, head, cell, length, rows, columns)
 --     STRUCT(to_pos INTEGER[], weight FLOAT[], total FLOAT[]): of each from-token among rows, the position among columns that it
 --     attends to most (from 0; of equal ones the first; NULL where all are 0), its weight, and the sum over columns; NULL elsewhere
@@ -7,8 +7,9 @@
 --     STRUCT(sent FLOAT[], received FLOAT[], distance DOUBLE): what the tokens give each other: the sum of each row and of each
 --     column, and the sum of weight times |from - to|. renormalise: rows are divided by their sums over these tokens first. NULL where
 --     a map has no numbers
--- even_within(tokens, looks_back)
---     the same of a map with even attention among these tokens; looks_back: each gives to itself and those before it alone
+-- even_within(tokens, among, looks_back)
+--     the same of a map with even attention over the tokens in among (as tokens; for attention_within with renormalise the tokens
+--     themselves, else all but padding); looks_back: each gives to itself and those before it alone
 -- looks_back(run)
 --     one row: whether the run's tokens attend to themselves and those before alone, as a decoder's do: no head gives any weight to
 --     a later token in its shortest inputs; of a run whose maps are of disabled heads, most of them

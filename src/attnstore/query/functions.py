@@ -56,8 +56,9 @@ class Functions:
             "word_units", word_units, ["BIGINT[]"], "INTEGER[]", type=PythonUDFType.ARROW
         )
         con.create_function(
-            "even_within", even_within, ["TINYINT[]", "BOOLEAN"], WITHIN, type=PythonUDFType.ARROW
-        )
+            "even_within", even_within, ["TINYINT[]", "TINYINT[]", "BOOLEAN"], WITHIN,
+            type=PythonUDFType.ARROW,
+        )  # fmt: skip
         for name, call, parameters, result, nulls in self._kinds.functions():
             con.create_function(
                 name, self._keeping_error(call), parameters, result, type=PythonUDFType.ARROW,

@@ -76,15 +76,16 @@ class RowFunctions:
         return _sums(Within(*(np.concatenate(c) for c in zip(*parts, strict=True))), length)
 
 
-def even_within(tokens: Any, looks_back: Any) -> pa.StructArray:
-    """Sum even attention among the marked tokens, as `attention_within` sums that of a map."""
+def even_within(tokens: Any, among: Any, looks_back: Any) -> pa.StructArray:
+    """Sum even attention over some tokens (among) of the marked ones, as `attention_within` sums that of a map."""
     values, length, _ = arrow.items(tokens)
-    marks, back = values.astype(bool), _flags(looks_back)
+    marks, attended, back = values.astype(bool), _marks(length, among), _flags(looks_back)
     parts = []
     for at in kernels.pieces(length**2, map_reader.PIECE_CELLS):
-        here = marks[length[: at.start].sum() : length[: at.stop].sum()]
-        maps = row_kernels.even(length[at], here, back[at])
-        parts.append(row_kernels.within(maps, length[at], here, np.zeros(len(length[at]), bool)))
+        here = slice(length[: at.start].sum(), length[: at.stop].sum())
+        maps = row_kernels.even(length[at], attended[here], back[at])
+        none = np.zeros(len(length[at]), bool)
+        parts.append(row_kernels.within(maps, length[at], marks[here], none))
     return _sums(Within(*(np.concatenate(c) for c in zip(*parts, strict=True))), length)
 
 
