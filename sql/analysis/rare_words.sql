@@ -2,10 +2,10 @@
 -- question: Is there a head that attends to the rarest token of an input?
 -- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Voita et al. 2019, section 5.3: the most attended token is the least frequent one of the input, or one of the two least frequent; only inputs whose rarest token is not among the 500 commonest
--- reads: map_places, tokens, sources, inputs, runs, models
+-- reads: map_places, tokens, sources, inputs, runs, models, examples
 -- param run VARCHAR: Run
 -- param common BIGINT = 500: How many of the commonest tokens are no rare ones: inputs with no other token are left out. Where fewer different tokens are counted than that, the commoner half
--- param counted VARCHAR = store: Where tokens are counted: store (every dataset that the store holds with the same tokenizer, each text once) or dataset (that of the run alone)
+-- param counted VARCHAR = store: Where tokens are counted: store (every dataset that the store holds with the same tokenizer) or dataset (that of the run alone); each text, or pair of texts, once, from the run that has most of it. A token that is not among them is the rarest
 -- param specials VARCHAR = drop: drop (special tokens neither attend nor can be the most attended) or keep (they do, and are never rare)
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- column layer SMALLINT: Layer, from 0
@@ -49,20 +49,24 @@ WITH rules AS MATERIALIZED (
 ), own AS MATERIALIZED (
     SELECT r.dataset, m.tokenizer_fingerprint FROM runs r JOIN models m USING (model) WHERE r.run = $run
 ), counted_inputs AS MATERIALIZED (
-    -- Each text once: the longest of its inputs, as runs may cut it.
-    SELECT arg_max(i.run, {'length': i.length, 'run': i.run}) AS run, i.example
-    FROM inputs i JOIN runs r USING (run) JOIN models m USING (model) JOIN own o ON o.tokenizer_fingerprint = m.tokenizer_fingerprint
-    WHERE $counted = 'store' OR r.dataset = o.dataset
-    GROUP BY i.dataset, i.example
+    -- Each text once: the input that has most of its tokens, as runs may cut it and pad it.
+    SELECT arg_max({'run': run, 'example': example}, {'whole': NOT truncated, 'n': n, 'run': run, 'example': example}) AS input
+    FROM (SELECT i.run, i.dataset, i.example, i.truncated
+          FROM inputs i JOIN runs r USING (run) JOIN models m USING (model) JOIN own o ON o.tokenizer_fingerprint = m.tokenizer_fingerprint
+          WHERE $counted = 'store' OR r.dataset = o.dataset)
+    JOIN (SELECT run, example, count_if(kind IN ('word', 'punctuation')) AS n FROM tokens GROUP BY run, example) USING (run, example)
+    JOIN (SELECT dataset, example, hash(text) AS text, hash(text_pair) AS pair FROM examples) USING (dataset, example)
+    GROUP BY text, pair
 ), frequencies AS MATERIALIZED (
     SELECT token_id, n, row_number() OVER (ORDER BY n DESC, token_id) > if($common < count(*) OVER (), $common, count(*) OVER () // 2) AS uncommon
-    FROM (SELECT token_id, count(*) AS n FROM tokens SEMI JOIN counted_inputs USING (run, example)
+    FROM (SELECT token_id, count(*) AS n FROM tokens SEMI JOIN (SELECT unnest(input) FROM counted_inputs) USING (run, example)
           WHERE kind IN ('word', 'punctuation') GROUP BY token_id)
 ), ranked AS MATERIALIZED (
-    SELECT example, position, n, uncommon, dense_rank() OVER (PARTITION BY example ORDER BY n) AS frequency,
+    SELECT example, position, uncommon, dense_rank() OVER (PARTITION BY example ORDER BY n) AS frequency,
            dense_rank() OVER (PARTITION BY example ORDER BY n, token_id) AS type
-    FROM tokens JOIN frequencies USING (token_id)
-    WHERE run = $run AND kind IN ('word', 'punctuation')
+    FROM (SELECT t.example, t.position, t.token_id, coalesce(f.n, 0) AS n, coalesce(f.uncommon, true) AS uncommon
+          FROM tokens t LEFT JOIN frequencies f USING (token_id)
+          WHERE t.run = $run AND t.kind IN ('word', 'punctuation'))
 ), marks AS MATERIALIZED (
     -- Positions, from 1. Of the two rarest: every token no commoner than the second rarest type.
     SELECT example, list(position + 1) FILTER (frequency = 1) AS rare, list(position + 1) FILTER (frequency <= second) AS two,

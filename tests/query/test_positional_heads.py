@@ -191,7 +191,8 @@ def test_confidence_is_the_mean_of_the_largest_weights(case: Case, by: str, spec
 
 def _with_rare(case: Case, common: int) -> list[tuple[int, Array, Array, Array]]:
     """Inputs whose rarest token is uncommon: number, and marks of the rarest, the two rarest, other uncommon tokens."""
-    counts = Counter(t for i in case.inputs for t, o in zip(i.ids, i.ordinary, strict=True) if o)
+    texts = {tuple(i.ids): i for i in case.inputs}.values()  # each once
+    counts = Counter(t for i in texts for t, o in zip(i.ids, i.ordinary, strict=True) if o)
     order = sorted(counts, key=lambda t: (-counts[t], t))[common:]
     used = []
     for k, i in enumerate(case.inputs):
@@ -285,6 +286,37 @@ def test_tokens_are_counted_once_over_the_store(tmp_path: Path) -> None:
         )
         own = store.query("rare_words", run="m/t", common=5, counted="dataset")
     assert_frame_equal(own, alone)
+
+
+def test_neither_another_run_nor_dataset_of_the_same_texts_is_counted(tmp_path: Path) -> None:
+    """A run that cuts and pads them, and a dataset that repeats some: the answer stays, here that counted by hand.
+
+    `the` stands 28 times, `fox` and `dog` four times, `heads` twice, `jumps`, `said` and `not` once.
+    """
+    model = tiny.make(tmp_path / "m", "bert", seed=2)
+    many = "the " * 14
+    rows = [f"{many}fox dog jumps", f"{many}fox dog heads", "fox dog fox dog said", "heads not"]
+    texts = write_rows(tmp_path / "t.jsonl", [{"text": t} for t in rows])
+    root = tmp_path / "s"
+    attnstore.ingest(root, f"{model}=m", f"{texts}=t", max_length=64, precision="float32")
+    with attnstore.open(root) as store:
+        alone = store.query("rare_words", run="m/t", common=1)
+        maps = store.sql("SELECT layer, head, example, length, weights FROM maps").rows()
+    hits: dict[tuple[int, int], list[bool]] = {}
+    rarest = {0: 17, 1: 17, 2: 5, 3: 2}  # places, after [CLS]
+    for layer, head, example, length, weights in maps:
+        rows_of = np.reshape(weights, (length, length))[1:-1, 1:-1]
+        hits.setdefault((layer, head), []).extend(rows_of.argmax(1) + 1 == rarest[example])
+    means = {(y, h): mean for y, h, mean in alone.select("layer", "head", "mean").rows()}
+    assert means == pytest.approx({at: np.mean(h) for at, h in hits.items()})
+    attnstore.ingest(
+        root, f"{model}=m", f"{texts}=t", max_length=10, pad_to=32, precision="float32"
+    )
+    with attnstore.open(root) as store:
+        assert_frame_equal(store.query("rare_words", run="m/t", common=1), alone)
+    again = write_rows(tmp_path / "u.jsonl", [{"text": rows[3]}] * 6)
+    with attnstore.open(_ingested(root, model, f"{again}=u")) as store:
+        assert_frame_equal(store.query("rare_words", run="m/t", common=1), alone)
 
 
 def test_the_commoner_half_is_common_where_few_tokens_are_counted(case: Case) -> None:
