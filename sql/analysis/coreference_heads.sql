@@ -91,9 +91,9 @@ WITH directions AS (
     FROM sources
     WHERE run = $run
 ), rules AS (
-    SELECT example, asking, arg_min(meant, {'distance': distance, 'place': place}) AS nearest,
-           arg_min(meant, {'distance': distance, 'place': place}) FILTER (same_text) AS string_match,
-           arg_min(meant, {'distance': distance, 'place': place}) FILTER (same_word) AS head_match, avg(meant::INTEGER) AS chance
+    SELECT example, asking, arg_min(meant, {'distance': distance, 'place': place, 'candidate': candidate}) AS nearest,
+           arg_min(meant, {'distance': distance, 'place': place, 'candidate': candidate}) FILTER (same_text) AS string_match,
+           arg_min(meant, {'distance': distance, 'place': place, 'candidate': candidate}) FILTER (same_word) AS head_match, avg(meant::INTEGER) AS chance
     FROM numbered
     GROUP BY example, asking, part, item
 ), based AS MATERIALIZED (
