@@ -341,7 +341,7 @@ def test_an_analysis_asked_again_reads_no_weight_until_the_index_changes(
         asked: list[str] = []
         computed = store.computed
         monkeypatch.setattr(
-            store, "computed", lambda text, params: asked.append(text) or computed(text, params)
+            store, "computed", lambda text, *rest: asked.append(text) or computed(text, *rest)
         )
         first = store.query("special_tokens", run="tiny/sample")
         again = store.query("special_tokens", run="tiny/sample")
@@ -371,7 +371,7 @@ def test_an_answer_is_kept_for_other_sessions(
         computed: list[str] = []
         with attnstore.open(root) as store, monkeypatch.context() as patch:
             real = store.computed
-            patch.setattr(store, "computed", lambda text, params: computed.append(text) or real(text, params))  # fmt: skip
+            patch.setattr(store, "computed", lambda text, *rest: computed.append(text) or real(text, *rest))  # fmt: skip
             return store.query("special_tokens", run="tiny/sample"), bool(computed)
 
     first, computed = asked_anew()
