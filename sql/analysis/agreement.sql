@@ -12,7 +12,7 @@
 -- column head SMALLINT: Head, from 0; NULL for the mean row of the layer's heads
 -- column distractors BIGINT: Number of wrong candidates, such as nouns between subject and verb; NULL for the items of any number above 0
 -- column agreement VARCHAR: Whether the wrong candidates have the number (singular, plural) of the right one: match (all do), mismatch (none does), mixed, unknown (the annotation does not say it); none without wrong candidates; all of these
--- column n BIGINT: Number of items: a word and its candidates, all of which have tokens
+-- column n BIGINT: Number of items: a word and its candidates, all of which have tokens, none cut at max_length
 -- column confusion DOUBLE: Mean over items of -log2 of the right candidate's share of what the candidates get, at most 20; 0 without wrong candidates (bits)
 -- column low DOUBLE: Lower end of its 95% interval (bits)
 -- column high DOUBLE: Upper end (bits)
@@ -44,7 +44,7 @@ WITH annotations AS MATERIALIZED (
     WHERE kind IN ('number', 'construction')
     GROUP BY example, span
 ), places AS MATERIALIZED (
-    SELECT example, span, positions FROM span_tokens WHERE run = $run AND source = (SELECT source FROM annotations)
+    SELECT example, span, positions FROM span_tokens ANTI JOIN cut_spans($run) USING (example, source, span) WHERE run = $run AND source = (SELECT source FROM annotations)
 ), whole_items AS MATERIALIZED (
     SELECT l.example, l.from_span AS word, l.to_span AS candidate, l.label = 'right' AS meant, w.positions AS own, c.positions AS theirs, d.number,
            if(c.positions[1] < w.positions[1], w.positions[1] - c.positions[-1], c.positions[1] - w.positions[-1]) AS distance

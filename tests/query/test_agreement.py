@@ -69,6 +69,8 @@ ITEMS = [
     Item("The dog by the fox jumps.", "jumps", "dog", ("fox",), "pp"),
     Item("The company by the dog rose by the block, and by the fox.", "rose", "company", ("dog", "block", "fox"), "pp"),
     Item("The separator of earnings said the heads look; " + "the quick " * 12 + "dog jumps.", "look", "heads", ("separator", "dog")),
+    Item("The heads look at " + "the quick " * 20 + "dog.", "look", "the quick " * 20 + "dog", ("heads",)),
+    Item("The heads look at " + "the quick " * 20 + "dog.", "look", "heads", ("the quick " * 20 + "dog",)),
 ]  # fmt: skip
 ITEMS += ITEMS[:2]  # some texts twice: one source each
 
@@ -104,7 +106,7 @@ class Case:
 def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Case]:
-    """Through a word-piece and a byte-level model; the last of the different texts is cut."""
+    """Through a word-piece and a byte-level model; the last of the different texts are cut, also within a candidate."""
     place = tmp_path_factory.mktemp(request.param)
     model = tiny.make(place / "tiny", request.param, seed=4)
     (place / "texts.jsonl").write_text("".join(json.dumps({"text": i.text}) + "\n" for i in ITEMS))
@@ -157,7 +159,8 @@ def _scored(case: Case, per: str, by: str) -> list[Scored]:
 
         own = tokens(item.verb)
         groups = [tokens(word) for word in (item.right, *item.wrong)]
-        if not own or not all(groups):
+        last = max(b for _, b in characters)
+        if not own or not all(groups) or any(item.at(w)[1] > last for w in (item.right, *item.wrong)):  # fmt: skip
             continue
         rows = maps.mean(1) if per == "layer" else maps
         got = np.stack([rows[..., own, :].mean(-2)[..., g].sum(-1) for g in groups], -1)
@@ -211,7 +214,7 @@ def _wanted(scored: list[Scored]) -> dict[tuple[Any, ...], dict[str, Any]]:
 def test_confusion_by_layer_and_by_head(case: Case, per: str, by: str) -> None:
     """Bits, uniform attention, accuracy and their tests, by number of distractors and agreement."""
     scored = _scored(case, per, by)
-    assert len(scored) < len(ITEMS)
+    assert len(scored) == len(ITEMS) - 3  # cut
     found = case.asked(per=per, by=by)
     assert found["head"].is_null().all() == (per == "layer")
     wanted = _wanted(scored)

@@ -216,13 +216,15 @@ def _choices(case: Case, before: bool) -> list[Choice]:
 
         def tokens(m: Mention, characters: Any = characters) -> list[int]:
             start, end = m.head or (m.start, m.end)
+            if end > max(b for _, b in characters):  # cut: it does not end where its tokens do
+                return []
             return [i for i, (a, b) in enumerate(characters) if a < end and start < b and a < b]
 
         for n, m in enumerate(text.mentions):
             if not any(o.entity == m.entity for o in text.mentions[:n]):
                 continue
             own = tokens(m)
-            if not own:  # cut off
+            if not own:
                 continue
             others = sorted(
                 (tokens(o), o.entity == m.entity, *o.words(text.text))
@@ -306,8 +308,12 @@ def _same(found: pl.DataFrame, wanted: list[dict[str, Any]]) -> None:
 
 
 def test_the_texts_have_what_the_rules_are_about(case: Case) -> None:
-    """Chains of three, entities told twice, mentions in mentions, and no type."""
+    """Chains of three, entities told twice, mentions in mentions, no type, and a mention that is cut within."""
     choices = _choices(case, before=False)
+    ends = [max(b for _, b in characters) for _, characters in case.maps]
+    assert any(
+        m.start < end < m.end for t, end in zip(TEXTS, ends, strict=True) for m in t.mentions
+    )
     assert {c.type for c in choices} == {"pronominal", "proper", "nominal", None}
     assert any(sum(o[1] for o in c.candidates) > 1 for c in choices)
     assert any(len(c.own) > 1 for c in choices)

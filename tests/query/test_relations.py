@@ -41,10 +41,10 @@ class Case:
         return self.store.query("relations", run="m/texts", **{"least": 1} | params)
 
 
-def _case(place: Path, model: Path, texts: list[str], seed: int) -> Case:
+def _case(place: Path, model: Path, texts: list[str], seed: int, max_length: int = 64) -> Case:
     made = relations.write(place / "files", texts, seed)
     data = f"{made.folder / 'texts.jsonl'}=texts"
-    attnstore.ingest(place / "s", f"{model}=m", data, max_length=64, precision="float32")
+    attnstore.ingest(place / "s", f"{model}=m", data, max_length=max_length, precision="float32")
     for what in ("spans", "links"):
         attnstore.annotate(place / "s", "texts", f"{what}:{made.folder / f'{what}.csv'}=own")
     return Case(attnstore.open(place / "s"), model, made)
@@ -173,6 +173,46 @@ def test_by_norm(case: Case) -> None:
     """The same of what the weights move."""
     inputs = relations.read(case.model, case.made, by="norm")
     _same(case.asked(by="norm"), _wanted(inputs, case.made))
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_a_span_that_is_cut_has_no_ends(kind: str, tmp_path: Path) -> None:
+    """Its last word has no token; inside are the words that are left."""
+    model = tiny.make(tmp_path / "tiny", kind, seed=4)
+    made = _case(tmp_path, model, helpers.sentences(14, 3, 12), seed=1, max_length=8)
+    with made.store:
+        found = made.asked()
+    inputs = relations.read(model, made.made, max_length=8)
+    cut = [
+        len(inputs[e].words_of(start, end)) > 1 and end > max(b for _, b in inputs[e].offsets)
+        for e, start, end, *_ in made.made.spans
+    ]
+    assert any(cut)
+    _same(found, _wanted(inputs, made.made))
+
+
+def test_a_text_without_dependencies_has_the_words_of_the_tokenizer(
+    case: Case, tmp_path: Path
+) -> None:
+    """Where an annotation has dependencies for other texts: the last has one, and no other relation."""
+    made, last = case.made, len(case.made.texts) - 1
+    text = made.texts[last]
+    one, other = (0, len(text.split()[0])), (len(text) - len(text.split()[-1]), len(text))
+    words = [(last, *word, "dep", "nsubj") for word in (one, other)]
+    links = [(last, *one, *other, "dep", "nsubj")]
+    for name, rows in (("spans", words), ("links", links)):
+        before = pl.read_csv(made.folder / f"{name}.csv")
+        after = pl.DataFrame(rows, before.schema, orient="row")
+        pl.concat([before, after]).write_csv(tmp_path / f"{name}.csv")
+    data = f"{made.folder / 'texts.jsonl'}=texts"
+    attnstore.ingest(tmp_path / "s", f"{case.model}=m", data, max_length=64, precision="float32")
+    for what in ("spans", "links"):
+        attnstore.annotate(tmp_path / "s", "texts", f"{what}:{tmp_path / f'{what}.csv'}=own")
+    with attnstore.open(tmp_path / "s") as store:
+        found = store.query("relations", run="m/texts", least=1)
+    assert found.filter(kind="dep")["n"].to_list() == [1, 1]
+    wanted = _wanted(relations.read(case.model, made), made)
+    _same(found.filter(pl.col("kind") != "dep"), wanted)
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])

@@ -117,13 +117,13 @@ class Input:
         return np.stack([rows[..., w].sum(-1) for w in self.words], -1)
 
 
-def read(folder: Path, made: Made, by: str = "weight") -> list[Input]:
+def read(folder: Path, made: Made, by: str = "weight", max_length: int = 64) -> list[Input]:
     """Every text alone through the model; by norm, its maps are what they move (Kobayashi 2020)."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     found = []
     for text in made.texts:
-        encoded = tokenizer(text, return_special_tokens_mask=True, return_offsets_mapping=True, return_tensors="pt", truncation=True, max_length=64)  # fmt: skip
+        encoded = tokenizer(text, return_special_tokens_mask=True, return_offsets_mapping=True, return_tensors="pt", truncation=True, max_length=max_length)  # fmt: skip
         offsets = [_trimmed(text, *o) for o in encoded.pop("offset_mapping")[0].tolist()]
         special = [bool(s) for s in encoded.pop("special_tokens_mask")[0].tolist()]
         numbers = encoded.word_ids(0)
@@ -131,9 +131,12 @@ def read(folder: Path, made: Made, by: str = "weight") -> list[Input]:
         for t, number in enumerate(numbers):
             if number is not None and not special[t]:
                 words[number].append(t)
+        seen = [
+            of for _, of in sorted(words.items()) if any(a < b for a, b in (offsets[t] for t in of))
+        ]
         through = moved(model, encoded)
         maps = (through.shares if by == "norm" else through.maps).astype(np.float64)
-        found.append(Input(maps, [words[w] for w in sorted(words)], offsets, special))
+        found.append(Input(maps, seen, offsets, special))
     return found
 
 
@@ -165,7 +168,8 @@ def _pairs(inputs: list[Input], made: Made) -> Iterator[tuple[Any, ...]]:
     for k, start, end, kind, label in made.spans:
         words = inputs[k].words_of(start, end)
         if len(words) > 1:
-            yield kind, "ends", label, "from_to", k, words[:1], words[-1:]
-            yield kind, "ends", label, "to_from", k, words[-1:], words[:1]
+            if end <= max(b for _, b in inputs[k].offsets):  # not cut
+                yield kind, "ends", label, "from_to", k, words[:1], words[-1:]
+                yield kind, "ends", label, "to_from", k, words[-1:], words[:1]
             for w in words:
                 yield kind, "inside", label, "either", k, [w], words

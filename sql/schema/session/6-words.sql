@@ -85,6 +85,18 @@ COMMENT ON COLUMN word_attention.weight IS 'Attention weight: sum over the piece
 --     counts as one of the first: attention to it is right for no link, as `whole` is false for its words
 -- dependency_pairs: links of which both ends are whole
 -- dependency_tokens: the word of each token as the functions over words take it; -1 for none
+-- cut_spans: spans that are not whole in a run: they end beyond the last token of their text, as max_length cut the input
+
+CREATE MACRO cut_spans(of_run) AS TABLE
+WITH last_tokens AS MATERIALIZED (
+    SELECT i.dataset, i.example, t.segment, max(t."end") AS "end"
+    FROM inputs i JOIN tokens t USING (run, example)
+    WHERE run = of_run AND i.truncated
+    GROUP BY i.dataset, i.example, t.segment
+)
+SELECT DISTINCT s.example, s.source, s.span
+FROM spans s JOIN last_tokens l ON l.dataset = s.dataset AND l.example = s.example AND l.segment = s.segment
+WHERE s."end" > l."end";
 
 CREATE MACRO dependency_source(of_run, of_annotation) AS TABLE
 SELECT dataset, if(len(names) > 1, error(format('{} has dependencies by {}; give one as annotation.', dataset, array_to_string(names, ' and '))), names[1]) AS source

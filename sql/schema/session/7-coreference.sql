@@ -10,7 +10,8 @@
 -- coreference_mentions: spans of the kind mention, and ends of links of the kind coreference, that have tokens. A link of the
 --     kind head, from a mention to a span within it, names its head word; positions and word are those of the head word,
 --     without one all tokens and the last word. type: what the label says, else the part of speech of the head word (or the
---     last word that has one of these) by any annotation of the dataset; NULL if nothing says it
+--     last word that has one of these) by any annotation of the dataset; NULL if nothing says it. A mention whose head word,
+--     without one its own end, max_length cut is left out
 -- coreference_pairs: every two mentions that links join, directly or through others, both ways
 
 CREATE MACRO coreference_source(of_run, of_annotation) AS TABLE
@@ -74,5 +75,5 @@ SELECT p.example, p.source, p.span, t.positions, lower(p.text) AS text,
 FROM (SELECT *, substr(texts[segment + 1], "start" + 1, "end" - "start") AS text,
              substr(texts[head_segment + 1], head_start + 1, head_end - head_start) AS head_text
       FROM placed JOIN texts USING (dataset, example)) p
-JOIN (SELECT example, source, span, positions FROM span_tokens WHERE run = of_run) t ON t.example = p.example AND t.source = p.source AND t.span = p.of_tokens
+JOIN (SELECT example, source, span, positions FROM span_tokens ANTI JOIN cut_spans(of_run) USING (example, source, span) WHERE run = of_run) t ON t.example = p.example AND t.source = p.source AND t.span = p.of_tokens
 LEFT JOIN by_words b ON b.example = p.example AND b.source = p.source AND b.span = p.span;

@@ -10,20 +10,23 @@
 --     get more than any other word
 
 -- Relations of a dataset, of every annotation or one: links, and what follows from spans of several words.
--- relation_tokens: the word of each token: the annotation's own words if it has dependencies, else the tokenizer's
+-- relation_tokens: the word of each token: the annotation's own in examples that it has dependencies of, else the tokenizer's
 -- relation_items: one row per pair of spans that a head can get right, by direction. relation: link; ends, the first and
 --     the last word of a span of several words; inside, a word and the others of its span. Parts of speech, relations and
---     negations of words are no such spans. A word of both ends counts as one of the attending end
+--     negations of words are no such spans. A span of which max_length cut the end has no last word, so it has no ends, and
+--     inside are the words that are left. A word of both ends counts as one of the attending end
 
 CREATE MACRO relation_tokens(of_run, of_annotation) AS TABLE
 WITH words AS MATERIALIZED (
     SELECT source, example, word, unnest(positions) AS position FROM treebank_words(of_run, of_annotation, 'unscored')
 ), annotations AS (
-    SELECT source, source IN (SELECT source FROM words) AS treebank
-    FROM (SELECT DISTINCT s.source FROM spans s JOIN runs r USING (dataset) WHERE r.run = of_run AND (of_annotation IS NULL OR s.source = of_annotation))
+    SELECT DISTINCT s.source FROM spans s JOIN runs r USING (dataset) WHERE r.run = of_run AND (of_annotation IS NULL OR s.source = of_annotation)
+), treebank AS (
+    SELECT DISTINCT source, example, true AS treebank FROM words
 )
-SELECT a.source, t.example, list(coalesce(if(a.treebank, w.word, t.word), -1)::BIGINT ORDER BY t.position) AS words
+SELECT a.source, t.example, list(coalesce(if(b.treebank, w.word, t.word), -1)::BIGINT ORDER BY t.position) AS words
 FROM tokens t CROSS JOIN annotations a
+LEFT JOIN treebank b ON b.source = a.source AND b.example = t.example
 LEFT JOIN words w ON w.source = a.source AND w.example = t.example AND w.position = t.position
 WHERE t.run = of_run
 GROUP BY a.source, t.example;
@@ -35,7 +38,7 @@ WITH units AS MATERIALIZED (
     FROM relation_tokens(of_run, of_annotation)
 ), of_spans AS MATERIALIZED (
     SELECT * FROM (
-        SELECT source, kind, label, example, words_at(words, positions) AS words
+        SELECT source, kind, label, example, span, words_at(words, positions) AS words
         FROM (SELECT DISTINCT dataset, source, kind, coalesce(label, '') AS label, example, span FROM spans
               WHERE kind NOT IN ('tag', 'upos', 'xpos', 'dep', 'negation'))
         JOIN runs USING (dataset) JOIN span_tokens USING (run, source, example, span) JOIN units USING (source, example)
@@ -47,7 +50,8 @@ WITH units AS MATERIALIZED (
     FROM link_tokens JOIN units USING (source, example)
     WHERE run = of_run AND NOT shared AND NOT (kind = 'dep' AND split_part(coalesce(label, ''), ':', 1) = 'punct')
     UNION ALL
-    SELECT source, kind, 'ends', label, example, words[:1], words[-1:] FROM of_spans
+    SELECT source, kind, 'ends', label, example, words[:1], words[-1:]
+    FROM of_spans ANTI JOIN cut_spans(of_run) USING (example, source, span)
 ), pairs AS (
     SELECT * EXCLUDE (first_end, second_end), 'from_to' AS direction, first_end AS attending, second_end AS attended FROM ends
     UNION ALL
