@@ -100,14 +100,14 @@ WITH annotations AS MATERIALIZED (
            CASE WHEN total = 0 THEN NULL WHEN right_weight <= total * pow(2, -20) THEN 20 ELSE abs(log2(right_weight / total)) END AS bits
     FROM per_item p JOIN items i USING (example, word) LEFT JOIN (FROM sources WHERE run = $run) s USING (example)
 ), keyed AS (
-    SELECT * EXCLUDE (distractors, agreement), distractors = 0 AS alone,
+    SELECT * EXCLUDE (distractors, agreement), distractors = 0 AS alone, beyond_rounding(uniform - bits, 3, $run) AS gained,
            unnest(CASE WHEN distractors = 0 THEN [{'distractors': distractors, 'agreement': agreement}]
                        ELSE [{'distractors': distractors, 'agreement': agreement}, {'distractors': distractors, 'agreement': 'all'},
                              {'distractors': NULL, 'agreement': agreement}, {'distractors': NULL, 'agreement': 'all'}] END) AS key
     FROM scored
 ), grouped AS (
     SELECT layer, of_head, key.distractors AS distractors, key.agreement AS agreement, count(bits) AS n, mean_interval(bits, source, 0, 20) AS confusion,
-           avg(uniform) FILTER (bits IS NOT NULL) AS uniform, mean_test(if(alone, NULL, uniform - bits), source, NULL, NULL) AS gain,
+           avg(uniform) FILTER (bits IS NOT NULL) AS uniform, mean_test(if(alone, NULL, gained), source, NULL, NULL) AS gain,
            mean_interval(hit, source, 0, 1) AS accuracy, avg(nearest) AS nearest, avg(chance) AS chance, avg(right_weight) AS weight, avg(distractor_weight) AS distractor_weight
     FROM keyed
     GROUP BY ALL

@@ -2,7 +2,7 @@
 -- question: How sure is each head of what it attends to?
 -- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Voita et al. 2019, section 4: mean over tokens of the largest weight, the end of the sentence left out
--- reads: map_places, sources
+-- reads: map_places, sources, runs
 -- param run VARCHAR: Run
 -- param specials VARCHAR = sep: sep ([SEP] cannot be the most attended, as published), keep (any token), drop (special tokens neither attend nor are attended to) or renormalise (as drop, and the rest of each row is divided by its sum)
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
@@ -45,13 +45,13 @@ WITH rules AS MATERIALIZED (
            list_sum(if($specials = 'renormalise', list_transform(list_zip(best.weight, best.total), lambda x: if(x[2] > 0, x[1] / x[2], 0)), best.weight)::DOUBLE[]) AS total
     FROM peaks
 ), per_draw AS (
-    SELECT layer, head, draw, count(*) AS inputs, sum(n)::BIGINT AS n, sum(m.total) AS total, sum(even.total) AS even
+    SELECT layer, head, draw, count(*) AS inputs, sum(n)::BIGINT AS n, sum(m.total) AS total, sum(even.total) AS even, beyond_rounding(sum(m.total) - sum(even.total), sum(even.total), $run) AS more
     FROM per_map m JOIN even USING (example) JOIN draws USING (example)
     WHERE n > 0
     GROUP BY layer, head, draw
 ), per_head AS (
     SELECT layer, head, sum(n)::BIGINT AS n, share_test(total, n, inputs, 0, 1) AS found, sum(even) / sum(n) AS baseline,
-           share_test(round(total - even, 9), n, inputs, -1, 1) AS gain
+           share_test(more, n, inputs, -1, 1) AS gain
     FROM per_draw
     GROUP BY layer, head
 )

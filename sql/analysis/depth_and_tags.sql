@@ -122,7 +122,7 @@ WITH rules AS MATERIALIZED (
 ), sizes AS (
     SELECT corner, layer, head, count(*) AS draws, sum(inputs) AS inputs, sum(n) AS n, sum(n * n) AS nn, sum(n * n * n) AS nnn FROM draw_totals GROUP BY corner, layer, head
 ), per_draw AS (
-    SELECT measure, label, layer, coalesce(head, -1) AS head, draw, count(DISTINCT example) AS inputs, sum(part) AS h, sum(part) - sum(even) AS d, sum(even) AS even
+    SELECT measure, label, layer, coalesce(head, -1) AS head, draw, count(DISTINCT example) AS inputs, sum(part) AS h, beyond_rounding(sum(part) - sum(even), if(measure = 'variability', sum(total), sum(even)), $run) AS d, sum(even) AS even
     FROM parts JOIN draws USING (example)
     GROUP BY GROUPING SETS ((measure, label, layer, head, draw), (measure, label, layer, draw))
 ), summed AS (

@@ -2,7 +2,7 @@
 -- question: Which heads attend to punctuation, and to what kind of it?
 -- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Clark et al. 2019, sections 3.1 and 3.2 (attention to periods and commas); the threshold 0.6 is that of head_types; Kovaleva et al. 2019, section 4.5
--- reads: map_places, tokens, sources
+-- reads: map_places, tokens, sources, runs
 -- param run VARCHAR: Run
 -- param threshold DOUBLE = 0.6: Mean share of attention above which a head is a punctuation head
 -- param specials VARCHAR = keep: keep (as in the papers), drop (special tokens neither attend nor are attended to) or renormalise (as drop, and the rest of each row is divided by its sum)
@@ -57,7 +57,7 @@ WITH kept AS MATERIALIZED (
           WHERE run = $run
           ORDER BY layer, head, cell)  -- as they lie on disk, whichever order the joins give
 ), per_input AS (
-    SELECT layer, head, source, if(isnan(share), NULL, share) AS share, even, if(isnan(period), NULL, period) AS period, even_period, if(isnan(comma), NULL, comma) AS comma, even_comma
+    SELECT layer, head, source, if(isnan(share), NULL, share) AS share, even, if(isnan(share), NULL, beyond_rounding(share - even, even, $run)) AS more, if(isnan(period), NULL, period) AS period, even_period, if(isnan(comma), NULL, comma) AS comma, even_comma
     FROM (
         SELECT layer, head, example, list_sum(list_select(received, any_mark)::DOUBLE[]) AS share, list_sum(of_marks) / n AS even,
                list_sum(list_select(received, periods)::DOUBLE[]) AS period, list_sum(of_periods) / n AS even_period,
@@ -65,7 +65,7 @@ WITH kept AS MATERIALIZED (
         FROM (SELECT * EXCLUDE (means, sums), coalesce(means, list_transform(sums.received, lambda x: x / n)) AS received FROM maps_received)
     ) JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example)
 ), tests AS (
-    SELECT layer, head, count(share) AS n, mean_interval(share, source, 0, 1) AS found, avg(even) FILTER (share IS NOT NULL) AS baseline, mean_test(share - even, source, -1, 1) AS gain,
+    SELECT layer, head, count(share) AS n, mean_interval(share, source, 0, 1) AS found, avg(even) FILTER (share IS NOT NULL) AS baseline, mean_test(more, source, -1, 1) AS gain,
            mean_interval(period, source, 0, 1) AS period, count(period) AS period_n, avg(even_period) FILTER (period IS NOT NULL) AS period_baseline,
            mean_interval(comma, source, 0, 1) AS comma, count(comma) AS comma_n, avg(even_comma) FILTER (comma IS NOT NULL) AS comma_baseline
     FROM per_input

@@ -314,3 +314,21 @@ def test_the_bundled_dataset_is_annotated_without_a_file(tiny_bert: Path, tmp_pa
         found = store.query("agreement", run="tiny/agreement")
     assert set(found["agreement"]) <= {"none", "match", "mismatch", "all"}
     assert len(found)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_an_even_head_is_as_sure_as_uniform_attention(precision: str, tmp_path: Path) -> None:
+    """Head 0.0 gives every token the same: what rounding makes of it is no difference."""
+    model = tiny.make(tmp_path / "tiny", "bert", seed=4)
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": i.text}) + "\n" for i in ITEMS))
+    pl.DataFrame(_rows()).write_csv(tmp_path / "items.csv")
+    attnstore.ingest(tmp_path / "s", f"{model}=m", str(path), max_length=36, precision=precision, disable="0.0")  # fmt: skip
+    attnstore.annotate(tmp_path / "s", "texts", f"agreement:{tmp_path / 'items.csv'}=own")
+    with attnstore.open(tmp_path / "s") as store:
+        found = store.query("agreement", run="m/texts", per="head")
+    found = found.filter(pl.col("p").is_not_null())
+    even = found.filter(layer=0, head=0)
+    assert len(even) > 1
+    assert set(even.select("difference", "p", "above").rows()) == {(0, 1, False)}
+    assert (found.filter(layer=1)["difference"] != 0).all()

@@ -393,7 +393,26 @@ def test_an_even_head_gives_punctuation_its_baseline(
         np.testing.assert_allclose(even[name], even[baseline], rtol=1e-5)
         np.testing.assert_allclose(padded[name], found[name], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(padded[baseline], found[baseline], rtol=1e-6)
-    np.testing.assert_allclose(even["difference"], 0, atol=1e-6)
+    assert even.select("difference", "p", "above").row(0) == (0, 1, False)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_what_rounding_makes_of_an_even_head_is_no_difference(
+    precision: str, tmp_path: Path
+) -> None:
+    """Each stored weight of head 0.0 is below or above one over the tokens by its last digit, in every input."""
+    rows = [{"text": t} for t in sentences(14, seed=5, longest=14)]
+    model = tiny.make(tmp_path / "tiny", "bert", seed=6)
+    texts = write_rows(tmp_path / "t.jsonl", rows)  # type: ignore[arg-type]
+    attnstore.ingest(tmp_path / "s", f"{model}=m", f"{texts}=t", max_length=48, precision=precision, disable="0.0")  # fmt: skip
+    asked = [("confidence", s) for s in ("sep", "keep", "drop", "renormalise")]
+    asked += [("punctuation_heads", s) for s in ("keep", "drop", "renormalise")]
+    with attnstore.open(tmp_path / "s") as store:
+        for name, specials in asked:
+            found = store.query(name, run="m/t", specials=specials)
+            even = found.filter(layer=0, head=0)
+            assert even.select("difference", "p", "above").row(0) == (0, 1, False), (name, specials)
+            assert (found.filter(layer=1)["difference"] != 0).all()
 
 
 @pytest.mark.parametrize("file", ["en_ewt-ud-dev.conllu", "ja_gsd-ud-dev.conllu"])

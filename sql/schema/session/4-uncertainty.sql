@@ -10,6 +10,9 @@
 --     STRUCT(mean, low, high, interval, p): one row per source with its number of inputs, of things and of hits among
 --     them: the share of hits over all things, such as the accuracy over the links of sentences, where those of one
 --     source are one draw; hits of one less hits of another give the test of their difference. Whole numbers
+-- beyond_rounding(difference, scale, run)
+--     DOUBLE: the difference, or 0 where it is within what rounding does to a value of this scale: 5e-4 of it where the run's weights
+--     are float16, else 5e-6; a head that is exactly even differs by no more. What compact rounds is left in
 -- permutation_p(scores, input)
 --     DOUBLE: two-sided p-value that each input's first score exceeds the mean of its others by chance, if each of
 --     them could be the first: 9,999 random exchanges, always the same for the order of the inputs
@@ -42,6 +45,9 @@ CREATE MACRO share_test(hits, size, inputs, least, most) AS share_of(
                     sum(size::DOUBLE * size * size) FILTER (hits IS NOT NULL)]::DOUBLE[], lambda x: coalesce(x, 0)),
     coalesce(least::DOUBLE, '-inf'::DOUBLE), coalesce(most::DOUBLE, 'inf'::DOUBLE)
 );
+
+CREATE MACRO beyond_rounding(difference, scale, of_run) AS
+    if(abs(difference) <= scale * (SELECT if(any_value(precision) = 'float16', 5e-4, 5e-6) FROM runs WHERE run = of_run), 0, difference);
 
 CREATE MACRO permutation_p(scores, input) AS permutation_of(coalesce(list(scores::DOUBLE[] ORDER BY input), []));
 
