@@ -2,7 +2,7 @@
 -- question: How sure is each head of what it attends to?
 -- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Voita et al. 2019, section 4: mean over tokens of the largest weight, the end of the sentence left out
--- reads: map_places, sources, runs
+-- reads: map_places, sources
 -- param run VARCHAR: Run
 -- param specials VARCHAR = sep: sep ([SEP] cannot be the most attended, as published), keep (any token), drop (special tokens neither attend nor are attended to) or renormalise (as drop, and the rest of each row is divided by its sum)
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)

@@ -2,7 +2,7 @@
 -- question: Which heads attend to punctuation, and to what kind of it?
 -- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Clark et al. 2019, sections 3.1 and 3.2 (attention to periods and commas); the threshold 0.6 is that of head_types; Kovaleva et al. 2019, section 4.5
--- reads: map_places, tokens, sources, runs
+-- reads: map_places, tokens, sources
 -- param run VARCHAR: Run
 -- param threshold DOUBLE = 0.6: Mean share of attention above which a head is a punctuation head
 -- param specials VARCHAR = keep: keep (as in the papers), drop (special tokens neither attend nor are attended to) or renormalise (as drop, and the rest of each row is divided by its sum)
