@@ -44,7 +44,7 @@
 -- column gain_q DOUBLE: False discovery rate of gain_p over the rows (Benjamini and Hochberg)
 -- column gain_above BOOLEAN: True if gain_q is below 0.05 and the gain above 0
 -- column best BOOLEAN: True for the head whose antecedent is highest, of equal ones the first
--- column held_out DOUBLE: antecedent when the best head of one half of the source texts is scored on the other half; the same for every head of a type (share of mentions)
+-- column held_out DOUBLE: antecedent when the best head of one half of the source texts that have such mentions is scored on the other half; the same for every head of a type (share of mentions)
 -- column held_out_low DOUBLE: Lower end of its 95% interval (share of mentions)
 -- column held_out_high DOUBLE: Upper end (share of mentions)
 -- band: difference BY layer, head, type
@@ -89,7 +89,7 @@ WITH directions AS (
 ), draws AS MATERIALIZED (
     SELECT example, source AS shared_text, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
     FROM sources
-    WHERE run = $run
+    WHERE run = $run AND example IN (SELECT example FROM candidates)
 ), rules AS (
     SELECT example, asking, arg_min(meant, {'distance': distance, 'place': place, 'candidate': candidate}) AS nearest,
            arg_min(meant, {'distance': distance, 'place': place, 'candidate': candidate}) FILTER (same_text) AS string_match,

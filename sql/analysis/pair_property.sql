@@ -26,7 +26,7 @@
 -- column background DOUBLE: Share of all pairs of tokens of these inputs that have the property: what weights have that do not depend on it (share of pairs)
 -- column lift DOUBLE: mean divided by background
 -- column distance INTEGER: Best fixed offset of all inputs: the commonest among pairs with the property (tokens from the attending to the attended token)
--- column offset DOUBLE: Share of the pairs at the offset that have the property, the offset chosen on one half of the source texts and scored on the other; NULL where only one half has the label (share of pairs)
+-- column offset DOUBLE: Share of the pairs at the offset that have the property, the offset chosen on one half of the source texts that are annotated and scored on the other; NULL where only one half has the label (share of pairs)
 -- column difference DOUBLE: mean less background or offset, as `against` says (share)
 -- column difference_low DOUBLE: Lower end of its 95% interval, from the inputs' own deviations (share)
 -- column difference_high DOUBLE: Upper end (share)
@@ -60,15 +60,15 @@ WITH directions AS MATERIALIZED (
     SELECT label, row_number() OVER (ORDER BY label)::SMALLINT AS item
     FROM (SELECT DISTINCT unnest(if($label IS NULL AND (SELECT count(DISTINCT label) FROM pairs) = 1, ['all'], [label, 'all'])) AS label FROM pairs)
     WHERE coalesce($label, label) = label
-), draws AS MATERIALIZED (
-    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
-    FROM sources
-    WHERE run = $run
 ), marked AS MATERIALIZED (
     SELECT example, list(kind IN ('word', 'punctuation') ORDER BY position) AS kept, count_if(kind IN ('word', 'punctuation')) AS tokens
     FROM tokens
     WHERE run = $run AND example IN (SELECT s.example FROM spans s JOIN runs r USING (dataset) SEMI JOIN chosen USING (source) WHERE r.run = $run)
     GROUP BY example
+), draws AS MATERIALIZED (
+    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
+    FROM sources
+    WHERE run = $run AND example IN (SELECT example FROM marked)
 ), items AS MATERIALIZED (
     SELECT DISTINCT example, draw, half, from_pos, to_pos, item
     FROM (SELECT *, unnest([label, 'all']) AS name FROM pairs) p JOIN labels l ON l.label = name JOIN draws USING (example)

@@ -249,8 +249,7 @@ def _interval(values: list[tuple[float, int]], least: float) -> tuple[Any, ...]:
 
 
 def _wanted(case: Case, choices: list[Choice], direction: str, kind: str) -> list[dict[str, Any]]:
-    names = [t.text for t in TEXTS]
-    order = sorted({names.index(t) for t in names})
+    order = sorted({c.source for c in choices})
     asking = [c for c in choices if kind in ("all", c.type)]
     right = np.stack(
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import pytest
 import relations
 import scipy.stats
 import tiny
+from polars.testing import assert_frame_equal
 from relations import Input, Made
 
 import attnstore
@@ -249,6 +251,50 @@ def test_dependencies_are_those_of_dependency_heads(tmp_path: Path) -> None:
     for column in ("mean", "low", "high", "held_out", "held_out_low", "baseline", "baseline_high"):
         ours, theirs = (f[column].fill_null(np.nan).to_numpy() for f in (found, heads))
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, err_msg=column)
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[attnstore.Store]:
+    """Texts of which every second is annotated, and a dataset of these alone."""
+    place = tmp_path_factory.mktemp("sparse")
+    model = tiny.make(place / "tiny", "bert", seed=4)
+    every = [t for t in dict.fromkeys(helpers.sentences(24, 6, 10)) if len(t.split()) > 3]
+    for name, texts, step in (("all", every, 2), ("alone", every[::2], 1)):
+        spans, links = [], []
+        for example in range(0, len(texts), step):
+            words = [m.span() for m in re.finditer(r"\S+", texts[example])]
+            ends = [(*words[a], *words[b]) for a, b in ((0, 1), (1, 2), (3, 2))]
+            links += [
+                (example, *both, kind, "x") for both in ends for kind in ("dep", "coreference")
+            ]
+            spans += [
+                (example, *words[k], kind, "x") for k in range(4) for kind in ("dep", "mention")
+            ]
+            spans.append((example, words[0][0], words[2][1], "phrase", "x"))
+        helpers.write_rows(place / f"{name}.jsonl", [{"text": text} for text in texts])
+        attnstore.ingest(place / "s", f"{model}=m", f"{place / name}.jsonl", max_length=64, precision="float32")  # fmt: skip
+        names = ["example", "from_start", "from_end", "to_start", "to_end", "kind", "label"]
+        for what, rows, columns in (("spans", spans, ["example", "start", "end", "kind", "label"]), ("links", links, names)):  # fmt: skip
+            pl.DataFrame(rows, columns, orient="row").write_csv(place / f"{name}-{what}.csv")
+            attnstore.annotate(place / "s", name, f"{what}:{place / name}-{what}.csv=own")
+    with attnstore.open(place / "s") as store:
+        yield store
+
+
+@pytest.mark.parametrize(
+    ("analysis", "params", "column"),
+    [
+        ("coreference_heads", {}, "held_out"),
+        ("pair_property", {"kind": "phrase"}, "offset"),
+    ],
+)
+def test_halves_are_of_the_texts_that_are_annotated(
+    sparse: attnstore.Store, analysis: str, params: dict[str, Any], column: str
+) -> None:
+    """Texts between them change nothing."""
+    found, wanted = (sparse.query(analysis, run=f"m/{d}", **params) for d in ("all", "alone"))
+    assert wanted[column].is_not_null().all()
+    assert_frame_equal(found, wanted, check_row_order=False, abs_tol=1e-6)
 
 
 def test_q_is_corrected_over_all_rows(case: Case) -> None:
