@@ -50,15 +50,17 @@ WITH rules AS MATERIALIZED (
 ), attended AS (
     SELECT layer, head, example,
            if($level = 'word', attention_word_argmax(run_key, layer, head, cell, length, units, 'mean', true), NULL) AS most,
-           if($level = 'token', attention_row_best(run_key, layer, head, cell, length, "rows", columns), NULL) AS best
+           if($level = 'token', attention_row_best(run_key, layer, head, cell, length, "rows", columns), NULL) AS best, units
     FROM (SELECT layer, head, example, run_key, cell, length, "rows", columns, units
           FROM map_places(kind := kind_of($by)) JOIN kept USING (example)
           WHERE run = $run
           ORDER BY layer, head, cell)  -- as they lie on disk, whichever order the joins give
 ), counted AS MATERIALIZED (
     SELECT layer, head, draw, half, distance, count(*)::INTEGER AS n
-    FROM (SELECT layer, head, example, unnest(places) - unnest(range(len(places)))::INTEGER AS distance, unnest(weights) IS NOT NULL AS is_row
-          FROM (SELECT layer, head, example, coalesce(most, best.to_pos) AS places, coalesce(most::FLOAT[], best.weight) AS weights FROM attended))
+    FROM (SELECT layer, head, example, unnest(places) - unnest(range(len(places)))::INTEGER AS distance, unnest(are_rows) AS is_row
+          FROM (SELECT layer, head, example, coalesce(most, best.to_pos) AS places,
+                       if($level = 'word', list_transform(range(len(most)), lambda u: list_contains(units, u)), list_transform(best.weight, lambda w: w IS NOT NULL)) AS are_rows
+                FROM attended))
     JOIN draws USING (example)
     WHERE is_row
     GROUP BY layer, head, draw, half, distance

@@ -86,6 +86,11 @@ def _commonest(links: list[tuple[int, int, int, int]]) -> int | None:
     return max(counts, key=lambda d: (counts[d], -abs(d), d)) if counts else None
 
 
+def _attends_most(row: Any, word: int) -> bool:
+    """Whether the word has the largest weight of a row, the first of equal ones, and any at all."""
+    return bool(row.argmax() == word and row[word] > 0)
+
+
 def _share(
     values: list[Value], least: float
 ) -> tuple[float, float | None, float | None, float | None]:
@@ -113,7 +118,7 @@ def _wanted(inputs: list[Input], sentences: list[Sentence], joined: bool = False
         ]
         right = {
             (layer, head): [
-                float(inputs[k].maps[layer, head, a].argmax() == b) for k, _, a, b in links
+                float(_attends_most(inputs[k].maps[layer, head, a], b)) for k, _, a, b in links
             ]
             for layer, head in np.ndindex(layers, heads)
         }
@@ -370,7 +375,7 @@ def test_treebanks_of_two_languages(language: str, file: str, kind: str, tmp_pat
     wanted = {}
     for (relation, direction), links in _items(inputs, made.sentences).items():
         for layer, head in np.ndindex(inputs[0].maps.shape[:2]):
-            hits = [inputs[k].maps[layer, head, a].argmax() == b for k, _, a, b in links]
+            hits = [_attends_most(inputs[k].maps[layer, head, a], b) for k, _, a, b in links]
             wanted[relation, direction, layer, head] = (
                 len(links),
                 np.mean(hits),
@@ -380,3 +385,32 @@ def test_treebanks_of_two_languages(language: str, file: str, kind: str, tmp_pat
         found = made.asked()
     assert len(wanted) > 300
     paper.agree(found, wanted, 4, "n", "mean", "distance")
+
+
+def test_the_first_word_of_a_decoder_attends_to_no_other(tmp_path: Path) -> None:
+    """It gives the only other word 0, so that no head, ensemble or span is right; the other word gives it all."""
+    pairs = [
+        f"{a} {b}"
+        for a in ("fox", "dog", "she", "he", "it")
+        for b in ("jumps", "said", "shares", "heads")
+    ]
+    lines = [
+        f"# sent_id = {k}\n# text = {text}\n1\t{a}\t_\tNOUN\t_\t_\t2\tnsubj\t_\t_\n2\t{b}\t_\tVERB\t_\t_\t0\troot\t_\t_\n"
+        for k, text in enumerate(pairs)
+        for a, b in [text.split()]
+    ]
+    treebank = tmp_path / "t.conllu"
+    treebank.write_text("\n".join(lines) + "\n")
+    case = _case(tmp_path, tiny.make(tmp_path / "tiny", "gpt2", seed=6), treebank)
+    with case.store as store:
+        for name, shares in (
+            ("dependency_heads", ["mean"]),
+            ("head_ensembles", ["mean", "fitted", "single"]),
+            ("relations", ["mean"]),
+        ):
+            for level in [{}, {"attended": "sum"}] if name == "relations" else [{}]:
+                found = store.query(name, run="m/t", **level).unique(["direction", *shares])
+                assert set(found["n"]) == {20}
+                for direction, share in (("from_to", 0), ("to_from", 1)):
+                    rows = found.filter(pl.col("direction") == direction).select(shares).rows()
+                    assert set(rows) == {(share,) * len(shares)}, name

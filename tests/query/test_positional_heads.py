@@ -156,6 +156,34 @@ def test_words_are_rows_and_columns(case: Case, specials: str) -> None:
         assert row["mean"] == pytest.approx(np.mean(np.array(distances) == row["distance"]))
 
 
+@pytest.mark.parametrize("level", ["token", "word"])
+def test_rows_without_any_attention_count_and_have_no_distance(level: str, tmp_path: Path) -> None:
+    """Weights too small for the precision are 0: without special tokens whole rows are, here counted by hand."""
+    model = tiny.make(tmp_path / "m", "bert", seed=6, initializer_range=1.5)
+    lines = [{"text": t} for t in sentences(30, seed=5, longest=20)]
+    texts = write_rows(tmp_path / "t.jsonl", lines)  # type: ignore[arg-type]
+    attnstore.ingest(tmp_path / "s", f"{model}=m", f"{texts}=t", max_length=64, precision="compact")
+    with attnstore.open(tmp_path / "s") as store:
+        found = store.query("positional_heads", run="m/t", specials="drop", level=level)
+        maps = store.sql("SELECT layer, head, example, length, weights FROM maps").rows()
+        tokens = store.sql("SELECT example, list(word ORDER BY position) AS words FROM tokens GROUP BY example").rows()  # fmt: skip
+    numbers = {example: np.array(words[1:-1]) for example, words in tokens}
+    distances: dict[tuple[int, int], list[int | None]] = {}
+    for layer, head, example, length, weights in maps:
+        square = np.reshape(weights, (length, length))[1:-1, 1:-1]
+        if level == "word":
+            units = numbers[example][:, None] == np.unique(numbers[example])
+            square = units.T @ square @ units
+        own = [int(row.argmax()) - k if row.any() else None for k, row in enumerate(square)]
+        distances.setdefault((layer, head), []).extend(own)
+    assert any(None in own for own in distances.values())
+    assert len(found) == len(distances)
+    for layer, head, n, distance, mean in found.select("layer", "head", "n", "distance", "mean").rows():  # fmt: skip
+        own = distances[layer, head]
+        assert (n, distance) == (len(own), _commonest([d for d in own if d is not None]))
+        assert mean == pytest.approx(own.count(distance) / n)
+
+
 def _confidence(case: Case, by: str, specials: str) -> dict[Any, Any]:
     wanted = {}
     for at, maps in case.heads(by):

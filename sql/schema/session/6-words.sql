@@ -4,8 +4,9 @@
 -- ones; any numbering will do, the tokenizer's (tokens.word) or that of an annotation's words (span_tokens). pieces:
 -- 'mean', or 'first' for the row of the first piece alone, as the code of Clark et al. has it
 -- attention_word_argmax(run_key, layer, head, cell, length, words, pieces, to_itself)
---     INTEGER[]: the word that each word attends to most, of equal ones the first; NULL where it has no token or no
---     other word has. to_itself: whether a word may be its own. Nothing but these numbers is made of a map
+--     INTEGER[]: the word that each word attends to most, of equal ones the first; NULL where it has no token, no
+--     other word has, or it gives all of them 0. to_itself: whether a word may be its own. Nothing but these numbers is
+--     made of a map
 -- attention_words(run_key, layer, head, cell, length, words, pieces)
 --     FLOAT[]: the map of words, n² weights row by row, for n words: the largest number and one
 -- attention_word_row(key, layer, head, cell, length, words, word, pieces)

@@ -7,7 +7,7 @@
 --     INTEGER[]: for each pair of spans whether the first attends most to the second, 1 or 0. attending, attended: INTEGER[][],
 --     the words of each span. A span attends with the mean over its words, and not to them. summed: false if the most
 --     attended word, of equal ones the first, has to be one of the span, true if the span's words together have to
---     get more than any other word
+--     get more than any other word. A span that gives every word 0 attends to none
 
 -- Relations of a dataset, of every annotation or one: links, and what follows from spans of several words.
 -- relation_tokens: the word of each token: the annotation's own in examples that it has dependencies of, else the tokenizer's

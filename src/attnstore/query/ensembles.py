@@ -84,6 +84,8 @@ def rows_of(links: Links, n_words: Ints, begins: Ints, to_itself: bool) -> Rows:
 def hits(maps: Floats, heads: Sequence[int], rows: Rows) -> Flags:
     """Return True for each link whose attending word attends most to the attended, of equal words the first.
 
+    A word that gives all others 0 attends to none.
+
     Args:
         maps: Maps of words by head, (heads, cells).
         heads: Which heads' mean is asked.
@@ -126,6 +128,9 @@ def greedy(maps: Floats, candidates: Sequence[int], rows: Rows, most: int) -> li
 def _right(others: Floats, weight: Floats, starts: Ints) -> Flags:
     most = np.maximum.reduceat(others, starts).reshape(-1, 2) if len(starts) else np.empty((0, 2))
     right: Flags = (most[:, 0] < weight) & (most[:, 1] <= weight)
+    if (right & (weight == 0)).any():
+        some = np.logical_or.reduceat((others != 0) & (others > -np.inf), starts).reshape(-1, 2)
+        right &= (weight != 0) | some.any(axis=1)
     return right
 
 

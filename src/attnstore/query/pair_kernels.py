@@ -81,7 +81,7 @@ def hits(
             the attended span; True if its words together have to get more than any word outside.
 
     Returns:
-        1 for each pair of which it is true, 0 for the others.
+        1 for each pair of which it is true, 0 for the others, such as those whose first span gives every word 0.
     """
     found = np.zeros(int(pairs.sum()), np.int32)
     ends, starts = np.concatenate(([0], np.cumsum(pairs))), np.cumsum(length) - length
@@ -154,4 +154,5 @@ def _largest_within(weights: Doubles, attended: Spans, summed: Flags) -> Flags:
     if summed.any():
         most = np.where(summed, np.where(within > -np.inf, within, 0).sum(axis=1), most)
     first_of_equal = ~summed & (most == rest) & (first < second) & (most > -np.inf)
-    return np.asarray(first_of_equal | (most > rest))
+    attends = ((weights != 0) & (weights > -np.inf)).any(axis=1)
+    return np.asarray(attends & (first_of_equal | (most > rest)))

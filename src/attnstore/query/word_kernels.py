@@ -58,7 +58,7 @@ def argmax(
 
     Returns:
         One word per word, all maps' end to end, and True where there is none: the word has no token,
-        no other word has one, or its weights are no numbers.
+        no other word has one, it gives all of them 0, or its weights are no numbers.
     """
     found, missing = [], []
     for part in _word_maps(values, length, words, senders):
@@ -69,7 +69,8 @@ def argmax(
         best = weights.argmax(axis=2)
         largest = np.take_along_axis(weights, best[:, :, None], axis=2)[:, :, 0]
         found.append(best[part.within])
-        missing.append(((part.sent == 0) | ~(largest > -np.inf))[part.within])
+        attends = ((weights != 0) & (weights > -np.inf)).any(axis=2)
+        missing.append(((part.sent == 0) | ~attends | np.isnan(largest))[part.within])
     return np.concatenate(found).astype(np.int32), np.concatenate(missing)
 
 
