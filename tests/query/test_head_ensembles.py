@@ -72,7 +72,8 @@ def _maps(inputs: list[Input], renormalise: bool, itself: bool = False) -> list[
 
 def _right(maps: list[Any], heads: Heads, links: list[Link]) -> list[bool]:
     layers, numbers = zip(*heads, strict=True)
-    return [bool(maps[k][layers, numbers, a].mean(0).argmax() == b) for k, _, a, b in links]
+    rows = [(maps[k][layers, numbers, a].mean(0), b) for k, _, a, b in links]
+    return [bool(row.argmax() == b and row[b] > 0) for row, b in rows]  # zeros attend to nothing
 
 
 def _chosen(maps: list[Any], links: list[Link], most: int, tried: int) -> tuple[Heads, Heads]:

@@ -82,10 +82,9 @@ def _right(weights: Any, pair: Pair, summed: bool) -> bool:
     row = weights[attending].mean(0)
     others = [w for w in range(len(row)) if w not in attending]
     if summed:
-        return bool(
-            row[attended].sum() > max([row[w] for w in others if w not in attended] or [-1])
-        )
-    return max(others, key=lambda w: (row[w], -w)) in attended
+        return bool(row[attended].sum() > max([row[w] for w in others if w not in attended] or [0]))
+    most = max(others, key=lambda w: (row[w], -w))
+    return most in attended and row[most] > 0  # a row of zeros attends to nothing
 
 
 def _even(n: int, pair: Pair, summed: bool) -> float:
