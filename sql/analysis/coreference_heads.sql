@@ -6,7 +6,7 @@
 -- param run VARCHAR: Run
 -- param direction VARCHAR = from_to: from_to (a mention attends to others: pronoun to name), to_from (others attend to it: name to pronoun) or both
 -- param statistic VARCHAR = max: Of the weights: max or mean over the token pairs of an input
--- param annotation VARCHAR = NULL: Source of mentions and links, as in links; NULL if the dataset has one
+-- param annotation VARCHAR = NULL: Only links from this source, as in link_tokens; NULL takes those of every annotation together, so name one where there are several
 -- param by VARCHAR = weight: weight, or norm: the weight times the length of the vector that it moves, divided by the sum of its row (Kobayashi et al. 2020)
 -- param candidates VARCHAR = all: Other mentions of the input that a mention chooses from: all (of GAP the two names, wherever they stand) or before (those that begin before it, as in Clark et al.)
 -- param type VARCHAR = all: Mentions that ask: all, pronominal, proper, nominal, or each for a row of every one of these

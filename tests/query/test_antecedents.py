@@ -421,16 +421,3 @@ def test_groups_of_lists(case: Case) -> None:
             case.store.sql(f"SELECT list_group_argmax([1, 2], {groups})")
     with pytest.raises(QueryError, match="lists of 2 and 1 items"):
         case.store.sql("SELECT list_group_argmax([1, 2], [0])")
-
-
-def test_several_annotations_are_refused_unless_one_is_named(case: Case, tmp_path: Path) -> None:
-    """Mentions of one are no candidates of the other, so they are not put together."""
-    before = case.asked()
-    spans, links = _rows(TEXTS)
-    pl.DataFrame(spans).write_csv(tmp_path / "spans.csv")
-    (tmp_path / "links.jsonl").write_text("".join(json.dumps(row) + "\n" for row in links))
-    for kind in ("spans.csv", "links.jsonl"):
-        case.store.annotate("texts", f"{kind.split('.')[0]}:{tmp_path / kind}=other")
-    with pytest.raises(QueryError, match="coreference by coref and other; give one as annotation"):
-        case.asked()
-    assert_frame_equal(case.asked(annotation="coref"), before)

@@ -6,7 +6,6 @@
 --     group has a value that is no number
 
 -- Mentions of coreference: macros, as each asks about one run.
--- coreference_source: the annotation, an error if there are several and none is named
 -- coreference_mentions: spans of the kind mention, and ends of links of the kind coreference, that have tokens. A link of the
 --     kind head, from a mention to a span within it, names its head word; positions and word are those of the head word,
 --     without one all tokens and the last word. type: what the label says, else the part of speech of the head word (or the
@@ -14,17 +13,10 @@
 --     without one its own end, max_length cut is left out
 -- coreference_pairs: every two mentions that links join, directly or through others, both ways
 
-CREATE MACRO coreference_source(of_run, of_annotation) AS TABLE
-SELECT dataset, if(len(names) > 1, error(format('{} has coreference by {}; give one as annotation.', dataset, array_to_string(names, ' and '))), names[1]) AS source
-FROM (SELECT dataset, list(DISTINCT l.source ORDER BY l.source) AS names
-      FROM links l JOIN runs r USING (dataset)
-      WHERE r.run = of_run AND l.kind = 'coreference' AND (of_annotation IS NULL OR l.source = of_annotation)
-      GROUP BY dataset);
-
 CREATE MACRO coreference_links(of_run, of_annotation) AS TABLE
 SELECT dataset, example, source, from_span, to_span
-FROM links SEMI JOIN coreference_source(of_run, of_annotation) USING (dataset, source)
-WHERE kind = 'coreference';
+FROM links SEMI JOIN (SELECT dataset FROM runs WHERE run = of_run) USING (dataset)
+WHERE kind = 'coreference' AND (of_annotation IS NULL OR source = of_annotation);
 
 CREATE MACRO coreference_pairs(of_run, of_annotation) AS TABLE
 WITH RECURSIVE edges AS MATERIALIZED (
