@@ -2,7 +2,7 @@
 -- question: Which head attends along which dependency, and more often than a fixed offset would?
 -- example: --run minilm/ewt --param relation=det --sort difference:desc --top 3
 -- source: Clark et al. 2019, section 4.2; Voita et al. 2019, section 5.2; Limisiewicz et al. 2020 (DepAcc); Htut et al. 2019 (MAX)
--- reads: map_places, sources
+-- reads: map_places
 -- param run VARCHAR: Run
 -- param relation VARCHAR = NULL: Only this relation, as the annotation calls it, or all for the row over all; NULL for every relation and all
 -- param direction VARCHAR = both: from_to (a dependent attends, and is right if its most attended word is its head), to_from (a head attends, and is right if its most attended word is the dependent) or both
@@ -59,9 +59,7 @@ WITH directions AS (
     FROM (SELECT DISTINCT unnest([relation, 'all']) AS relation, direction FROM pairs)
     WHERE coalesce($relation, relation) = relation
 ), draws AS MATERIALIZED (
-    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
-    FROM sources
-    WHERE run = $run
+    FROM source_halves($run)
 ), items AS MATERIALIZED (
     SELECT example, draw, half, attending, attended, r.item, a.item AS item_of_all
     FROM pairs JOIN draws USING (example)

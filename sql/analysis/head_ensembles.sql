@@ -2,7 +2,7 @@
 -- question: Do a few heads together follow a dependency better than one?
 -- example: --run minilm/ewt --sort n:desc --top 3
 -- source: Limisiewicz et al. 2020, section 4 and the code that goes with it; the measure (DepAcc) as dependency_heads has it
--- reads: map_places, sources, relation_labels, published_dependencies
+-- reads: map_places, relation_labels, published_dependencies
 -- param run VARCHAR: Run
 -- param relation VARCHAR = NULL: Only this relation, as the annotation calls it, or all for the row over all; NULL for every relation and all
 -- param direction VARCHAR = both: from_to (a dependent attends, and is right if its most attended word is its head), to_from (a head attends, and is right if its most attended word is the dependent) or both
@@ -67,9 +67,7 @@ WITH directions AS (
     FROM (SELECT DISTINCT unnest([relation, 'all']) AS relation, direction FROM pairs)
     WHERE coalesce($relation, relation) = relation
 ), draws AS MATERIALIZED (
-    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
-    FROM sources
-    WHERE run = $run
+    FROM source_halves($run)
 ), items AS MATERIALIZED (
     SELECT example, draw, half, r.item, attending, attended
     FROM (SELECT *, unnest([relation, 'all']) AS counted FROM pairs) p JOIN draws USING (example)

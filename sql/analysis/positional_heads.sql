@@ -2,7 +2,7 @@
 -- question: Does each token of a head attend to the one at the same distance?
 -- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Voita et al. 2019, section 5.1: positional if the most attended token lies at one distance in at least 90 % of rows
--- reads: map_places, tokens, sources
+-- reads: map_places, tokens
 -- param run VARCHAR: Run
 -- param share DOUBLE = 0.9: Share of rows from which on a head is positional
 -- param level VARCHAR = token: token, or word: pieces of a word are one row and one column (sum to them, mean from them; Clark et al. 2019)
@@ -35,9 +35,7 @@ WITH rules AS MATERIALIZED (
                 ELSE looks_back END AS looks_back
     FROM looks_back($run)
 ), draws AS MATERIALIZED (
-    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
-    FROM sources
-    WHERE run = $run
+    FROM source_halves($run)
 ), kept AS MATERIALIZED (
     SELECT k.example, "rows", columns,
            if($level = 'word', list_transform(list_zip(if($specials = 'keep', word_units(words), words), "rows"), lambda x: if(x[2] = 1, x[1], -1)), []) AS units

@@ -2,7 +2,7 @@
 -- question: Is there a head that attends to the rarest token of an input?
 -- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Voita et al. 2019, section 5.3: the most attended token is the least frequent one of the input, or one of the two least frequent; only inputs whose rarest token is not among the 500 commonest
--- reads: map_places, tokens, sources, inputs, runs, models, examples
+-- reads: map_places, tokens, inputs, runs, models, examples
 -- param run VARCHAR: Run
 -- param common BIGINT = 500: How many of the commonest tokens are no rare ones: inputs with no other token are left out. Where fewer different tokens are counted than that, the commoner half
 -- param counted VARCHAR = store: Where tokens are counted: store (every dataset that the store holds with the same tokenizer) or dataset (that of the run alone); each text, or pair of texts, once, from the run that has most of it. A token that is not among them is the rarest
@@ -75,9 +75,7 @@ WITH rules AS MATERIALIZED (
     WHERE is_rare
     GROUP BY example
 ), draws AS MATERIALIZED (
-    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
-    FROM sources
-    WHERE run = $run
+    FROM source_halves($run)
 ), kept AS MATERIALIZED (
     SELECT example, "rows", columns, rare, two, others, list_sum("rows") AS n, even_within(columns, columns, looks_back).received::DOUBLE[] AS even
     FROM kept_tokens($run, $specials) JOIN marks USING (example) CROSS JOIN rules

@@ -2,7 +2,7 @@
 -- question: Which relation of a dataset has a head of its own, and how much better than a fixed offset is it?
 -- example: --run minilm/ewt --sort difference:desc --top 5
 -- source: Clark et al. 2019, section 4.2, for links and spans of any kind; the third open question of Kovaleva et al. 2019. Spans of several words, halves and tests are this project's
--- reads: map_places, sources
+-- reads: map_places
 -- param run VARCHAR: Run
 -- param annotation VARCHAR = NULL: Only relations of this source, as in links and spans
 -- param kind VARCHAR = NULL: Only links or spans of this kind
@@ -57,9 +57,7 @@ WITH rules AS MATERIALIZED (
     GROUP BY source, kind, relation, direction, label
     HAVING count(*) >= $least
 ), draws AS MATERIALIZED (
-    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
-    FROM sources
-    WHERE run = $run
+    FROM source_halves($run)
 ), items AS MATERIALIZED (
     SELECT e.source, example, draw, half, attending, attended, r.item, a.item AS item_of_all,
            list_filter(list_transform(attended, lambda w: CASE WHEN w > last_word THEN w - last_word WHEN w < first_word THEN w - first_word END),

@@ -2,7 +2,7 @@
 -- question: How much of a dependency tree is the heaviest tree of a map?
 -- example: --run minilm/ewt --sort mean:desc --top 3
 -- source: Htut et al. 2019 (MST); Limisiewicz et al. 2020 (ensembles); Raganato and Tiedemann 2018; Ravishankar et al. 2021; the algorithm of Chu and Liu 1965 and Edmonds 1967
--- reads: map_places, links, sources
+-- reads: map_places, links
 -- param run VARCHAR: Run
 -- param root VARCHAR = gold: gold (the annotation's root, of several the first, is given) or none (the root is whichever gives the largest sum of weights)
 -- param direction VARCHAR = from_to: from_to (an edge has the weight from dependent to head) or to_from (from head to dependent)
@@ -51,9 +51,7 @@ WITH rules AS MATERIALIZED (
     FROM (SELECT example, count(*) AS n_words FROM words GROUP BY example)
     LEFT JOIN (SELECT example, min(word) AS word FROM words ANTI JOIN dependents USING (example, span) GROUP BY example) r USING (example)
 ), draws AS MATERIALIZED (
-    SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
-    FROM sources
-    WHERE run = $run
+    FROM source_halves($run)
 ), pairs AS MATERIALIZED (
     SELECT example, draw, half, dependent::INTEGER AS dependent, head::INTEGER AS head, (head - dependent)::INTEGER AS distance,
            2 / n_words AS joined, if(head = root, 2, 1) / n_words AS headed

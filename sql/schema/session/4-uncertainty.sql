@@ -74,3 +74,11 @@ COMMENT ON VIEW sources IS 'One row per input of a run: which others share a tex
 COMMENT ON COLUMN sources.run IS 'Run';
 COMMENT ON COLUMN sources.example IS 'Row number in the source split, from 0';
 COMMENT ON COLUMN sources.source IS 'The first example of the run that shares its text or second text, directly or through others; NULL where none does';
+
+-- source_halves(of_run): the inputs of a run as draws, and in two halves of which one chooses and the other scores: inputs that
+--     share a text are one draw, and never in both halves
+
+CREATE MACRO source_halves(of_run) AS TABLE
+SELECT example, coalesce(source, example) AS draw, ((dense_rank() OVER (ORDER BY coalesce(source, example)) - 1) % 2)::TINYINT AS half
+FROM sources
+WHERE run = of_run;

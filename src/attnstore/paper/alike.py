@@ -16,16 +16,15 @@ from attnstore.errors import MissingExtraError
 from attnstore.paper import schemes
 from attnstore.plotting.drawings import (
     INGESTED,
-    TRAINED,
     Drawing,
     NothingToDraw,
     Runs,
     asked,
-    chosen,
     counted,
     one,
     parts,
     per_run,
+    trained,
 )
 from attnstore.plotting.figures import by_head
 from attnstore.plotting.panels import Panel, in_rows, pictures
@@ -125,18 +124,7 @@ def heads_across_runs(
     runs_like: str = "%",
 ) -> Drawing:
     """How far training moved each head, as a share of how far the nearest other head is, by run."""
-    comparable = (
-        "SELECT b.run FROM base_runs b JOIN run_pairs p ON p.run = b.run AND "
-        "p.other_run = coalesce($base_run, b.base_run) WHERE p.refusal IS NULL AND b.run LIKE $runs_like"
-        " UNION SELECT run FROM run_pairs WHERE other_run = $base_run AND refusal IS NULL "
-        "AND run <> other_run AND run LIKE $runs_like"
-    )
-    runs, more = chosen(
-        store, 8, comparable,
-        "No run of a trained model stands beside one of its pre-trained model over the same "
-        f"dataset; `{TRAINED}` supplies it, with a folder of checkpoints.",
-        run, runs_like=runs_like, base_run=base_run,
-    )  # fmt: skip
+    runs, more = trained(store, 8, runs_like, run, base_run)
     choices: dict[str, Any] = {
         "base_run": base_run, "specials": specials, "measure": measure, "limit": limit, "by": by,
     }  # fmt: skip

@@ -15,7 +15,6 @@ import polars as pl
 from attnstore.naming import CLASSES, SURE
 from attnstore.plotting.drawings import (
     CLASSIFIED,
-    TRAINED,
     Drawing,
     Runs,
     asked,
@@ -25,6 +24,7 @@ from attnstore.plotting.drawings import (
     n_of,
     one,
     per_run,
+    trained,
 )  # fmt: skip
 from attnstore.plotting.figures import by_head
 from attnstore.plotting.panels import Panel, in_rows, kinds, pictures
@@ -123,18 +123,7 @@ def drift(
     runs_like: str = "%",
 ) -> Drawing:
     """The cosine between each head's maps before and after training, by run."""
-    comparable = (
-        "SELECT b.run FROM base_runs b JOIN run_pairs p ON p.run = b.run AND "
-        "p.other_run = coalesce($base_run, b.base_run) WHERE p.refusal IS NULL AND b.run LIKE $runs_like"
-        " UNION SELECT run FROM run_pairs WHERE other_run = $base_run AND refusal IS NULL "
-        "AND run <> other_run AND run LIKE $runs_like"
-    )
-    runs, more = chosen(
-        store, 8, comparable,
-        "No run of a trained model stands beside one of its pre-trained model over the same "
-        f"dataset; `{TRAINED}` supplies it, with a folder of checkpoints.",
-        run, runs_like=runs_like, base_run=base_run,
-    )  # fmt: skip
+    runs, more = trained(store, 8, runs_like, run, base_run)
     choices = {"base_run": base_run, "as_published": as_published}
     frames = per_run(store, "drift", runs, **choices)
     panels = [Panel(by_head(f), f"{run}\n{n_of(f)}") for run, f in frames.items()]

@@ -112,6 +112,24 @@ def every(store: Store, most: int, runs_like: str, run: Runs = None) -> tuple[li
     )  # fmt: skip
 
 
+def trained(
+    store: Store, most: int, runs_like: str, run: Runs = None, base_run: str | None = None
+) -> tuple[list[str], str]:
+    """Choose the runs of a figure that compares trained models with their pre-trained one, or `base_run`."""
+    comparable = (
+        "SELECT b.run FROM base_runs b JOIN run_pairs p ON p.run = b.run AND "
+        "p.other_run = coalesce($base_run, b.base_run) WHERE p.refusal IS NULL AND b.run LIKE $runs_like"
+        " UNION SELECT run FROM run_pairs WHERE other_run = $base_run AND refusal IS NULL "
+        "AND run <> other_run AND run LIKE $runs_like"
+    )
+    return chosen(
+        store, most, comparable,
+        "No run of a trained model stands beside one of its pre-trained model over the same "
+        f"dataset; `{TRAINED}` supplies it, with a folder of checkpoints.",
+        run, runs_like=runs_like, base_run=base_run,
+    )  # fmt: skip
+
+
 def one(store: Store, run: str | None, wanted: str, missing: str) -> str:
     """The run that is asked for, or the first that a query finds, models of no training before others, random twins last.
 

@@ -26,6 +26,11 @@ def numbers(column: Any) -> npt.NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.int64)])
 
 
+def flags(column: Any) -> npt.NDArray[np.bool_]:
+    """Convert an Arrow column of truth values without nulls to numpy, which takes no bits from Arrow."""
+    return numbers(column.cast(pa.uint8())).astype(bool)
+
+
 def items(column: Any) -> tuple[npt.NDArray[Any], Ints, int]:
     """Split an Arrow column of lists.
 

@@ -249,7 +249,7 @@ class Functions:
         first: Any,
         below: Any,
     ) -> pa.ListArray:
-        counts, rows_below = _numbers(first), arrow.numbers(below.cast("int8")).astype(bool)
+        counts, rows_below = _numbers(first), arrow.flags(below)
         map_reader.refuse_less(counts, 1, "first")
         counts = np.minimum(counts, length)
         means = [

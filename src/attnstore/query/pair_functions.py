@@ -21,7 +21,7 @@ from attnstore.query import (
     word_kernels,
 )
 from attnstore.query.map_reader import Keys, MapReader
-from attnstore.query.pair_kernels import Flags, Spans
+from attnstore.query.pair_kernels import Spans
 from attnstore.storage.reads import Ints
 
 
@@ -57,7 +57,7 @@ class PairFunctions:
                 f"attention_reaching was told of {counts[wrong[0]]} tokens whether they count, and "
                 f"the input has {length[wrong[0]]}; give one value per token."
             )
-        itself = _flags(to_itself)
+        itself = arrow.flags(to_itself)
         (from_pos, pairs, _), (to_pos, others, _) = (
             arrow.items(x) for x in (from_positions, to_positions)
         )
@@ -91,7 +91,7 @@ class PairFunctions:
             )
         for spans in (from_spans, to_spans):
             _require_words(length, numbers, pairs, spans)
-        together, found = _flags(summed), []
+        together, found = arrow.flags(summed), []
         ends = np.concatenate(([0], np.cumsum(pairs)))
         maps = word_functions.of_maps(self._reader, run_key, layer, head, cell, length)
         for rows, at, values in maps:
@@ -103,11 +103,6 @@ class PairFunctions:
                 )
             )  # fmt: skip
         return arrow.lists(np.concatenate(found), pairs)
-
-
-def _flags(column: Any) -> Flags:
-    flags: Flags = arrow.numbers(column.cast(pa.uint8())).astype(bool)
-    return flags
 
 
 def _spans(column: Any) -> tuple[Spans, Ints]:

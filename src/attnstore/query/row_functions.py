@@ -68,7 +68,7 @@ class RowFunctions:
         tokens: Any,
         renormalise: Any,
     ) -> pa.StructArray:
-        marks, shares = _marks(length, tokens), _flags(renormalise)
+        marks, shares = _marks(length, tokens), arrow.flags(renormalise)
         ends, parts = np.concatenate(([0], np.cumsum(length))), []
         for at, values in self._reader.maps(run_key, layer, head, cell, length):
             here = marks[ends[at.start] : ends[at.stop]]
@@ -79,7 +79,7 @@ class RowFunctions:
 def even_within(tokens: Any, among: Any, looks_back: Any) -> pa.StructArray:
     """Sum even attention over some tokens (among) of the marked ones, as `attention_within` sums that of a map."""
     values, length, _ = arrow.items(tokens)
-    marks, attended, back = values.astype(bool), _marks(length, among), _flags(looks_back)
+    marks, attended, back = values.astype(bool), _marks(length, among), arrow.flags(looks_back)
     parts = []
     for at in kernels.pieces(length**2, map_reader.PIECE_CELLS):
         here = slice(length[: at.start].sum(), length[: at.stop].sum())
@@ -112,7 +112,3 @@ def _marks(length: Ints, marks: Any) -> Marks:
             "give 1 or 0 for each token."
         )
     return values.astype(bool)
-
-
-def _flags(column: Any) -> Marks:
-    return arrow.numbers(column.cast(pa.uint8())).astype(bool)
