@@ -56,11 +56,8 @@ WITH directions AS (
                        WHEN $direction = 'both' THEN ['from_to', 'to_from'] WHEN $direction IN ('from_to', 'to_from') THEN [$direction]
                        ELSE error('The direction is ' || $direction || '; give from_to, to_from or both.') END) AS direction
 ), pairs AS MATERIALIZED (
-    SELECT example, relation, direction, if(direction = 'from_to', dependent, head)::INTEGER AS attending,
-           if(direction = 'from_to', head, dependent)::INTEGER AS attended
-    FROM (SELECT *, if($subtypes = 'joined', split_part(label, ':', 1), label) AS relation
-          FROM dependency_pairs($run, $annotation, $punctuation))
-    CROSS JOIN directions
+    SELECT example, relation, direction, attending, attended
+    FROM dependency_ends($run, $annotation, $punctuation, $subtypes) JOIN directions USING (direction)
     WHERE $relation IS NULL OR $relation IN ('all', relation)
 ), relations AS MATERIALIZED (
     SELECT relation, direction, row_number() OVER ()::SMALLINT AS item

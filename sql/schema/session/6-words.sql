@@ -85,6 +85,7 @@ COMMENT ON COLUMN word_attention.weight IS 'Attention weight: sum over the piece
 -- dependency_words: the annotation's words that have tokens, numbered in the order of the text. A token of several words
 --     counts as one of the first: attention to it is right for no link, as `whole` is false for its words
 -- dependency_pairs: links of which both ends are whole
+-- dependency_ends: these pairs in both directions, with the word that attends and the one that is to be attended to
 -- dependency_tokens: the word of each token as the functions over words take it; -1 for none
 -- cut_spans: spans that are not whole in a run: they end beyond the last token of their text, as max_length cut the input
 
@@ -144,6 +145,11 @@ FROM links l SEMI JOIN dependency_source(of_run, of_annotation) USING (dataset, 
 JOIN words f ON f.example = l.example AND f.span = l.from_span
 JOIN words t ON t.example = l.example AND t.span = l.to_span
 WHERE l.kind = 'dep' AND f.word <> t.word AND (of_marks = 'keep' OR split_part(coalesce(l.label, ''), ':', 1) <> 'punct');
+
+CREATE MACRO dependency_ends(of_run, of_annotation, of_marks, of_subtypes) AS TABLE
+SELECT example, if(of_subtypes = 'joined', split_part(label, ':', 1), label) AS relation, direction,
+       if(direction = 'from_to', dependent, head)::INTEGER AS attending, if(direction = 'from_to', head, dependent)::INTEGER AS attended
+FROM dependency_pairs(of_run, of_annotation, of_marks) CROSS JOIN (SELECT unnest(['from_to', 'to_from']) AS direction);
 
 CREATE MACRO dependency_tokens(of_run, of_annotation, of_marks, of_specials) AS TABLE
 WITH words AS MATERIALIZED (
