@@ -39,6 +39,7 @@ def _with_twins(place: Path) -> Path:
     attnstore.classify(root, [BASE, TUNED, *TWINS.values()])
     weigh(root)
     attnstore.annotate(root, "pairs", f"agreement:{_items(root)}=items")
+    attnstore.probe(root, [BASE, TUNED, *TWINS.values()])
     return root
 
 

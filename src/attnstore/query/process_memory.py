@@ -11,8 +11,6 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
 MEMORY = 2 << 30
 """Bytes that a query may take by default."""
 
@@ -24,9 +22,9 @@ def settings(memory: int) -> dict[str, str]:
 
 def bind(memory: int) -> None:
     """Let the process allocate so many bytes beyond what it has; a larger allocation fails."""
-    pa.allocate_buffer(
-        1
-    )  # Arrow's pool reserves 1 GiB with its first buffer, which is no one's memory
+    import pyarrow as pa
+
+    pa.allocate_buffer(1)  # Arrow's pool reserves 1 GiB with its first buffer, no one's memory
     with contextlib.suppress(OSError, ValueError, IndexError):
         limit = _allocated() + memory
         resource.setrlimit(
