@@ -1,8 +1,13 @@
-"""Speed and memory of attnstore, each figure a ratio or a rate within one run: `make bench`.
+"""Speed, memory and disk measured against the targets in docs/benchmarks.md.
 
-    python -m benchmarks [--quick] [--only NAME]
-
-A group of figures is one module here with a function `measure`; `storages/` holds the ways that
-people keep attention today, one file each. `common` times and starts fresh processes, `report`
-prints the table and writes docs/benchmarks.md.
+python -m benchmarks                 every group, in minutes each
+python -m benchmarks --only NAME     one group; its rows replace its earlier ones
+python -m benchmarks --quick         smaller sizes, one repeat, nothing is kept
 """
+
+GROUPS = (
+    "ingest_speed", "norms", "ingest_memory", "long_inputs", "rerun", "size", "queries", "whole_maps",
+    "dependencies", "reasking", "formats", "notebook", "ablating", "exploring", "training", "scaling",
+    "workers", "buckets", "gpu",
+)  # fmt: skip
+"""The modules with a function `measure`, in the order of the document."""

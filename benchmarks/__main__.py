@@ -1,4 +1,4 @@
-"""Run the benchmarks, print the table; a full run rewrites docs/benchmarks.md."""
+"""Run the benchmarks, print their rows, keep them in docs/benchmarks.json and write docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -9,35 +9,25 @@ from pathlib import Path
 
 import click
 
-from benchmarks import report
+from benchmarks import GROUPS, report
 from benchmarks.common import Group, Place
-
-GROUPS = (
-    "ingest_speed", "norms", "ingest_memory", "long_inputs", "rerun", "size", "queries", "whole_maps", "dependencies", "reasking", "formats", "notebook",
-    "ablating", "exploring", "training", "scaling", "workers", "buckets", "gpu",
-)  # fmt: skip
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Smaller sizes, one repeat: to try the benchmarks out.")
+@click.option("--quick", is_flag=True, help="Smaller sizes, one repeat, nothing is kept.")
 @click.option("--only", type=click.Choice(GROUPS), multiple=True, help="These groups alone.")
 def main(quick: bool, only: tuple[str, ...]) -> None:
-    """Measure speed and memory; a full run rewrites docs/benchmarks.md."""
-    groups: list[Group] = []
+    """Measure speed and memory; the rows of each group replace its earlier ones in docs/benchmarks.md."""
     with tempfile.TemporaryDirectory(prefix="attnstore-bench-") as folder:
         place = Place(Path(folder), quick)
         for name in only or GROUPS:
             began = time.perf_counter()
             group: Group = importlib.import_module(f"benchmarks.{name}").measure(place)
-            groups.append(group)
-            for row in group.rows:
-                click.echo(
-                    f"{report.verdict(row):6} {row.what}: {row.measured}, target {row.target}"
-                )
-            click.echo(f"       ({name}: {time.perf_counter() - began:.0f} s)")
-    click.echo("\n" + report.table(row for group in groups for row in group.rows))
-    if not quick and not only:
-        report.write(groups)
+            click.echo(
+                f"{name}, {time.perf_counter() - began:.0f} s\n\n{report.table(group.rows)}\n"
+            )
+            if not quick:
+                report.keep(name, group)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """What a group found: its lines of the table, and what the document says below them."""
+    """What a group found: its lines of the table, and what the document says below them.
+
+    measured: False where this machine lacks what it measures; the rows of its last run stay.
+    """
 
     rows: list[Row]
     notes: str = ""
+    measured: bool = True
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -94,7 +95,9 @@ def document(found: list[Measured]) -> None:
     """Write the table into docs/scaling.md, between its marks, and draw its figure."""
     text = DOCUMENT.read_text()
     before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    middle = f"{report.machine()}\n\n{WHAT}\n\n{_table(found)}"
+    middle = (
+        f"Measured on {datetime.now(UTC):%Y-%m-%d}: {report.machine()}\n\n{WHAT}\n\n{_table(found)}"
+    )
     DOCUMENT.write_text(f"{before}{MARKS[0]}\n{middle}\n{MARKS[1]}{after}")
     curves = {title: {name: [value(m) for m in found] for name, value in lines.items()}
               for title, lines in CURVES.items()}  # fmt: skip

@@ -1,0 +1,61 @@
+"""Rules of docs/benchmarks.md: it shows the last rows of every group, each with the date of its run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import GROUPS, report
+from benchmarks.common import Group, Row
+
+
+def _row(measured: str) -> Row:
+    return Row("speed", "≤ 1×", measured, True)
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page of its own, with rows of two groups from another day."""
+    path = tmp_path / "benchmarks.md"
+    monkeypatch.setattr(report, "DOCUMENT", path)
+    for name in ("size", "gpu"):
+        report.keep(name, Group([_row(f"{name} of long ago")], "*Notes*"))
+    kept = report.results()
+    for one in kept.values():
+        one.update(date="2020-01-02", machine="an old machine")
+    report.write(kept)
+    return path
+
+
+def test_the_page_is_written_from_the_kept_results() -> None:
+    """docs/benchmarks.md is what docs/benchmarks.json gives, and every group of it exists."""
+    kept = json.loads(report.DOCUMENT.with_suffix(".json").read_text("utf-8"))
+    assert set(kept) <= set(GROUPS)
+    assert report.DOCUMENT.read_text("utf-8") == report.document(kept)
+
+
+def test_a_run_of_one_group_replaces_its_rows_alone(page: Path) -> None:
+    """Its rows say today's machine; the others keep their rows, date and machine."""
+    report.keep("size", Group([_row("size of today")]))
+    size, gpu = (report.results()[name] for name in ("size", "gpu"))
+    assert size["rows"][0]["measured"] == "size of today"
+    assert (size["machine"], size["date"] > "2020-01-02") == (report.machine(), True)
+    assert (gpu["rows"][0]["measured"], gpu["date"]) == ("gpu of long ago", "2020-01-02")
+    text = page.read_text("utf-8")
+    assert "size of long ago" not in text
+    assert "Measured on 2020-01-02, machine 2." in text
+    assert "2. an old machine" in text
+
+
+def test_a_group_that_cannot_measure_here_keeps_its_last_rows(page: Path) -> None:
+    """The rows of a GPU stay with their date; where none ever ran, the page says so."""
+    lacking = Group([_row("no GPU at hand")], measured=False)
+    report.keep("gpu", lacking)
+    assert report.results()["gpu"]["date"] == "2020-01-02"
+    kept = report.results()
+    del kept["gpu"]
+    report.write(kept)
+    report.keep("gpu", lacking)
+    assert "Never measured." in page.read_text("utf-8")
