@@ -48,6 +48,7 @@
 -- column held_out_low DOUBLE: Lower end of its 95% interval (share of mentions)
 -- column held_out_high DOUBLE: Upper end (share of mentions)
 -- band: difference BY layer, head, type
+-- note: SELECT format('Coreference of {} annotations counts together: {}; name one with annotation.', count(*), string_agg(source, ', ' ORDER BY source)) FROM (SELECT DISTINCT source FROM coreference_links($run, $annotation)) HAVING count(*) > 1
 WITH directions AS (
     SELECT unnest(CASE WHEN $statistic NOT IN ('max', 'mean') THEN error('The statistic is ' || $statistic || '; give max or mean.')
                        WHEN $candidates NOT IN ('all', 'before') THEN error('candidates is ' || $candidates || '; give all or before.')

@@ -27,6 +27,7 @@
 -- note: SELECT format('Model {} has no token importance by {} for the {} output over {}, so there is nothing to compare; `attnstore attribute --method {} --target {}` stores it.', r.model, $method, $explained, r.dataset, $method, $explained) FROM runs r WHERE r.run = coalesce($attributed, $run) AND NOT EXISTS (FROM attributions a WHERE a.model = r.model AND a.dataset = r.dataset AND a.method = $method AND a.explained = $explained)
 -- note: SELECT format('Of {} inputs of run {} {} are left out: {} have no importance, {} have other tokens there (another max-length or padding).', count(*), $run, count(*) FILTER (a.token_ids IS DISTINCT FROM i.token_ids), count(*) FILTER (a.token_ids IS NULL), count(*) FILTER (a.token_ids <> i.token_ids)) FROM inputs i LEFT JOIN (SELECT a.example, a.token_ids FROM attributions a JOIN runs r USING (model, dataset) WHERE r.run = coalesce($attributed, $run) AND a.method = $method AND a.explained = $explained AND a.widest) a USING (example) WHERE i.run = $run HAVING count(a.token_ids) > 0 AND count(*) > count(*) FILTER (a.token_ids = i.token_ids)
 -- note: SELECT format('Run {} has heads disabled ({}), and the importance is that of the whole model.', run, disabled) FROM runs WHERE run = $run AND disabled IS NOT NULL
+-- note: FROM padding_note($run)
 WITH importance AS (
     SELECT a.example, a.token_ids, list_transform(a."values", lambda v: if($signed, v, abs(v))::DOUBLE) AS importance
     FROM attributions a JOIN runs r USING (model, dataset)

@@ -16,6 +16,7 @@
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
 -- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
+-- note: FROM padding_note($run)
 -- band: mean BY layer, head, feature
 WITH chosen AS MATERIALIZED (
     SELECT coalesce((SELECT if(refusal IS NULL, scheme, error(refusal)) FROM schemes WHERE run = $run AND scheme = $scheme),

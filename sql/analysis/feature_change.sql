@@ -19,6 +19,7 @@
 -- column p DOUBLE: Two-sided p-value of a mean change of 0, with the interval's correction for skew and shared texts
 -- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the change is significant among all rows
 -- note: SELECT note FROM base_runs WHERE run = $run AND $base_run IS NULL UNION ALL SELECT note FROM run_pairs WHERE run = $run AND other_run = $base_run
+-- note: FROM padding_note($run)
 WITH pair AS MATERIALIZED (
     SELECT CASE WHEN refusal IS NULL THEN other_run ELSE error(refusal) END AS base_run
     FROM run_pairs

@@ -15,6 +15,7 @@
 -- column breadth_low DOUBLE: Lower end of its 95% interval
 -- column breadth_high DOUBLE: Upper end
 -- column breadth_interval VARCHAR: How this interval was made
+-- note: FROM padding_note($run)
 -- band: mean BY layer, head
 WITH per_head AS (
     SELECT layer, head, count(*) AS n, mean_interval(entropy, source, 0, NULL) AS nats,

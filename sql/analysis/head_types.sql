@@ -19,6 +19,7 @@
 -- column interval VARCHAR: How the interval was made: t, t by source where inputs share a text, or why there is none
 -- column breadth DOUBLE: Mean over inputs of entropy / ln L, from 0 (each token looks at one) to 1 (at all alike); inputs of one token left out
 -- column entropy DOUBLE: Mean over inputs of the entropy of a token's weights (nats)
+-- note: FROM padding_note($run)
 -- band: breadth BY layer, head
 WITH per_input AS (
     SELECT layer, head, source, previous, next, self, cls, sep, punctuation, CASE WHEN cls IS NULL THEN first END AS first,

@@ -23,6 +23,7 @@
 -- column ratio_low DOUBLE: Lower end of its 95% interval
 -- column ratio_high DOUBLE: Upper end
 -- column no_op BOOLEAN: Whether low is above share, ratio_high below small, and norm below mean with q below 0.05
+-- note: FROM padding_note($run)
 -- band: norm BY layer, head
 WITH classes AS (
     SELECT example, list(position + 1) FILTER (is_delimiter) AS delimiters, list(position + 1) FILTER (NOT is_delimiter) AS others

@@ -21,6 +21,7 @@
 -- column difference_high DOUBLE: Upper end (share of attention)
 -- column p DOUBLE: Two-sided p-value of a mean difference of 0
 -- column q DOUBLE: False discovery rate (Benjamini and Hochberg) at which the difference is significant among all rows
+-- note: FROM padding_note($run)
 -- band: norm BY layer, kind
 WITH classes AS (
     SELECT example, kind, coalesce(list(position + 1) FILTER (class = kind), []) AS places, list(position + 1) AS every_place

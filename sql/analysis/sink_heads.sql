@@ -30,6 +30,7 @@
 -- column ratio_high DOUBLE: Upper end
 -- column no_op BOOLEAN: Whether ratio_high is below 0.5: what the head looks at most is what moves least
 -- note: SELECT format('Run {} holds no value norms, so norm_ratio and no_op are NULL: `attnstore ingest … --update` with its model and dataset adds them.', $run) FROM map_places WHERE run = $run HAVING bool_and(attention_value_norms(run_key, layer, head, token_cell, 1) IS NULL)
+-- note: FROM padding_note($run)
 -- band: mean BY layer, head
 WITH value_lengths AS (
     SELECT layer, head, example, attention_value_norms(run_key, layer, head, token_cell, length) AS norms, list_select(norms, places) AS of_tokens

@@ -15,6 +15,7 @@
 -- column low DOUBLE: Lower end of the 95% interval of the mean over inputs; NULL for one input (share of attention)
 -- column high DOUBLE: Upper end (share of attention)
 -- column interval VARCHAR: How the interval was made: t, by source where inputs share a text; few: of under 10, which may cover too little
+-- note: FROM padding_note($run)
 -- band: mean BY layer, kind
 WITH first_tokens AS (
     SELECT example FROM tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,23 @@ def test_the_other_name_is_no_coreference(store: attnstore.Store) -> None:
     assert store.query("token_pairs", run=RUN, relation="coreference")["n"].unique().to_list() == [
         links
     ]
+
+
+def test_annotations_that_count_together_have_a_note(
+    store: attnstore.Store, model: Path, tmp_path: Path
+) -> None:
+    """One that is named has none, and neither has a dataset with one."""
+    root = Path(shutil.copytree(store.root, tmp_path / "s"))
+    spans, links = tmp_path / "spans.csv", tmp_path / "links.csv"
+    spans.write_text("example,start,end,kind,label\n0,0,3,mention,a\n0,4,8,mention,b\n", "utf-8")
+    links.write_text("example,from_span,to_span,kind\n0,1,0,coreference\n", "utf-8")
+    attnstore.annotate(root, "gap", f"spans:{spans}=mine")
+    attnstore.annotate(root, "gap", f"links:{links}=mine")
+    asked = {"annotation": "mine"}
+    with attnstore.open(root) as both:
+        found = [both.notes("coreference_heads", run=RUN, **p) for p in ({}, asked)]
+    said = "Coreference of 2 annotations counts together: gap, mine; name one with annotation."
+    assert [*found, store.notes("coreference_heads", run=RUN)] == [[said], [], []]
 
 
 @pytest.mark.parametrize(

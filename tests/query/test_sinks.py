@@ -22,6 +22,15 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return eager_runs.make(tmp_path_factory.mktemp(request.param), request.param)
 
 
+OVER_ALL_ROWS = (
+    "feature_attention", "head_entropy", "head_types", "no_op_heads", "norm_share", "sink_heads", "sinks",
+    "special_tokens",
+)  # fmt: skip
+"""Analyses whose means are over every row of a map."""
+PADDED = (
+    "Run bert/texts is padded to 64 tokens, and the rows of [PAD] count in means over the tokens of an "
+    "input like all others."
+)
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"threshold": 0.2},
@@ -120,15 +129,17 @@ def test_a_head_that_moves_nothing_is_no_sink_by_norm(tmp_path: Path) -> None:
 
 
 def test_padding_is_no_other_token(tmp_path: Path) -> None:
-    """In a run with pad_to, values of other tokens are those of real ones, for sinks and for norm_share."""
+    """In a run with pad_to, values of other tokens are those of real ones, for sinks and for norm_share; its
+    rows count in means over all rows, which a note says."""
     model = str(tiny.make(tmp_path / "bert", "bert"))
     texts = write_texts(tmp_path / "texts.jsonl", 1, longest=9)
     attnstore.ingest(tmp_path / "s", model, str(texts), max_length=64, pad_to=64)
     attnstore.ingest(tmp_path / "t", model, str(texts), max_length=64)
-    found = []
+    found, notes = [], []
     for folder in ("s", "t"):
         with attnstore.open(tmp_path / folder) as store:
             found.append(store.query("norm_share", run="bert/texts"))
+            notes.append([store.notes(name, run="bert/texts") for name in OVER_ALL_ROWS])
             if folder == "s":
                 heads = store.query("sink_heads", run="bert/texts", position=0, threshold=0.05)
                 layers = store.query("sinks", run="bert/texts", position=0, threshold=0.05)
@@ -136,6 +147,7 @@ def test_padding_is_no_other_token(tmp_path: Path) -> None:
                     "SELECT layer, head, avg(norm) FILTER (position = 0) / avg(norm) FILTER (position > 0) AS ratio "
                     "FROM value_norms JOIN tokens USING (run, example, position) WHERE kind <> 'pad' GROUP BY ALL"
                 )
+    assert notes == [[[PADDED]] * len(OVER_ALL_ROWS), [[]] * len(OVER_ALL_ROWS)]
     padded, plain = found
     for column in ("value_norm", "relative"):
         np.testing.assert_allclose(padded[column], plain[column], rtol=1e-5)

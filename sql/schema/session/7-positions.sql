@@ -16,6 +16,8 @@
 -- kept_tokens(run, specials)
 --     example, rows, columns: which tokens count. specials: keep, all but padding; drop or renormalise, without special tokens;
 --     sep, all but padding as rows, and as columns without [SEP]
+-- padding_note(run)
+--     one row for a run that is padded: the sentence for analyses whose means are over all rows of a map, those of [PAD] too
 
 CREATE MACRO looks_back(of_run) AS TABLE
 SELECT coalesce(avg((list_sum(later) = 0)::INTEGER) > 0.5, false) AS looks_back
@@ -33,3 +35,7 @@ SELECT example, list((kind <> 'pad' AND (of_specials IN ('keep', 'sep') OR NOT s
        list((kind <> 'pad' AND (of_specials = 'keep' OR of_specials = 'sep' AND kind <> 'sep' OR NOT special))::TINYINT ORDER BY position) AS "columns"
 FROM (SELECT example, position, kind, kind IN ('cls', 'sep', 'special') AS special FROM tokens WHERE run = of_run)
 GROUP BY example;
+
+CREATE MACRO padding_note(of_run) AS TABLE
+SELECT format('Run {} is padded to {} tokens, and the rows of [PAD] count in means over the tokens of an input like all others.', run, pad_to) AS note
+FROM runs WHERE run = of_run AND pad_to IS NOT NULL;
