@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from attnstore.display.colors import OKABE_ITO
+from attnstore.display.colors import SERIES
 from attnstore.plotting.figures import save
 from attnstore.plotting.panels import plain
 
@@ -40,7 +40,7 @@ def draw(
 
 
 def _panel(axes: Axes, examples: Sequence[int], curves: Curves) -> None:
-    for (name, values), colour, marker in zip(curves.items(), OKABE_ITO, _MARKERS, strict=False):
+    for (name, values), colour, marker in zip(curves.items(), SERIES, _MARKERS, strict=False):
         axes.plot(
             examples, values, color=colour, marker=marker, markersize=4, linewidth=1.3, label=name
         )

@@ -286,7 +286,7 @@ def test_an_example_by_keyboard(page: Any) -> None:
     n = drawn(page)
     for key, part in (
         ("ArrowRight", "head=1"), ("ArrowDown", "layer=1"), ("j", "token=0"), ("j", "token=1"),
-        ("k", "token=0"), ("w", "unit=word"), ("w", "layer=1"), ("l", "scale=linear"),
+        ("k", "token=0"), ("w", "unit=word"), ("w", "layer=1"), ("l", "scale=linear"), ("f", "range=map"),
     ):  # fmt: skip
         page.keyboard.press(key)
         n = drawn(page, n)

@@ -22,6 +22,7 @@ from webtools import HOSTILE, RUN, Browser, hostile_texts
 import attnstore
 from attnstore.cli.main import main
 from attnstore.display import inputs
+from attnstore.display.colors import colormap
 from attnstore.experiments.patterns.labels import read_csv
 from attnstore.statistics import NAMES
 from attnstore.storage import fragments, index, location, locks
@@ -189,6 +190,22 @@ def test_a_picture_is_a_png_of_the_map(pages: Browser, example: int, store: Stor
     assert image.size == weights.shape
     light = np.asarray(image.convert("L"))
     assert light.reshape(-1)[weights.argmax()] == light.max()
+
+
+def test_pictures_share_one_range_or_have_their_own(
+    pages: Browser, store: Store, example: int
+) -> None:
+    """A weight's color is that of √weight from 0 to 1; with range=map, up to the map's largest."""
+    weights = store.maps(RUN, example)[1, 2]
+    for query, top in (("", 1.0), ("?range=fixed", 1.0), ("?range=map", float(weights.max()))):
+        body = pages.get(f"/maps/{RUN}/{example}/1/2.png{query}").content
+        pixels = np.asarray(Image.open(io.BytesIO(body)).convert("RGB")).astype(int)
+        wanted = colormap(np.sqrt(weights / top), 1.0).astype(int)
+        assert np.abs(pixels - wanted).max() <= 4, query
+    head = f"/run/{RUN}/head/1/2"
+    assert "range=map" not in re.findall(r'<img src="([^"]+)"', pages.get(head).text)[0]
+    assert "range=map" in re.findall(r'<img src="([^"]+)"', pages.get(f"{head}?range=map").text)[0]
+    assert pages.get(f"/maps/{RUN}/{example}/all").headers["X-Top"] == "1.0"
 
 
 @pytest.mark.parametrize("by", [*NAMES, "breadth"])

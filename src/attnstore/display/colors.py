@@ -1,12 +1,15 @@
-"""Colors of weights, for the pictures that matplotlib does not draw: viridis, and PNG bytes.
+"""What colors mean, in the explorer, the figures, the report and the notebook: one place for all.
 
-viridis keeps its order for color-blind readers and in gray; the figures use the same scale.
+Sizes are viridis, which keeps its order for color-blind readers and in gray. Differences go from
+blue (less) over near white to orange (more). A class has its color wherever it stands. Also PNG bytes.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -25,8 +28,30 @@ _ANCHORS = np.array(
 )  # fmt: skip
 
 
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-"""Colors of classes and series that color-blind readers can distinguish (Okabe and Ito 2008)."""
+SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#7A7A7A")
+"""Colors of series that color-blind readers can distinguish (Okabe and Ito 2008), with gray for their
+black, which a dark page hides."""
+EQUAL = "#B4B4AE"
+"""Color of values that are all equal: no value is high or low then."""
+SPREAD = 3e-3
+"""Range of values, as a share of the largest size, up to which they are equal: they read the same."""
+
+_BLUE, _ORANGE, _GREEN, _PINK, _SKY, _RED, _YELLOW, _GRAY = SERIES
+_PLUM, _PALE = "#9B4F7A", "#C9C9C2"
+CLASSES = {
+    # types of heads; kinds of tokens have the color of the type of head that attends to them
+    "previous": _BLUE, "next": _ORANGE, "self": _GREEN, "cls": _PINK, "sep": _SKY,
+    "punctuation": _RED, "broad": _YELLOW, "mixed": _GRAY, "first": _PLUM, "none": _PALE,
+    # other kinds of tokens
+    "word": _BLUE, "other": _BLUE, "special": _GREEN,
+    # patterns of maps
+    "vertical": _BLUE, "diagonal": _ORANGE, "vertical+diagonal": _GREEN, "block": _PINK,
+    "heterogeneous": _SKY,
+    # linguistic features
+    "noun": _BLUE, "verb": _ORANGE, "pronoun": _GREEN, "subject": _YELLOW, "object": _PLUM,
+    "negation": _GRAY,
+}  # fmt: skip
+"""The color of each class; two classes that occur together never share one."""
 
 _DIVERGING = np.array(
     [
@@ -49,12 +74,40 @@ def scales() -> dict[str, list[list[int]]]:
         "weight": _ANCHORS.tolist(),
         "difference": _DIVERGING.tolist(),
         "difference_dark": _DIVERGING_DARK.tolist(),
+        "equal": [list(bytes.fromhex(EQUAL[1:]))],
     }
 
 
-def diverging(values: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
-    """Return the RGB of signed values, (…, 3): blue for -top, near white for 0, orange for top."""
-    return _through(_DIVERGING, (np.asarray(values, float) / (top or 1.0) + 1) / 2)
+def of_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the color of each name: its own if it is a class, else the next one that is free.
+
+    With more names than colors, colors repeat.
+    """
+    listed = list(dict.fromkeys(names))
+    taken = {CLASSES[name] for name in listed if name in CLASSES}
+    free = cycle([color for color in SERIES if color not in taken] or SERIES)
+    return {name: CLASSES[name] if name in CLASSES else next(free) for name in listed}
+
+
+def all_equal(values: npt.ArrayLike) -> bool:
+    """Return True if values differ by at most `SPREAD`, so that a scale would show noise.
+
+    Values that are not finite do not count.
+    """
+    numbers = np.asarray(values, float)
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return True
+    return bool(np.ptp(numbers) <= SPREAD * np.abs(numbers).max())
+
+
+def diverging(values: npt.NDArray[Any], top: float, dark: bool = False) -> npt.NDArray[np.uint8]:
+    """Return the RGB of signed values, (…, 3): blue for -top, the paper's color for 0, orange for top.
+
+    dark: for a dark page, on which 0 is dark.
+    """
+    anchors = _DIVERGING_DARK if dark else _DIVERGING
+    return _through(anchors, (np.asarray(values, float) / (top or 1.0) + 1) / 2)
 
 
 def colormap(weights: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from attnstore.display.colors import OKABE_ITO
+from attnstore.display.colors import of_names
 from attnstore.plotting.panels import fitted, legend, plain
 from attnstore.plotting.plots import Series
 
@@ -35,9 +35,9 @@ def dots(names: Sequence[str], series: Mapping[str, Series], label: str) -> Figu
     axes = figure.add_axes(
         (_NAMES / width, _BELOW / height, _WIDTH / width, _ROW * len(names) / height)
     )
-    keys = []
+    keys, inks = [], of_names(series)
     for number, (name, s) in enumerate(series.items()):
-        color, marker = OKABE_ITO[number % len(OKABE_ITO)], _MARKERS[number % len(_MARKERS)]
+        color, marker = inks[name], _MARKERS[number % len(_MARKERS)]
         face = color if number == 0 else "none"
         style: dict[str, Any] = {
             "color": color,

@@ -19,16 +19,21 @@ import numpy.typing as npt
 import polars as pl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from attnstore.display.colors import SCALE
+from attnstore.display.colors import EQUAL, SCALE, all_equal, scales
 from attnstore.errors import UsageError
 
 FORMATS = ("png", "svg", "pdf")
 DPI = 200
 LAYER, HEAD = "layer (from 0)", "head (from 0)"
 """Titles of the axes: numbered as in SQL."""
+CHANGES = LinearSegmentedColormap.from_list(
+    "attnstore-changes", np.array(scales()["difference"]) / 255
+)
+"""The scale of changes: blue below, near white at 0, orange above."""
 _LARGEST = 8.6  # inches of the longer side of a picture, labels aside
 _INCH = 72.0  # points
 _LONGEST = 18  # characters of a token's label
@@ -56,7 +61,7 @@ def attention_map(
     axes = _axes(side, side)
     reach = float(np.nanmax(np.abs(weights), initial=0)) if signed else None
     image = axes.imshow(
-        weights, cmap="PuOr_r" if signed else SCALE, vmin=-reach if reach is not None else 0, vmax=reach,
+        weights, cmap=CHANGES if signed else SCALE, vmin=-reach if reach is not None else 0, vmax=reach,
         interpolation="nearest", aspect="auto",
     )  # fmt: skip
     letter = min(8.0, max(side / n * _INCH * 0.8, 5.5))
@@ -76,7 +81,7 @@ def heads(frame: pl.DataFrame, title: str, label: str, value: str = "mean") -> F
     """A measure over heads as a picture, layers down and heads across, both from 0.
 
     frame: columns layer, head and `value`, one row per head; label: what the colors measure and
-    in which unit. Heads without a value stay grey. Raises UsageError for a frame without rows.
+    in which unit. Heads without a value stay light gray. Raises UsageError for a frame without rows.
     """
     if frame.is_empty():
         raise UsageError("There is no head to draw: the frame has no row.")
@@ -86,13 +91,20 @@ def heads(frame: pl.DataFrame, title: str, label: str, value: str = "mean") -> F
     axes = _axes(max(n_heads * pitch, 1.6), max(n_layers * pitch, 1.6))
     axes.set_facecolor("0.85")
     masked = np.ma.masked_invalid(cells)
-    image = axes.imshow(masked, cmap=SCALE, interpolation="nearest", aspect="auto")
+    image = axes.imshow(masked, cmap=sizes(cells), interpolation="nearest", aspect="auto")
     axes.set_xticks(numbers(n_heads, pitch))
     axes.set_yticks(numbers(n_layers, pitch))
     axes.tick_params(length=2, width=0.5, labelsize=8)
     axes.set_xlabel(HEAD, fontsize=9)
     axes.set_ylabel(LAYER, fontsize=9)
     return _finish(axes, image, title, label)
+
+
+def sizes(values: npt.NDArray[np.floating[Any]]) -> Colormap:
+    """The scale of some values: viridis, or one gray where all are equal."""
+    if all_equal(values):
+        return ListedColormap([EQUAL])
+    return matplotlib.colormaps[SCALE]
 
 
 def by_head(frame: pl.DataFrame, value: str = "mean") -> npt.NDArray[np.float64]:

@@ -15,18 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import FuncNorm, ListedColormap, Normalize, PowerNorm
+from matplotlib.colors import Colormap, FuncNorm, ListedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from attnstore.display.colors import OKABE_ITO, SCALE
-from attnstore.plotting.figures import HEAD, LAYER, fonts, numbers, shortened
+from attnstore.display import colors
+from attnstore.plotting.figures import CHANGES, HEAD, LAYER, fonts, numbers, shortened, sizes
 
 Array = npt.NDArray[np.floating[Any]]
-CHANGES = "PuOr"
-"""Matplotlib's name of the scale of changes, whose two sides color-blind readers can distinguish."""
-_PLUM = "#7B3F61"
-_GREY = "#DDDDDD"
 _WIDEST = 9.0  # inches of the panels of a row together, labels aside
 _TALLEST = 2.6  # inches of a panel
 _GAP = 0.22  # inches between panels
@@ -76,11 +72,12 @@ def pictures(
     bottom = float(np.nanmin(values)) if low is None else low
     top = max(float(np.nanmax(values)) if high is None else high, bottom + 1e-6)
     scale = PowerNorm(0.5, bottom, top) if root else Normalize(bottom, top)
-    return _drawn(rows, scale, label + (" (colors by square root)" if root else ""), SCALE)
+    name = label + (" (colors by square root)" if root else "")
+    return _drawn(rows, scale, name, sizes(values))
 
 
 def changes(rows: Rows, label: str) -> Figure:
-    """Rows of panels of changes, on one scale around 0: orange below, white at 0, purple above.
+    """Rows of panels of changes, on one scale around 0: blue below, near white at 0, orange above.
 
     Colors go by the square root, so that small changes beside a large one can be distinguished.
     """
@@ -101,31 +98,31 @@ def _values(rows: Rows) -> Array:
     return np.concatenate([p.cells.ravel() for p in chain.from_iterable(rows) if p])
 
 
-def _drawn(rows: Rows, scale: Normalize, label: str, colors: str) -> Figure:
+def _drawn(rows: Rows, scale: Normalize, label: str, cmap: Colormap) -> Figure:
     figure, places = _placed(rows)
     for at, panel, axes, pitch in places:
-        _picture(axes, panel, scale, pitch, colors)
+        _picture(axes, panel, scale, pitch, cmap)
         _axis_titles(axes, rows, at, panel)
-    _scale_bar(figure, scale, label, colors)
+    _scale_bar(figure, scale, label, cmap)
     return figure
 
 
 def kinds(rows: Rows, names: Sequence[str], letters: Mapping[str, str]) -> Figure:
     """Panels whose cells are numbers of `names`, each a color and a letter in its cell."""
-    colors = (*OKABE_ITO, _PLUM, _GREY)[: len(names)]
-    scale = Normalize(-0.5, len(colors) - 0.5)
+    fills = [colors.of_names(names)[name] for name in names]
+    scale = Normalize(-0.5, len(fills) - 0.5)
     figure, places = _placed(rows)
     for at, panel, axes, pitch in places:
-        _picture(axes, panel, scale, pitch, ListedColormap(colors))
+        _picture(axes, panel, scale, pitch, ListedColormap(fills))
         for (y, x), kind in np.ndenumerate(panel.cells):
             if not np.isnan(kind):
-                ink, size = _ink(colors[int(kind)]), min(7.0, pitch * 36)
+                ink, size = _ink(fills[int(kind)]), min(7.0, pitch * 36)
                 text = letters[names[int(kind)]]
                 axes.text(x, y, text, ha="center", va="center", fontsize=size, color=ink)
         _axis_titles(axes, rows, at, panel)
     keys = [
         Patch(color=color, label=f"{letters[name]}  {name}")
-        for color, name in zip(colors, names, strict=True)
+        for color, name in zip(fills, names, strict=True)
     ]
     legend(figure, keys, _AXIS)
     return figure
@@ -194,11 +191,11 @@ def _size(panel: Panel, widest: float) -> tuple[float, float]:
     return n_down * pitch, n_across * pitch
 
 
-def _picture(axes: Axes, panel: Panel, scale: Normalize, pitch: float, colors: Any = SCALE) -> None:
+def _picture(axes: Axes, panel: Panel, scale: Normalize, pitch: float, cmap: Colormap) -> None:
     n_down, n_across = panel.cells.shape
     masked = np.ma.masked_invalid(panel.cells)
     axes.set_facecolor("0.85")
-    axes.imshow(masked, cmap=colors, norm=scale, interpolation="nearest", aspect="auto")
+    axes.imshow(masked, cmap=cmap, norm=scale, interpolation="nearest", aspect="auto")
     _ticks(axes, "x", n_across, pitch, panel.across)
     _ticks(axes, "y", n_down, pitch if not panel.down or panel.across else 0.16, panel.down)
     width = n_across * pitch
@@ -236,14 +233,14 @@ def _ticks(axes: Axes, axis: str, n: int, pitch: float, names: Sequence[str] | N
           parse_math=False, **turned)  # fmt: skip
 
 
-def _scale_bar(figure: Figure, scale: Normalize, label: str, colors: str) -> None:
+def _scale_bar(figure: Figure, scale: Normalize, label: str, cmap: Colormap) -> None:
     """One color bar for the whole figure, right of it."""
     width, height = figure.get_size_inches()
     high = min(height * 0.8, 2.2)
     place = figure.add_axes(
         (1 + 0.15 / width, (height - high) / 2 / height, 0.13 / width, high / height)
     )
-    bar = figure.colorbar(ScalarMappable(scale, colors), cax=place)
+    bar = figure.colorbar(ScalarMappable(scale, cmap), cax=place)
     bar.set_label(label, fontsize=8, parse_math=False)
     bar.outline.set_linewidth(0.5)
     place.tick_params(length=2, width=0.5, labelsize=7)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from attnstore.display.colors import OKABE_ITO
+from attnstore.display.colors import SERIES, of_names
 from attnstore.plotting.figures import LAYER
 from attnstore.plotting.panels import Array, fitted, legend, plain
 
@@ -84,8 +84,8 @@ def differences(panels: Mapping[str, Series], label: str, across: str = LAYER) -
         mean = np.asarray(s.mean, float)
         unknown = np.full_like(mean, np.nan)  # no bar is not a short bar
         error = np.clip([mean - _ends(s.low, unknown), _ends(s.high, unknown) - mean], 0, None)
-        axes.axhline(0, color=OKABE_ITO[1], linewidth=1.4)
-        axes.errorbar(s.x, mean, error, fmt="o", color=OKABE_ITO[0], markersize=4, elinewidth=1,
+        axes.axhline(0, color=SERIES[1], linewidth=1.4)
+        axes.errorbar(s.x, mean, error, fmt="o", color=SERIES[0], markersize=4, elinewidth=1,
                       capsize=2)  # fmt: skip
         axes.set_ylim(low - room, high + room)
         axes.set_xlim(min(s.x) - 0.5, max(s.x) + 0.5)
@@ -95,7 +95,7 @@ def differences(panels: Mapping[str, Series], label: str, across: str = LAYER) -
             label if i % columns == 0 else "",
             across if i + columns >= len(panels) else "",
         )
-    legend(figure, [Line2D([], [], color=OKABE_ITO[1], label="no layer disabled")])
+    legend(figure, [Line2D([], [], color=SERIES[1], label="no layer disabled")])
     return figure
 
 
@@ -113,12 +113,13 @@ def bars(
     inches = 0.9 + len(groups) * (0.3 + 0.17 * len(series))
     figure = Figure(figsize=(min(max(3.6, inches), 10), 2.8))
     axes = figure.subplots()
+    fills = of_names(series)
     for i, (name, s) in enumerate(series.items()):
         x = np.asarray(s.x) + (i - (len(series) - 1) / 2) * width
         mean = np.asarray(s.mean, float)
         unknown = np.full_like(mean, np.nan)  # no bar is not a short bar
         error = np.clip([mean - _ends(s.low, unknown), _ends(s.high, unknown) - mean], 0, None)
-        axes.bar(x, mean, width * 0.92, color=OKABE_ITO[i % len(OKABE_ITO)], label=name,
+        axes.bar(x, mean, width * 0.92, color=fills[name], label=name,
                  yerr=error, error_kw={"elinewidth": 0.8, "capsize": 1.5})  # fmt: skip
         marked = np.array((marks or {}).get(name, [None] * len(x)), float)
         if not np.isnan(marked).all():
@@ -155,8 +156,7 @@ def _panel(figure: Figure, row: int, column: int, above: float = _ABOVE) -> Axes
 
 
 def _style(names: list[str], name: str) -> tuple[str, str]:
-    i = names.index(name)
-    return OKABE_ITO[i % len(OKABE_ITO)], _MARKERS[i % len(_MARKERS)]
+    return of_names(names)[name], _MARKERS[names.index(name) % len(_MARKERS)]
 
 
 def _ends(ends: Sequence[float | None], mean: Sequence[float] | Array) -> Array:

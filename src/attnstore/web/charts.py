@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from attnstore.display.colors import OKABE_ITO
+from attnstore.display.colors import SERIES
 from attnstore.display.templating import environment
 from attnstore.formatting import number, places
 
@@ -123,7 +123,7 @@ def lines(series: Mapping[str, Sequence[Point]], across: str, label: str) -> Mar
             label_y += 12
         drawn.append(
             {
-                "name": _cut(name), "color": OKABE_ITO[i % len(OKABE_ITO)], "label_y": label_y,
+                "name": _cut(name), "color": SERIES[i % len(SERIES)], "label_y": label_y,
                 "end": at_x(line[-1].x), "band": _band(line, at_x, at_y),
                 "points": " ".join(f"{at_x(p.x):.1f},{at_y(p.y):.1f}" for p in line),
             }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup
 
-from attnstore.display.colors import OKABE_ITO, colormap, diverging
+from attnstore.display import colors
 from attnstore.formatting import number, places
 from attnstore.web.charts import draw
 from attnstore.web.head_grid import Cell, Grid
@@ -26,19 +27,23 @@ def heads(grid: Grid, href: str | None = None) -> Markup:
         grid: The values.
         href: The address of a head without its /layer/head; None for a grid without links.
     """
-    fills = _fills(grid)
+    fills = {theme: _fills(grid, theme == "dark") for theme in _themes(grid)}
     decimals = min(2, places(c.value for c in grid.cells.values() if c.value is not None))
     columns = [(_LEFT + i * _CELL, head) for i, head in enumerate(grid.heads)]
     rows = [(_TOP + i * _CELL, layer) for i, layer in enumerate(grid.layers)]
     cells = []
     for y, layer in rows:
         for x, head in columns:
-            cell, rgb = grid.cells.get((layer, head)), fills.get((layer, head))
+            cell = grid.cells.get((layer, head))
+            paints = [
+                {"theme": theme, "fill": _hex(rgbs[layer, head]), "ink": _ink(rgbs[layer, head])}
+                for theme, rgbs in fills.items()
+                if (layer, head) in rgbs
+            ]
             cells.append(
                 {
                     "x": x, "y": y, "layer": layer, "head": head, "tip": _tip(grid, layer, head, cell),
-                    "fill": None if rgb is None else _hex(rgb), "ink": _ink(rgb or (0, 0, 0)),
-                    "text": "" if cell is None else _brief(cell, decimals),
+                    "paints": paints, "text": "" if cell is None else _brief(cell, decimals),
                 }
             )  # fmt: skip
     return draw(
@@ -51,33 +56,42 @@ def scale(grid: Grid) -> Markup:
     """Draw the colors of a grid of numbers from its lowest value to its highest."""
     low, high = grid.ends
     at = np.linspace(low, high, 48)
-    rgb = diverging(at, high) if grid.signed else colormap(at - low, (high - low) or 1)
+    bars = {
+        theme: [_hex(rgb) for rgb in _colored(grid, at, theme == "dark")] for theme in _themes(grid)
+    }
     label = f"from {number(low)} to {number(high)}"
-    return draw("scale", fills=[_hex(color) for color in rgb], label=label)
+    return draw("scale", bars=bars, label=label)
 
 
-def class_colors(names: Sequence[str]) -> dict[str, str]:
-    """Return a color for each class, always the same for the same classes."""
-    classes = [name for name in sorted(names) if name != "none"]
-    colors = {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(classes)}
-    return colors | ({"none": "#c9c9c2"} if "none" in names else {})
+def _themes(grid: Grid) -> tuple[str, ...]:
+    """Return the themes that a grid is drawn for: a difference of 0 is light or dark as the page is."""
+    return ("light", "dark") if grid.signed and not grid.names else ("",)
 
 
-def _fills(grid: Grid) -> dict[tuple[int, int], Rgb]:
+def _fills(grid: Grid, dark: bool) -> dict[tuple[int, int], Rgb]:
     """Return the color of each head that has a value or a class."""
-    colors = class_colors(grid.names)
+    fills = colors.of_names(grid.names)
     classes = {
-        at: tuple(bytes.fromhex(colors[c.name][1:]))
+        at: tuple(bytes.fromhex(fills[c.name][1:]))
         for at, c in grid.cells.items()
         if c.name is not None
     }
     numbers = {
         at: c.value for at, c in grid.cells.items() if c.name is None and c.value is not None
     }
-    low, high = grid.ends
-    values = np.array(list(numbers.values()))
-    rgb = diverging(values, high) if grid.signed else colormap(values - low, high - low)
+    rgb = _colored(grid, np.array(list(numbers.values())), dark)
     return classes | {at: tuple(row) for at, row in zip(numbers, rgb.tolist(), strict=True)}
+
+
+def _colored(grid: Grid, values: npt.NDArray[np.float64], dark: bool) -> npt.NDArray[np.uint8]:
+    """Return the RGB of values on the scale of a grid; one gray where the grid's are all equal."""
+    low, high = grid.ends
+    if grid.signed:
+        return colors.diverging(values, high, dark)
+    if grid.is_even:
+        gray = np.array(list(bytes.fromhex(colors.EQUAL[1:])), np.uint8)
+        return np.tile(gray, (len(values), 1))
+    return colors.colormap(values - low, high - low)
 
 
 def _tip(grid: Grid, layer: int, head: int, cell: Cell | None) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from attnstore.display import colors
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -59,6 +61,12 @@ class Grid:
             top = max(abs(low), abs(high))
             return -top, top
         return low, high
+
+    @property
+    def is_even(self) -> bool:
+        """True for a grid of numbers that are all equal, which has one color."""
+        values = [c.value for c in self.cells.values() if c.value is not None]
+        return not self.signed and colors.all_equal(values)
 
     def extremes(self, n: int) -> dict[str, list[tuple[int, int, float]]]:
         """Return the n heads with the highest values and the n with the lowest: (layer, head, value)."""

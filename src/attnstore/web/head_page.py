@@ -35,6 +35,8 @@ def head_page(site: Site, request: Request) -> Response:
         "layer": layer,
         "head": head,
         "by": by,
+        "range": request.query_params.get("range", "fixed"),
+        "query": dict(request.query_params),
         "units": measures.UNITS,
         "measures": {r["measure"]: r for r in rows.to_dicts()},
         "random": {r["measure"]: r for r in band.to_dicts()},

@@ -17,12 +17,13 @@ from attnstore.web.site import Site
 
 
 def overview(site: Site, request: Request) -> Response:
-    """Send all maps of an input, small: bytes (layer, head, s, s), s in X-Side; see `pictures`."""
+    """Send all maps of an input, small: bytes (layer, head, s, s), s in X-Side, of up to X-Top; see `pictures`."""
     name, example = _input(request)
     kind = kind_of(request)
     maps = _in_units(site, request, site.store.current.maps(name, example, kind=kind.name))
-    small = pictures.thumbnails(maps, top=largest(maps, kind))
-    headers = {"X-Side": str(small.shape[-1])}
+    top = largest(maps, kind)
+    small = pictures.thumbnails(maps, top=top)
+    headers = {"X-Side": str(small.shape[-1]), "X-Top": str(top)}
     return Response(small.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
@@ -33,8 +34,11 @@ def one_map(site: Site, request: Request) -> Response:
 
 
 def map_picture(site: Site, request: Request) -> Response:
-    """Send one map as a small PNG."""
-    return Response(pictures.picture(_map(site, request)), media_type="image/png")
+    """Send one map as a small PNG: of up to 1, or with `range=map` up to the map's largest."""
+    weights, kind = _map(site, request), kind_of(request)
+    own = request.query_params.get("range") == "map" or not kind.rows_sum
+    top = (float(np.nanmax(np.abs(weights), initial=0)) or 1.0) if own else 1.0
+    return Response(pictures.picture(weights, top), media_type="image/png")
 
 
 def _map(site: Site, request: Request) -> Floats:

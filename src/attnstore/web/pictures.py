@@ -28,7 +28,6 @@ def thumbnails(maps: Floats, side: int = SIDE, top: float = 1.0) -> npt.NDArray[
     return small
 
 
-def picture(weights: Floats, side: int = SIDE) -> bytes:
-    """Return one map (L, L) as a PNG of at most `side` pixels a side: √weight, up to its largest."""
-    small = thumbnails(weights, side).astype(np.float32)
-    return png(colormap(small, float(small.max(initial=0))))
+def picture(weights: Floats, top: float = 1.0, side: int = SIDE) -> bytes:
+    """Return one map (L, L) as a PNG of at most `side` pixels a side: √(size / top)."""
+    return png(colormap(thumbnails(weights, side, top), 255))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from attnstore.display import colors
 from attnstore.web import grid_chart, measures
 from attnstore.web.addresses import link, whole
 from attnstore.web.run_records import Row, family, run_of
@@ -55,7 +56,7 @@ def _grid(site: Site, run: Row, choice: measures.Choice, query: Mapping[str, str
         "drawn": grid_chart.heads(grid, href),
         "scale": None if grid.names else grid_chart.scale(grid),
         "extremes": grid.extremes(5),
-        "legend": grid_chart.class_colors(grid.names),
+        "legend": colors.of_names(grid.names),
         "query": query,
     }
 

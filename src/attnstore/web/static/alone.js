@@ -52,7 +52,7 @@ const viewer = new Viewer(document.getElementById("viewer"), alone, {
     const side = unit === "word" ? alone.starts.length : alone.tokens.length;
     const bytes = new Uint8Array(found.length * side * side);
     found.forEach((map, i) => map.forEach((w, k) => { bytes[i * side * side + k] = Math.round(255 * Math.sqrt(Math.max(0, Math.min(1, w)))); }));
-    return { bytes, side };
+    return { bytes, side, top: 1 };
   },
   async one(_, layer, head, unit) {
     return (await once(unit))[alone.layers.indexOf(layer) * alone.heads.length + alone.heads.indexOf(head)];

@@ -16,7 +16,7 @@ const kind = data.kind === "weights" ? "" : `&kind=${encodeURIComponent(data.kin
 const load = {
   async all(run, unit) {
     const answer = await fetched(`/maps/${path(run)}/${data.example}/all?unit=${unit}${kind}`);
-    return { bytes: new Uint8Array(await answer.arrayBuffer()), side: Number(answer.headers.get("X-Side")) };
+    return { bytes: new Uint8Array(await answer.arrayBuffer()), side: Number(answer.headers.get("X-Side")), top: Number(answer.headers.get("X-Top")) };
   },
   async one(run, layer, head, unit) {
     return new Float32Array(await (await fetched(`/maps/${path(run)}/${data.example}/${layer}/${head}?unit=${unit}${kind}`)).arrayBuffer());
@@ -27,6 +27,7 @@ const held = (name) => data[`${name}s`].includes(number(name)) ? number(name) : 
 data.state = {
   layer: held("layer"), head: held("head"), against: data.against,
   scale: asked.get("scale") === "linear" ? "linear" : "root",
+  range: asked.get("range") === "map" ? "map" : "fixed",
   unit: asked.get("unit") === "word" ? "word" : "piece",
   token: number("token") ?? null,
   pins: (asked.get("pins") || "").split(",").map((p) => p.split("-").map(Number)).filter((p) => p.length === 2 && p.every(Number.isInteger)),
@@ -42,6 +43,7 @@ function address(state) {
   const query = new URLSearchParams({ layer: state.layer, head: state.head });
   if (state.unit === "word") query.set("unit", "word");
   if (state.scale === "linear") query.set("scale", "linear");
+  if (state.range === "map") query.set("range", "map");
   if (data.kind !== "weights") query.set("kind", data.kind);
   if (state.against) query.set("against", state.against);
   if (state.token !== null) query.set("token", state.token);
@@ -53,6 +55,7 @@ function changed(state) {
   history.replaceState(null, "", address(state));
   controls.elements.unit.value = state.unit;
   controls.elements.scale.value = state.scale;
+  controls.elements.range.value = state.range;
   against.value = state.against || "";
   step(state);
   for (const link of document.querySelectorAll("a[data-keep]")) link.search = location.search;
@@ -83,6 +86,7 @@ document.getElementById("kind")?.addEventListener("change", (event) => {
 controls.addEventListener("submit", (e) => e.preventDefault());
 for (const radio of controls.elements.unit) radio.addEventListener("change", () => viewer.set({ unit: radio.value }));
 for (const radio of controls.elements.scale) radio.addEventListener("change", () => viewer.set({ scale: radio.value }));
+for (const radio of controls.elements.range) radio.addEventListener("change", () => viewer.set({ range: radio.value }));
 against.addEventListener("change", () => viewer.set({ against: against.value || null }));
 const go = (i) => checkpoints[i] && viewer.set({ run: checkpoints[i].run, against: viewer.state.against === checkpoints[i].run ? null : viewer.state.against });
 steps.querySelector("input").addEventListener("input", (e) => go(Number(e.target.value)));

@@ -2,7 +2,7 @@
 //
 // new Viewer(root, data, load, changed)
 //   data     tokens, words, starts (first token of each word), layers, heads, scales, run
-//   load     { all(run, unit), one(run, layer, head, unit) }: promises of bytes and of weights
+//   load     { all(run, unit), one(run, layer, head, unit) }: promises of { bytes, side, top } and of weights
 //   changed  called with the state whenever it changes
 // Every text goes onto a canvas or into textContent, never into HTML.
 
@@ -56,6 +56,22 @@ export function shade(share, root, signed = false) {
   return Math.round(signed ? 127.5 + 127.5 * Math.sign(share) * size : 255 * size);
 }
 
+// Bytes of an overview, 255 √share, as places on a scale; own: each map up to its own largest.
+export function sizes(bytes, cells, root, own) {
+  if (root && !own) return bytes;
+  const places = new Uint8Array(bytes.length);
+  for (let start = 0; start < bytes.length; start += cells) {
+    let most = 255;
+    if (own) {
+      most = 1;
+      for (let i = start; i < start + cells; i++) most = Math.max(most, bytes[i]);
+    }
+    const place = Uint8Array.from({ length: 256 }, (_, q) => shade((q / most) ** 2, root));
+    for (let i = start; i < start + cells; i++) places[i] = place[bytes[i]];
+  }
+  return places;
+}
+
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const make = (tag, about = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), about);
@@ -67,7 +83,7 @@ export class Viewer {
   constructor(root, data, load, changed = () => {}) {
     Object.assign(this, { root, data, load, changed });
     this.colors = table(data.scales.weight);
-    this.state = { run: data.run, against: null, layer: data.layers[0], head: data.heads[0], unit: "piece", scale: "root", token: null, pins: [], ...data.state };
+    this.state = { run: data.run, against: null, layer: data.layers[0], head: data.heads[0], unit: "piece", scale: "root", range: "fixed", token: null, pins: [], ...data.state };
     this.kept = new Map();
     this.#build();
     new ResizeObserver(() => this.#resized()).observe(root);
@@ -115,7 +131,7 @@ export class Viewer {
   }
 
   // Keys: arrows from head to head, j and k from token to token, Escape for all lines, w for words,
-  // l for a linear scale.
+  // l for a linear scale, f for one range of colors for all maps or one for each.
   key(event) {
     const { layers, heads } = this.data;
     const { layer, head, token } = this.state;
@@ -130,6 +146,7 @@ export class Viewer {
       k: () => this.set({ token: token === null ? n - 1 : Math.max(token - 1, 0) }),
       Escape: () => this.set({ token: null }),
       l: () => this.set({ scale: this.state.scale === "linear" ? "root" : "linear" }),
+      f: () => this.set({ range: this.state.range === "map" ? "fixed" : "map" }),
       w: () => this.set({ unit: this.state.unit === "word" ? "piece" : "word" }),
     };
     if (!steps[event.key] || event.ctrlKey || event.metaKey || event.altKey) return false;
@@ -208,9 +225,9 @@ export class Viewer {
     if (!this.data.per_layer) heads.forEach((head, j) => j % every || pen.fillText(head, left + j * this.pitch + cell / 2, 11));
     pen.textAlign = "end";
     layers.forEach((layer, i) => pen.fillText(layer, left - 6, top + i * this.pitch + cell / 2 + 4));
-    let most = 0;
-    if (two) for (let i = 0; i < bytes.length; i++) most = Math.max(most, Math.abs(bytes[i] ** 2 - other.bytes[i] ** 2));
-    const values = two ? bytes.map((q, k) => shade((q ** 2 - other.bytes[k] ** 2) / (most || 1), true, true)) : bytes;
+    const root = this.state.scale !== "linear", own = this.state.range === "map";
+    const { values, most } = two ? this.#changes(bytes, other.bytes, side ** 2, root, own) : { values: sizes(bytes, side ** 2, root, own) };
+    this.most = most;
     const image = picture(values, side, colors, layers.length * heads.length);
     pen.imageSmoothingEnabled = side > cell * (devicePixelRatio || 1);
     layers.forEach((layer, i) => heads.forEach((head, j) => {
@@ -221,8 +238,29 @@ export class Viewer {
     pen.lineWidth = 2;
     pen.strokeStyle = css("--accent");
     pen.strokeRect(left + j * this.pitch - 1, top + i * this.pitch - 1, cell + 2, cell + 2);
-    this.note = two ? `${this.state.run} less ${this.state.against}; orange is more, blue is less, up to ${(most / 65025).toFixed(2)}` : (this.data.shares ?? true) ? "light is a weight of 1, on a square-root scale" : `light is the largest ${this.data.signed ? "size of a " : ""}${this.data.unit}, on a square-root scale`;
+    this.note = this.#said(two, root, own);
     this.allNote.textContent = this.note;
+  }
+
+  // Differences of two overviews as places on a scale, and the largest of all; own: of each map its own.
+  #changes(mine, theirs, cells, root, own) {
+    const most = [];
+    for (let i = 0; i < mine.length; i++) {
+      const map = Math.floor(i / cells);
+      most[map] = Math.max(most[map] || 0, Math.abs(mine[i] ** 2 - theirs[i] ** 2));
+    }
+    const largest = Math.max(...most);
+    const values = mine.map((q, i) => shade((q ** 2 - theirs[i] ** 2) / ((own ? most[Math.floor(i / cells)] : largest) || 1), root, true));
+    return { values, most: largest / 65025 };
+  }
+
+  // What the colors of all maps mean.
+  #said(two, root, own) {
+    const scale = `on a ${root ? "square-root" : "linear"} scale`;
+    if (two) return `${this.state.run} less ${this.state.against}; orange is more, blue is less, up to ${own ? "each map's own largest" : this.most.toFixed(2)}, ${scale}`;
+    const unit = `${this.data.signed ? "size of a " : ""}${this.data.unit ?? "weight"}`;
+    if (own) return `light is each map's own largest ${unit}, ${scale}`;
+    return (this.data.shares ?? true) ? `light is a weight of 1, ${scale}` : `light is the largest ${unit} of all maps, ${scale}`;
   }
 
   #at(event) {
@@ -256,12 +294,14 @@ export class Viewer {
       const difference = mine.map((w, i) => w - theirs[i]);
       views.push({ title: against, values: theirs }, { title: `${run} less ${against}`, values: difference, signed: true });
     }
-    const top = Math.max(...views.slice(0, 2).map((v) => v.values.reduce((a, b) => Math.max(a, b), 0)));
+    const own = this.state.range === "map";
+    const largest = (values) => values.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+    const top = own ? Math.max(...this.maps.map(largest)) : Math.max(...this.overviews.map((o) => o.top));
     const width = this.large.clientWidth || 600;
     const each = against && width > 760 ? (width - 36) / 3 : Math.min(width, 620);
     this.large.replaceChildren(...views.map((view) => {
       const canvas = make("canvas");
-      const reach = view.signed ? view.values.reduce((a, b) => Math.max(a, Math.abs(b)), 0) : top;
+      const reach = view.values === mine || view.values === theirs ? top : Math.max(largest(view.values), own ? 0 : this.most);
       const drawing = new Square(canvas, this.labels, view.values, each, view.signed ? this.differences : this.colors, reach, { signed: view.signed, root: this.state.scale !== "linear" });
       canvas.addEventListener("pointermove", (e) => this.#hovered(drawing.at(e), drawing));
       canvas.addEventListener("pointerleave", () => this.#hovered(null, drawing));
