@@ -11,7 +11,7 @@ EXTRAS = {
     "torch": "models", "transformers": "models", "accelerate": "models", "datasets": "models",
     "safetensors": "models", "tokenizers": "models", "huggingface_hub": "models",
     "prefect": "flows", "matplotlib": "plots", "mpl_toolkits": "plots", "obstore": "s3",
-    "prefect_dask": "dask", "dask": "dask", "distributed": "dask",
+    "prefect_dask": "dask", "dask": "dask", "distributed": "dask", "pandas": "dask",
     "prefect_ray": "ray", "ray": "ray", "spacy": "spacy", "bertviz": "bertviz", "sklearn": "training",
     "captum": "attribution",
 }  # fmt: skip

@@ -24,12 +24,13 @@ from attnstore.display.records import Map, RunRecord
 from attnstore.display.standalone import View
 from attnstore.errors import BusyError, StoreError, UnknownNameError, UsageError
 from attnstore.naming import near, whole_number
-from attnstore.query import bands, sql_text
+from attnstore.query import bands, cluster_frames, partitions, sql_text
 from attnstore.query.analyses import Analyses, Analysis, arguments
 from attnstore.query.analyses import frame as analyses_frame
 from attnstore.query.analysis_file import PARTS
 from attnstore.query.answer_cache import AnswerCache
 from attnstore.query.map_stream import InputMaps, stream
+from attnstore.query.partitions import Partition
 from attnstore.query.scans import Frames
 from attnstore.query.session import Connection
 from attnstore.query.session_pool import SessionPool
@@ -38,6 +39,8 @@ from attnstore.storage import dropping, index, location
 from attnstore.storage.location import Location
 
 if TYPE_CHECKING:
+    import dask.dataframe
+    import ray.data
     import xarray
 
 
@@ -221,6 +224,63 @@ class Store:
         table = f'"{view}"' if kind is None else sql_text.of_kind(view, map_kinds.find(kind).name)
         schema = self.sql(f"FROM {table} LIMIT 0").schema
         return register_io_source(partial(Frames, self.backend, table), schema=schema)
+
+    def partitions(
+        self,
+        view: str,
+        run: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        kind: str | None = None,
+    ) -> list[Partition]:
+        """Describe the rows of a run in a view, a partition a block, for other processes to read.
+
+        Args:
+            view: A view with a row per input or finer: attention, maps, map_stats, tokens, …
+            run: The run, complete.
+            columns: Columns to read, all by default.
+            where: A condition of SQL on the view's columns, as after WHERE.
+            kind: Of maps, for maps, attention and map_places; the weights by default.
+
+        Returns:
+            Partitions that go through a pipe; `read()` or `sql(text)` reads the rows of its block alone,
+            on any machine that sees the store.
+
+        Raises:
+            UnknownNameError: The store does not hold the view, run, kind or a column.
+            UsageError: The rows of the view belong to no blocks, or `where` is no condition.
+            StoreError: The run is not complete.
+        """
+        known = list(self.columns(view))
+        return partitions.of_run(
+            self.name, self.sql, view, known, run, columns=columns, where=where, kind=kind
+        )
+
+    def dask(self, view: str, run: str, **options: Any) -> dask.dataframe.DataFrame:
+        """Return the rows of a run in a view as a dataframe of Dask, a partition a block.
+
+        Its workers read the columns that are used, with Arrow types. options: `columns`, `where` and
+        `kind`, as for `partitions`.
+
+        Raises:
+            MissingExtraError: Dask is not installed.
+            UnknownNameError, UsageError, StoreError: As `partitions` has them.
+        """
+        parts = self.partitions(view, run, **options)
+        return cluster_frames.dask_frame(parts, self.sql(parts[0].empty))
+
+    def ray(self, view: str, run: str, **options: Any) -> ray.data.Dataset:
+        """Return the rows of a run in a view as a dataset of Ray Data, a read task a block.
+
+        options: `columns`, `where` and `kind`, as for `partitions`.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+            UnknownNameError, UsageError, StoreError: As `partitions` has them.
+        """
+        parts = self.partitions(view, run, **options)
+        return cluster_frames.ray_dataset(parts, self.sql(parts[0].empty))
 
     @overload
     def maps(self, run: str, example: int, *, kind: str = ...) -> npt.NDArray[np.float32]: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from bucket import NAME, S3, running
 from helpers import contents, flip, shrink, write_texts
 from older import make_older
+from polars.testing import assert_frame_equal
 from server import kill_all, wait_for
 from webtools import Browser
 
@@ -164,6 +166,27 @@ def test_one_head_over_all_examples_takes_two_requests_a_shard(
         with s3.requests() as warm:
             assert store.sql(asked).equals(found)
         assert warm["GET maps"] == 0
+
+
+def test_a_partition_is_read_where_only_the_address_is_known(
+    address: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another machine, whose index is made from the bucket; the rows are those of the folder."""
+    asked = "SELECT layer, head, sum(list_sum(weights)) AS total FROM rows GROUP BY ALL"
+    with attnstore.open(address) as store:
+        parts = pickle.dumps(store.partitions("maps", RUN))
+    another(monkeypatch, tmp_path / "second")
+    code = (
+        "import pickle, sys, polars as pl\n"
+        f"answers = [part.sql({asked!r}) for part in pickle.load(sys.stdin.buffer)]\n"
+        "pl.concat(answers).write_parquet(sys.argv[1])"
+    )
+    out = tmp_path / "answers.parquet"
+    subprocess.run([sys.executable, "-c", code, out], input=parts, check=True)
+    sums = pl.read_parquet(out).group_by("layer", "head").sum()
+    with attnstore.open(folder) as store:
+        whole = store.sql(asked.replace("rows", "maps"))
+    assert_frame_equal(sums, whole, check_row_order=False)
 
 
 def test_two_machines_do_not_ingest_one_run_at_once(
