@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from typing import Any
 
 import attnstore
@@ -33,7 +34,7 @@ def measure(place: Place) -> Group:
             for client in clients:
                 ask(store, client)  # starts the sessions of its workers
             pairs = [
-                [timed(lambda c=client: ask(store, c)) for client in clients]
+                [timed(partial(ask, store, client)) for client in clients]
                 for _ in range(place.repeats(3))
             ]
             one, two = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
