@@ -169,10 +169,9 @@ def test_measures_of_stripes_join_to_those_of_the_map(rows: int) -> None:
 
 
 def writer(root: Path) -> ShardWriter:
-    zarr_metadata.describe(
-        location.locate(root), "m/d", array_shape.planned("float16", [0], [0, 1], 2, 64)
-    )
-    return ShardWriter(location.locate(root), "m/d", 0, 2, (1, 2), "float16")
+    backend, shape = location.locate(root), array_shape.planned("float16", [0], [0, 1], 2, 64)
+    zarr_metadata.describe(backend, "m/d", shape)
+    return arrays.open_run(backend, "m/d", shape).writer("maps", 0, 2)
 
 
 def test_a_shard_is_there_whole_or_not_at_all(

@@ -73,7 +73,7 @@ def commit_again(root: Path, number: int, change: Callable[[Any, Any], None]) ->
     """Change a block's arrays and commit it with the new bytes' checksums, as a fault would."""
     shape = zarr_metadata.recorded(location.locate(root), RUN)
     run, record = (
-        arrays.open_run(location.locate(root), RUN, shape, write=True),
+        arrays.open_run(location.locate(root), RUN, shape),
         row(root, "blocks", f"{number:06d}"),
     )
     first, n = record["first_shard"][0], record["n_shards"][0]

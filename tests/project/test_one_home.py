@@ -85,7 +85,7 @@ def test_a_codec_is_one_entry_of_one_file(
         "linear", "8 bits, off by at most 1/510", np.dtype(np.uint8), 6.0,
         lambda weights: 1 / 510,
         to_code=lambda weights: (weights * 255).round(), from_code=lambda codes: codes / 255.0,
-        scale="weight = q / 255", compressor="zstd", level=1, shuffle="noshuffle",
+        scale="weight = q / 255",
     ),
 )  # fmt: skip
 PRECISIONS = """,

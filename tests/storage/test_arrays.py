@@ -40,7 +40,7 @@ class Written:
 
     def write(self, shard: int) -> dict[str, tuple[list[int], int]]:
         cells, tokens = SIZES["SHARD_CELLS"], SIZES["SHARD_TOKENS"]
-        return arrays.open_run(location.locate(self.root), RUN, self.shape, write=True).write_block(
+        return arrays.open_run(location.locate(self.root), RUN, self.shape).write_block(
             shard,
             np.ascontiguousarray(self.stored[:, :, shard * cells : (shard + 1) * cells]),
             np.ascontiguousarray(self.received[:, :, shard * tokens : (shard + 1) * tokens]),

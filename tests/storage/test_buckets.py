@@ -476,7 +476,7 @@ def test_weights_are_not_written_without_the_lock(
 ) -> None:
     """Shards go past obstore, and are held to the same rule."""
     backend = location.find(address)
-    run = arrays.open_run(backend, RUN, zarr_metadata.recorded(backend, RUN), write=True)
+    run = arrays.open_run(backend, RUN, zarr_metadata.recorded(backend, RUN))
     with locks.hold(location.run_lock(backend, RUN), what="Run r"):
         monkeypatch.setattr(s3_lease, "SECONDS", -1.0)
         maps = np.zeros((len(run.layers), len(run.heads), layout.SHARD_CELLS), np.float16)

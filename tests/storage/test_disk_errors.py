@@ -198,11 +198,3 @@ def test_fine_tuning_on_a_full_disk_is_a_sentence(
     monkeypatch.setattr(trainer, "train", refused)
     with pytest.raises(StoreError, match=r"cannot be written to .*make room"):
         train(tmp_path, tiny_bert, write_task(tmp_path / "rte", 8))
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EMFILE])
-def test_what_a_library_quotes_of_the_system_gets_the_next_step_that_fits(number: int) -> None:
-    """Room is no remedy for a limit on the size of files; what nobody knows may be anything."""
-    quoted = f'Failed writing: "c/0/0/0": {os.strerror(number)}'
-    assert files.remedy_of(quoted) == files.remedy(OSError(number, ""))
-    assert "make room or fix the rights" in files.remedy_of("it did not work")

@@ -149,7 +149,7 @@ class Addition(Job[Report, Summary]):
 
     @cached_property
     def _arrays(self) -> arrays.RunArrays:
-        return arrays.open_run(self.backend, self.title, self.run.shape, write=True)
+        return arrays.open_run(self.backend, self.title, self.run.shape)
 
     def store(self, unit: Unit) -> Report:
         """Compute one block and commit it. Raises ModelError, CaptureError, StoreError."""

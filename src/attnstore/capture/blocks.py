@@ -34,7 +34,6 @@ from attnstore.naming import ROW_OFF
 from attnstore.statistics import NAMES
 from attnstore.storage import array_blocks, array_kinds, arrays, fragments, layout
 from attnstore.storage.arrays import Further, Written
-from attnstore.storage.shard_writer import ShardWriter
 
 _BUFFERS = 2  # one being filled, one being written
 
@@ -94,7 +93,7 @@ class BlockWorker:
         self._layers = {layer: i for i, layer in enumerate(run.record.layers)}
         self._heads = torch.tensor(run.record.heads, device=self.device)
         self._all_heads = len(run.record.heads) == self.capturer.n_heads
-        self._arrays = arrays.open_run(run.backend, run.run, run.shape, write=True)
+        self._arrays = arrays.open_run(run.backend, run.run, run.shape)
         self._compared = False
         self._free: queue.Queue[Buffer | None] = queue.Queue()
         for _ in range(_BUFFERS):
@@ -138,13 +137,11 @@ class BlockWorker:
         """Store a block of several shards, which holds one input: its maps go to disk head by head."""
         record, first = self.run.record, int(rows["cell"][0]) // layout.SHARD_CELLS
         length = int(rows["length"][0])
-        count, shape = -(-(length**2) // layout.SHARD_CELLS), (len(self._layers), len(self._heads))
+        count = -(-(length**2) // layout.SHARD_CELLS)
         heads = {head: index for index, head in enumerate(record.heads)}
         with (
             self._computing,
-            ShardWriter(
-                self.run.backend, self.run.run, first, count, shape, record.precision
-            ) as writer,
+            self._arrays.writer("maps", first, count) as writer,
         ):
             began = time.perf_counter()
             way = self.capturer.way

@@ -267,7 +267,8 @@ class _Verification:
         )
         self._expected.update(expected)
         for path, data in expected.items():
-            if self._read(path) != data:
+            read = self._read(path)
+            if read is None or not zarr_metadata.agrees(read, data):
                 problem = f"{path} is missing or not what describes the arrays; {AGAIN}."
                 self.findings.add(
                     problem, run if path.startswith(f"{arrays.FOLDER}/{run}/") else None

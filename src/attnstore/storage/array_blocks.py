@@ -157,6 +157,6 @@ def described(backend: Backend, run: str, shape: Shape) -> bool:
     """Return True if every further array that a run holds is described as it should be."""
     try:
         needed = descriptions(backend, run, shape)
-        return all(backend.read(path) == data for path, data in needed.items())
+        return all(zarr_metadata.agrees(backend.read(path), data) for path, data in needed.items())
     except OSError:
         return False

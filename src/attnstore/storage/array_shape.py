@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnstore.errors import DamageError
-from attnstore.storage import array_kinds, layout
+from attnstore.storage import array_kinds, chunks, layout
 from attnstore.storage.precision import FLOAT32, PRECISIONS, Precision
 from attnstore.storage.run_record import RunRecord
 
@@ -82,12 +82,12 @@ class Shape:
 
     def metadata(self, array: str) -> dict[str, Any]:
         """Return the part of zarr.json of an array that describes its numbers (Zarr v3)."""
-        precision, axis = self.stored(array), self.axis(array)
-        kind, shard, chunk = precision.dtype, axis.shard, axis.chunk
+        kind, axis = self.stored(array).dtype, self.axis(array)
+        shard, chunk = axis.shard, axis.chunk
         further = array not in ("maps", "received")
         axes = [len(self.layers), axis.rows]
         swapped = {"configuration": {"endian": "little"}} if kind.itemsize > 1 else {}
-        blosc = {"name": "blosc", "configuration": precision.blosc}
+        blosc = {"name": "blosc", "configuration": chunks.blosc(kind)}
         inner = [{"name": "bytes", **swapped}, blosc, {"name": "crc32c"}]
         number = {"name": "bytes", "configuration": {"endian": "little"}}
         sharding = {

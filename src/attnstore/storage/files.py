@@ -80,9 +80,3 @@ def remedy(error: OSError) -> str:
     """Name the next step that fits the cause of an error, as the end of a sentence."""
     fallback = "make that folder writable or choose another one"
     return _REMEDIES.get(error.errno or 0, fallback)
-
-
-def remedy_of(text: str) -> str:
-    """Do the same for the text of a library's error, which quotes the system's message."""
-    remedies = (step for number, step in _REMEDIES.items() if os.strerror(number) in text)
-    return next(remedies, "make room or fix the rights to write there")

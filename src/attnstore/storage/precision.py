@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
-"""Blosc's numbers for zarr's names of shuffles."""
-
 
 @dataclass(frozen=True)
 class Precision:
@@ -25,8 +22,7 @@ class Precision:
     text: description for users; dtype: on disk; bits: expected on disk of a weight (MiniLM on RTE,
     docs/benchmarks.md); rounding: largest error of weights, from the weights (concave, so a row of L
     is off by at most L times that of 1/L); to_code, from_code: between weights and the numbers cast to
-    dtype, None where only the type changes; scale: from_code in words, an attribute of the array;
-    compressor, level, shuffle: of Blosc, for each chunk.
+    dtype, None where only the type changes; scale: from_code in words, an attribute of the array.
     """
 
     name: str
@@ -37,9 +33,6 @@ class Precision:
     to_code: Callable[[Any], Any] | None = None
     from_code: Callable[[Any], Any] | None = None
     scale: str | None = None
-    compressor: str = "lz4"
-    level: int = 5
-    shuffle: str = "bitshuffle"
 
     @cached_property
     def _table(self) -> npt.NDArray[np.float32]:
@@ -73,21 +66,6 @@ class Precision:
         """Bound how far rounding moves the sum of a row of `length` weights from 1."""
         return np.asarray(length * self.rounding(1 / length) + 0.0 * length)
 
-    @property
-    def blosc(self) -> dict[str, Any]:
-        """Return the configuration of the codec blosc in zarr.json."""
-        return {
-            "cname": self.compressor, "clevel": self.level, "shuffle": self.shuffle,
-            "typesize": self.dtype.itemsize, "blocksize": 0,
-        }  # fmt: skip
-
-    @property
-    def numcodecs(self) -> dict[str, Any]:
-        """Return the arguments of `numcodecs.Blosc`."""
-        return {
-            "cname": self.compressor, "clevel": self.level, "shuffle": _SHUFFLES[self.shuffle]
-        }  # fmt: skip
-
 
 def _square_root_code(weights: Any) -> Any:
     """Compute codes 0 to 255 on a square-root scale, of a tensor in place.
@@ -102,7 +80,7 @@ def _square_root_code(weights: Any) -> Any:
 _PRECISIONS = (
     Precision("float32", "as computed", np.dtype(np.float32), 27.4, lambda weights: 0.0),
     Precision(
-        "float16", "rounded to nearest, by at most 1/2048 of a weight", np.dtype(np.float16), 13.8,
+        "float16", "rounded to nearest, by at most 1/2048 of a weight", np.dtype(np.float16), 12.75,
         lambda weights: 2.0**-11 * weights + 2.0**-25,
     ),
     Precision(
@@ -110,8 +88,6 @@ _PRECISIONS = (
         np.dtype(np.uint8), 5.2, lambda weights: weights**0.5 / 255 + 1 / 510**2,
         to_code=_square_root_code, from_code=lambda codes: (codes / 255.0) ** 2,
         scale="weight = (q / 255) ** 2",
-        # zstd is 1.1 bits per weight smaller than lz4 over shuffled bits here, and fast enough
-        compressor="zstd", level=1, shuffle="noshuffle",
     ),
 )  # fmt: skip
 PRECISIONS = {precision.name: precision for precision in _PRECISIONS}

@@ -1,102 +1,123 @@
-"""The shards of one long input, written a map at a time.
+"""The shards of an array, written a row of a map at a time.
 
-A shard holds every layer and head of its cells, and tensorstore writes it in one piece. An input
-that is longer than a shard fills several, and all of its maps at once would be gigabytes. A shard
-file is its encoded chunks in any order, then an index of their places and the index's CRC-32C
-(https://zarr-specs.readthedocs.io, "Sharding codec"), so chunks are appended as maps are computed,
-and the index closes the file. Until then the file is hidden; it appears whole or not at all.
+A shard file is its encoded chunks in any order, then an index of their places and the index's CRC-32C
+(https://zarr-specs.readthedocs.io, "Sharding codec"), so chunks are appended as they are encoded,
+and the index closes the file. Until then the file is hidden; it appears whole or not at all. Of an
+input that is longer than a shard each map is added as it is computed: all at once would be gigabytes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numcodecs import Blosc
 
 from attnstore.errors import StoreError
-from attnstore.storage import arrays, layout
+from attnstore.storage import chunks
 from attnstore.storage.backend import Backend
-from attnstore.storage.files import crc32c
-from attnstore.storage.precision import PRECISIONS
+from attnstore.storage.files import crc32c, remedy
 
-_AT_ONCE = 2
-"""Threads that encode; blosc lets go of Python's lock."""
+_AT_ONCE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4
+"""Threads that encode; zstd and numpy let go of Python's lock."""
 _MISSING = np.iinfo(np.uint64).max
 
 
-class ShardWriter:
-    """Writes the shards of `maps` that one long input owns.
+class Piece(NamedTuple):
+    """The part of one row of an array that lies in one shard. values: at most a shard's, as stored."""
 
-    first: its first shard; count: how many it owns; shape: layers and heads of the run; precision:
-    of the run. Used as a context manager: files not finished by the end of the block are deleted.
+    shard: int
+    layer: int
+    row: int
+    values: npt.NDArray[Any]
+
+
+class ShardWriter:
+    """Writes some shards of an array that follow each other.
+
+    paths: of the shards; rows: sizes of the first two axes; shard, chunk: sizes along the last one;
+    kind: type on disk. Used as a context manager: files not finished by the end of the block are deleted.
     """
 
     def __init__(
         self,
         backend: Backend,
-        run: str,
-        first: int,
-        count: int,
-        shape: tuple[int, int],
-        precision: str,
+        paths: Sequence[str],
+        rows: tuple[int, int],
+        shard: int,
+        chunk: int,
+        kind: np.dtype[Any],
     ) -> None:
-        self._backend, self._run = backend, run
-        self._dtype = PRECISIONS[precision].dtype
-        self._codec = Blosc(**PRECISIONS[precision].numcodecs)
-        self._paths = [arrays.shard_path(run, "maps", first + i) for i in range(count)]
-        self._files = [self._backend.temporary(path) for path in self._paths]
-        self._chunks = layout.SHARD_CELLS // layout.CHUNK_CELLS
-        self._index = np.full((count, *shape, self._chunks, 2), _MISSING, "<u8")
+        self._backend, self._paths = backend, list(paths)
+        self._shard, self._chunk, self._kind = shard, chunk, kind
+        self._index = np.full((len(paths), *rows, shard // chunk, 2), _MISSING, "<u8")
+        with self._explained():
+            self._files = [self._backend.temporary(path) for path in self._paths]
         self._pool = ThreadPoolExecutor(_AT_ONCE)
 
-    def add(self, layer: int, head: int, cells: npt.NDArray[Any]) -> None:
-        """Append one map.
+    def add(self, layer: int, row: int, values: npt.NDArray[Any]) -> None:
+        """Append one row, as (L²,) cells of a map as stored.
 
-        layer, head: its index along the first two axes; cells: (L²,) as stored. Cells of the
-        shards beyond L² become zeros. Raises StoreError.
+        layer, row: its index along the first two axes. What the shards hold beyond the values
+        becomes zeros. Raises StoreError.
         """
-        pieces = [
-            cells[at : at + layout.SHARD_CELLS]
-            for at in range(0, len(self._files) * layout.SHARD_CELLS, layout.SHARD_CELLS)
-        ]
-        with self._explained():
-            tasks = [
-                self._pool.submit(self._append, shard, layer, head, piece)
-                for shard, piece in enumerate(pieces)
-            ]
-            for task in tasks:
-                task.result()
+        self._append(self._pieces(layer, row, values))
 
-    def _append(self, shard: int, layer: int, head: int, cells: npt.NDArray[Any]) -> None:
-        """Append the chunks of one map that lie in one shard. cells: (at most SHARD_CELLS,)."""
-        encoded = []
-        with self._files[shard].open("ab") as file:
-            offset = file.tell()
-            for chunk in range(self._chunks):
-                at = chunk * layout.CHUNK_CELLS
-                data = self._encode(cells[at : at + layout.CHUNK_CELLS])
-                self._index[shard, layer, head, chunk] = offset, len(data)
-                offset += len(data)
-                encoded.append(data)
+    def add_all(self, values: npt.NDArray[Any]) -> None:
+        """Append every row: (layers, rows, cells or tokens of the shards) as stored. Raises StoreError."""
+        self._append(
+            piece
+            for layer, of_layer in enumerate(values)
+            for row, one in enumerate(of_layer)
+            for piece in self._pieces(layer, row, one)
+        )
+
+    def _pieces(self, layer: int, row: int, values: npt.NDArray[Any]) -> Iterator[Piece]:
+        for shard in range(len(self._files)):
+            at = shard * self._shard
+            yield Piece(shard, layer, row, values[at : at + self._shard])
+
+    def _append(self, pieces: Iterable[Piece]) -> None:
+        """Encode pieces in threads, and append them to their files in the given order."""
+        pending: deque[tuple[Piece, Future[list[bytes]]]] = deque()
+        with self._explained():
+            for piece in pieces:
+                pending.append((piece, self._pool.submit(self._encoded, piece.values)))
+                if len(pending) > 2 * _AT_ONCE:
+                    self._put(*pending.popleft())
+            while pending:
+                self._put(*pending.popleft())
+
+    def _put(self, piece: Piece, future: Future[list[bytes]]) -> None:
+        """Append the encoded chunks of a piece to its file."""
+        encoded = future.result()
+        sizes = np.array([len(data) for data in encoded], "<u8")
+        with self._files[piece.shard].open("ab") as file:
+            places = self._index[piece.shard, piece.layer, piece.row]
+            places[:, 0] = file.tell() + np.cumsum(sizes) - sizes
+            places[:, 1] = sizes
             file.writelines(encoded)
 
-    def _encode(self, cells: npt.NDArray[Any]) -> bytes:
-        """Encode one chunk of a shard: compressed, then its CRC-32C."""
-        if len(cells) < layout.CHUNK_CELLS:
-            cells = np.pad(cells, (0, layout.CHUNK_CELLS - len(cells)))
-        data = bytes(self._codec.encode(np.ascontiguousarray(cells, self._dtype)))
-        return data + crc32c(data).to_bytes(4, "little")
+    def _encoded(self, values: npt.NDArray[Any]) -> list[bytes]:
+        """Encode the chunks of a piece, filled up with zeros."""
+        values = np.ascontiguousarray(values, self._kind)
+        if len(values) < self._shard:
+            values = np.pad(values, (0, self._shard - len(values)))
+        return [
+            chunks.encode(values[at : at + self._chunk])
+            for at in range(0, self._shard, self._chunk)
+        ]
 
     def finish(self) -> tuple[list[int], int]:
         """Close every shard and rename it into place; returns their CRC-32C and total bytes.
 
-        Raises StoreError where they cannot be written, ValueError where a map is missing.
+        Raises StoreError where they cannot be written, ValueError where a row is missing.
         """
         if (self._index == _MISSING).any():
             raise ValueError("a map of the input was never added")
@@ -112,14 +133,13 @@ class ShardWriter:
             return self._backend.settled(self._paths)
 
     @contextlib.contextmanager
-    def _explained(self) -> Any:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise StoreError(
-                f"Cannot write {self._paths[0]} of {self._backend.name}: {error.strerror or error}; "
-                "free some space or fix the rights to write there, then run the same command "
-                "again: finished blocks are kept."
+                f"Cannot write {self._paths[0]} in {self._backend.name}: {error.strerror or error}; "
+                f"{remedy(error)}, then run the same command again: finished blocks are kept."
             ) from error
 
     def __enter__(self) -> ShardWriter:
