@@ -2,18 +2,21 @@
 
 A block is the unit of work, retry and commit. Computing fills one buffer per block in storage
 precision (never all layers in float32 at once); committing writes the shards, then `array_blocks`,
-`map_stats` and the fragment of `blocks`, whose existence is the commit. Computing is one at a time in a
-process, committing overlaps with it.
+`map_stats` and the fragment of `blocks`, whose existence is the commit. The forward passes of one block and
+the next run side by side in `pass_threads`; committing is one at a time, and overlaps with them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,20 +25,24 @@ import torch
 
 from attnstore.capture import examination, passes
 from attnstore.capture.moved_arrays import MovedSink
+from attnstore.capture.pass_threads import PassThreads
 from attnstore.capture.passes import OnBatch
 from attnstore.capture.runs import Run
-from attnstore.capture.sink import Buffer, LongSink, Sink, distance
+from attnstore.capture.sink import BatchSink, Buffer, LongSink, Sink, distance
 from attnstore.errors import CaptureError
 from attnstore.job import Report, Unit
 from attnstore.models import loading
 from attnstore.models.attention_hook import Capturer
 from attnstore.models.checkpoints import Checkpoint
+from attnstore.models.moved import Listener
 from attnstore.naming import ROW_OFF
 from attnstore.statistics import NAMES
 from attnstore.storage import array_blocks, array_kinds, arrays, fragments, layout
 from attnstore.storage.arrays import Further, Written
+from attnstore.storage.precision import PRECISIONS
 
-_BUFFERS = 2  # one being filled, one being written
+_BUFFER_BYTES = 4 << 30
+"""Memory for buffers of blocks in work; two there are whatever their size."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ Statistics = np.ndarray[Any, np.dtype[np.float32]]
 @dataclass(frozen=True)
 class _Computed:
     """A block whose maps are in its buffer. statistics: (inputs, layers, heads, len(NAMES));
-    seconds: in forward passes; further: value_norm and mixing."""
+    seconds: in forward passes, of all threads over their number; further: value_norm and mixing."""
 
     statistics: Statistics
     seconds: float
@@ -70,7 +77,11 @@ def _give_back() -> None:
 
 
 class BlockWorker:
-    """Computes and commits blocks of one run; its methods may be called from two threads."""
+    """Computes and commits blocks of one run; `store` may be called from any number of threads.
+
+    at_once: how many blocks are in work then; further calls wait. Each has one buffer: a shard of all
+    layers and heads, in storage precision.
+    """
 
     def __init__(
         self,
@@ -79,13 +90,15 @@ class BlockWorker:
         device: str = "auto",
         capturer: Capturer | None = None,
         on_batch: OnBatch = lambda *_: None,
+        require_going: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the arrays of the run, and load the model unless `capturer` has it.
 
         capturer: the model as loaded and examined while the run was planned; on_batch: called
-        after forward passes, from the thread that computes.
+        after forward passes, from the thread that computes; require_going: called as layers come,
+        from there too, to end a block by what it raises.
         """
-        self.run, self._on_batch = run, on_batch
+        self.run, self._on_batch, self._require_going = run, on_batch, require_going
         self.device = loading.pick_device(device)
         self.capturer = capturer or examination.recall(
             run.record, run.plan, checkpoint, self.device
@@ -95,16 +108,27 @@ class BlockWorker:
         self._all_heads = len(run.record.heads) == self.capturer.n_heads
         self._arrays = arrays.open_run(run.backend, run.run, run.shape)
         self._compared = False
-        self._free: queue.Queue[Buffer | None] = queue.Queue()
-        for _ in range(_BUFFERS):
+        self._threads = PassThreads(self.capturer, self.device)
+        shape = (len(self._layers), len(self._heads), layout.SHARD_CELLS)
+        self._buffer_shape, precision = shape, PRECISIONS[run.record.precision]
+        fitting = _BUFFER_BYTES // (math.prod(shape) * precision.dtype.itemsize)
+        # One for each thread of forward passes, and one that is written: this bounds the memory.
+        self.at_once = max(min(self._threads.count + 1, fitting), 2)
+        self._free: queue.LifoQueue[Buffer | None] = queue.LifoQueue()
+        for _ in range(self.at_once):
             self._free.put(None)  # made when first needed
-        # One block in its forward passes, one being written: this bounds the memory.
-        self._computing, self._committing = threading.Lock(), threading.Lock()
+        self._committing = threading.Lock()
+
+    def close(self) -> None:
+        """End the threads of forward passes."""
+        self._threads.close()
 
     def store(self, unit: Unit) -> Stored:
-        """Compute and commit one block.
+        """Compute and commit one block; callable from any number of threads at once.
 
-        Raises CaptureError (maps that must not be stored), StoreError (they cannot be written).
+        The worker alone decides how many blocks are in work (`at_once`): a call beyond them waits, and an
+        error in one call leaves the others alone. Raises CaptureError (maps that must not be stored),
+        StoreError (they cannot be written).
         """
         began, number = time.perf_counter(), unit.number
         rows = self.run.plan[self.run.blocks[number]]
@@ -118,7 +142,7 @@ class BlockWorker:
         """Store a block of one shard through a buffer; returns its bytes, and the seconds of forward passes."""
         buffer = self._take()
         try:
-            with self._computing:
+            with self._threads.computing():
                 computed = self._compute(rows, buffer)
             with self._committing:
                 first = int(rows["cell"][0]) // layout.SHARD_CELLS
@@ -140,7 +164,7 @@ class BlockWorker:
         count = -(-(length**2) // layout.SHARD_CELLS)
         heads = {head: index for index, head in enumerate(record.heads)}
         with (
-            self._computing,
+            self._threads.computing_alone(),
             self._arrays.writer("maps", first, count) as writer,
         ):
             began = time.perf_counter()
@@ -151,6 +175,7 @@ class BlockWorker:
             share = length**2 / (len(way.layers) * way.n_heads)
 
             def take(layer: int, head: int, weights: torch.Tensor) -> None:
+                self._require_going()
                 sink.take(layer, head, weights)
                 self._on_batch(0, share * weights.shape[1])
 
@@ -168,38 +193,52 @@ class BlockWorker:
                 return self._commit(number, rows, sink.statistics.numpy(), written), forward
 
     def _take(self) -> Buffer:
-        """Return a buffer for one shard, used again and again."""
-        shape = (len(self._layers), len(self._heads), layout.SHARD_CELLS)
+        """Return a buffer for one shard, used again and again; made where all made ones are in use."""
         buffer = self._free.get()
-        return buffer or Buffer.make(shape, self.run.record.precision, self.device)
+        return buffer or Buffer.make(self._buffer_shape, self.run.record.precision, self.device)
 
     def _compute(self, rows: pl.DataFrame, buffer: Buffer) -> _Computed:
-        began = time.perf_counter()
+        """Run the passes of a block side by side with those of others."""
         heads, way = None if self._all_heads else self._heads, self.capturer.way
         sink = Sink(rows, buffer, self._layers, heads, way.sinks)
         moved = MovedSink(rows, self._layers, self._heads, self.capturer)
 
-        def begin(batch: slice) -> None:
-            sink.begin(batch)
-            moved.begin(batch)
+        def work(batch: slice, capturer: Capturer) -> float:
+            return self._pass(capturer, rows[batch], sink.over(batch), moved.over(batch).listener)
 
-        passes.run(
-            self.capturer, rows, self.device, begin, sink.take, moved.listener, self._on_batch
-        )
+        cut = passes.batches(self.capturer, rows, self.device)
+        seconds = self._threads.run([partial(work, batch) for batch in cut])
         sink.finish()
         self._refuse_unsound(rows, sink.off.cpu().numpy())
         if not self._compared:
-            self._compare_one(rows, buffer, moved)
+            self._threads.run([lambda capturer: self._compare_one(capturer, rows, buffer, moved)])
             self._compared = True
-        seconds = time.perf_counter() - began - sink.seconds
-        return _Computed(sink.statistics.cpu().numpy(), seconds, moved.arrays())
+        forward = sum(seconds) / self._threads.count
+        return _Computed(sink.statistics.cpu().numpy(), forward, moved.arrays())
 
-    def _compare_one(self, rows: pl.DataFrame, buffer: Buffer, moved: MovedSink) -> None:
+    def _pass(
+        self, capturer: Capturer, rows: pl.DataFrame, sink: BatchSink, listener: Listener
+    ) -> float:
+        """Run one pass of a block, rows of the plan; returns its seconds beside those of the sink."""
+
+        def take(layer: int, weights: torch.Tensor) -> None:
+            self._require_going()
+            sink.take(layer, weights)
+
+        self._require_going()
+        began = time.perf_counter()
+        passes.run_one(capturer, rows, take, listener)
+        self._on_batch(*passes.extent(rows))
+        return time.perf_counter() - began - sink.seconds
+
+    def _compare_one(
+        self, capturer: Capturer, rows: pl.DataFrame, buffer: Buffer, moved: MovedSink
+    ) -> None:
         """Raise CaptureError unless an input of a full batch has the maps that it has when run alone.
 
         The model was examined with a few inputs; errors of larger batches show only here.
         """
-        batch = passes.fullest(passes.batches(self.capturer, rows, self.device))
+        batch = passes.fullest(passes.batches(capturer, rows, self.device))
         at, n_inputs = (batch.start + batch.stop) // 2, batch.stop - batch.start
         n, start = int(rows["length"][at]), int(rows["cell"][at]) - int(rows["cell"][0])
         off, comparison = 0.0, moved.comparison(at)
@@ -212,7 +251,7 @@ class BlockWorker:
                 off = max(off, distance(stored, alone, buffer.precision))
 
         if n_inputs > 1:
-            passes.run_alone(self.capturer, rows, at, compare, comparison.listener)
+            passes.run_alone(capturer, rows, at, compare, comparison.listener)
         if not off <= ROW_OFF:  # NaN is wrong too
             raise CaptureError(
                 f"The maps of example {rows['example'][at]} in a batch of {n_inputs} inputs differ by up "

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
@@ -99,7 +99,6 @@ class Ingestion(Job["Stored", Summary]):
     """
 
     kind, noun, history = "ingest", "examples", "ingests"
-    at_once: ClassVar[int] = 2  # one block in its forward passes, one being written
 
     def __init__(
         self, run: Run, checkpoint: Checkpoint, device: str, capturer: Capturer | None = None
@@ -161,17 +160,31 @@ class Ingestion(Job["Stored", Summary]):
         # A finished run needs no torch, whose import takes longer than everything else then.
         from attnstore.capture.blocks import BlockWorker
 
-        worker = BlockWorker(self.run, self._checkpoint, self._device, self._capturer, self.move)
+        worker = BlockWorker(
+            self.run, self._checkpoint, self._device, self._capturer, self.move, self.require_going
+        )
         self.loaded()
         model, module = self.run.record.model, worker.capturer.model
         catalog.keep_layer_norms(self.backend, model, self._checkpoint, module)
         return worker
 
+    @property
+    def at_once(self) -> int:
+        """Blocks in work at the same time; the model is loaded for it."""
+        with self._making:
+            return self.worker.at_once
+
     def store(self, unit: Unit) -> Stored:
-        """Compute and commit one block."""
+        """Compute and commit one block; may be called from several threads."""
         with self._making:
             worker = self.worker
         return worker.store(unit)
+
+    def __exit__(self, *error: object) -> None:
+        """End the threads of its forward passes, and release it."""
+        if "worker" in self.__dict__:
+            self.worker.close()
+        super().__exit__(*error)
 
     def stored(self, unit: Unit) -> Stored | None:
         """Return the report of a block whose every byte is whole."""

@@ -5,6 +5,8 @@ Both lie along tokens like `received`; which of them can be had, `Capturer.proje
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import polars as pl
 import torch
@@ -44,8 +46,11 @@ class MovedSink:
         had = capturer.projections
         self.norms = None if had.without else self._empty(len(heads))
         self.mixing = None if had.without_mixing else self._empty(MIXING_PARTS)
-        self.listener = Listener(
-            layers,
+        self.listener = self._listen()
+
+    def _listen(self) -> Listener:
+        return Listener(
+            self._layers,
             None if self.norms is None else self.take_norms,
             None if self.mixing is None else self.take_mixing,
         )
@@ -60,6 +65,13 @@ class MovedSink:
         self._tokens = slice(first, first + int(lengths.sum()))
         real = np.arange(lengths.max()) < lengths[:, None]
         self._index = torch.from_numpy(np.flatnonzero(real)).to(self.heads.device)
+
+    def over(self, batch: slice) -> MovedSink:
+        """Return a sink into the same arrays for one pass, beside passes in other threads."""
+        other = copy.copy(self)
+        other.listener = other._listen()
+        other.begin(batch)
+        return other
 
     def take_norms(self, layer: int, norms: torch.Tensor) -> None:
         """Keep one layer's value norms (batch, heads, L) of the current pass."""

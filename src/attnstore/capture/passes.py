@@ -42,18 +42,29 @@ def run(
     listener: Listener | None = None,
     on_batch: OnBatch = lambda *_: None,
 ) -> None:
-    """Run over the inputs of a block.
+    """Run over the inputs of a block, pass by pass.
 
     rows: of the plan; begin: called with the rows of each pass before it; on_layer, listener: as of
     `Capturer.forward`; on_batch: called after each pass.
     """
-    length, real = rows["length"].cast(pl.Int64).to_numpy(), real_tokens(rows)
     for batch in batches(capturer, rows, device):
         begin(batch)
-        ids, types = (rows[name][batch].to_list() for name in ("token_ids", "type_ids"))
-        segments = None if types[0] is None else types
-        capturer.forward(ids, segments, on_layer, real[batch], listener)
-        on_batch(len(ids), float((length[batch] ** 2).sum()))
+        run_one(capturer, rows[batch], on_layer, listener)
+        on_batch(*extent(rows[batch]))
+
+
+def run_one(
+    capturer: Capturer, rows: pl.DataFrame, on_layer: OnLayer, listener: Listener | None = None
+) -> None:
+    """Run one pass over inputs that share it. rows: theirs; on_layer, listener: as of `Capturer.forward`."""
+    ids, types = (rows[name].to_list() for name in ("token_ids", "type_ids"))
+    segments = None if types[0] is None else types
+    capturer.forward(ids, segments, on_layer, real_tokens(rows), listener)
+
+
+def extent(rows: pl.DataFrame) -> tuple[int, float]:
+    """Count inputs and their cells per head, as `OnBatch` takes them."""
+    return len(rows), float((rows["length"].cast(pl.Int64) ** 2).sum())
 
 
 def run_alone(

@@ -70,12 +70,12 @@ class _Stretch:
 
 
 class Sink:
-    """Takes the layers of one block, batch by batch.
+    """Takes the layers of one block, batch by batch; batches may be taken in several threads at once.
 
     layers: buffer index of each layer to keep; heads: heads to keep (None: all); sinks: True if
     rows may sum to less than 1.
     statistics: (inputs, layers, heads, len(NAMES)); off: (inputs, layers, heads), see
-    `statistics.Measured`; seconds: time spent here.
+    `statistics.Measured`.
     """
 
     def __init__(
@@ -93,20 +93,18 @@ class Sink:
         self._cell = rows["cell"].to_numpy() - rows["cell"][0]
         self._token = np.cumsum(self._length) - self._length
         self._marks = token_marks(rows, device)
-        self._stretches: list[_Stretch] = []
         shape = (len(rows), *buffer.maps.shape[:2])
         self.statistics = torch.empty((*shape, len(NAMES)), device=device)
         self.off = torch.zeros(shape, device=device)
-        self.seconds = 0.0
 
-    def begin(self, batch: slice) -> None:
-        """Set the rows of the block that the next forward pass runs over."""
-        self._stretches = []
+    def over(self, batch: slice) -> BatchSink:
+        """Return what takes the layers of one forward pass. batch: its rows of the block."""
+        stretches = []
         for piece in layout.stretches(self._length[batch]):
             first, last = batch.start + piece.start, batch.start + piece.stop
             n, length, token = last - first, int(self._length[first]), int(self._token[first])
             marks = [m[token : token + n * length].view(n, length) for m in self._marks]
-            self._stretches.append(
+            stretches.append(
                 _Stretch(
                     piece,
                     slice(first, last),
@@ -116,19 +114,18 @@ class Sink:
                     Marks.of(*marks),
                 )
             )
+        return BatchSink(self, stretches)
 
-    def take(self, layer: int, weights: torch.Tensor) -> None:
-        """Keep one layer's weights (batch, heads, L, L) of the current batch."""
+    def take(self, layer: int, weights: torch.Tensor, stretches: list[_Stretch]) -> None:
+        """Keep one layer's weights (batch, heads, L, L) of a batch."""
         at = self._layers.get(layer)
         if at is None:
             return
-        began = time.perf_counter()
         if self._heads is not None:
             weights = weights.index_select(1, self._heads)
-        for stretch in self._stretches:
+        for stretch in stretches:
             n = stretch.length
             self._keep(at, stretch, weights[stretch.batch, :, :n, :n].contiguous())
-        self.seconds += time.perf_counter() - began
 
     def _keep(self, at: int, stretch: _Stretch, weights: torch.Tensor) -> None:
         """Store and measure one stretch.
@@ -151,6 +148,20 @@ class Sink:
         self._buffer.maps[:, :, int((self._length**2).sum()) :] = 0
         self._buffer.received[:, :, int(self._length.sum()) :] = 0
         self._buffer.to_host()
+
+
+class BatchSink:
+    """Takes the layers of one forward pass over inputs of a block. seconds: time spent here."""
+
+    def __init__(self, sink: Sink, stretches: list[_Stretch]) -> None:
+        self._sink, self._stretches = sink, stretches
+        self.seconds = 0.0
+
+    def take(self, layer: int, weights: torch.Tensor) -> None:
+        """Keep one layer's weights (batch, heads, L, L)."""
+        began = time.perf_counter()
+        self._sink.take(layer, weights, self._stretches)
+        self.seconds += time.perf_counter() - began
 
 
 class LongSink:

@@ -8,7 +8,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -28,6 +28,10 @@ class Summary(Protocol):
         """Describe it to people; of several lines the first is a title."""
 
 
+class Stopped(BaseException):
+    """Raised inside a unit in work when its job has been stopped; nothing of the unit is committed."""
+
+
 R = TypeVar("R", bound=Report)
 S = TypeVar("S", bound=Summary)
 
@@ -42,8 +46,6 @@ class Job(ABC, Generic[R, S]):
     """The verb: ingest, annotate, classify, …"""
     noun: ClassVar[str]
     """Plural name of its items: examples, maps, …"""
-    at_once: ClassVar[int] = 1
-    """Units in work at the same time in one process."""
     in_turn: ClassVar[bool] = False
     """True if the next units are known only once the last ones are stored."""
     history: ClassVar[str | None] = None
@@ -66,6 +68,7 @@ class Job(ABC, Generic[R, S]):
         self.reports: list[R] = []
         self._progress: Progress = silent
         self.advance = Advance(0, 0.0, time.monotonic())
+        self._advancing, self._stopping = threading.RLock(), threading.Event()
 
     # What a subclass says
 
@@ -80,6 +83,11 @@ class Job(ABC, Generic[R, S]):
     @abstractmethod
     def summary(self, seconds: float) -> S:
         """Describe how it went, `seconds` after planning, and what the store holds now."""
+
+    @property
+    def at_once(self) -> int:
+        """Units in work at the same time in one process; asked for when one is missing."""
+        return 1
 
     def share(self) -> Share | None:
         """Return what another process needs to store units, or None if only this one can."""
@@ -138,17 +146,28 @@ class Job(ABC, Generic[R, S]):
 
     def take(self, report: R) -> None:
         """Count a unit that was stored, here or by a `Share`."""
-        self._missing.pop(report.unit.name, None)
-        self.reports.append(report)
-        self.advance.add(report, time.monotonic())
-        if self.in_turn and not self._missing:
-            self.look()
-        self._progress(self)
+        with self._advancing:
+            self._missing.pop(report.unit.name, None)
+            self.reports.append(report)
+            self.advance.add(report, time.monotonic())
+            if self.in_turn and not self._missing:
+                self.look()
+            self._progress(self)
 
     def move(self, items: int, size: float) -> None:
-        """Report that so many more items, of such a size, are computed."""
-        self.advance.move(items, size, time.monotonic())
-        self._progress(self)
+        """Report that so many more items, of such a size, are computed; from any thread."""
+        with self._advancing:
+            self.advance.move(items, size, time.monotonic())
+            self._progress(self)
+
+    def stop(self) -> None:
+        """Have the units in work in other threads end where they are, uncommitted."""
+        self._stopping.set()
+
+    def require_going(self) -> None:
+        """Raise Stopped once the job is stopped; units call it now and then."""
+        if self._stopping.is_set():
+            raise Stopped
 
     def reach(self, unit: Unit, part: float) -> None:
         """Report that a part of a unit, 0 to 1, is computed; for units in work one at a time."""
@@ -158,6 +177,7 @@ class Job(ABC, Generic[R, S]):
     def complete(self, runner: Runner, progress: Progress) -> S:
         """Store what is missing of an entered job, and finish it."""
         self._progress = progress
+        self._stopping.clear()
         self.advance.began = time.monotonic()
         progress(self)
         runner(self)
@@ -199,12 +219,14 @@ def in_process(job: Job[Any, Any]) -> None:
 
 
 def _side_by_side(job: Job[Any, Any], units: Sequence[Unit]) -> None:
+    """Store units in threads. The first error ends the others where they are, as Ctrl-C does."""
     with ThreadPoolExecutor(job.at_once) as pool:
         pending = [pool.submit(job.store, unit) for unit in units]
         try:
-            for future in pending:
+            for future in as_completed(pending):
                 job.take(future.result())
         except BaseException:
+            job.stop()
             for future in pending:
                 future.cancel()
             raise

@@ -9,6 +9,7 @@ share a pass, is what `probe` finds out.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import sys
@@ -263,6 +264,13 @@ class Capturer:
     def twin(self) -> Any:
         """Return a copy of the model as it was loaded, which shares its weights."""
         return architectures.twin(self._pristine)
+
+    def beside(self) -> Capturer:
+        """Return a capturer with a copy of the model for another thread; both share its weights."""
+        other = copy.copy(self)
+        if self.way.batching != SINGLE:  # else each pass copies it
+            other.model = self.twin()
+        return other
 
     @torch.inference_mode()
     def forward(

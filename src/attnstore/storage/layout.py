@@ -27,8 +27,8 @@ SHARD_TOKENS = 1 << 15
 """Tokens of one shard of `received` along the token axis; a block never holds more."""
 CHUNK_TOKENS = 1 << 12
 """Tokens of one inner chunk of `received`."""
-BATCH_TOKENS = 2048
-"""Tokens of one forward pass, padding included."""
+BATCH_TOKENS = 1024
+"""Tokens of one forward pass, padding included: what a layer makes of them fits a core's cache."""
 
 
 @dataclass(frozen=True)
