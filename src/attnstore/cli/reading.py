@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import click
 
@@ -16,7 +15,6 @@ from attnstore.errors import QueryError
 from attnstore.query import process_memory
 from attnstore.store import Store
 
-_MEMORY = re.compile("out of memory|bad.alloc|allocat|MemoryError", re.IGNORECASE)
 _T = TypeVar("_T")
 
 
@@ -45,27 +43,45 @@ def bounded(store: Store, memory: int, ask: Callable[[], _T]) -> _T:
     Raises:
         QueryError: The question needs more.
     """
-    limit = memory << 20
+    limit, before = memory << 20, process_memory.held()
     store.settings |= process_memory.settings(limit)
+    short = (
+        f"The question needs more than {memory:,} MiB of memory; ask for less, or raise the "
+        f"bound with --memory {2 * memory}."
+    )
+
+    def check() -> None:
+        if process_memory.held() - before > limit:
+            _leave(short, 2)
+
     try:
         with process_memory.bound(limit):
-            return answer(ask)
+            return answer(ask, check)
     except (MemoryError, QueryError) as error:
-        if not (isinstance(error, MemoryError) or _MEMORY.search(str(error))):
+        if not process_memory.is_shortage(error):
             raise
-        raise QueryError(
-            f"The question needs more than {memory:,} MiB of memory; ask for less, or raise the "
-            f"bound with --memory {2 * memory}."
-        ) from error
+        raise QueryError(short) from error
 
 
-def answer(ask: Callable[[], _T]) -> _T:
-    """Return what `ask` returns; DuckDB ignores Ctrl-C while it computes, so this thread waits for it."""
+def answer(ask: Callable[[], _T], check: Callable[[], None] | None = None) -> _T:
+    """Return what `ask` returns; DuckDB ignores Ctrl-C while it computes, so this thread waits for it.
+
+    Args:
+        ask: The question.
+        check: Called again and again while it is computed.
+    """
     future = ThreadPoolExecutor(1).submit(ask)
     try:
         while not future.done():
-            wait([future], timeout=0.1)  # polars keeps a signal from ending a wait without a limit
+            wait([future], timeout=0.05)  # polars keeps a signal from ending a wait without a limit
+            if check is not None:
+                check()
         return future.result()
     except KeyboardInterrupt:
-        click.echo("\nattnstore: interrupted", err=True)
-        os._exit(130)  # a reader leaves nothing half done; an orderly exit would wait for DuckDB
+        _leave("interrupted", 130)
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    """End the process: a reader leaves nothing half done; an orderly exit would wait for DuckDB."""
+    click.echo(f"\nattnstore: {sentence}" if code == 130 else f"attnstore: {sentence}", err=True)
+    os._exit(code)

@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ _MAX_TEXT = 100_000  # characters of a query
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one query. seconds: wall time; memory: bytes; rows: of its result; file: bytes of its
-    result on disk."""
+    """Limits of one query. seconds: wall time; memory: bytes that its process may hold; rows: of its
+    result; file: bytes of its result on disk."""
 
     seconds: float = 60.0
     memory: int = process_memory.MEMORY
@@ -154,18 +155,23 @@ class Questions:
             timer = threading.Timer(self.limits.seconds, self._end, (question, "failed", late))
             timer.start()
             job = {"sql": question.text, "params": question.params, "rows": self.limits.rows, "file": str(question.file)}  # fmt: skip
-            reply = worker.do(job, question)
+            short = self._shortage(question.text)
+            over = partial(self._end, question, "failed", short)
+            with process_memory.watched(worker.pid, self.limits.memory, over):
+                reply = worker.do(job, question)
             timer.cancel()
             question.worker = None
             if "done" in reply:
                 question.result = reply["done"]
                 self._end(question, "done", "")
             else:
-                self._end(question, "failed", reply.get("failed") or self._broken())
-            self._give(worker)
+                self._end(question, "failed", reply.get("failed") or short)
+            self._give(worker, reply)
 
-    def _broken(self) -> str:
-        return f"The query needed more than {self.limits.memory >> 20} MiB of memory, the limit here; ask for less."
+    def _shortage(self, text: str) -> str:
+        memory = self.limits.memory >> 20
+        advice = process_memory.advice(text)
+        return f"The query needs more than {memory:,} MiB of memory, the limit here; {advice}."
 
     def csv(self, question: Question) -> Path:
         """Return the result as a CSV file, written when first asked for.
@@ -177,10 +183,12 @@ class Questions:
         if not file.exists():
             worker = self._take()
             part = file.with_suffix(".part")
-            reply = worker.do({"file": str(question.file), "csv": str(part)}, None)
-            self._give(worker)
+            job = {"file": str(question.file), "csv": str(part)}
+            with process_memory.watched(worker.pid, self.limits.memory, worker.kill):
+                reply = worker.do(job, None)
+            self._give(worker, reply)
             if "done" not in reply:
-                raise QueryError(reply.get("failed") or self._broken())
+                raise QueryError(reply.get("failed") or self._shortage(""))
             part.rename(file)
         return file
 
@@ -192,16 +200,20 @@ class Questions:
                     return worker
         return _Worker(self._store.backend, self.limits, self._store.current.named_analyses.folder)
 
-    def _give(self, worker: _Worker) -> None:
+    def _give(self, worker: _Worker, reply: Mapping[str, Any]) -> None:
+        """Keep a worker for the next query, unless its last one exhausted it: see `query_worker`."""
         with self._mutex:
-            if worker.alive and len(self._idle) < _AT_ONCE:
+            fit = reply and "short" not in reply and worker.alive
+            fit = fit and process_memory.held(worker.pid) < self.limits.memory / 2
+            if fit and len(self._idle) < _AT_ONCE:
                 self._idle.append(worker)
                 return
         worker.kill()
 
     def warm(self) -> None:
         """Start a worker, so that the first query does not wait for one."""
-        threading.Thread(target=lambda: self._give(self._take()), daemon=True).start()
+        ready: dict[str, Any] = {"done": {}}
+        threading.Thread(target=lambda: self._give(self._take(), ready), daemon=True).start()
 
     def close(self) -> None:
         """Stop everything and forget the results."""
@@ -223,6 +235,11 @@ class _Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, encoding="utf-8",
         )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:

@@ -3,9 +3,10 @@
     python -m attnstore.web.query_worker STORE MEMORY_BYTES FILE_BYTES [ANALYSES]
 
 One job a line on stdin, JSON; lines of JSON on stdout: `{"progress": percent}` while it computes,
-then `{"done": …}` or `{"failed": sentence}`. The server kills it to cancel a query, or when its
-time is up, so that no query can outlive either. A result is left as a Parquet file; what is shown
-of it comes back.
+then `{"done": …}` or `{"failed": sentence}`; the sentence is empty where memory did not suffice, and
+`"short": true` says that the process is to be asked nothing more. The server kills it to cancel a
+query, when its time is up or when it holds too much, so that no query can outlive any of these. A
+result is left as a Parquet file; what is shown of it comes back.
 """
 
 from __future__ import annotations
@@ -78,12 +79,8 @@ def _answer(
                 reply["done"] = {}
             else:
                 reply["done"] = _query(session, job)
-        except AttnstoreError as error:
-            reply["failed"] = str(error)
-        except MemoryError:
-            reply["failed"] = "The result needs more memory than a query may take; ask for less."
         except BaseException as error:
-            reply["failed"] = f"The query failed: {str(error).splitlines()[0][:300]}"
+            reply.update(_failure(error))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -93,6 +90,14 @@ def _answer(
         if thread.is_alive() and percent >= 0:
             progress(round(percent, 1))
     return reply
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    if process_memory.is_shortage(error):
+        return {"failed": "", "short": True}
+    if isinstance(error, AttnstoreError):
+        return {"failed": str(error)}
+    return {"failed": f"The query failed: {str(error).splitlines()[0][:300]}", "short": True}
 
 
 def _query(session: Session, job: dict[str, Any]) -> dict[str, Any]:
