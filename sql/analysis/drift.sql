@@ -1,5 +1,6 @@
 -- title: How far training moved each head: its maps against those of another run on the same inputs
 -- question: How far did fine-tuning move each head's maps?
+-- example: --run minilm-mrpc-pretrained-0-30/mrpc --sort mean --top 3
 -- source: Kovaleva et al. 2019, section 4.3; Jensen-Shannon distance as in Clark et al. 2019, section 6
 -- reads: map_places, runs, base_runs, run_pairs, sources
 -- param run VARCHAR: Run of the trained model

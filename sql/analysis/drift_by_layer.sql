@@ -1,5 +1,6 @@
 -- title: How far training moved each layer: the mean over its heads of drift
 -- question: Which layers does fine-tuning change most?
+-- example: --run minilm-mrpc-pretrained-0-30/mrpc
 -- source: Kovaleva et al. 2019, section 4.3 and figure 5; Jensen-Shannon distance as in Clark et al. 2019, section 6
 -- reads: map_places, runs, models, base_runs, run_pairs, sources
 -- param run VARCHAR: Run of the trained model

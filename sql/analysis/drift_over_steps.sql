@@ -1,5 +1,6 @@
 -- title: How far each layer has moved by each step of a training
 -- question: When during a training do the maps change?
+-- example: --param base_run=minilm/mrpc --top 18
 -- needs: runs of several checkpoints of a training and of the model before it, over one dataset
 -- source: Kovaleva et al. 2019, section 4.3, over the checkpoints of a training
 -- reads: map_places, runs, models, run_pairs, sources

@@ -1,5 +1,6 @@
 -- title: How training changed the attention that linguistic features receive, by head
 -- question: Which features does a fine-tuned model attend to more or less than before?
+-- example: --run minilm-mrpc-pretrained-0-30/mrpc --sort mean:desc --top 3
 -- source: Kovaleva et al. 2019, section 4.4
 -- reads: map_places, token_features_by_scheme, schemes, runs, base_runs, run_pairs, sources
 -- param run VARCHAR: Run of the trained model

@@ -1,5 +1,6 @@
 -- title: Whether the heads that attend along frame-semantic links matter for a task
 -- question: Do the heads of frame-semantic links matter to tasks?
+-- example: --run minilm/framenet --param model=minilm-mrpc-pretrained-0-30 --param dataset=mrpc --top 3
 -- needs: a run over FrameNet with its annotations, scores without heads (`attnstore ablate`); value norms for `by=norm`
 -- source: Kovaleva et al. 2019, sections 4.2 and 4.6; per head, what frame_heads says (both directions) beside what disabling it does
 -- reads: ablations

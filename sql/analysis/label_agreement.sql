@@ -1,5 +1,6 @@
 -- title: How far annotators agree on the pattern classes of the same maps
 -- question: Do people agree on the pattern classes of maps?
+-- example: --top 3
 -- needs: labels by two people or more (`attnstore serve --annotate`)
 -- source: Cohen 1960, kappa; Kovaleva et al. 2019, section 4.1
 -- reads: labels
