@@ -62,7 +62,7 @@ class Store:
         self.settings: dict[str, str] = {}
         self.answers = AnswerCache(self.backend)
         self._sessions = SessionPool(self.backend, sessions, self.settings, self.named_analyses)
-        self._maps = StoredMaps(self.backend, self._indexed)
+        self._maps = StoredMaps(self.backend, self.cached, self.kept)
         weakref.finalize(self, self._sessions.close)
         self.catch_up()
 
@@ -108,15 +108,6 @@ class Store:
     def cached(self, text: str, /, **params: Any) -> pl.DataFrame:
         """Like `sql`, from memory where the question was asked before and the index is the same."""
         return self.answers.get(text, params, partial(self.computed, text, params), on_disk=False)
-
-    def _indexed(self, text: str, /, **params: Any) -> pl.DataFrame:
-        """Like `cached`, of a question to the tables of the index, for which a new session needs no view."""
-
-        def asked() -> tuple[pl.DataFrame, set[str]]:
-            with self._sessions.session() as session:
-                return session.rows(text, params), set()
-
-        return self.answers.get(text, params, asked, on_disk=False)
 
     def computed(
         self, text: str, params: dict[str, Any], banded: bool = True

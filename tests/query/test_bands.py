@@ -20,6 +20,7 @@ import attnstore
 from attnstore.errors import UsageError
 from attnstore.query import analyses
 from attnstore.query.analysis_file import parse
+from attnstore.query.session import Session
 from attnstore.storage import fragments, location
 
 BANDS = {name: a for name, a in analyses.listing().items() if a.band is not None}
@@ -135,6 +136,48 @@ def test_a_result_of_every_run_has_each_runs_band(store: attnstore.Store) -> Non
     for rows in (store.query("pattern_shares"), store.sql("FROM pattern_shares()")):
         some = rows.filter(pl.col("run").is_in([BASE, TUNED, TWINS[1]]))
         assert_frame_equal(some, alone, check_row_order=False)
+
+
+def without_comments(text: str) -> str:
+    return re.sub("--.*", "", text)
+
+
+CALLING = {
+    name: called
+    for name, a in analyses.listing().items()
+    if (called := {other for other in BANDS if re.search(rf"\b{other}\(", without_comments(a.sql))})
+}
+"""The analyses that call others with a band."""
+
+
+def test_no_analysis_shows_the_band_of_another() -> None:
+    """Its text names none, and its result has one only by a line of its own header."""
+    assert CALLING
+    for name, analysis in analyses.listing().items():
+        assert not set(COLUMNS) & set(re.findall(r"\w+", analysis.sql)), name
+        columns = [column.name for column in analysis.columns]
+        assert [c for c in columns if c in COLUMNS] == (COLUMNS if analysis.band else []), name
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in CALLING if not {"model", "dataset"} & set(analyses.find(n).kinds)]
+)
+def test_an_analysis_computes_no_band_of_those_it_calls(store: attnstore.Store, name: str) -> None:
+    """The macros of these name no twin, neither for a query nor where SQL calls the analysis for its own band."""
+    for text in (analyses.find(name).sql, f"FROM {name}(run := $run)"):
+        session = Session(store.backend)
+        values = {p.name: p.default for p in analyses.find(name).parameters} | {"run": BASE}
+        session.sql(
+            text, {k: v for k, v in values.items() if f"${k}" in text}, 0, text[:4] == "FROM"
+        )
+        bodies = session.con.execute(
+            "SELECT function_name, macro_definition FROM duckdb_functions() WHERE function_name LIKE '%$body'"
+        ).fetchall()
+        texts = {function.removesuffix("$body"): body for function, body in bodies}
+        assert texts.keys() >= CALLING[name]
+        for called in CALLING[name]:
+            assert not any(twin in texts[called] for twin in TWINS.values()), called
+        session.close()
 
 
 def test_without_twins_both_ends_are_null(tmp_path_factory: pytest.TempPathFactory) -> None:

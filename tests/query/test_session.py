@@ -364,23 +364,6 @@ def test_a_connection_is_a_database_of_ones_own(store: attnstore.Store) -> None:
     assert isinstance(QueryError("x"), AttnstoreError)
 
 
-# Views are made for the first text that may name one
-
-
-def test_maps_of_an_input_are_read_before_any_view_is_made(
-    store: attnstore.Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They need the index alone; the weights are those that a session with views gives."""
-    expected = store.maps(RUN, 3)
-    with attnstore.open(store.root) as opened:
-        with monkeypatch.context() as patch:
-            patch.setattr(Session, "_make_views", lambda _: pytest.fail("views are made"))
-            assert np.array_equal(opened.maps(RUN, 3), expected)
-            with pytest.raises(UnknownNameError, match="no run 'bert/x'"):
-                opened.maps("bert/x", 3)
-        assert opened.sql("FROM runs").height == 2
-
-
 def test_a_session_whose_views_were_interrupted_is_not_used_again(
     store: attnstore.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,7 +374,7 @@ def test_a_session_whose_views_were_interrupted_is_not_used_again(
 
     with attnstore.open(store.root) as opened:
         with monkeypatch.context() as patch:
-            patch.setattr(Session, "_make_views", interrupted)
+            patch.setattr(Session, "_register", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                opened.sql("FROM runs")
-        assert opened.sql("FROM runs").height == 2
+                opened.sql("FROM maps")
+        assert opened.sql("FROM maps").height == 256

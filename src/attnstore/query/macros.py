@@ -23,6 +23,7 @@ from attnstore.errors import AttnstoreError, QueryError, UsageError
 from attnstore.query import bands, sql_text
 from attnstore.query.analyses import Analyses
 from attnstore.query.analysis_file import Analysis, require_known
+from attnstore.query.session_objects import SessionObjects
 
 _RUNS = ("run", "base_run")
 """Parameters whose value is the name of a run."""
@@ -44,10 +45,12 @@ class Macros:
         self,
         con: duckdb.DuckDBPyConnection,
         analyses: Analyses,
+        objects: SessionObjects,
         twins: Callable[[], bands.Twins] = dict,
     ) -> None:
         self._con = con
         self._analyses = analyses
+        self._objects = objects
         self._twins = twins
         self._made: dict[str, str] = {}
 
@@ -100,8 +103,16 @@ class Macros:
             text = analysis.select(twins)
             if self._made.get(name) != text:
                 self.require_allowed(analysis)
-                _define(self._con, analysis, text)
+                self._define(analysis, text)
                 self._made[name] = text
+
+    def _define(self, analysis: Analysis, text: str) -> None:
+        """Make the two macros of an analysis over its text. Raises QueryError, which names the file."""
+        self._objects.make(text)
+        try:
+            self._objects.enough(lambda: _create(self._con, analysis, text))
+        except duckdb.Error as error:
+            raise QueryError(f"{analysis.file}: {sql_text.sentence(str(error))}") from error
 
     def _need(
         self,
@@ -140,6 +151,7 @@ class Macros:
                 f"{analysis.file} holds no single SELECT ({tree.get('error_message', 'several statements')}); "
                 "an analysis is one SELECT over the views."
             )
+        self._objects.make_all()
         known = set(_views(self._con)) | set(_defined(tree))
         functions = {*_TABLE_FUNCTIONS, *(name.lower() for name in self._analyses.names())}
         for what in _foreign(tree, known, functions):
@@ -199,14 +211,6 @@ class Macros:
                     if name in arguments:
                         run = sql_text.value(arguments[name], params)
                         yield run if isinstance(run, str) else None
-
-
-def _define(con: duckdb.DuckDBPyConnection, analysis: Analysis, text: str) -> None:
-    """Make the two macros of an analysis over its text. Raises QueryError, which names the file."""
-    try:
-        _create(con, analysis, text)
-    except duckdb.Error as error:
-        raise QueryError(f"{analysis.file}: {sql_text.sentence(str(error))}") from error
 
 
 def _create(con: duckdb.DuckDBPyConnection, analysis: Analysis, text: str) -> None:

@@ -104,7 +104,7 @@ class _Reading:
     def _begin(self) -> Session:
         self._session = session = Session(self._backend)
         self._held.callback(session.close)
-        self._held.enter_context(session.attached())
+        self._held.enter_context(session.attached(self._table))
         return session
 
     def _relation(self, con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:

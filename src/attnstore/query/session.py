@@ -12,32 +12,28 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import polars as pl
 
-from attnstore import map_kinds, resources
-from attnstore.errors import AttnstoreError, QueryError, UnknownNameError
+from attnstore import map_kinds
+from attnstore.errors import QueryError, UnknownNameError
 from attnstore.naming import near
-from attnstore.query import (
-    bands,
-    group_functions,
-    mean_functions,
-    rank_functions,
-    result_frames,
-    sql_text,
-)
+from attnstore.query import bands, result_frames, sql_text
 from attnstore.query.analyses import Analyses
 from attnstore.query.analysis_file import Analysis
-from attnstore.query.functions import Functions
 from attnstore.query.macros import Macros
 from attnstore.query.map_reader import MapReader
 from attnstore.query.run_keys import RunKeys
-from attnstore.storage import array_shape, index, index_errors, index_schema, tables
+from attnstore.query.session_objects import SessionObjects
+from attnstore.storage import array_shape, index, index_errors, index_schema
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
+
+if TYPE_CHECKING:
+    from attnstore.query.functions import Functions
 
 _EXPLAIN = re.compile(r"^\s*EXPLAIN\s+(ANALYZE\s+)?(\([^)]*\)\s*)?", re.IGNORECASE)
 
@@ -84,37 +80,27 @@ class Session:
         self._keys = RunKeys()
         self._seal: str | None = None
         self._reader = MapReader(backend, self._keys, self._ask)
-        self._functions = Functions(self._reader)
-        self._has_views: bool | None = False  # None while they are made
+        self._functions: Functions | None = None
+        self._objects = SessionObjects(self.con, self._register)
         self._twins: bands.Twins | None = None
-        self._macros = Macros(self.con, analyses or Analyses(backend), self._load_twins)
+        self._macros = Macros(
+            self.con, analyses or Analyses(backend), self._objects, self._load_twins
+        )
         if confined:
             self._confine()
 
-    def _require_views(self) -> None:
-        """Register every function and create every view, before the first text that may name one.
+    def _register(self) -> None:
+        """Register the functions over maps and lists, whose modules a question without them does not import."""
+        from attnstore.query import functions, group_functions, mean_functions, rank_functions
 
-        They are those of the index under their own names, and those over the weights.
-        """
-        if self._has_views:
-            return
-        self._has_views = None
-        for functions in (self._functions, mean_functions, rank_functions, group_functions):
-            functions.register(self.con)
-        with index_errors.opening(self.backend):
-            self._make_views()
-        self._has_views = True
+        self._functions = functions.Functions(self._reader)
+        for module in (self._functions, mean_functions, rank_functions, group_functions):
+            module.register(self.con)
 
     @property
     def is_whole(self) -> bool:
-        """True unless something kept it from making all of its functions and views."""
-        return self._has_views is not None
-
-    def _make_views(self) -> None:
-        for name in index_schema.views():
-            self.con.execute(f'CREATE VIEW "{name}" AS FROM idx.main."{name}"')
-        for path in resources.sql_files("schema/session").values():
-            self.con.execute(tables.expanded(path.read_text(encoding="utf-8")))
+        """True unless something kept it from making a function or view."""
+        return self._objects.is_whole
 
     def _confine(self) -> None:
         """Shut the connection off from every file but the index, and from the network."""
@@ -125,11 +111,14 @@ class Session:
         self.con.execute("SET lock_configuration = true")
 
     @contextlib.contextmanager
-    def attached(self, views: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+    def attached(self, text: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Attach the index as `idx` for the length of a block, and yield the connection.
 
-        An index that another program changed is rebuilt first. views: the block needs views or functions,
-        which takes a tenth of a second the first time.
+        An index that another program changed is rebuilt first.
+
+        Args:
+            text: What the block asks: the views, macros and functions that it names are there; all of them
+                for None, which takes a tenth of a second the first time.
 
         Raises:
             DamageError: The index cannot be rebuilt.
@@ -141,8 +130,10 @@ class Session:
             try:
                 with index_errors.opening(self.backend):
                     self._load_runs()
-                if views:
-                    self._require_views()
+                    if text is None:
+                        self._objects.make_all()
+                    else:
+                        self._objects.make(text)
                 yield self.con
             finally:
                 self.con.execute("DETACH idx")
@@ -173,21 +164,6 @@ class Session:
             self._keys.know(kind)
         self._seal = seal
 
-    def rows(self, text: str, params: dict[str, Any]) -> pl.DataFrame:
-        """Answer one of our own questions to the tables of the index, which needs no view or function.
-
-        Args:
-            text: A SELECT from tables of `idx.core`.
-            params: Values of its parameters, all of them used; one called `run` is a run of the store.
-
-        Raises:
-            UnknownNameError: The store does not hold the run.
-        """
-        with self.attached(views=False) as con, self.explained():
-            self._require_runs([run for name, run in params.items() if name == "run"])
-            answer: pl.DataFrame = con.sql(text, params=params).pl()
-            return answer
-
     def _ask(self, text: str, **params: Any) -> pl.DataFrame:
         """Answer a question over the index inside a function of the query that runs."""
         with self.con.cursor() as cursor:
@@ -197,12 +173,13 @@ class Session:
     def _load_twins(self) -> bands.Twins:
         """Return the twins of every run, which are asked for once per state of the index."""
         if self._twins is None:
+            self._objects.make(bands.TWINS)
             self._twins = bands.by_run(self.con.execute(bands.TWINS).fetchall())
         return self._twins
 
     def twins(self, run: str | None) -> bands.Twins:
         """Return the runs of random-weights twins of a run; of every run for None."""
-        with self.attached(), self.explained():
+        with self.attached(bands.TWINS), self.explained():
             twins = self._load_twins()
         return twins if run is None else {run: twins[run]} if run in twins else {}
 
@@ -236,18 +213,24 @@ class Session:
                 "parameters, or load them beside the views with `store.connect()`."
             )
         _require_text(text, *(v for v in (params or {}).values() if isinstance(v, str)))
-        with self.attached() as con, self.explained():
-            self._reader.read.clear()
-            statement, body = self._statement(text)
-            used = {k: v for k, v in (params or {}).items() if k in statement.named_parameters}
-            self._check(body, statement, params or {}, banded)
-            relation = con.sql(statement.query, params=used)
-            if relation is None:
-                raise QueryError("The statement gives no rows; a query is a SELECT.")
-            answer = result_frames.frame(relation if rows is None else relation.limit(rows))
-            if _kind(statement) == "MULTI":
-                self._drop_types()
-            return answer
+        with self.attached(text), self.explained():
+            return self._objects.enough(lambda: self._answer(text, params or {}, rows, banded))
+
+    def _answer(
+        self, text: str, params: dict[str, Any], rows: int | None, banded: bool
+    ) -> pl.DataFrame:
+        """Run one SQL statement, as `sql` does, while the index is attached."""
+        self._reader.read.clear()
+        statement, body = self._statement(text)
+        used = {k: v for k, v in params.items() if k in statement.named_parameters}
+        self._check(body, statement, params, banded)
+        relation = self.con.sql(statement.query, params=used)
+        if relation is None:
+            raise QueryError("The statement gives no rows; a query is a SELECT.")
+        answer = result_frames.frame(relation if rows is None else relation.limit(rows))
+        if _kind(statement) == "MULTI":
+            self._drop_types()
+        return answer
 
     def make_macros(self, text: str) -> None:
         """Make the analyses that a text calls callable; `sql` does it by itself."""
@@ -319,11 +302,12 @@ class Session:
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
         """Turn DuckDB's errors into one sentence each, and unwrap errors raised inside functions."""
-        self._functions.failure = None
+        if self._functions is not None:
+            self._functions.failure = None
         try:
             yield
         except duckdb.Error as error:
-            failure: AttnstoreError | None = self._functions.failure
+            failure = self._functions.failure if self._functions is not None else None
             if index_errors.CORRUPT in str(error):
                 failure = index_errors.explained(self.backend, error)
             raise (failure or QueryError(sql_text.sentence(str(error)))) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from attnstore.naming import require_held, whole_number
 from attnstore.query import kind_runs
 from attnstore.query.map_reader import unless_dropped
 from attnstore.query.open_run import OpenRun
+from attnstore.query.run_inputs import Ask
 from attnstore.storage import array_shape, arrays, index
 from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
@@ -25,10 +26,20 @@ SELECT i.cell, i.length, i.tokens, coalesce(i.texts, i.tokens) AS texts, r.run_k
 FROM idx.core.inputs i JOIN idx.core.runs r USING (run_key) JOIN idx.core.blocks USING (run_key, block)
 WHERE run = $run AND example = $example
 """
+_RUN = """
+SELECT run_key, precision, layers, heads, layout, max_length, pad_to, planned FROM idx.core.runs WHERE run = $run
+"""
+_PLACES = """
+SELECT i.example, i.cell, i.length
+FROM idx.core.inputs i JOIN idx.core.runs USING (run_key) JOIN idx.core.blocks USING (run_key, block)
+WHERE run = $run ORDER BY i.example
+"""
 _HEADS = "SELECT layers, heads FROM idx.core.runs WHERE run = $run"
 WINDOW_BYTES = 64 << 20
 """Bytes of float32 weights that are read at once where many inputs are."""
 _MAX_OPEN = 64  # runs whose arrays stay open
+_MOST_PLACES = 200_000
+"""Inputs of a run at most whose places are kept together: 20 bytes each."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -39,10 +50,11 @@ class StoredMaps:
     Args:
         backend: The folder of the store.
         ask: Answers an SQL text with parameters, from memory where it can.
+        kept: The same, and the answer is kept beside the index, so that another process opens no database for it.
     """
 
-    def __init__(self, backend: Backend, ask: Callable[..., pl.DataFrame]) -> None:
-        self._backend, self._ask = backend, ask
+    def __init__(self, backend: Backend, ask: Ask, kept: Ask) -> None:
+        self._backend, self._ask, self._kept = backend, ask, kept
         self._open: dict[tuple[str | None, str, str], OpenRun] = {}
 
     def input(self, run: str, example: int) -> dict[str, Any]:
@@ -61,9 +73,24 @@ class StoredMaps:
 
     def every(self, run: str, example: int, kind: MapKind = WEIGHTS) -> Floats:
         """Return all maps of a kind of an input, (layers, heads or 1, L, L) float32."""
-        record = self.input(run, example)
+        record, cell, length = self._place(run, whole_number("example", example))
         with unless_dropped(self._backend, run):
-            return self._opened(run, record, kind).every(record["cell"], record["length"])
+            return self._opened(run, record, kind).every(cell, length)
+
+    def _place(self, run: str, example: int) -> tuple[dict[str, Any], int, int]:
+        """Return the record of a run, the first cell of an input and its length.
+
+        Raises:
+            UnknownNameError: The store does not hold the run or the example.
+        """
+        record = next(self._kept(_RUN, run=run).iter_rows(named=True), None)
+        if record is not None and record["planned"] <= _MOST_PLACES:
+            places = self._kept(_PLACES, run=run)
+            at = int(places["example"].search_sorted(example))
+            if at < len(places) and places["example"][at] == example:
+                return record, places["cell"][at], places["length"][at]
+        record = self.input(run, example)
+        return record, record["cell"], record["length"]
 
     def windows(
         self, run: str, inputs: pl.DataFrame, kind: MapKind = WEIGHTS

@@ -21,14 +21,14 @@ from pathlib import Path
 import duckdb
 
 from attnstore.errors import DamageError, StoreError
-from attnstore.storage import files, index_rows, index_schema, index_seal, locks
+from attnstore.storage import files, index_listing, index_rows, index_schema, index_seal, locks
 from attnstore.storage.backend import Backend
 from attnstore.storage.commits import committed, counting, missing
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.index_errors import FILE, opening, refused
 from attnstore.storage.index_schema import CONFINED
 from attnstore.storage.locks import Lock
-from attnstore.storage.snapshot import fresh
+from attnstore.storage.snapshot import Snapshot, fresh
 from attnstore.storage.tables import TABLES
 
 __all__ = ["FILE", "committed", "counting"]  # in addition to the names defined here
@@ -107,9 +107,16 @@ def catch_up(backend: Backend, wait: float = 5.0) -> Change:
     BusyError).
     """
     with reading(backend):
-        pending = _pending(backend) if seal_of(backend) is not None else None
-    if pending is not None and not (pending.new or pending.gone):
-        return Change(0, 0, pending.damaged, pending.missing)
+        stamp, listed = seal_of(backend), _listed_once(backend)
+        if stamp is not None and index_listing.is_kept(
+            backend, index_listing.fingerprint(listed, stamp)
+        ):
+            return Change(0, 0, [])
+        pending = _pending(listed) if stamp is not None else None
+        if pending is not None and not (pending.new or pending.gone):
+            change = Change(0, 0, pending.damaged, pending.missing)
+            _keep_listing(backend, listed, change)
+            return change
     backend = fresh(backend)
     if pending is not None:
         with _writing(backend, wait):
@@ -118,7 +125,7 @@ def catch_up(backend: Backend, wait: float = 5.0) -> Change:
             if (
                 before
                 and seal_of(backend) is not None
-                and (pending := _pending(backend)) is not None
+                and (pending := _pending(listed := Snapshot(backend))) is not None
             ):
                 try:
                     with _opened(backend, read_only=False) as con:
@@ -128,8 +135,23 @@ def catch_up(backend: Backend, wait: float = 5.0) -> Change:
                         _wal(backend).unlink(missing_ok=True)
                     raise
                 index_seal.write(backend.root / SEAL, backend.root / FILE, before)
+                _keep_listing(backend, listed, change)
                 return change
     return rebuild(backend, wait, only_if_needed=True)
+
+
+def _listed_once(backend: Backend) -> Backend:
+    """Return a backend that lists the fragments once."""
+    return backend if isinstance(backend, Snapshot) else Snapshot(backend)
+
+
+def _keep_listing(backend: Backend, listed: Backend, change: Change) -> None:
+    """Keep the listing that the index is current with, if nothing is damaged or missing.
+
+    listed: a snapshot of the fragments that the index was compared with.
+    """
+    if not (change.damaged or change.missing) and (stamp := seal_of(backend)) is not None:
+        index_listing.keep(backend, index_listing.fingerprint(listed, stamp))
 
 
 def accept(backend: Backend) -> bool:
@@ -204,7 +226,8 @@ def rebuild(backend: Backend, wait: float = 5.0, only_if_needed: bool = False) -
     Readers that have the old file open keep it. only_if_needed: leave one that another process has
     rebuilt while this one waited.
     """
-    fragments, damaged = committed(backend)
+    listed = Snapshot(backend)
+    fragments, damaged = committed(listed)
     pending = _Pending(counting(fragments), [], damaged, [], fragments)
     temporary = backend.root / f"{FILE}.new"
     with _writing(backend, wait):
@@ -223,6 +246,7 @@ def rebuild(backend: Backend, wait: float = 5.0, only_if_needed: bool = False) -
             old.unlink(missing_ok=True)
         temporary.rename(backend.root / FILE)
         index_seal.write(backend.root / SEAL, backend.root / FILE)
+        _keep_listing(backend, listed, change)
     return change
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from attnstore import map_kinds, resources
 from attnstore.naming import BATCHINGS, CAPTURED, CLASSES, KIND_TEXTS, column_of
@@ -51,7 +52,11 @@ class Table:
 
 def sql() -> str:
     """Return the SQL that makes the tables and views of the index."""
-    files = resources.sql_files("schema/index").values()
+    return _joined(tuple(resources.sql_files("schema/index").values()))
+
+
+@cache
+def _joined(files: tuple[Path, ...]) -> str:
     return expanded("\n".join(path.read_text(encoding="utf-8") for path in files))
 
 
