@@ -253,6 +253,6 @@ def _listed(partition: Partition, pool: SessionPool) -> pl.DataFrame:
     values = {name: getattr(partition, name) for name in ("run", "identity", "block")}
     with pool.session() as session:
         try:
-            return session.rows(_EXAMPLES, values)
+            return session.sql(_EXAMPLES, values)
         except UnknownNameError:
             return pl.DataFrame()
