@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from attnstore.experiments.finetuning.finetuning import Summary as Finetuned
     from attnstore.experiments.patterns.classification import Summary as Classified
     from attnstore.experiments.probing.probe_summary import Summary as Probed
+    from attnstore.maintenance.compaction import Compacted
     from attnstore.maintenance.copying import Copied
     from attnstore.maintenance.exports import Exported
     from attnstore.maintenance.findings import Report as Findings
@@ -111,6 +112,10 @@ class Store(store.Store):
         from attnstore.maintenance import orphans
 
         return orphans.collect(self.backend, dry_run)
+
+    def compact(self, runs: Sequence[str] | None = None, dry_run: bool = False) -> Compacted:
+        """Merge small fragments, of all tables or of some runs, as `attnstore compact`."""
+        return verbs.compact(self.backend, runs, dry_run)
 
     def copy(self, target: Location, runs: Sequence[str] | None = None) -> Copied:
         """Copy runs to another store, every byte compared, as `attnstore copy`."""

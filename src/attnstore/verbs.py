@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from attnstore.experiments.finetuning.finetuning import Summary as Finetuned
     from attnstore.experiments.patterns.classification import Summary as Classified
     from attnstore.experiments.probing.probe_summary import Summary as Probed
+    from attnstore.maintenance.compaction import Compacted
     from attnstore.paper.report import Report, Step
 
 Several = str | Sequence[str]
@@ -131,6 +132,13 @@ def _classifications(
     from attnstore.experiments.patterns import classification
 
     return [classification.planned(path, run, network) for run in _several(runs)]
+
+
+def compact(path: Location, runs: Sequence[str] | None = None, dry_run: bool = False) -> Compacted:
+    """Merge the small fragments of a store, or of some of its runs; see `maintenance.compaction`."""
+    from attnstore.maintenance import compaction
+
+    return compaction.compact(path, runs, dry_run)
 
 
 def recompute(

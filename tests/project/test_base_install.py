@@ -38,6 +38,7 @@ READING = {
     "verify": ["verify"],
     "reindex": ["reindex"],
     "gc": ["gc", "--dry-run"],
+    "compact": ["compact", "--dry-run"],
     "init": ["init"],
 }
 NEEDING = {

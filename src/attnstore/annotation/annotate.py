@@ -94,9 +94,9 @@ class AnnotationJob(Job[Report, Summary]):
         whole = self.annotator.annotate(self.texts, progress).tables(self.dataset, source)
         spans, links = (table.join(used, on="example", how="semi") for table in whole)
         for table in ("spans", "links"):
-            for older in fragments.listing(self.backend, table, self.dataset):
-                if older.part.rpartition(".")[0] == slug(source):
-                    fragments.discard(self.backend, older)
+            listed = fragments.listing(self.backend, table, self.dataset)
+            older = [f for f in listed if f.part.rpartition(".")[0] == slug(source)]
+            fragments.discard(self.backend, *older)
         fragments.write(self.backend, "links", self.dataset, self._part, links)
         fragments.write(self.backend, "spans", self.dataset, self._part, spans)
         return Report(unit, 0)

@@ -102,7 +102,7 @@ class Run:
         plans = fragments.listing(self.backend, "inputs", self.run)
         fragment = max(plans, key=lambda f: f.modified)  # a kill may leave an older one beside it
         return pl.read_parquet(
-            fragments.local(self.backend, fragment),
+            fragments.source(self.backend, fragment),
             columns=list(_PLAN_COLUMNS),
             glob=False,
             hive_partitioning=False,

@@ -1,4 +1,4 @@
-"""The commands that keep a store in order: `verify`, `reindex`, `drop` and `gc`."""
+"""The commands that keep a store in order: `verify`, `reindex`, `drop`, `compact` and `gc`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnstore.cli.reading import reading
 from attnstore.cli.rows import Rows, rows_options
 from attnstore.display.progress import bar
 from attnstore.formatting import size
-from attnstore.maintenance import orphans
+from attnstore.maintenance import compaction, orphans
 from attnstore.storage import index, location
 
 
@@ -71,6 +71,27 @@ def drop(store: str, run: str, yes: bool) -> None:
             click.confirm(f"Delete {described}?", abort=True)
         opened.drop(run)
     click.echo(f"Deleted {described}.")
+
+
+@click.command()
+@click.option("--run", "runs", multiple=True, metavar="RUN", help="Only of this run; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be merged.")
+@click.pass_obj
+def compact(store: str, runs: tuple[str, ...], dry_run: bool) -> None:
+    """Merge small fragments, so that a store of many ingestions opens quickly; rows stay the same.
+
+    \b
+    Example: attnstore compact
+    """
+    with bar("merging") as progress:
+        merged = compaction.compact(store, runs or None, dry_run, progress)
+    for path in merged.kept:
+        click.echo(
+            f"attnstore: note: {path} is damaged and stays; `attnstore verify` says how to fix it.",
+            err=True,
+        )
+    would = "Nothing was written; without --dry-run: " if dry_run and merged.bundles else ""
+    click.echo(f"{would}{merged}")
 
 
 @click.command()

@@ -93,11 +93,9 @@ def copy(
         _clear_leftovers(backend, to, selected)
         merged = copy_rules.plan(backend, to, selected)
         items = list(_items(backend, selected_runs, merged.add))
-        for fragment in merged.unfinished:
-            fragments.discard(to, fragment)
-        done = _write(backend, to, items, progress)
-        for fragment in merged.replaced:
-            fragments.discard(to, fragment)
+        fragments.discard(to, *merged.unfinished)
+        done = _write(backend, to, items, {f.path: f for f in selected}, progress)
+        fragments.discard(to, *merged.replaced)
     return replace(done, runs=selected_runs, notes=[*notes, *merged.notes(), *problems])
 
 
@@ -219,9 +217,9 @@ def _items(backend: Backend, runs: list[str], added: list[Fragment]) -> Iterator
     yield from (Item(f.path, f.bytes, f.crc32c) for f in order[len(names) :])
 
 
-def _read(source: Backend, path: str) -> bytes:
+def _read(source: Backend, path: str, fragment: Fragment | None) -> bytes:
     try:
-        return source.read(path)
+        return source.read(path) if fragment is None else fragments.data(source, fragment)
     except FileNotFoundError as error:
         raise StoreError(
             f"{path} of {source.name} is gone; it may have been dropped meanwhile: run the same "
@@ -229,14 +227,23 @@ def _read(source: Backend, path: str) -> bytes:
         ) from error
 
 
-def _write(source: Backend, to: Backend, items: list[Item], progress: Progress) -> Copied:
-    """Copy missing files and read each back; names and records under a lock."""
+def _write(
+    source: Backend,
+    to: Backend,
+    items: list[Item],
+    selected: dict[str, Fragment],
+    progress: Progress,
+) -> Copied:
+    """Copy missing files and read each back; names and records under a lock. selected: fragments by path."""
+    bundled = {f.path: f for f in fragments.listing(to) if f.bundle}
     total = sum(item.bytes for item in items)
     target = to
     done = count = written = 0
     for item in items:
-        if target.crc32c(item.path) != item.crc32c:
-            data = _read(source, item.path)
+        present = bundled.get(item.path)
+        lies = fragments.stored_crc32c(to, present) if present else target.crc32c(item.path)
+        if lies != item.crc32c:
+            data = _read(source, item.path, selected.get(item.path))
             if files.crc32c(data) != item.crc32c:
                 raise DamageError(
                     f"{item.path} of {source.name} is not what was committed, and was not copied; "

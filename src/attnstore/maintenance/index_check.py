@@ -90,7 +90,7 @@ class IndexChecks:
             "USING (fragment) GROUP BY path"
         )
         indexed = dict(counts.iter_rows())
-        counted = fragments.counts(self.backend, [f.path for f in expected])
+        counted = fragments.counts(self.backend, expected)
         for path, rows in counted.items():
             if indexed.get(path) != rows:
                 self.findings.add(

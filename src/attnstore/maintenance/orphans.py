@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from attnstore.errors import AttnstoreError, BusyError, StoreError
-from attnstore.storage import array_blocks, arrays, fragments, index, location, locks
+from attnstore.storage import array_blocks, arrays, bundles, fragments, index, location, locks
 from attnstore.storage.backend import Backend
 from attnstore.storage.location import Location
 from attnstore.storage.tables import TABLES
@@ -136,7 +136,10 @@ def _find(backend: Backend, entered: contextlib.ExitStack) -> tuple[list[Orphan]
         *_in_arrays(backend, runs, skipped),
         *_temporary(backend),
     ]
-    foreign = sum(f.table not in TABLES or f.crc32c < 0 for f in all_fragments)
+    foreign = sum(
+        f.table not in (*TABLES, bundles.FOLDER) or (f.crc32c < 0 and f.table in TABLES)
+        for f in all_fragments
+    )
     if foreign:
         notes.append(f"{foreign} files in {fragments.FOLDER} are not attnstore's, and stay.")
     return sorted(files, key=lambda f: f.path), notes
@@ -224,7 +227,11 @@ def _move(backend: Backend, orphans: list[Orphan], progress: Progress) -> str:
     backend.write(
         f"{folder}/{REASONS}", pl.DataFrame([vars(f) for f in orphans]).write_csv().encode()
     )
+    bundled = {f.path: f for f in fragments.listing(backend) if f.bundle}
     for done, orphan in enumerate(orphans, 1):
-        backend.move(orphan.path, f"{folder}/{orphan.path}")
+        if orphan.path in bundled:
+            fragments.set_aside(backend, bundled[orphan.path], f"{folder}/{orphan.path}")
+        else:
+            backend.move(orphan.path, f"{folder}/{orphan.path}")
         progress(done, len(orphans))
     return folder

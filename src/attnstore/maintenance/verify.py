@@ -7,7 +7,6 @@ block, and the checks that do not need it continue. Ingesting again fixes these 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from attnstore.storage import (
     array_blocks,
     array_shape,
     arrays,
+    bundles,
     commits,
     fragments,
     index,
@@ -34,7 +34,7 @@ from attnstore.storage import (
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
-from attnstore.storage.location import MARK, VERSION, Location, exists, locate
+from attnstore.storage.location import MARK, VERSION, Location, exists, locate, mark
 from attnstore.storage.run_record import RunRecord
 from attnstore.storage.tables import AGAIN, NEEDS, TABLES, tables
 
@@ -102,9 +102,9 @@ class _Verification:
     def mark(self) -> None:
         """Check that `attnstore.json` is as it was written."""
         data = (self._read(MARK) or b"").rstrip(b"\n")
-        if data not in [json.dumps({"attnstore": v}).encode() for v in range(1, VERSION + 1)]:
+        if data not in [mark(number) for number in range(1, VERSION + 1)]:
             self.findings.add(
-                f'{MARK} is missing or damaged; write {{"attnstore": {VERSION}}} into it.'
+                f"{MARK} is missing or damaged; write {mark(VERSION).decode()} into it."
             )
 
     def _read(self, path: str) -> bytes | None:
@@ -115,7 +115,8 @@ class _Verification:
             return None
 
     def fragments(self) -> None:
-        """Check that every fragment matches the checksum in its name."""
+        """Check that every fragment matches the checksum in its name, and every bundle of them."""
+        self._bundles()
         all_fragments = sorted(fragments.listing(self.backend), key=lambda f: f.modified)
         self._runs = sorted({f.owner for f in all_fragments if f.table == "runs"})
         self._count.update(fragments=len(all_fragments), runs=len(self._runs))
@@ -141,6 +142,16 @@ class _Verification:
                 f"{n} files in {fragments.FOLDER} are no fragments and can be deleted."
             )
 
+    def _bundles(self) -> None:
+        """Check every byte of the bundles; what of a member is damaged is said of the member, too."""
+        for table in TABLES:
+            for bundle in bundles.listing(self.backend, table):
+                if self.backend.crc32c(bundle.path) != bundles.sum_of(bundle):
+                    self.findings.add(
+                        f"{bundle.path} does not match its checksum; fix the fragments in it that are named "
+                        "here, if any, then run `attnstore compact`, which writes it anew."
+                    )
+
     def _whose(self, fragment: Fragment) -> tuple[str | None, int | None]:
         """Return the run and the block of a fragment, None where it has none."""
         run = fragment.owner if fragment.owner in self._runs else None
@@ -149,9 +160,14 @@ class _Verification:
 
     def _fragment(self, fragment: Fragment) -> str | None:
         """Describe the damage of a fragment; None if there is none."""
+        if fragment.table == bundles.FOLDER:
+            return (
+                "is damaged, a bundle of fragments whose directory does not match its checksum; bring it "
+                "back from a copy, or move it away and make again what it held"
+            )
         if fragment.table not in TABLES or fragment.crc32c < 0:
             return "is no fragment of attnstore; move it away"
-        if self.backend.crc32c(fragment.path) != fragment.crc32c:
+        if fragments.stored_crc32c(self.backend, fragment) != fragment.crc32c:
             return f"does not match its checksum; {tables()[fragment.table].repair}"
         key = fragment.table, fragment.owner, fragment.part
         if older := self._whole.get(key):

@@ -6,9 +6,10 @@ from collections.abc import Collection
 
 import duckdb
 
-from attnstore.storage import array_kinds, fragments
+from attnstore.storage import array_kinds, bundles, fragments
 from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
+from attnstore.storage.snapshot import fresh
 from attnstore.storage.tables import NEEDS, OF_RUNS, TABLES
 
 
@@ -24,6 +25,7 @@ def committed(backend: Backend, known: Collection[str] = ()) -> tuple[list[Fragm
     new = [f for f in newest.values() if f.path not in known]
     fragments.fetch(backend, (f for f in new if f.crc32c >= 0))
     damaged = {f.path for f in new if f.crc32c < 0 or not fragments.whole(backend, f)}
+    damaged |= {f.path for f in by_age if f.table == bundles.FOLDER}
     whole = [f for f in newest.values() if f.path not in damaged]
     blocks = {(f.owner, f.part) for f in whole if f.table == "blocks"}
     runs = {f.owner for f in whole if f.table == "runs"}
@@ -70,10 +72,15 @@ def missing(con: duckdb.DuckDBPyConnection, backend: Backend, found: list[Fragme
     required = {("models", model) for model, _ in runs}
     required |= {(table, dataset) for _, dataset in runs for table in ("datasets", "examples")}
     required |= {("inputs", f.owner) for f in found if f.table == "runs"}
-    paths = [f"{table}/{owner}/" for table, owner in sorted(required - present)]
-    paths += [
-        f"{NEEDS[f.table]}/{f.owner}/{f.part}." for f in found
+    lacking: list[tuple[str, ...]] = [*sorted(required - present)]
+    lacking += [
+        (NEEDS[f.table], f.owner, f.part) for f in found
         if f.table in NEEDS and (NEEDS[f.table], f.owner, f.part) not in parts
     ]  # fmt: skip
     # Looked for once more: it may be damaged, or have been written while the fragments were listed.
-    return [p.rstrip("/.") for p in paths if not backend.starting(f"{fragments.FOLDER}/{p}")]
+    return ["/".join(path) for path in lacking if not _listed(fresh(backend), *path)]
+
+
+def _listed(backend: Backend, table: str, owner: str, part: str | None = None) -> bool:
+    """Return True if a fragment is there, be it damaged."""
+    return any(part in (None, f.part) for f in fragments.listing(backend, table, owner))

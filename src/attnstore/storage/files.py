@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 
@@ -45,8 +46,7 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a file so that it exists whole or not at all, and survives a power cut."""
     temporary = temporary_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with _opened(temporary) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -61,6 +61,16 @@ def write_file(path: Path, data: bytes) -> None:
         ) from error
 
 
+def _opened(path: Path) -> BinaryIO:
+    """Make a file and its folder, which another process may delete while it is empty."""
+    for _ in range(_TRIES):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("wb")
+    return path.open("wb")
+
+
+_TRIES = 10
 _REMEDIES = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "make room within the quota of that disk",

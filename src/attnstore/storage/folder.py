@@ -43,7 +43,10 @@ class Folder:
         """Do nothing: flock is never lost."""
 
     def files(self, folder: str) -> list[File]:
-        """List every file below a folder but hidden ones, which are being written; follow links."""
+        """List every file below a folder but hidden ones, which are being written; follow links.
+
+        Folders whose names begin with `~` come last, as in a bucket.
+        """
         skip = len(str(self.root)) + 1
         files = []
         for entry in _walk(self.root / folder):
@@ -124,9 +127,10 @@ class Folder:
         self._prune(source.parent)
 
     def remove(self, path: str) -> None:
-        """Unlink the file."""
+        """Unlink the file, and delete folders that are empty afterwards."""
         with self._deleting(path):
             (self.root / path).unlink(missing_ok=True)
+        self._prune((self.root / path).parent)
 
     def remove_below(self, folder: str) -> None:
         """Delete the whole tree, and parents that are empty afterwards."""
@@ -175,10 +179,12 @@ def _unless_gone(_call: object, _path: str, failure: Any) -> None:
 
 def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Yield every file below a folder but hidden ones. Links to folders are followed, as a run may lie on
-    another disk, but not to a folder around them."""
+    another disk, but not to a folder around them. What is moved into a folder `~…` while the others are
+    listed is seen in one place at least, since such folders come last."""
     folders: list[tuple[str, tuple[str, ...]]] = [(str(folder), ())]
-    while folders:
-        at, above = folders.pop()
+    last: list[tuple[str, tuple[str, ...]]] = []
+    while folders or last:
+        at, above = (folders or last).pop()
         try:
             with os.scandir(at) as listed:
                 entries = list(listed)
@@ -191,7 +197,7 @@ def _walk(folder: Path) -> Iterator[os.DirEntry[str]]:
             ) from error
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                folders.append((entry.path, above))
+                (last if entry.name.startswith("~") else folders).append((entry.path, above))
             elif entry.is_dir():
                 real, around = os.path.realpath(entry.path), (*above, os.path.realpath(at))
                 if not any(a == real or a.startswith(f"{real}{os.sep}") for a in around):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,13 +119,14 @@ def catch_up(backend: Backend, wait: float = 5.0) -> Change:
             return change
     backend = fresh(backend)
     if pending is not None:
+        checked = {f.path for f in pending.new}
         with _writing(backend, wait):
             # Check again: another process may have caught up meanwhile.
             before = index_seal.read(backend.root / SEAL)
             if (
                 before
                 and seal_of(backend) is not None
-                and (pending := _pending(listed := Snapshot(backend))) is not None
+                and (pending := _pending(listed := Snapshot(backend), checked)) is not None
             ):
                 try:
                     with _opened(backend, read_only=False) as con:
@@ -194,14 +195,17 @@ class _Pending:
     committed: list[Fragment]
 
 
-def _pending(backend: Backend) -> _Pending | None:
-    """Compare the index with the fragments on disk; None if it has another schema."""
+def _pending(backend: Backend, checked: Collection[str] = ()) -> _Pending | None:
+    """Compare the index with the fragments on disk; None if it has another schema.
+
+    checked: paths whose checksums were just compared.
+    """
     with _opened(backend, read_only=True) as con:
         if not index_schema.made_by_this_version(con):
             return None
         loaded = {path for (path,) in con.execute("SELECT path FROM core.fragments").fetchall()}
         unreadable = dict(con.execute("FROM core.unreadable").fetchall())
-        fragments, damaged = committed(backend, loaded | unreadable.keys())
+        fragments, damaged = committed(backend, {*loaded, *unreadable, *checked})
         count = counting(fragments, unreadable)
         new = [f for f in count if f.path not in loaded and f.path not in unreadable]
         gone = sorted((loaded | unreadable.keys()) - {f.path for f in count})

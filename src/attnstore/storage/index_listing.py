@@ -1,7 +1,7 @@
 """The listing of fragments with which the index was last found current, so that opening a store opens no database.
 
 `index.listing` holds a checksum over the seal of the index, its schema and the path, size and time of every
-fragment. It is written where nothing was left to load, to drop or to report, so nothing is either while the
+fragment, or of the bundle that holds it, whose directory is then not read. It is written where nothing was left to load, to drop or to report, so nothing is either while the
 checksum is the same. The seal holds the ctime of the index, so the file of a copied store counts for nothing.
 """
 
@@ -24,7 +24,8 @@ def fingerprint(backend: Backend, stamp: str) -> str:
         backend: The store.
         stamp: The seal of its index.
     """
-    rows = [(f.path, f.bytes, f.modified) for f in fragments.listing(backend)]
+    listed = (f for f in backend.files(fragments.FOLDER) if f.path.endswith(".parquet"))
+    rows = sorted((f.path, f.bytes, f.modified) for f in listed)
     text = repr((stamp, index_schema.version(), rows))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -14,7 +14,7 @@ import duckdb
 import polars as pl
 
 from attnstore.errors import DamageError
-from attnstore.storage import array_shape, fragments, layout
+from attnstore.storage import array_shape, fragments, layout, row_order
 from attnstore.storage.backend import Backend
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.run_record import RunRecord
@@ -56,7 +56,9 @@ def load(
             numbers.append((number, fragment.path, name))
             frames.append(frame.with_columns(pl.lit(number, pl.Int32).alias("fragment")))
         if numbers:
-            _insert(con, table, numbers, pl.concat(frames, rechunk=False))
+            rows = pl.concat(frames, rechunk=False)
+            frames.clear()  # `_insert` frees the columns one by one
+            _insert(con, table, numbers, rows)
 
 
 def _insert(
@@ -66,13 +68,11 @@ def _insert(
     rows: pl.DataFrame,
 ) -> None:
     listed = pl.DataFrame(numbers, ["fragment", "path", "table"], orient="row")
-    order = tables()[table.name].order
-    for target, frame, sorting in (
-        ("fragments", listed, ""),
-        (table.name, rows, f" ORDER BY {order}" if order else ""),
-    ):
+    if order := tables()[table.name].order:
+        rows = row_order.sorted_rows(rows, order)
+    for target, frame in (("fragments", listed), (table.name, rows)):
         con.register("new_rows", frame)
-        con.execute(f"INSERT INTO core.{target} BY NAME SELECT * FROM new_rows{sorting}")
+        con.execute(f"INSERT INTO core.{target} BY NAME SELECT * FROM new_rows")
         con.unregister("new_rows")
 
 

@@ -8,7 +8,6 @@ parts of the run that has the name now.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection
 
 import polars as pl
@@ -27,8 +26,7 @@ def discard(backend: Backend, run: str, key: int) -> int:
     """
     present = [f for table in OF_RUNS for f in fragments.listing(backend, table, run)]
     stale = [f for f in present if _key(backend, f) not in (key, None)]
-    for fragment in stale:
-        fragments.discard(backend, fragment)
+    fragments.discard(backend, *stale)
     if stale and len(stale) == len(present):
         arrays.remove(backend, run)
     return len(stale)
@@ -37,9 +35,8 @@ def discard(backend: Backend, run: str, key: int) -> int:
 def discard_but(backend: Backend, run: str, kept: Collection[str]) -> None:
     """Delete the fragments under the name of a run that has no record, except those at `kept` paths."""
     for table in OF_RUNS:
-        for fragment in fragments.listing(backend, table, run):
-            if fragment.path not in kept:
-                fragments.discard(backend, fragment)
+        listed = fragments.listing(backend, table, run)
+        fragments.discard(backend, *(f for f in listed if f.path not in kept))
 
 
 def _key(backend: Backend, fragment: Fragment) -> int | None:
@@ -49,9 +46,8 @@ def _key(backend: Backend, fragment: Fragment) -> int | None:
     """
     if not fragments.whole(backend, fragment):
         return None
-    data = io.BytesIO(backend.local(fragment.path).read_bytes())
     try:
-        rows = pl.read_parquet(data, n_rows=1)
+        rows = pl.read_parquet(fragments.source(backend, fragment), n_rows=1, glob=False)
     except pl.exceptions.PolarsError:
         return -1
     return int(rows["run_key"][0]) if len(rows) and "run_key" in rows.columns else None

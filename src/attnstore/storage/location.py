@@ -20,8 +20,10 @@ from attnstore.storage.folder import Folder
 from attnstore.storage.locks import Lock
 
 MARK = "attnstore.json"
-VERSION = 1
-"""Version of the layout on disk."""
+VERSION = 2
+"""Latest version of the layout on disk that is known: with bundles of fragments (`bundles`)."""
+_PLAIN, WITH_BUNDLES = 1, 2
+"""Versions of a store as it is created, and once fragments of it were merged."""
 Location = str | Path | Backend
 """Of a store: a folder, an address (s3://BUCKET/PATH), or its backend."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -110,7 +112,7 @@ def create(path: Location) -> Backend:
             f"{backend.name} holds other files ({', '.join(sorted(others)[:3])}) and is no attention "
             "store; give an empty or a new folder."
         )
-    backend.write(MARK, json.dumps({"attnstore": VERSION}).encode() + b"\n")
+    backend.write(MARK, mark(_PLAIN) + b"\n")
     with contextlib.suppress(OSError):  # else whoever takes a lock makes it, or says why not
         (backend.root / locks.FOLDER).mkdir(exist_ok=True)
     return backend
@@ -130,18 +132,40 @@ def find(path: Location) -> Backend:
 def exists(backend: Backend) -> bool:
     """Return True if a store is there. Raises StoreError (its mark is damaged or too new)."""
     try:
-        version = json.loads(backend.read(MARK))["attnstore"]
-        if type(version) is not int or version < 1:
-            raise ValueError
+        version(backend)
     except FileNotFoundError:
         return False
+    return True
+
+
+def version(backend: Backend) -> int:
+    """Read the version of a store's layout.
+
+    Raises FileNotFoundError (there is no store), DamageError (its mark is damaged), StoreError (it is
+    of a later version).
+    """
+    try:
+        number = json.loads(backend.read(MARK))["attnstore"]
+        if type(number) is not int or number < 1:
+            raise ValueError
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamageError(
-            f'{backend.name}/{MARK} is damaged; write {{"attnstore": {VERSION}}} into it.'
+            f"{backend.name}/{MARK} is damaged; write {mark(VERSION).decode()} into it."
         ) from error
-    if version > VERSION:
+    if number > VERSION:
         raise StoreError(
-            f"The store {backend.name} has layout {version}, and this attnstore knows up to {VERSION}; "
+            f"The store {backend.name} has layout {number}, and this attnstore knows up to {VERSION}; "
             "upgrade it."
         )
-    return True
+    return int(number)
+
+
+def mark(number: int) -> bytes:
+    """Return the content of a store's mark, which names the version of its layout."""
+    return json.dumps({"attnstore": number}).encode()
+
+
+def require_bundles(backend: Backend) -> None:
+    """Mark a store as one that may hold bundles, which earlier versions of attnstore refuse to open."""
+    if version(backend) < WITH_BUNDLES:
+        backend.write(MARK, mark(WITH_BUNDLES) + b"\n")

@@ -94,9 +94,8 @@ class Classification(Job[Report, Summary]):
         """Find missing blocks, and drop classes of another network."""
         # The run may have been dropped since planning, and another run may have its name.
         self.run = _find(self.backend, self.title)
-        for fragment in stored_classes.stored(self.run):
-            if stored_classes.network_of(fragment) != self.network.fingerprint:
-                fragments.discard(self.backend, fragment)
+        listed, own = stored_classes.stored(self.run), self.network.fingerprint
+        fragments.discard(self.backend, *(f for f in listed if stored_classes.network_of(f) != own))
         super().look()
 
     def lacking(self) -> list[Unit]:

@@ -76,9 +76,8 @@ class Probe(Job[Report, Summary]):
         if found != self.subject:
             self._forget()
             self.subject = found
-        for fragment in self._fragments(found.settings):
-            if not fragment.part.startswith(found.key):
-                fragments.discard(self.backend, fragment)
+        listed = self._fragments(found.settings)
+        fragments.discard(self.backend, *(f for f in listed if not f.part.startswith(found.key)))
         super().look()
 
     def _fragments(self, beginning: str) -> list[Fragment]:
