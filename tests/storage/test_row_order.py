@@ -6,7 +6,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnstore.storage import row_order
@@ -28,6 +28,7 @@ def drawn(seed: int, rows: int, runs: int, examples: int, heads: int) -> pl.Data
     )
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32), rows=st.integers(0, 300), runs=st.integers(1, 3),
     examples=st.sampled_from([1, 9, 400_000]), heads=st.sampled_from([1, 3, 30_000]),

@@ -38,7 +38,8 @@ def _numbers(rows: pl.DataFrame, term: str) -> Ints | None:
     if values.dtype == pl.UInt64:  # of a hash: its ranks
         return values.rank("dense").to_numpy().astype(np.int64)
     numbers = values.to_numpy().astype(np.int64)
-    return numbers - numbers.min()
+    numbers -= numbers.min()
+    return numbers
 
 
 def _places(terms: list[Ints]) -> Ints:
