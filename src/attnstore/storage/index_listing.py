@@ -1,8 +1,9 @@
 """The listing of fragments with which the index was last found current, so that opening a store opens no database.
 
 `index.listing` holds a checksum over the seal of the index, its schema and the path, size and time of every
-fragment, or of the bundle that holds it, whose directory is then not read. It is written where nothing was left to load, to drop or to report, so nothing is either while the
-checksum is the same. The seal holds the ctime of the index, so the file of a copied store counts for nothing.
+file of fragments; of a bundle of them no directory is read. It is written where nothing was left to load, to
+drop or to report, so nothing is either while the checksum is the same. The seal holds the ctime of the index,
+so the file of a copied store counts for nothing.
 """
 
 from __future__ import annotations
