@@ -13,6 +13,7 @@ import tiny
 import torch
 from moving import FAMILIES, expected, mixing_of
 
+from attnstore.errors import ModelError
 from attnstore.head_sets import UNIFORM, ZERO
 from attnstore.models import checkpoints, loading, probe
 from attnstore.models.attention_hook import Capturer
@@ -192,3 +193,50 @@ def test_a_pass_ends_with_what_its_last_map_gives(
         for ours, theirs in zip(weights, whole, strict=True):
             np.testing.assert_array_equal(ours, theirs)
     assert finished == []
+
+
+@pytest.mark.parametrize("name", ["bert", "albert", "distilbert", "gpt2"])
+@pytest.mark.parametrize("layers", [[0], [1, 0], [1]])
+def test_a_pass_ends_with_the_last_layer_that_is_wanted(
+    name: str, layers: list[int], checkpoint: Callable[[str], str]
+) -> None:
+    """In whatever order the wanted ones are named; maps, norms and ratios are those of a whole pass."""
+    model = capturer(checkpoint(name))
+    whole = moved(model, INPUTS)
+    part = moved(model.until(layers), INPUTS)
+    for ours, theirs in zip(part, whole, strict=True):
+        assert len(ours) == min(max(layers) + 1, len(theirs))
+        for a, b in zip(ours, theirs, strict=False):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_layers_beyond_the_wanted_ones_do_not_run(checkpoint: Callable[[str], str]) -> None:
+    """Nor the rest of the last wanted one: its feed-forward part."""
+    model = capturer(checkpoint("bert")).until([0])
+    ran: list[str] = []
+    for part in ("encoder.layer.0.intermediate", "encoder.layer.1", "pooler"):
+        module = model.model.get_submodule(part)
+        module.register_forward_hook(lambda *_, part=part: ran.append(part))
+    moved(model, INPUTS)
+    assert ran == []
+
+
+def test_no_hook_is_left_on_a_model(checkpoint: Callable[[str], str]) -> None:
+    """After a pass that ends early, and after one that fails; the model then runs as before."""
+    model = capturer(checkpoint("bert"))
+    before = moved(model, INPUTS)
+
+    def fail(*_: Any) -> None:
+        raise OSError("full")
+
+    listener = Listener(range(99), lambda *_: None, fail)
+    with pytest.raises(ModelError, match="full"):
+        model.forward(INPUTS, None, lambda *_: None, listener=listener)
+    hooks = [
+        hook
+        for module in model.model.modules()
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    ]
+    assert hooks == []
+    for ours, theirs in zip(moved(model, INPUTS), before, strict=True):
+        np.testing.assert_array_equal(np.concatenate(ours), np.concatenate(theirs))

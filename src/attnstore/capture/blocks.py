@@ -100,9 +100,8 @@ class BlockWorker:
         """
         self.run, self._on_batch, self._require_going = run, on_batch, require_going
         self.device = loading.pick_device(device)
-        self.capturer = capturer or examination.recall(
-            run.record, run.plan, checkpoint, self.device
-        )
+        loaded = capturer or examination.recall(run.record, run.plan, checkpoint, self.device)
+        self.capturer = loaded.until(run.record.layers)
         self._layers = {layer: i for i, layer in enumerate(run.record.layers)}
         self._heads = torch.tensor(run.record.heads, device=self.device)
         self._all_heads = len(run.record.heads) == self.capturer.n_heads

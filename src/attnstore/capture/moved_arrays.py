@@ -159,7 +159,8 @@ class MovedArrays:
     ) -> None:
         """Load the model of a run. Raises ModelError."""
         self._device, self._on_batch = loading.pick_device(device), on_batch
-        self._capturer = examination.recall(run.record, run.plan, checkpoint, self._device)
+        loaded = examination.recall(run.record, run.plan, checkpoint, self._device)
+        self._capturer = loaded.until(run.record.layers)
         self._layers = {layer: i for i, layer in enumerate(run.record.layers)}
         self._heads = torch.tensor(run.record.heads, device=self._device)
         self._compared = False

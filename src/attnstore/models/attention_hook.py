@@ -14,7 +14,7 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -250,6 +250,7 @@ class Capturer:
         self.model = self._pristine if way.batching == SINGLE else self.twin()
         self.layer_numbers: list[int | None] = []
         self.projections = Projections()
+        self._wanted: Container[int] | None = None
 
     @property
     def through_interface(self) -> bool:
@@ -270,6 +271,12 @@ class Capturer:
         other = copy.copy(self)
         if self.way.batching != SINGLE:  # else each pass copies it
             other.model = self.twin()
+        return other
+
+    def until(self, layers: Container[int]) -> Capturer:
+        """Return a capturer of the same model whose passes end with the last of these layers."""
+        other = copy.copy(self)
+        other._wanted = layers
         return other
 
     @torch.inference_mode()
@@ -299,7 +306,7 @@ class Capturer:
             return
         if self.projections.without_mixing:
             listener = replace(listener, on_mixing=None)
-        mover = Mover(self.projections.calls, listener)
+        mover = Mover(self.projections.calls, listener, self._last_wanted())
         with mover.hooked(model):
             yield mover
 
@@ -324,7 +331,14 @@ class Capturer:
         )  # fmt: skip
 
     def _last(self, stop: bool) -> int | None:
-        return len(self.way.layers) - 1 if stop and self.way.layers else None
+        return self._last_wanted() if stop and self.way.layers else None
+
+    def _last_wanted(self) -> int:
+        """Return the last call of a pass whose layer is wanted, in whatever order layers come."""
+        calls = list(range(len(self.way.layers)))
+        if self._wanted is not None:
+            calls = [call for call in calls if self.way.layers[call] in self._wanted] or calls
+        return max(calls, default=-1)
 
     def run_changed(self, model: Any, batch: dict[str, Any], change: Change) -> Any:
         """Run one pass through the interface with a change of each layer's attention after the capturer's own."""
@@ -349,9 +363,10 @@ class Capturer:
         ):
             try:
                 output = model(**batch)
+                expected = len(layers or ())
             except Enough:
-                output = None
-        if layers is not None and current.calls != len(layers):
+                output, expected = None, current.calls
+        if layers is not None and current.calls != expected:
             raise ModelError(
                 f"{type(model).__name__} called attention {current.calls} times in one pass and has "
                 f"{len(layers)} layers with attention: its attention cannot be captured."

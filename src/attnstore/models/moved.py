@@ -118,10 +118,11 @@ class _Waiting:
 
 @dataclass
 class Mover:
-    """Computes, in one forward pass, what each layer's heads move, and hands it on; ends the pass with the last."""
+    """Computes, in one forward pass, what each layer's heads move, and hands it on; ends the pass with call `last`."""
 
     calls: Sequence[Projection]
     listener: Listener
+    last: int
     _waiting: _Waiting | None = field(default=None, init=False)
 
     @property
@@ -183,5 +184,5 @@ class Mover:
         ratios = torch.cat(parts)
         assert on_mixing is not None  # nothing waits without it
         on_mixing(waiting.layer, ratios.view(batch, length, MIXING_PARTS).transpose(1, 2))
-        if waiting.call == len(self.calls) - 1:
+        if waiting.call == self.last:
             raise Enough
