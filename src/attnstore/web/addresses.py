@@ -15,7 +15,7 @@ def link(*parts: Any) -> str:
     return "/" + "/".join(quote(str(part), safe="/@") for part in parts)
 
 
-def query_with(query: Mapping[str, str], **changed: str) -> str:
+def query_with(query: Mapping[str, str], **changed: str | int) -> str:
     """Return the part of an address after the question mark, with some of its values changed."""
     return urlencode({**query, **changed})
 

@@ -30,14 +30,10 @@ def example_page(site: Site, request: Request) -> Response:
             f"maps as {run['run']}; leave `against` out, or name one of "
             f"{', '.join(o['run'] for o in others if o['run'] != run['run']) or 'none'}."
         )
-    near = site.store.ask(
-        "SELECT max(example) FILTER (example < $example), min(example) FILTER (example > $example) "
-        "FROM inputs WHERE run = $run",
-        run=run["run"], example=example,
-    ).row(0)  # fmt: skip
+    near = _neighbors(site, [o["run"] for o in others], example)
     data = record["data"] | {
         "against": against,
-        "runs": [{"run": o["run"], "step": o["step"]} for o in others],
+        "runs": [{"run": o["run"], "step": o["step"], "near": near[o["run"]]} for o in others],
         "kind": kind.name, "unit": kind.unit, "signed": kind.signed, "shares": kind.rows_sum,
         "per_layer": kind.per_layer,
     }  # fmt: skip
@@ -45,8 +41,20 @@ def example_page(site: Site, request: Request) -> Response:
         data["heads"] = [0]
     return site.render(
         request, "example.html", needed=_needed(request, run, example), run=run, example=example, input=record, others=others, kind=kind.name, kinds=_kinds(site, run),
-        against=against, previous=near[0], following=near[1], data=data,
+        against=against, previous=near[run["run"]][0], following=near[run["run"]][1], data=data,
     )  # fmt: skip
+
+
+def _neighbors(
+    site: Site, runs: list[str], example: int
+) -> dict[str, tuple[int | None, int | None]]:
+    """Return the example before and the one after in each of the runs; None at an end."""
+    rows = site.store.ask(
+        "SELECT run, max(example) FILTER (example < $example), min(example) FILTER (example > $example) "
+        "FROM inputs WHERE list_contains($runs, run) GROUP BY run",
+        runs=runs, example=example,
+    ).rows()  # fmt: skip
+    return {run: (before, after) for run, before, after in rows}
 
 
 def _needed(request: Request, run: Row, example: int) -> list[str]:

@@ -20,12 +20,13 @@ _TOP = 22
 Rgb = Sequence[int]
 
 
-def heads(grid: Grid, href: str | None = None) -> Markup:
+def heads(grid: Grid, href: str | None = None, query: str = "") -> Markup:
     """Draw a grid.
 
     Args:
         grid: The values.
         href: The address of a head without its /layer/head; None for a grid without links.
+        query: What follows the question mark of each address.
     """
     fills = {theme: _fills(grid, theme == "dark") for theme in _themes(grid)}
     decimals = min(2, places(c.value for c in grid.cells.values() if c.value is not None))
@@ -47,7 +48,7 @@ def heads(grid: Grid, href: str | None = None) -> Markup:
                 }
             )  # fmt: skip
     return draw(
-        "grid", columns=columns, rows=rows, cells=cells, href=href, side=_CELL - 2, left=_LEFT,
+        "grid", columns=columns, rows=rows, cells=cells, href=href, query=query, side=_CELL - 2, left=_LEFT,
         width=_LEFT + len(columns) * _CELL + 2, height=_TOP + len(rows) * _CELL + 2,
     )  # fmt: skip
 

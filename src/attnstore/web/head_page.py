@@ -24,7 +24,8 @@ def head_page(site: Site, request: Request) -> Response:
     """Show one head: its measures, one of them over inputs, its strongest maps, the same head elsewhere."""
     store, run = site.store, run_of(site, request)
     layer, head = head_of(run, request)
-    by = request.query_params.get("by", "entropy")
+    query = dict(request.query_params)
+    by = query.get("measure") or query.get("by", "entropy")
     if by not in NAMES:
         by = "entropy"
     here = (pl.col("layer") == layer) & (pl.col("head") == head)
@@ -35,8 +36,9 @@ def head_page(site: Site, request: Request) -> Response:
         "layer": layer,
         "head": head,
         "by": by,
+        "query": query,
+        "colored": query.get("by", by) not in NAMES,
         "range": request.query_params.get("range", "fixed"),
-        "query": dict(request.query_params),
         "units": measures.UNITS,
         "measures": {r["measure"]: r for r in rows.to_dicts()},
         "random": {r["measure"]: r for r in band.to_dicts()},

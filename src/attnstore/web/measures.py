@@ -111,6 +111,12 @@ def grid(
     return replace(drawn, remarks=store.current.notes(name, **given))
 
 
+def state(choice: Choice, query: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an address that says how the grid is colored: the choice, its parameters and part."""
+    names = ["by", *(p.name for p in choice.parameters), "part"]
+    return {name: query[name] for name in names if query.get(name)}
+
+
 def _arguments(choice: Choice, query: Mapping[str, str]) -> dict[str, Any]:
     kinds = {p.name: p.type for p in choice.parameters}
     texts = {name: query[name] for name in kinds if query.get(name)}

@@ -27,6 +27,7 @@ from attnstore.storage.backend import Backend
 from attnstore.web.served_store import ServedStore
 
 _MAX_RESULTS = 16
+_CANCELLED = "The query was cancelled."
 _AT_ONCE = 2
 _MAX_TEXT = 100_000  # characters of a query
 
@@ -45,7 +46,8 @@ class Limits:
 @dataclass
 class Question:
     """One query. state: waiting, running, done, failed or cancelled; percent: where it says so;
-    sentence: why it failed; result: columns, rows and counts of what is shown."""
+    sentence: why it failed; result: columns, rows and counts of what is shown; askers: the pages that
+    wait for it."""
 
     id: str
     text: str
@@ -58,6 +60,7 @@ class Question:
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     worker: _Worker | None = None
+    askers: set[str] = field(default_factory=set)
 
     @property
     def is_over(self) -> bool:
@@ -85,8 +88,13 @@ class Questions:
         self._turn = threading.Semaphore(_AT_ONCE)
         self._idle: list[_Worker] = []
 
-    def ask(self, text: str, params: Mapping[str, str]) -> Question:
+    def ask(self, text: str, params: Mapping[str, str], asker: str = "") -> Question:
         """Start a query, or return the same one if the store has not changed since.
+
+        Args:
+            text: The query.
+            params: Values of its parameters.
+            asker: Names the page that asks, for `cancel`.
 
         Raises:
             UsageError: The text is empty or too long.
@@ -101,9 +109,11 @@ class Questions:
             known = self._questions.get(name)
             if known is not None and known.state in ("waiting", "running", "done"):
                 self._questions.move_to_end(name)
+                known.askers.add(asker)
                 return known
             file = Path(self._folder.name) / f"{name}.parquet"
             question = self._questions[name] = Question(name, text, dict(params), file)
+            question.askers.add(asker)
             self._questions.move_to_end(name)
             self._forget()
         threading.Thread(target=self._run, args=(question,), daemon=True).start()
@@ -127,11 +137,16 @@ class Questions:
                 raise UnknownNameError("This result is no longer kept; run the query again.")
             return self._questions[name]
 
-    def cancel(self, name: str) -> Question:
-        """Stop a query."""
+    def cancel(self, name: str, asker: str = "") -> dict[str, Any]:
+        """Stop a query for one asker, altogether if nobody else waits for it; return its status for the page."""
         question = self.find(name)
-        self._end(question, "cancelled", "The query was cancelled.")
-        return question
+        with self._mutex:
+            question.askers.discard(asker)
+            wanted = bool(question.askers)
+        if not wanted:
+            self._end(question, "cancelled", _CANCELLED)
+        status = question.status()
+        return status | {"state": "cancelled", "sentence": _CANCELLED} if wanted else status
 
     def _end(self, question: Question, state: str, sentence: str) -> None:
         with self._mutex:

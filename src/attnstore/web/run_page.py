@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -29,6 +30,7 @@ def run_page(site: Site, request: Request) -> Response:
         "choice": choice,
         "choices": measures.choices(store),
         "query": query,
+        "kept": {k: v for k, v in query.items() if k not in ("find", "page")},
         "others": others,
         "quick": measures.is_quick(store, run["run"], choice, query),
         "address": request.url.path,
@@ -50,14 +52,16 @@ def grid_panel(site: Site, request: Request) -> Response:
 def _grid(site: Site, run: Row, choice: measures.Choice, query: Mapping[str, str]) -> Row:
     grid = measures.grid(site.store, run, choice, query)
     href = link("run", run["run"], "head")
+    colored = measures.state(choice, query)
     return {
         "choice": choice,
         "grid": grid,
-        "drawn": grid_chart.heads(grid, href),
+        "drawn": grid_chart.heads(grid, href, urlencode(colored)),
         "scale": None if grid.names else grid_chart.scale(grid),
         "extremes": grid.extremes(5),
         "legend": colors.of_names(grid.names),
         "query": query,
+        "colored": colored,
     }
 
 

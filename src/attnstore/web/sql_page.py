@@ -58,10 +58,11 @@ def _columns(site: Site) -> dict[str, list[tuple[str, str, str]]]:
 
 
 def ask(site: Site, body: bytes) -> Response:
-    """Start the query of a JSON body {sql, params} and return its status."""
+    """Start the query of a JSON body {sql, params, asker} and return its status."""
     content = request_bodies.parsed(body)
     text, params = request_bodies.text(content, "sql"), request_bodies.texts(content, "params")
-    return JSONResponse(site.questions.ask(text, params).status())
+    asker = request_bodies.text(content, "asker", "")
+    return JSONResponse(site.questions.ask(text, params, asker).status())
 
 
 def follow(site: Site, request: Request) -> Response:
@@ -70,8 +71,9 @@ def follow(site: Site, request: Request) -> Response:
 
 
 def cancel(site: Site, request: Request) -> Response:
-    """Stop a query and return its status."""
-    return JSONResponse(site.questions.cancel(request.path_params["question"]).status())
+    """Stop a query for the page `asker` and return its status."""
+    asker = request.query_params.get("asker", "")
+    return JSONResponse(site.questions.cancel(request.path_params["question"], asker))
 
 
 def table(site: Site, request: Request) -> Response:

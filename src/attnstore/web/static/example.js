@@ -1,11 +1,10 @@
 // The example page: its viewer, what stands in its address, and the runs that can lie beside it.
+import { follow } from "./shown_run.js";
 import { Viewer } from "./viewer.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 data.scales = JSON.parse(document.getElementById("scales").textContent);
 const path = (run) => run.split("/").map(encodeURIComponent).join("/");
-const asked = new URLSearchParams(location.search);
-const number = (name) => (asked.has(name) && /^\d+$/.test(asked.get(name)) ? Number(asked.get(name)) : undefined);
 
 async function fetched(url) {
   const answer = await fetch(url);
@@ -23,15 +22,24 @@ const load = {
   },
 };
 
-const held = (name) => data[`${name}s`].includes(number(name)) ? number(name) : data[`${name}s`][0];
-data.state = {
-  layer: held("layer"), head: held("head"), against: data.against,
-  scale: asked.get("scale") === "linear" ? "linear" : "root",
-  range: asked.get("range") === "map" ? "map" : "fixed",
-  unit: asked.get("unit") === "word" ? "word" : "piece",
-  token: number("token") ?? null,
-  pins: (asked.get("pins") || "").split(",").map((p) => p.split("-").map(Number)).filter((p) => p.length === 2 && p.every(Number.isInteger)),
-};
+// The state that an address stands for.
+function read(place) {
+  const asked = new URLSearchParams(place.search);
+  const number = (name) => (/^\d+$/.test(asked.get(name) ?? "") ? Number(asked.get(name)) : undefined);
+  const held = (name) => data[`${name}s`].includes(number(name)) ? number(name) : data[`${name}s`][0];
+  const known = (run) => data.runs.some((r) => r.run === run);
+  const named = decodeURIComponent(place.pathname).replace(/^\/run\/|\/example\/\d+$/g, "");
+  return {
+    run: known(named) ? named : data.run,
+    layer: held("layer"), head: held("head"), against: known(asked.get("against")) ? asked.get("against") : null,
+    scale: asked.get("scale") === "linear" ? "linear" : "root",
+    range: asked.get("range") === "map" ? "map" : "fixed",
+    unit: asked.get("unit") === "word" ? "word" : "piece",
+    token: number("token") ?? null,
+    pins: (asked.get("pins") || "").split(",").map((p) => p.split("-").map(Number)).filter((p) => p.length === 2 && p.every(Number.isInteger)),
+  };
+}
+data.state = read(location);
 data.link = data.kind === "weights" && ((state) => `/run/${path(state.run)}/head/${state.layer}/${state.head}`);
 
 const controls = document.getElementById("controls");
@@ -51,15 +59,26 @@ function address(state) {
   return `/run/${path(state.run)}/example/${data.example}?${query}`;
 }
 
+// Each step is an entry of the browser's history, which Back undoes.
 function changed(state) {
-  history.replaceState(null, "", address(state));
+  const now = address(state);
+  if (now !== location.pathname + location.search) history.pushState(null, "", now);
+  shown(state);
+}
+
+function shown(state) {
+  follow(data, state.run);
   controls.elements.unit.value = state.unit;
   controls.elements.scale.value = state.scale;
   controls.elements.range.value = state.range;
   against.value = state.against || "";
   step(state);
-  for (const link of document.querySelectorAll("a[data-keep]")) link.search = location.search;
 }
+addEventListener("popstate", () => {
+  Object.assign(viewer.state, read(location));
+  shown(viewer.state);
+  viewer.draw();
+});
 
 // The slider goes over the checkpoints of a training, the run it began from among them.
 function step(state) {
@@ -73,7 +92,8 @@ function step(state) {
 }
 
 const viewer = new Viewer(document.getElementById("viewer"), data, load, changed);
-changed(viewer.state);
+history.replaceState(null, "", address(viewer.state));
+shown(viewer.state);
 viewer.draw();
 
 // Another kind may have other heads: its page is loaded anew.

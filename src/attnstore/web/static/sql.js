@@ -4,6 +4,7 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const token = document.querySelector("meta[name=page-token]").content;
 const [text, told, progress] = [$("text"), $("told"), $("progress")];
+const asker = (sessionStorage.asker ??= Math.random().toString(36).slice(2)); // this tab, for cancelling
 const original = data.analysis ? text.value : null;
 let current = null;
 let starting = null; // the request that starts a query
@@ -118,7 +119,7 @@ async function run(push = true) {
   $("result").replaceChildren();
   busy(true);
   try {
-    starting = sent("POST", "/questions", { sql: text.value, params: given() });
+    starting = sent("POST", "/questions", { sql: text.value, params: given(), asker });
     let state = await starting;
     current = state.id;
     starting = null;
@@ -145,7 +146,7 @@ async function cancel() {
   if (!id) return;
   current = null;
   busy(false);
-  const state = await sent("DELETE", `/questions/${id}`).catch((error) => ({ sentence: error.message }));
+  const state = await sent("DELETE", `/questions/${id}?asker=${asker}`).catch((error) => ({ sentence: error.message }));
   fail(state.sentence || "The query had ended.");
 }
 
