@@ -6,8 +6,7 @@ python -m benchmarks --quick         smaller sizes, one repeat, nothing is kept
 """
 
 GROUPS = (
-    "ingest_speed", "norms", "ingest_memory", "long_inputs", "rerun", "size", "queries", "whole_maps",
-    "dependencies", "reasking", "formats", "notebook", "ablating", "exploring", "training", "scaling",
+    "ingest_speed", "norms", "memory", "size", "queries", "whole_maps", "dependencies", "start", "formats", "notebook", "ablating", "exploring", "training", "scaling",
     "workers", "cluster", "buckets", "gpu",
 )  # fmt: skip
 """The modules with a function `measure`, in the order of the document."""

@@ -26,7 +26,9 @@ from benchmarks.procedure import PADDED, PASSES, Procedure
 TASKS, SPLIT = ("rte", "mrpc", "sst2"), "validation"
 PIPELINE = GLUE.parent / "models" / "en_ud_sm"
 Seconds = dict[str, float]
-ONCE, AGAIN, WIDE, MEMORY = 60.0, 1000.0, 1.0, 10**9
+AGAIN, WIDE, MEMORY = 1000.0, 1.0, 10**9
+ONCE = {"rte": 20.0, "mrpc": 30.0, "sst2": 45.0}
+"""Target of the whole procedure, ingestion included, by task."""
 
 
 def measure(place: Place) -> Group:
@@ -59,8 +61,8 @@ def _rows(task: str, inputs: int, found: dict[str, Any]) -> list[Row]:
     what = f"{inputs} {task.upper()} inputs, two models: the notebook's procedure"
     again, kept, anew = found["again"], found["kept"], found["anew"]
     return [
-        Row(f"{what} / ingesting, annotating and asking", f"≥ {ONCE:.0f}×",
-            f"{theirs / ours:.0f}× ({theirs:.0f} s / {ours:.2f} s)", theirs / ours >= ONCE),
+        Row(f"{what} / ingesting, annotating and asking", f"≥ {ONCE[task]:.0f}×",
+            f"{theirs / ours:.0f}× ({theirs:.0f} s / {ours:.2f} s)", theirs / ours >= ONCE[task]),
         Row(f"{what} / asking again in a new session, answers kept beside the index", f"≥ {AGAIN:.0f}×",
             f"{theirs / again:.0f}× ({theirs:.0f} s / {again * 1e3:.0f} ms)", theirs / again >= AGAIN),
         Row(f"{what} / asking again in the same session", f"≥ {AGAIN:.0f}×",
