@@ -26,8 +26,9 @@ def measure(place: Place) -> Group:
     store, repeats = place.store, place.repeats(9)
     _, *of_help = commands(["--help"], environment, repeats)
     _, *asking = commands(["--store", store, "sql", ASKED], environment, repeats)
+    number = fresh("start:example", store).result
     first, *maps = (
-        fresh("start:maps", store, place.inputs // 2, environment=environment).result
+        fresh("start:maps", store, number, environment=environment).result
         for _ in range(repeats + 1)
     )
     again = [
@@ -58,6 +59,15 @@ def commands(arguments: list[str], environment: dict[str, str], repeats: int) ->
         env=os.environ | environment, stdout=subprocess.DEVNULL, check=True,
     )  # fmt: skip
     return [timed(run) for _ in range(repeats + 1)]
+
+
+def example(store: str) -> int:
+    """Return the number of an input; what a process keeps beside the index is forgotten."""
+    import attnstore
+
+    with attnstore.open(store) as opened:
+        opened.answers.forget()
+        return int(opened.sql("SELECT max(example) FROM inputs WHERE run = $run", run=RUN).item())
 
 
 def maps(store: str, number: int) -> float:

@@ -62,7 +62,7 @@ class Store:
         self.settings: dict[str, str] = {}
         self.answers = AnswerCache(self.backend)
         self._sessions = SessionPool(self.backend, sessions, self.settings, self.named_analyses)
-        self._maps = StoredMaps(self.backend, self.cached, self.kept)
+        self._maps = StoredMaps(self.backend, self.cached, self._always_kept)
         weakref.finalize(self, self._sessions.close)
         self.catch_up()
 
@@ -104,6 +104,10 @@ class Store:
         or in another, it comes back without reading a weight, if it is small (`query.answer_cache`).
         """
         return self.answers.get(text, params, partial(self.computed, text, params))
+
+    def _always_kept(self, text: str, /, **params: Any) -> pl.DataFrame:
+        """Like `kept`, of a question whose answer spares the next process a session, however fast it was."""
+        return self.answers.get(text, params, partial(self.computed, text, params), worth=0.0)
 
     def cached(self, text: str, /, **params: Any) -> pl.DataFrame:
         """Like `sql`, from memory where the question was asked before and the index is the same."""

@@ -123,7 +123,7 @@ def test_maps_of_an_input_need_no_session_the_second_time(
             "SELECT weights FROM maps WHERE run = $run AND example = $example ORDER BY layer, head",
             run=RUN, example=example,
         )  # fmt: skip
-    monkeypatch.setattr("attnstore.query.answer_cache.WORTH", 0)
+    monkeypatch.setattr("attnstore.query.answer_cache.WORTH", 1000.0)
     for _ in range(2):
         with attnstore.open(sample_store) as store:
             weights = store.maps(RUN, example)

@@ -77,6 +77,7 @@ class AnswerCache:
         params: Mapping[str, Any],
         compute: Callable[[], tuple[pl.DataFrame, set[str]]],
         on_disk: bool = True,
+        worth: float | None = None,
     ) -> pl.DataFrame:
         """Return the answer to an SQL text, from the cache or computed.
 
@@ -85,6 +86,7 @@ class AnswerCache:
             params: Values of its parameters.
             compute: Returns the answer and the runs whose arrays it read.
             on_disk: Keep the answer as a file too, if it is small and was slow.
+            worth: Seconds above which it was slow; WORTH by default.
         """
         seal = index.seal_of(self._backend)
         if seal is None:  # the index is being written, or was changed by another program
@@ -99,7 +101,7 @@ class AnswerCache:
         try:
             answer = self._valid(key, on_disk)
             if answer is None:
-                answer = self._computed(key, compute, on_disk)
+                answer = self._computed(key, compute, on_disk, WORTH if worth is None else worth)
             future.set_result(answer)
         except BaseException as error:
             future.set_exception(error)
@@ -134,7 +136,11 @@ class AnswerCache:
         return answer.rows
 
     def _computed(
-        self, key: Key, compute: Callable[[], tuple[pl.DataFrame, set[str]]], on_disk: bool
+        self,
+        key: Key,
+        compute: Callable[[], tuple[pl.DataFrame, set[str]]],
+        on_disk: bool,
+        worth: float,
     ) -> pl.DataFrame:
         began = perf_counter()
         rows, runs = compute()
@@ -143,7 +149,7 @@ class AnswerCache:
             return rows
         answer = Answer(rows, self._states(runs))
         self._keep(key, answer)
-        if on_disk and seconds > WORTH and rows.estimated_size() <= MAX_FILE_BYTES:
+        if on_disk and seconds > worth and rows.estimated_size() <= MAX_FILE_BYTES:
             with contextlib.suppress(StoreError):
                 self._write(*key, answer)
         return rows
