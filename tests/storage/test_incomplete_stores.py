@@ -17,7 +17,9 @@ from attnstore.maintenance import copying, orphans
 from attnstore.maintenance.verify import verify
 from attnstore.resources import sql_files
 from attnstore.storage import fragments, index, location
+from attnstore.storage.backend import File
 from attnstore.storage.files import crc32c
+from attnstore.storage.folder import Folder
 from attnstore.storage.tables import TABLES
 
 RUN = "tiny/texts"
@@ -95,11 +97,17 @@ def test_a_block_being_written_is_not_missing_anything(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fragments are listed while an ingestion commits: what the list lacks is looked for again."""
-    real, hidden = fragments.listing, fragments.listing(location.locate(root), "map_stats")[-1].path
-    monkeypatch.setattr(fragments, "listing", lambda *a: [f for f in real(*a) if f.path != hidden])
+    real, hidden = Folder.files, fragments.listing(location.locate(root), "map_stats")[-1].path
+    lacking = iter([hidden])
+
+    def files(folder: Folder, path: str) -> list[File]:
+        gone = next(lacking, None) if path == fragments.FOLDER else None
+        return [file for file in real(folder, path) if file.path != gone]
+
+    monkeypatch.setattr(Folder, "files", files)
     with attnstore.open(root) as store:
         assert store.behind is None
-    monkeypatch.undo()
+    assert next(lacking, None) is None
     with attnstore.open(root) as store:
         assert store.sql("SELECT state FROM runs").item() == "complete"
 
