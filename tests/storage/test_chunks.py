@@ -45,6 +45,16 @@ def test_blosc_reads_any_chunk(kind: np.dtype[Any], size: int, seed: int) -> Non
     assert int.from_bytes(checksum, "little") == google_crc32c.value(frame)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, 500])
+def test_zeros_keep_their_sign_and_their_number(kind: np.dtype[Any], size: int) -> None:
+    """A chunk of zeros is encoded once for all; one of -0, or with a number before its zeros, is another."""
+    zeros = np.zeros(size, kind)
+    first = np.array([1, *zeros], kind)
+    for values in (zeros, zeros, first) if kind == np.uint8 else (zeros, -zeros, zeros, first):
+        assert numcodecs.Blosc().decode(chunks.encode(values)[:-4]) == values.tobytes()
+
+
 @given(hnp.arrays(np.float16, st.integers(128, 500), elements=st.floats(0, 1, width=16)))
 def test_each_byte_of_a_number_is_a_part_of_its_own(weights: np.ndarray[Any, Any]) -> None:
     """Each is zstd of one byte of every number, the least first, or that plane itself if zstd is no shorter."""

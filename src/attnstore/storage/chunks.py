@@ -48,6 +48,19 @@ def as_before(document: Any) -> Any:
 
 def encode(numbers: npt.NDArray[Any]) -> bytes:
     """Encode a chunk: (cells or tokens,) of the type on disk, contiguous."""
+    bits = numbers.view(f"u{numbers.dtype.itemsize}")  # the bits tell 0 from -0
+    if not bits[-1] and not bits.any():
+        return _zeros(numbers.size, bits.dtype.str)
+    return _sealed(numbers)
+
+
+@lru_cache(maxsize=8)
+def _zeros(size: int, kind: str) -> bytes:
+    """Encode a chunk of zeros, as there are many behind the tokens of a block."""
+    return _sealed(np.zeros(size, kind))
+
+
+def _sealed(numbers: npt.NDArray[Any]) -> bytes:
     frame = _frame(numbers)
     return frame + crc32c(frame).to_bytes(4, "little")
 
