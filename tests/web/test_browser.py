@@ -6,10 +6,12 @@ output/screenshots; nothing that a page does may ask anything outside this machi
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from browsing import OTHER, PACKAGE, PATIENCE, ROOT, RUN, drawn, hovered, serving
@@ -54,7 +56,7 @@ def test_pages_fit_their_window(chromium: Any, address: str, width: int, scheme:
         page.goto(path)
         page.wait_for_load_state("networkidle")
         if name == "sql":
-            page.wait_for_selector("[data-as=heatmap]:not([hidden])")
+            page.wait_for_selector("[data-as=heatmap]:not([hidden]) svg")
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{name} is {wide} pixels wide in a window of {width}"
         page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
@@ -237,7 +239,7 @@ def test_a_query_is_asked_sorted_drawn_and_shared(page: Any, chromium: Any, addr
     )
     assert values == sorted(values)
     page.click("[data-show=heatmap]")
-    assert page.is_visible("[data-as=heatmap] svg")
+    page.wait_for_selector("[data-as=heatmap] svg")
     assert "show=heatmap" in page.url
     with page.expect_download() as download:
         page.click("text=CSV")
@@ -261,7 +263,44 @@ def test_an_analysis_is_a_start(page: Any) -> None:
     assert "analysis=special_tokens" in page.url
     assert "p.run=minilm%2Fpairs" in page.url
     page.click("[data-show=lines]")
-    assert page.is_visible("[data-as=lines] svg")
+    page.wait_for_selector("[data-as=lines] svg")
+
+
+def test_a_chart_is_chosen_shared_and_saved(page: Any, chromium: Any, address: str) -> None:
+    """Axes and colors from menus, in the address, the same for somebody else; SVG, PNG and CSV."""
+    page.goto("/sql")
+    ask(page, f"SELECT layer, head, avg(cls) AS cls, avg(sep) AS sep FROM map_stats WHERE run = '{RUN}' GROUP BY ALL ORDER BY ALL")  # fmt: skip
+    page.click("[data-show=lines]")
+    page.wait_for_selector("[data-as=lines] svg")
+    page.select_option("[data-chart] select[name=y]", json.dumps(["sep"]))
+    page.wait_for_function("document.querySelector('[data-chart] svg').textContent.includes('sep')")
+    assert "y=sep" in page.url
+    files = {}
+    for name in ("SVG", "PNG", "CSV"):
+        with page.expect_download() as download:
+            page.click(f"[data-chart] .saving button:text-is('{name}')")
+        files[name] = Path(download.value.path()).read_bytes()
+    assert files["PNG"].startswith(b"\x89PNG")
+    assert len(files["CSV"].decode().splitlines()) == 73
+    drawn = ElementTree.fromstring(files["SVG"].decode())
+    assert {"layer", "sep", "head"} <= {text.strip() for text in drawn.itertext()}
+    assert b"url(http" not in files["SVG"]
+    other = chromium.new_context(base_url=address).new_page()
+    other.set_default_timeout(PATIENCE)
+    other.goto(page.url)
+    other.wait_for_selector("[data-as=lines]:not([hidden]) svg")
+    assert other.input_value("[data-chart] select[name=y]") == json.dumps(["sep"])  # fmt: skip
+    other.context.close()
+
+
+def test_charts_run_under_the_content_policy(page: Any) -> None:
+    """The grammar draws without inline scripts, inline styles or eval, which the policy forbids."""
+    page.add_init_script("window.broken = []; document.addEventListener('securitypolicyviolation', (e) => broken.push(e.violatedDirective + e.blockedURI));")  # fmt: skip
+    page.goto(f"/run/{RUN}/head/2/3")
+    page.wait_for_selector(".picture svg")
+    page.goto(f"/sql?analysis=head_entropy&p.run={RUN}&show=heatmap")
+    page.wait_for_selector("[data-as=heatmap] svg")
+    assert page.evaluate("broken") == []
 
 
 def test_views_and_columns_are_beside_the_editor(page: Any) -> None:

@@ -28,8 +28,7 @@ from attnstore.statistics import NAMES
 from attnstore.storage import fragments, index, location, locks
 from attnstore.storage.tables import TABLES
 from attnstore.store import Store
-from attnstore.web import charts, measures, pictures
-from attnstore.web.query_results import Result
+from attnstore.web import measures, pictures
 
 
 class Texts(HTMLParser):
@@ -326,35 +325,6 @@ def test_a_head_stands_beside_random_weights(
     twin = browser.get("/run/tiny-random-1/sample/head/1/2?by=entropy").text
     assert "random weights" not in twin
     browser.close()
-
-
-# Pictures of results -----------------------------------------------------------------------------
-
-
-def test_columns_decide_what_a_result_is_drawn_as() -> None:
-    """layer and head make a heatmap, a step makes lines, names make bars, others only a table."""
-    heads = [["layer", "Int16", True], ["head", "Int16", True], ["mean", "Float64", True]]
-    grid = [[i, j, i + j / 10] for i in range(2) for j in range(3)]
-    assert list(Result(heads, grid).pictures()) == ["heatmap", "bars"]
-    steps = [["step", "Int64", True], ["layer", "Int16", True], ["mean", "Float64", True]]
-    drawn = Result(steps, [[s, i, s * i] for s in (1, 2) for i in range(2)]).pictures()
-    assert "lines" in drawn
-    assert "heatmap" not in drawn
-    named = [["kind", "String", False], ["n", "Int64", True]]
-    assert list(Result(named, [["a<b>", 1], ["c", 2]]).pictures()) == ["bars"]
-    assert "a&lt;b&gt;" in str(Result(named, [["a<b>", 1]]).pictures()["bars"])
-    assert Result([["text", "String", False]], [["x"]]).pictures() == {}
-    assert Result(named, []).pictures() == {}
-
-
-def test_a_picture_stands_alone() -> None:
-    """An SVG file is well-formed XML with its own colours."""
-    from xml.etree import ElementTree
-
-    drawn = charts.bars([charts.Bar("a & <b>", 0.5, 0.4, 0.6), charts.Bar("c", -0.1)], "share")
-    root = ElementTree.fromstring(charts.standalone(drawn))
-    assert root.tag.endswith("svg")
-    assert "a & <b>" in "".join(root.itertext())
 
 
 # Hostile texts -----------------------------------------------------------------------------------

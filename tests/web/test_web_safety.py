@@ -41,9 +41,13 @@ def test_a_query_gives_what_the_store_gives(pages: Browser, root: Path, tmp_path
     assert csv.splitlines()[0] == "layer,head,mean,pair"
     assert len(csv.splitlines()) == 9
     table = pages.get(f"/questions/{told['id']}/table").text
-    assert 'data-as="heatmap"' in table
+    assert 'data-show="heatmap"' in table
     assert "8 rows" in table
-    assert pages.get(f"/questions/{told['id']}/heatmap.svg").text.startswith("<svg")
+    drawn = pages.get(f"/questions/{told['id']}/chart?kind=heatmap").json()["spec"]["data"][
+        "values"
+    ]
+    assert [row["color"] for row in drawn] == pytest.approx(expected["mean"].to_list())
+    assert pages.get(f"/questions/{told['id']}/chart?kind=pie").status_code == 400
     assert pages.get(f"/questions/{told['id']}/pie.svg").status_code == 404
 
 

@@ -1,158 +1,118 @@
-"""Small charts as SVG: bars, a histogram, a line per series. Geometry here, markup in templates/charts.
+"""Charts of rows: the choice, its specification, and what a page offers beside it.
 
-Colors of data stand in the picture; letters and rules take the page's by class. `standalone` makes a
-picture a file of its own.
+`chart_columns` says what columns are; choices are made in `chart_choices`, rows in `chart_marks`, the specification in `chart_specs`; the
+browser draws it with Vega-Lite (static/charts.js).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from markupsafe import Markup, escape
+import polars as pl
 
-from attnstore.display.colors import SERIES
-from attnstore.display.templating import environment
-from attnstore.formatting import number, places
+from attnstore.query import analyses
+from attnstore.query.analysis_file import Analysis
+from attnstore.web import chart_choices, chart_columns, chart_marks, chart_specs
+from attnstore.web.chart_choices import Choice, Chooser
+from attnstore.web.chart_columns import Field
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-_STYLE = (
-    "text{font:11px 'Helvetica Neue',Arial,sans-serif;fill:#333}.rule{stroke:#ddd}"
-    ".end{text-anchor:end}.mid{text-anchor:middle}.empty{fill:#eee}.band{opacity:.18}"
-    ".bar{fill:#2a788e}.line{fill:none;stroke-width:1.8}.whisker{stroke:#333}"
-)
-_MAX_NAME = 18  # characters of a bar's or a line's name
+_SAMPLE = 20_000  # rows that the first choice looks at
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A bar; low, high: the ends of its interval, where it has one."""
+class Chart:
+    """A chart to draw.
 
-    name: str
-    value: float
-    low: float | None = None
-    high: float | None = None
+    Attributes:
+        choice: What it shows.
+        spec: Its Vega-Lite specification.
+        notes: Sentences about what it leaves out.
+        options: By channel, the columns that may be chosen, each a list of names.
+    """
 
+    choice: Choice
+    spec: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    options: dict[str, list[list[str]]] = field(default_factory=dict)
 
-@dataclass(frozen=True)
-class Point:
-    """A point of a line; low, high: the ends of its interval, where it has one."""
-
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
-
-
-@cache
-def _templates() -> Environment:
-    templates = environment(Path(__file__).parent / "templates")
-    templates.filters["px"] = "{:.1f}".format
-    return templates
-
-
-def draw(chart: str, **values: Any) -> Markup:
-    """Fill the template of a chart."""
-    return Markup(_templates().get_template(f"charts/{chart}.svg").render(values))
-
-
-def standalone(svg: Markup) -> str:
-    """Return a chart as a file of its own: with the colors of letters and rules, on white."""
-    head, rest = str(svg).split(">", 1)
-    return f"{head}><style>{escape(_STYLE)}</style>{rest}"
-
-
-def bars(rows: Sequence[Bar], unit: str = "") -> Markup:
-    """Draw horizontal bars, one a row, with their values."""
-    ends = [v for b in rows for v in (b.value, b.low, b.high) if v is not None]
-    left, wide = 116, 210
-    at = _axis(min([0.0, *ends]), max([0.0, *ends]), left, left + wide)
-    decimals = places(b.value for b in rows)
-    drawn = []
-    for bar in rows:
-        x, zero = at(bar.value), at(0.0)
-        whisker = None
-        if bar.low is not None and bar.high is not None:
-            whisker = at(bar.low), at(bar.high)
-        drawn.append(
-            {
-                "name": _cut(bar.name), "value": number(bar.value, decimals), "x": min(x, zero),
-                "width": abs(x - zero), "whisker": whisker, "end": max(x, *(whisker or (x,))),
-            }
-        )  # fmt: skip
-    height = max(len(rows), 1) * 22 + 4
-    return draw("bars", bars=drawn, left=left, width=left + wide + 76, height=height, label=unit)
-
-
-def histogram(counts: Sequence[int], low: float, high: float, label: str) -> Markup:
-    """Draw the numbers of values between two ends, in columns of equal width."""
-    top, width, height = max(counts, default=0) or 1, 420, 120
-    step, span = width / max(len(counts), 1), (high - low) / max(len(counts), 1)
-    columns = [
-        {
-            "x": i * step,
-            "width": max(step - 1.5, 1),
-            "height": count / top * height,
-            "tip": f"{number(low + i * span)} to {number(low + (i + 1) * span)}: {count:,} inputs",
+    def data(self) -> dict[str, Any]:
+        """Return the chart for a page's script."""
+        choice = self.choice
+        chosen = {
+            "x": [choice.x] if choice.x else [],
+            "y": list(choice.y),
+            "color": list(choice.color),
+            "facet": [choice.facet] if choice.facet else [],
+            "interval": [choice.interval] if choice.interval else [],
         }
-        for i, count in enumerate(counts)
-    ]
-    return draw(
-        "histogram", columns=columns, width=width, height=height, low=low, high=high, label=label
-    )
+        return {
+            "kind": choice.kind, "chosen": chosen, "options": self.options, "notes": self.notes,
+            "spec": self.spec,
+        }  # fmt: skip
 
 
-def lines(series: Mapping[str, Sequence[Point]], across: str, label: str) -> Markup:
-    """Draw a line per name over one axis, with its interval as a band and its name at its end."""
-    points = [p for line in series.values() for p in line]
-    xs = sorted({p.x for p in points})
-    ys = [v for p in points for v in (p.y, p.low, p.high) if v is not None]
-    left, right, top, bottom = 56, 516, 12, 252
-    at_x, at_y = _axis(xs[0], xs[-1], left, right), _axis(min(ys), max(ys), bottom, top)
-    decimals = places([min(ys), max(ys)])
-    values = [min(ys) + (max(ys) - min(ys)) * share for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    drawn: list[dict[str, Any]] = []
-    for i, (name, line) in enumerate(series.items()):
-        label_y = at_y(line[-1].y)
-        while any(abs(label_y - other["label_y"]) < 12 for other in drawn):
-            label_y += 12
-        drawn.append(
-            {
-                "name": _cut(name), "color": SERIES[i % len(SERIES)], "label_y": label_y,
-                "end": at_x(line[-1].x), "band": _band(line, at_x, at_y),
-                "points": " ".join(f"{at_x(p.x):.1f},{at_y(p.y):.1f}" for p in line),
-            }
-        )  # fmt: skip
-    return draw(
-        "lines", lines=drawn, label=label, across=across, left=left, right=right, bottom=bottom,
-        rules=[(at_y(value), number(value, decimals)) for value in values],
-        ticks=[(at_x(x), f"{x:g}") for x in _ticks(xs)], width=right + 130,
-        height=max([bottom + 44, *(line["label_y"] + 12 for line in drawn)]),
-    )  # fmt: skip
+def of_rows(
+    frame: pl.DataFrame, choice: Choice, units: Mapping[str, str] | None = None, title: str = ""
+) -> Chart:
+    """Draw rows as a page has chosen it. units: of columns, by name."""
+    plain = chart_columns.fields_of(frame.schema, None)
+    fields = {n: Field(n, f.kind, "", (units or {}).get(n, "")) for n, f in plain.items()}
+    marks = chart_marks.made(fields, frame, choice)
+    return Chart(choice, chart_specs.spec(fields, marks, choice, title), marks.notes)
 
 
-def _axis(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
-    """Return the position of a value along an axis."""
-    return lambda value: start + (value - low) / ((high - low) or 1) * (end - start)
+def of_file(
+    path: str, text: str, kind: str = "", asked: Mapping[str, Sequence[str]] | None = None
+) -> Chart:
+    """Draw the result of a query.
+
+    Args:
+        path: Its Parquet file.
+        text: The query; one that begins with the header of an analysis says what its columns are.
+        kind: Kind of chart, '' for the one that suits.
+        asked: Names of columns by channel, as an address has them.
+
+    Raises:
+        UsageError: There is nothing to draw, or it cannot be drawn so.
+    """
+    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+    analysis = _analysis(text)
+    fields = chart_columns.fields_of(rows.collect_schema(), analysis)
+    chooser = Chooser(fields, rows.select(list(fields)).head(_SAMPLE).collect(), analysis)
+    choice = chart_choices.chosen(chooser, kind, asked or {})
+    frame = rows.select(list(fields)).collect()
+    marks = chart_marks.made(fields, frame, choice)
+    title = analysis.title if analysis else ""
+    spec = chart_specs.spec(fields, marks, choice, title)
+    return Chart(choice, spec, marks.notes, _options(chooser, choice))
 
 
-def _band(
-    line: Sequence[Point], at_x: Callable[[float], float], at_y: Callable[[float], float]
-) -> str:
-    """Return the corners of a line's interval, '' where a point has none."""
-    upper = [f"{at_x(p.x):.1f},{at_y(p.high):.1f}" for p in line if p.high is not None]
-    lower = [f"{at_x(p.x):.1f},{at_y(p.low):.1f}" for p in reversed(line) if p.low is not None]
-    return " ".join([*upper, *lower]) if len(upper) == len(lower) == len(line) else ""
+def _analysis(text: str) -> Analysis | None:
+    text = text.lstrip()
+    return analyses.parse("query", text) if text.startswith("-- title:") else None
 
 
-def _ticks(xs: Sequence[float]) -> Sequence[float]:
-    return xs if len(xs) <= 12 else [xs[round(i * (len(xs) - 1) / 9)] for i in range(10)]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
+def _options(chooser: Chooser, choice: Choice) -> dict[str, list[list[str]]]:
+    """Return what each channel may show, the present choice among it."""
+    names = list(chooser.fields)
+    numbers = [n for n in names if chooser.fields[n].numeric]
+    averages = [n for n in chooser.values if chooser.fields[n].kind == "number"]
+    options = {
+        "x": [[n] for n in names],
+        "y": [[n] for n in (names if choice.kind in ("bars", "heatmap") else numbers)],
+        "color": [[], *([n] for n in names)],
+        "facet": [[], *([n] for n in names if chooser.fields[n].kind != "number")],
+        "interval": [[], *([n] for n in chart_columns.ends(chooser.fields))],
+    }
+    if len(averages) > 1 and choice.kind in ("lines", "bars"):
+        options["y"].append(averages[:6])
+    if choice.kind == "histogram":
+        options = {c: options[c] for c in ("x", "color", "facet")}
+    elif choice.kind in ("heatmap", "scatter") or not options["interval"][1:]:
+        options.pop("interval")
+    for channel, now in (("y", list(choice.y)), ("color", list(choice.color))):
+        if channel in options and now not in options[channel]:
+            options[channel].append(now)
+    return options

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
 from attnstore.display import colors
+from attnstore.display.templating import environment
 from attnstore.formatting import number, places
-from attnstore.web.charts import draw
 from attnstore.web.head_grid import Cell, Grid
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _CELL = 40  # pixels of a head
 _LEFT = 34  # room for the numbers of the layers
@@ -47,10 +53,20 @@ def heads(grid: Grid, href: str | None = None, query: str = "") -> Markup:
                     "paints": paints, "text": "" if cell is None else _brief(cell, decimals),
                 }
             )  # fmt: skip
-    return draw(
+    return _drawn(
         "grid", columns=columns, rows=rows, cells=cells, href=href, query=query, side=_CELL - 2, left=_LEFT,
         width=_LEFT + len(columns) * _CELL + 2, height=_TOP + len(rows) * _CELL + 2,
     )  # fmt: skip
+
+
+@cache
+def _templates() -> Environment:
+    return environment(Path(__file__).parent / "templates")
+
+
+def _drawn(chart: str, **values: Any) -> Markup:
+    """Fill the template of a picture."""
+    return Markup(_templates().get_template(f"charts/{chart}.svg").render(values))
 
 
 def scale(grid: Grid) -> Markup:
@@ -61,7 +77,7 @@ def scale(grid: Grid) -> Markup:
         theme: [_hex(rgb) for rgb in _colored(grid, at, theme == "dark")] for theme in _themes(grid)
     }
     label = f"from {number(low)} to {number(high)}"
-    return draw("scale", bars=bars, label=label)
+    return _drawn("scale", bars=bars, label=label)
 
 
 def _themes(grid: Grid) -> tuple[str, ...]:

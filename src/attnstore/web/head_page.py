@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import polars as pl
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,12 +11,14 @@ from starlette.responses import Response
 from attnstore.naming import CLASSES, OUTSIDE
 from attnstore.web import charts, measures
 from attnstore.web.addresses import link
+from attnstore.web.chart_choices import Choice
+from attnstore.web.charts import Chart
 from attnstore.web.measures import MEASURED, NAMES
 from attnstore.web.run_records import Row, family, head_of, run_of
 from attnstore.web.site import Site
 
 STRONGEST = 12
-_BINS = 32
+_ATTENTION, _SHARE = "attention", "inputs"
 
 
 def head_page(site: Site, request: Request) -> Response:
@@ -60,25 +61,26 @@ def features_panel(site: Site, request: Request) -> Response:
     rows = site.store.analysis("feature_attention", run=run["run"]).filter(
         (pl.col("layer") == layer) & (pl.col("head") == head)
     )
-    bars = [
-        charts.Bar(r["feature"], r["mean"], r["low"], r["high"])
-        for r in rows.sort("mean", descending=True).to_dicts()
-    ]
+    shares = rows.sort("mean", descending=True).rename({"mean": _ATTENTION})
     annotated = not set(rows["feature"]) <= {"cls", "sep", "punctuation"}
-    drawn = charts.bars(bars, "share of attention")
+    choice = Choice("bars", _ATTENTION, ("feature",), interval="low")
+    units = {_ATTENTION: "share"}
+    drawn = None
+    if len(shares):
+        columns = shares.select(_ATTENTION, "feature", "low", "high")
+        drawn = charts.of_rows(columns, choice, units)
     return site.render(request, "_features.html", run=run, drawn=drawn, annotated=annotated)
 
 
-def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Any:
+def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Chart | None:
     values = site.store.ask(
-        f'SELECT "{by}" AS value FROM {MEASURED} WHERE run = $run AND layer = $layer AND head = $head '
+        f'SELECT "{by}" FROM {MEASURED} WHERE run = $run AND layer = $layer AND head = $head '
         f'AND "{by}" IS NOT NULL',
         run=run["run"], layer=layer, head=head,
-    )["value"].to_numpy()  # fmt: skip
-    if not len(values):
+    )  # fmt: skip
+    if values.is_empty():
         return None
-    counts, ends = np.histogram(values, bins=_BINS)
-    return charts.histogram(counts.tolist(), float(ends[0]), float(ends[-1]), by)
+    return charts.of_rows(values, Choice("histogram", by), measures.UNITS)
 
 
 def _strongest(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
@@ -103,8 +105,8 @@ def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
     counts = dict(rows.select("class", "n").iter_rows())
     total = sum(counts.values())
     names = [*CLASSES, *(["none"] if "none" in counts else [])]
-    bars = [charts.Bar(name, counts.get(name, 0) / total) for name in names]
-    chart = charts.bars(bars, "share of inputs")
+    shares = pl.DataFrame({_SHARE: [counts.get(n, 0) / total for n in names], "class": names})
+    chart = charts.of_rows(shares, Choice("bars", _SHARE, ("class",)), {_SHARE: "share"})
     doubtful, outside = (int(rows[column].sum()) / total for column in ("doubtful", "outside"))
     return {"chart": chart, "doubtful": f"{doubtful:.0%}", "outside": f"{outside:.0%}"}
 

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -206,6 +206,25 @@ class Questions:
                 raise QueryError(reply.get("failed") or self._shortage(""))
             part.rename(file)
         return file
+
+    def chart(
+        self, question: Question, kind: str, asked: Mapping[str, Sequence[str]]
+    ) -> dict[str, Any]:
+        """Return a chart of the result: see `charts.of_file` and `Chart.data`.
+
+        Raises:
+            QueryError: It cannot be drawn so; the sentence says why.
+        """
+        about = {"kind": kind, "asked": asked}
+        job = {"file": str(question.file), "sql": question.text, "chart": about}
+        worker = self._take()
+        with process_memory.watched(worker.pid, self.limits.memory, worker.kill):
+            reply = worker.do(job, None)
+        self._give(worker, reply)
+        if "done" not in reply:
+            raise QueryError(reply.get("failed") or self._shortage(""))
+        done: dict[str, Any] = reply["done"]
+        return done
 
     def _take(self) -> _Worker:
         with self._mutex:

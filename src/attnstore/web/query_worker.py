@@ -27,6 +27,7 @@ from attnstore.formatting import cell
 from attnstore.query import analyses, parameters, process_memory
 from attnstore.query.session import Session
 from attnstore.storage import location
+from attnstore.web import charts
 
 SHOWN = 1000
 """Rows of a result that its page shows."""
@@ -67,7 +68,7 @@ def _send(answers: Any, reply: dict[str, Any]) -> None:
 def _answer(
     session: Session, job: dict[str, Any], progress: Callable[[float], None]
 ) -> dict[str, Any]:
-    """Do a job: leave a query's result on disk, or write a result as CSV."""
+    """Do a job: leave a query's result on disk, write a result as CSV, or make a chart of it."""
     reply: dict[str, Any] = {}
 
     def work() -> None:
@@ -77,6 +78,9 @@ def _answer(
                     job["csv"]
                 )
                 reply["done"] = {}
+            elif "chart" in job:
+                chart = charts.of_file(job["file"], job["sql"], **job["chart"])
+                reply["done"] = chart.data()
             else:
                 reply["done"] = _query(session, job)
         except BaseException as error:

@@ -25,5 +25,6 @@ ROUTES: tuple[Page | Action, ...] = (
     Page(_QUESTION, sql_page.follow),
     Page(_QUESTION, sql_page.cancel, method="DELETE"),
     Page(f"{_QUESTION}/table", sql_page.table),
+    Page(f"{_QUESTION}/chart", sql_page.chart),
     Page(f"{_QUESTION}/{{file}}", sql_page.download),
 )

@@ -23,6 +23,8 @@ from attnstore.web.served_store import ServedStore
 
 FOLDER = Path(__file__).parent
 """Holds the explorer's templates/ and static/."""
+GRAMMAR = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
+"""Vendored files that draw charts, in the order in which they are loaded (static/vendor/README.md)."""
 
 
 class Site:
@@ -59,6 +61,7 @@ class Site:
             "static": self.static,
             "query_with": query_with,
             "scales": scales(),
+            "grammar": [self.static(f"vendor/{name}") for name in GRAMMAR],
             "root": store.backend.name,
             "page_token": self.page_token,
             "navigation": navigation,

@@ -7,13 +7,15 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.formatting import cell
-from attnstore.web import cell_links, charts, request_bodies
+from attnstore.query import parameters
+from attnstore.web import cell_links, chart_choices, request_bodies
 from attnstore.web.cell_links import CellLinks
 from attnstore.web.query_jobs import Question
-from attnstore.web.query_results import Result
 from attnstore.web.query_worker import SHOWN
 from attnstore.web.site import Site
 
+CHANNELS = ("x", "y", "color", "facet", "interval")
+"""What of a chart an address may choose, beside its kind in `show`."""
 START = """SELECT layer, head, avg(entropy) AS mean
 FROM map_stats
 WHERE run = '{run}'
@@ -36,6 +38,7 @@ def sql_page(site: Site, request: Request) -> Response:
         "analysis": name,
         "ask": bool(text),
         "show": query.get("show", ""),
+        "chart": {c: query.getlist(c) for c in CHANNELS if c in query},
         "limits": {"seconds": site.questions.limits.seconds, "shown": SHOWN},
     }
     return site.render(
@@ -77,13 +80,36 @@ def cancel(site: Site, request: Request) -> Response:
 
 
 def table(site: Site, request: Request) -> Response:
-    """Show the result of a query as a table, and as the pictures that fit."""
+    """Show the result of a query as a table, and which charts there may be of it."""
     question = _done(site, request)
-    result = Result(question.result["columns"], question.result["rows"])
+    columns, rows = question.result["columns"], question.result["rows"]
+    numeric = any(number for _, _, number in columns)
+    kinds = chart_choices.KINDS if numeric and rows else ()
     return site.render(
-        request, "_result.html", question=question, result=result, cell=cell, links=_links(site, question),
-        pictures=result.pictures(), totals=question.result, shown=SHOWN,
+        request, "_result.html", question=question, columns=columns, rows=rows, cell=cell,
+        links=_links(site, question), kinds=kinds, numeric=numeric, totals=question.result, shown=SHOWN,
     )  # fmt: skip
+
+
+def chart(site: Site, request: Request) -> Response:
+    """Send a chart of the result: of `kind`, over the columns that the address names by channel."""
+    question, query = _done(site, request), request.query_params
+    asked = {channel: query.getlist(channel) for channel in CHANNELS if channel in query}
+    drawn = site.questions.chart(question, query.get("kind", ""), asked)
+    return JSONResponse(drawn | {"sql": question.text, "python": _python(site, question)})
+
+
+def _python(site: Site, question: Question) -> str:
+    """Write the Python that gives the rows of a query."""
+    opened = f"import attnstore\n\nstore = attnstore.open({site.store.backend.name!r})\n"
+    texts = {name: text for name, text in question.params.items() if text != ""}
+    listing = site.store.current.named_analyses.listing().values()
+    named = next((a for a in listing if a.sql.strip() == question.text.strip()), None)
+    values = parameters.from_texts(texts, named.kinds if named else {})
+    given = "".join(f", {name}={value!r}" for name, value in values.items())
+    if named is not None:
+        return f"{opened}rows = store.query({named.name!r}{given})"
+    return f"{opened}rows = store.sql({question.text!r}{given})"
 
 
 def _links(site: Site, question: Question) -> CellLinks:
@@ -94,18 +120,13 @@ def _links(site: Site, question: Question) -> CellLinks:
 
 
 def download(site: Site, request: Request) -> Response:
-    """Send the result as result.parquet or result.csv, or a picture of it as NAME.svg."""
+    """Send the result as result.parquet or result.csv."""
     question, name = _done(site, request), request.path_params["file"]
     if name == "result.parquet":
         return FileResponse(question.file, filename=name)
     if name == "result.csv":
         return FileResponse(site.questions.csv(question), filename=name, media_type="text/csv")
-    pictures = Result(question.result["columns"], question.result["rows"]).pictures()
-    kind, _, ending = name.rpartition(".")
-    if ending != "svg" or kind not in pictures:
-        raise UnknownNameError(f"There is no {name} of this result.")
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(charts.standalone(pictures[kind]), media_type="image/svg+xml", headers=headers)
+    raise UnknownNameError(f"There is no {name} of this result.")
 
 
 def _question(site: Site, request: Request) -> Question:

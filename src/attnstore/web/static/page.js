@@ -88,6 +88,7 @@ async function load(panel) {
     const text = await answer.text();
     const page = new DOMParser().parseFromString(text, "text/html");
     panel.replaceChildren(...(answer.ok ? page.body.childNodes : [sentence(page)]));
+    panel.dispatchEvent(new CustomEvent("panel", { bubbles: true }));
   } catch {
     panel.textContent = "The server does not answer.";
   } finally {

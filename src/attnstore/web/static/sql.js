@@ -1,5 +1,7 @@
 // The SQL page: the editor, a query followed until it ends, its result sorted and shown.
 
+import { draw } from "./charts.js";
+
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const token = document.querySelector("meta[name=page-token]").content;
@@ -9,6 +11,7 @@ const original = data.analysis ? text.value : null;
 let current = null;
 let starting = null; // the request that starts a query
 let show = data.show || "table";
+let chosen = { ...data.chart }; // columns by channel, as far as somebody chose them
 
 // Editor ------------------------------------------------------------------------------------------
 
@@ -110,10 +113,14 @@ function address() {
   else query.set("q", text.value);
   for (const [name, value] of Object.entries(given())) if (value !== "") query.set(`p.${name}`, value);
   if (show !== "table") query.set("show", show);
+  if (show !== "table") for (const [channel, names] of Object.entries(chosen)) for (const name of names.length ? names : [""]) query.append(channel, name);
   return `/sql?${query}`;
 }
 
+let drawnText = text.value; // the query whose chart was chosen
 async function run(push = true) {
+  if (text.value !== drawnText) chosen = {};
+  drawnText = text.value;
   if (current || starting) await cancel();
   if (push) history.pushState(null, "", address());
   $("result").replaceChildren();
@@ -179,16 +186,53 @@ async function result(state) {
 
 // Result ------------------------------------------------------------------------------------------
 
-function shown(kind) {
-  const parts = [...$("result").querySelectorAll("[data-as]")];
-  if (!parts.some((p) => p.dataset.as === kind)) kind = "table";
-  for (const part of parts) part.hidden = part.dataset.as !== kind;
-  for (const button of $("result").querySelectorAll("[data-show]")) button.setAttribute("aria-pressed", String(button.dataset.show === kind));
+async function shown(kind) {
+  const buttons = [...$("result").querySelectorAll("[data-show]")];
+  if (!buttons.some((b) => b.dataset.show === kind)) kind = "table";
+  for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.show === kind));
+  const chart = $("result").querySelector("[data-chart]");
+  $("result").querySelector("[data-as=table]").hidden = kind !== "table";
+  chart.hidden = kind === "table";
+  if (kind === "table") return;
+  chart.dataset.as = kind;
+  const query = new URLSearchParams({ kind });
+  for (const [channel, names] of Object.entries(chosen)) for (const name of names.length ? names : [""]) query.append(channel, name);
+  const answer = await fetch(`${chart.dataset.chart}?${query}`, { headers: { Accept: "application/json" } });
+  if (chart.dataset.as !== kind) return;
+  const picture = chart.querySelector(".picture");
+  if (!answer.ok) {
+    const sentence = document.createElement("p");
+    sentence.className = "wrong";
+    sentence.textContent = await answer.text();
+    return picture.replaceChildren(sentence);
+  }
+  const made = await answer.json();
+  choices(chart, made);
+  await draw(picture, made);
+}
+
+// A menu for each channel; what is chosen stands in the address.
+function choices(chart, made) {
+  chart.querySelector(".controls").replaceChildren(...Object.entries(made.options).map(([channel, options]) => {
+    const menu = document.createElement("select");
+    menu.name = channel;
+    menu.append(...options.map((names) => new Option(names.join(" · ") || "none", JSON.stringify(names))));
+    menu.value = JSON.stringify(made.chosen[channel]);
+    menu.addEventListener("change", () => {
+      chosen = { ...chosen, [channel]: JSON.parse(menu.value) };
+      history.replaceState(null, "", address());
+      shown(show).then(() => chart.querySelector(`select[name=${channel}]`)?.focus());
+    });
+    const label = document.createElement("label");
+    label.append(`${channel} `, menu);
+    return label;
+  }));
 }
 
 $("result").addEventListener("click", (event) => {
   const kind = event.target.closest("[data-show]")?.dataset.show;
   if (kind) {
+    if (kind !== show) chosen = {};
     show = kind;
     history.replaceState(null, "", address());
     return shown(kind);
