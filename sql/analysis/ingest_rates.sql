@@ -6,7 +6,7 @@
 -- column n_layers INTEGER: Layers of the model
 -- column n_heads INTEGER: Heads of each of its layers
 -- column hidden_size INTEGER: Width of its hidden states
--- column precision VARCHAR: float32, float16 or compact
+-- column precision VARCHAR: float32, float16, compact or tiny
 -- column host VARCHAR: Machine that ran them; NULL for ingestions by attnstore before it was recorded
 -- column device VARCHAR: Device of the forward passes
 -- column ingests BIGINT: Number of ingestions, at most the last five

@@ -37,7 +37,7 @@ TEXTS = [
     {"text": text, "text_pair": "yes it did"} for text in ("a fox jumps", WORDS * 4, WORDS * 3)
 ]
 
-STEP = {"float32": 1e-6, "float16": 2**-11, "compact": 2 / 255}
+STEP = {"float32": 1e-6, "float16": 2**-11, "compact": 2 / 255, "tiny": 2 / 63}
 """How far apart two weights that differ by rounding may be stored."""
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from helpers import write_rows
+from helpers import write_rows, write_texts
 from transformers import AutoModel
 
 import attnstore
-from attnstore.errors import ModelError
+from attnstore.errors import ModelError, UsageError
 from attnstore.maintenance.verify import verify
 from attnstore.models import architectures, checkpoints, configs, loading
 
@@ -172,6 +172,14 @@ def test_verify_accepts_the_maps_of_a_model_with_sinks(tmp_path: Path) -> None:
         tmp_path / "s", str(make(tmp_path / "m", "gpt_oss")), str(texts), max_length=64
     )
     assert not verify(tmp_path / "s").findings
+
+
+def test_a_model_with_sinks_is_refused_where_only_shares_of_rows_are_stored(tmp_path: Path) -> None:
+    """Its rows sum to less than 1, which tiny would hide: one sentence, and nothing is written."""
+    folder, texts = make(tmp_path / "m", "gpt_oss"), write_texts(tmp_path / "t.jsonl", 4)
+    with pytest.raises(UsageError, match=r"attention sinks.*--precision compact"):
+        attnstore.ingest(tmp_path / "s", str(folder), str(texts), precision="tiny", max_length=64)
+    assert not (tmp_path / "s" / "fragments" / "runs").exists()
 
 
 def test_classes_of_tokens_leave_out_what_attention_sinks_take(tmp_path: Path) -> None:

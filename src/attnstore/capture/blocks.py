@@ -240,6 +240,7 @@ class BlockWorker:
         batch = passes.fullest(passes.batches(capturer, rows, self.device))
         at, n_inputs = (batch.start + batch.stop) // 2, batch.stop - batch.start
         n, start = int(rows["length"][at]), int(rows["cell"][at]) - int(rows["cell"][0])
+        token = int(rows["length"][:at].sum())
         off, comparison = 0.0, moved.comparison(at)
 
         def compare(layer: int, weights: torch.Tensor) -> None:
@@ -248,6 +249,9 @@ class BlockWorker:
                 stored = buffer.maps[axis, :, start : start + n * n].view(-1, n, n)
                 alone = weights[0].index_select(0, self._heads)
                 off = max(off, distance(stored, alone, buffer.precision))
+                # Means of columns are not rounded, so they show what a coarse precision hides.
+                received = buffer.received[axis, :, token : token + n]
+                off = max(off, float((received - alone.mean(1)).abs().max()))
 
         if n_inputs > 1:
             passes.run_alone(capturer, rows, at, compare, comparison.listener)

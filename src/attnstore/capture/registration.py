@@ -34,6 +34,7 @@ from attnstore.storage import (
     zarr_metadata,
 )
 from attnstore.storage.backend import Backend
+from attnstore.storage.precision import PRECISIONS
 from attnstore.storage.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -185,6 +186,11 @@ def _record(
 ) -> RunRecord:
     """Make the record of a new run, without the names under which the store keeps run, model, dataset."""
     way, checkpoint = examined.capturer.way, examined.checkpoint
+    if way.sinks and PRECISIONS[settings.precision].row_unit:
+        raise UsageError(
+            f"Rows of the maps of {checkpoint.name} sum to less than 1 (attention sinks), and the precision "
+            f"{settings.precision} keeps only shares of a row; give --precision compact."
+        )
     length = inputs["length"].cast(pl.Int64)
     usable = len(dataset.frame) - dataset.empty
     sampled = settings.limit is not None and settings.limit < usable

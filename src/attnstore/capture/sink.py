@@ -18,7 +18,7 @@ import torch
 
 from attnstore.capture.statistics import STRIPE_CELLS, Marks, joined, measure
 from attnstore.statistics import NAMES
-from attnstore.storage import layout
+from attnstore.storage import dither, layout
 from attnstore.storage.precision import PRECISIONS, Precision
 
 
@@ -88,6 +88,8 @@ class Sink:
     ) -> None:
         self._buffer, self._layers, self._heads = buffer, layers, heads
         self._sinks = sinks
+        self._numbers = range(buffer.maps.shape[1]) if heads is None else heads.tolist()
+        self._examples = rows["example"].to_numpy()
         device = buffer.maps.device
         self._length = rows["length"].cast(pl.Int64).to_numpy()
         self._cell = rows["cell"].to_numpy() - rows["cell"][0]
@@ -125,18 +127,22 @@ class Sink:
             weights = weights.index_select(1, self._heads)
         for stretch in stretches:
             n = stretch.length
-            self._keep(at, stretch, weights[stretch.batch, :, :n, :n].contiguous())
+            self._keep(at, layer, stretch, weights[stretch.batch, :, :n, :n].contiguous())
 
-    def _keep(self, at: int, stretch: _Stretch, weights: torch.Tensor) -> None:
+    def _keep(self, at: int, layer: int, stretch: _Stretch, weights: torch.Tensor) -> None:
         """Store and measure one stretch.
 
         weights: (n, heads, L, L), without padding; `at`: the layer's index in the buffer.
         """
         n, heads, length, _ = weights.shape
+        precision, drawn = self._buffer.precision, None
+        if precision.row_unit:
+            keys = dither.keys(layer, self._numbers, self._examples[stretch.rows])
+            drawn = _drawn(keys[..., None, None], slice(0, length), length, weights.device)
         measured = measure(weights, stretch.marks, self._sinks)
         stored = self._buffer.maps[at, :, stretch.cell : stretch.cell + n * length * length]
         stored.view(heads, n, length, length).copy_(
-            encoded(weights, self._buffer.precision).transpose(0, 1)
+            encoded(weights, precision, drawn).transpose(0, 1)
         )
         received = self._buffer.received[at, :, stretch.token : stretch.token + n * length]
         received.view(heads, n, length).copy_(measured.received.transpose(0, 1))
@@ -184,6 +190,7 @@ class LongSink:
     ) -> None:
         self._layers, self._heads, self._keep_map = layers, heads, keep
         self._sinks = sinks
+        self._examples = rows["example"].to_numpy()
         self._precision, self._length = PRECISIONS[precision], int(rows["length"][0])
         self._marks = [mark.view(1, -1) for mark in token_marks(rows, device)]
         shape = (len(layers), len(heads))
@@ -199,11 +206,14 @@ class LongSink:
         began = time.perf_counter()
         for head, map_ in enumerate(weights[0], first):
             if head in self._heads:
-                self._take(at, self._heads[head], map_)
+                keys = dither.keys(layer, [head], self._examples)
+                self._take(at, self._heads[head], map_, keys)
         self.seconds += time.perf_counter() - began
 
-    def _take(self, layer: int, head: int, weights: torch.Tensor) -> None:
-        """Measure and encode one map, weights (L, L), some rows at a time."""
+    def _take(
+        self, layer: int, head: int, weights: torch.Tensor, keys: npt.NDArray[np.int32]
+    ) -> None:
+        """Measure and encode one map, weights (L, L), some rows at a time. keys: (1, 1), of `dither`."""
         kind = tensor_type(self._precision)
         stored = torch.empty(weights.shape, dtype=kind, device=weights.device)
         step = max(1, STRIPE_CELLS // self._length)
@@ -213,7 +223,10 @@ class LongSink:
             stripe = weights[rows].contiguous()
             marks = Marks.of(*self._marks, rows=rows)
             parts.append(measure(stripe[None, None], marks, self._sinks))
-            stored[rows] = encoded(stripe, self._precision)
+            drawn = None
+            if self._precision.row_unit:
+                drawn = _drawn(keys, rows, self._length, weights.device)
+            stored[rows] = encoded(stripe, self._precision, drawn)
         measured = joined(parts)
         self.statistics[0, layer, head] = measured.statistics[0, 0].cpu()
         self.off[0, layer, head] = measured.off[0, 0].cpu()
@@ -221,14 +234,29 @@ class LongSink:
         self._keep_map(layer, head, stored.view(-1).cpu().numpy())
 
 
+def _drawn(
+    keys: npt.NDArray[np.int32], rows: slice, length: int, device: torch.device
+) -> torch.Tensor:
+    """Compute the numbers of `dither` for some rows of maps: (…, rows, L) int32. keys: (…, 1, 1)."""
+    start, stop = rows.start * length, min(rows.stop, length) * length
+    cells = torch.arange(start, stop, dtype=torch.int32, device=device).view(-1, length)
+    numbers: torch.Tensor = dither.numbers(torch.from_numpy(keys).to(device), dither.spread(cells))
+    return numbers
+
+
 def tensor_type(precision: Precision) -> torch.dtype:
     """Return the torch dtype in which a precision stores weights."""
     return torch.from_numpy(np.empty(0, precision.dtype)).dtype
 
 
-def encoded(weights: torch.Tensor, precision: Precision) -> torch.Tensor:
-    """Encode as `Precision.encode` does, on the device; the copy that follows casts the type."""
-    codes: torch.Tensor = weights if precision.to_code is None else precision.to_code(weights)
+def encoded(
+    weights: torch.Tensor, precision: Precision, numbers: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Encode as `Precision.encode` does, on the device; the copy that follows casts the type.
+
+    numbers: of `dither`, one a weight, for a precision that rounds at random.
+    """
+    codes: torch.Tensor = precision.code(weights, numbers)
     return codes
 
 
@@ -239,7 +267,7 @@ def distance(stored: torch.Tensor, weights: torch.Tensor, precision: Precision) 
     """
     back = stored.float()
     if precision.from_code is not None:
-        back = precision.from_code(back)
+        back = precision.from_code(back) / (precision.row_unit or 1)
     off = (back - weights).abs() - precision.rounding(weights)
     return float(off.clamp_min_(0).max())
 

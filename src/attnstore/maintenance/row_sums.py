@@ -37,6 +37,7 @@ def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame, sinks: bool = Fa
     sizes = {"maps": per_row, "received": length}
     owner = {"maps": np.repeat(np.arange(len(length)), length), "received": np.arange(len(length))}
     first = {"maps": inputs["cell"][0], "received": inputs["token_cell"][0]}
+    stored, unit = run.as_stored(), PRECISIONS[precision].row_unit or 1
     n_heads = len(run.layers) * len(run.heads)
     at_once = max(1, _CELLS_AT_ONCE // int(per_row.sum()))
     for begin in range(0, n_heads, at_once):
@@ -44,13 +45,13 @@ def wrong(run: RunArrays, precision: str, inputs: pl.DataFrame, sinks: bool = Fa
         for array, parts in sizes.items():
             if len(rows) == n_heads:
                 start = int(first[array])
-                weights = run.stretch(array, start, start + int(parts.sum())).ravel()
+                weights = stored.stretch(array, start, start + int(parts.sum())).ravel()
             else:
                 at, count = np.full(len(rows), first[array]), np.full(len(rows), parts.sum())
-                weights = run.gather(array, rows, at, count)
+                weights = stored.gather(array, rows, at, count)
             ends = np.cumsum(np.tile(parts, len(rows)))
             sums = np.add.reduceat(weights, np.concatenate(([0], ends[:-1])))
-            sums = sums.reshape(len(rows), -1)
+            sums = sums.reshape(len(rows), -1) / (unit if array == "maps" else 1)
             above, below = sums - 1, -sums if sinks else 1 - sums
             off = np.argwhere(~(np.maximum(above, below) <= allowed[array]))  # NaN is wrong too
             if len(off):

@@ -16,18 +16,19 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from attnstore.errors import DamageError, StoreError
-from attnstore.storage import chunks, layout
+from attnstore.storage import chunks, fragments, layout
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend, File
 from attnstore.storage.precision import Precision
 from attnstore.storage.reads import Ints, reads_of
+from attnstore.storage.row_places import RowPlaces
 from attnstore.storage.shard_writer import ShardWriter
 
 FOLDER = "attention.zarr"
@@ -242,6 +243,10 @@ class RunArrays:
                     precision.decode_into(stored[begin : begin + size], out[target : target + size])
         return out
 
+    def as_stored(self) -> RunArrays:
+        """Return arrays that give what is stored, where reading divides it by the sums of rows."""
+        return self
+
     def _source(self, array: str) -> tuple[Any, Precision]:
         """Return the handle of an array, and the precision of its numbers."""
         return self._handle(array), self.shape.stored(array)
@@ -257,6 +262,49 @@ class RunArrays:
                 f"Run {self.run} in {self.backend.name} cannot be read: {_reason(error)}; "
                 "`attnstore verify` names the damaged blocks, and ingesting again fixes them."
             ) from error
+
+
+@dataclass(frozen=True)
+class SharedArrays(RunArrays):
+    """The arrays of a run whose weights are stored as shares of a row: read, a row sums to 1."""
+
+    @cached_property
+    def _places(self) -> RowPlaces:
+        inputs = fragments.read_one(self.backend, "inputs", self.run)
+        if inputs is None:
+            raise DamageError(
+                f"The inputs of run {self.run} are missing, so the rows of its maps cannot be located; "
+                "ingest the run again, which writes them again."
+            )
+        cell, length = (inputs[name].to_numpy().astype(np.int64) for name in ("cell", "length"))
+        return RowPlaces(cell, length, self.shape.cells)
+
+    def as_stored(self) -> RunArrays:
+        """Return arrays that give what is stored: `Precision.row_unit` for a weight of 1."""
+        return RunArrays(self.backend, self.run, self.shape, self.maps, self.received)
+
+    def example(self, cell: int, length: int) -> Floats:
+        """Read every map of one input: (layer, head, from, to) float32."""
+        shares = super().example(cell, length)
+        sums = shares.sum(-1, keepdims=True)
+        sums[sums == 0] = 1
+        shares /= sums
+        return shares
+
+    def stretch(self, array: str, start: int, stop: int) -> Floats:
+        """Read cells (or tokens) start to stop of every row, as `RunArrays.stretch` does."""
+        if array != "maps":
+            return super().stretch(array, start, stop)
+        n = len(self.layers) * len(self.heads)
+        at, count = np.full(n, start), np.full(n, stop - start)
+        return self.gather(array, np.arange(n), at, count).reshape(n, -1)
+
+    def gather(self, array: str, row: Ints, start: Ints, count: Ints) -> Floats:
+        """Read slices along the last axis, as `RunArrays.gather` does."""
+        if array != "maps":
+            return super().gather(array, row, start, count)
+        wide = self._places.widened(row, start, count)
+        return wide.divide(super().gather(array, wide.row, wide.start, wide.size))
 
 
 @lru_cache(maxsize=1)
@@ -277,7 +325,8 @@ def open_run(backend: Backend, run: str, shape: Shape) -> RunArrays:
     with _opening(backend, run):
         _require_attributes(backend, run, shape)
         maps, received = (_open(backend, run, name, shape) for name in ("maps", "received"))
-    return RunArrays(backend, run, shape, maps, received)
+    kind = SharedArrays if shape.stored("maps").row_unit else RunArrays
+    return kind(backend, run, shape, maps, received)
 
 
 @contextlib.contextmanager
