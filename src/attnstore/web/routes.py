@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from attnstore.web import example_page, head_page, map_data, run_page, sql_page, store_page
+from attnstore.web import (
+    collection_pages,
+    example_page,
+    head_page,
+    map_data,
+    run_page,
+    sql_page,
+    store_page,
+)
 from attnstore.web.routing import Action, Page
 
 _RUN = "/run/{model}/{dataset}"
@@ -11,6 +19,8 @@ _QUESTION = "/questions/{question}"
 
 ROUTES: tuple[Page | Action, ...] = (
     Page("/", store_page.store_page, "Store", "s"),
+    Page("/model/{model}", collection_pages.model_page),
+    Page("/dataset/{dataset}", collection_pages.dataset_page),
     Page("/run", run_page.to_run),
     Page(_RUN, run_page.run_page),
     Page(f"{_RUN}/grid", run_page.grid_panel),

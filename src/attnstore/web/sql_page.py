@@ -114,7 +114,8 @@ def _python(site: Site, question: Question) -> str:
 
 def _links(site: Site, question: Question) -> CellLinks:
     """Return what finds the addresses of a result's cells."""
-    known = {"run": site.store.ask("SELECT list(run) FROM runs").item()}
+    kinds, names = ("run", "model", "dataset"), "SELECT {0} FROM {0}s"
+    known = {kind: site.store.ask(names.format(kind))[kind].to_list() for kind in kinds}
     run = cell_links.only_run(question.text, question.params, known["run"])
     return CellLinks([name for name, _, _ in question.result["columns"]], known, run)
 

@@ -110,7 +110,7 @@ async function watch(part) {
   await new Promise((done) => setTimeout(done, Number(part.dataset.live)));
   let next = part;
   try {
-    if (!document.hidden) {
+    if (!document.hidden && !part.querySelector("form :focus")) {
       const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
       const found = page.querySelector("[data-live]");
       if (found && found.innerHTML !== part.innerHTML) {
