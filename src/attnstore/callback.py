@@ -20,6 +20,8 @@ from transformers import TrainerCallback
 
 from attnstore.declared import config
 
+_THREADS = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS")
+"""Environment variables that bound the threads of torch and of forward passes, of polars, of tokenizers."""
 _COMMAND = "from attnstore.cli.main import main; main()"
 
 
@@ -46,7 +48,7 @@ class IngestCallback(TrainerCallback):  # type: ignore[misc]
         config.read(file)
         self._file = Path(file).expanduser().absolute()
         self._log = Path(log or self._file.with_name("refresh.log")).expanduser().absolute()
-        self._environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        self._environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
         if not gpu:
             self._environment["CUDA_VISIBLE_DEVICES"] = ""
         self._refreshes: list[subprocess.Popen[bytes]] = []

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+import sys
+import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from prefect import task
@@ -25,7 +31,43 @@ def _by_chance(_task: Any, _run: Any, state: Any) -> bool:
 )  # fmt: skip
 def store_unit(storing: Job[Any] | Share, title: str, name: str, unit: Unit) -> Report:
     """Compute and commit one unit of a job, in the process that this task runs in."""
+    if isinstance(storing, Share):
+        _keep_freed_memory()
+        return storing.store(unit, _begin_another)
     return storing.store(unit)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let a worker of Dask use freed memory again, as glibc does where nobody sets MALLOC_TRIM_THRESHOLD_.
+
+    Dask sets it for its workers; then every tensor above 128 KiB is new memory of the system, and forward
+    passes take half as long again. Between two blocks memory is given back all the same.
+    """
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        with contextlib.suppress(OSError, AttributeError):  # another libc
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+            libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGE)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt, from malloc.h."""
+_LARGE = 32 << 20
+"""Bytes up to which glibc by itself comes to keep freed memory: DEFAULT_MMAP_THRESHOLD_MAX."""
+_seceded = threading.local()
+
+
+def _begin_another() -> None:
+    """Have a worker of Dask begin another task while this one goes on, so that it computes one block while
+    it writes the other, and Prefect's own work for a task is beside both."""
+    if "distributed" not in sys.modules or getattr(_seceded, "done", False):  # a second attempt
+        return
+    import distributed
+
+    with contextlib.suppress(ValueError):  # this process is no worker of Dask
+        distributed.secede()
+        _seceded.done = True  # its thread ends with the task
 
 
 @task(name="step", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)

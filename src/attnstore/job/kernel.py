@@ -7,7 +7,7 @@ import platform
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -250,21 +250,45 @@ class Share:
     make: Callable[..., Job[Any, Any]]
     arguments: tuple[Any, ...]
 
-    def store(self, unit: Unit) -> Report:
+    def store(self, unit: Unit, begun: Callable[[], None] = lambda: None) -> Report:
         """Compute and commit one unit; a process makes the job once for all its units.
 
         A unit that is committed and whole is not computed again: a cluster asks anew for what a
         worker had done when it was lost.
+
+        Args:
+            unit: The unit.
+            begun: Called once it is begun, if the job takes several units at once; then another one may
+                be asked for in this process, which begins when its turn comes.
         """
         with _sharing:
             if self.identity not in _shared:
                 _shared.clear()
-                _shared[self.identity] = self.make(*self.arguments)
-            job = _shared[self.identity]
-        report: Report = job.stored(unit) or job.store(unit)
-        return report
+                _shared[self.identity] = _Shared(self.make(*self.arguments))
+            shared = _shared[self.identity]
+        with shared.turn(begun):
+            report: Report = shared.job.stored(unit) or shared.job.store(unit)
+            return report
 
 
-_shared: dict[str, Job[Any, Any]] = {}
+class _Shared:
+    """A job whose units this process stores for another one, and the turns of its units."""
+
+    def __init__(self, job: Job[Any, Any]) -> None:
+        self.job, at_once = job, job.at_once
+        self._turns = threading.Semaphore(at_once) if at_once > 1 else None
+
+    @contextlib.contextmanager
+    def turn(self, begun: Callable[[], None]) -> Iterator[None]:
+        """Wait for a turn, and keep it for the length of a block."""
+        if self._turns is None:
+            yield
+            return
+        with self._turns:
+            begun()
+            yield
+
+
+_shared: dict[str, _Shared] = {}
 """By identity, the job whose units this process stores."""
 _sharing = threading.Lock()

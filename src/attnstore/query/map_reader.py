@@ -36,14 +36,15 @@ class MapReader:
         backend: The files of the store.
         keys: Its runs by key and kind of maps.
         ask: Answers questions over the index while a query runs.
+        cores: Cores that decode weights; None for all.
 
     Attributes:
         keys: The runs of the store by key and kind of maps.
         read: The runs whose arrays were read since it was last cleared.
     """
 
-    def __init__(self, backend: Backend, keys: RunKeys, ask: Ask) -> None:
-        self._backend, self._ask = backend, ask
+    def __init__(self, backend: Backend, keys: RunKeys, ask: Ask, cores: int | None = None) -> None:
+        self._backend, self._ask, self._cores = backend, ask, cores
         self.keys = keys
         self._open: dict[int, OpenRun] = {}
         self.read: set[str] = set()
@@ -252,7 +253,7 @@ class MapReader:
                     "again, which writes them again."
                 )
             if named.kind.name == map_kinds.WEIGHTS:
-                opened = arrays.open_run(self._backend, named.run, named.shape)
+                opened = arrays.open_run(self._backend, named.run, named.shape, self._cores)
             else:
                 opened = self._run(named.key).arrays
             self._open[run_key] = kind_runs.opened(

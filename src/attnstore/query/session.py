@@ -59,7 +59,8 @@ class Session:
     Args:
         backend: The files of the store.
         confined: No access to files but the index, settings locked, SELECT statements only.
-        settings: Settings of DuckDB, such as memory_limit, set before they are locked.
+        settings: Settings of DuckDB, such as memory_limit, set before they are locked; `threads` bounds
+            those that decode weights, too.
         analyses: Analyses that texts can call; by default attnstore's own and the store's.
     """
 
@@ -79,7 +80,9 @@ class Session:
         self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
         self._keys = RunKeys()
         self._seal: str | None = None
-        self._reader = MapReader(backend, self._keys, self._ask)
+        threads = (settings or {}).get("threads")
+        cores = None if threads is None else int(threads)
+        self._reader = MapReader(backend, self._keys, self._ask, cores)
         self._functions: Functions | None = None
         self._objects = SessionObjects(self.con, self._register)
         self._twins: bands.Twins | None = None

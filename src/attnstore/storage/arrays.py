@@ -126,7 +126,7 @@ class RunArrays:
 
     maps, received: tensorstore handles (layer index, head index, cell or token); opened to read,
     float16 comes as float32. Further arrays are opened when they are first asked for.
-    layers, heads: the 0-based numbers along the first two axes.
+    layers, heads: the 0-based numbers along the first two axes. cores: that decode chunks, None for all.
     """
 
     backend: Backend
@@ -134,6 +134,7 @@ class RunArrays:
     shape: Shape
     maps: Any
     received: Any
+    cores: int | None = None
     _further: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -196,7 +197,7 @@ class RunArrays:
             return self.maps if array == "maps" else self.received
         if array not in self._further:
             with _opening(self.backend, self.run):
-                self._further[array] = _open(self.backend, self.run, array, self.shape)
+                self._further[array] = _open(self.backend, self.run, array, self.shape, self.cores)
         return self._further[array]
 
     def example(self, cell: int, length: int) -> Floats:
@@ -281,7 +282,9 @@ class SharedArrays(RunArrays):
 
     def as_stored(self) -> RunArrays:
         """Return arrays that give what is stored: `Precision.row_unit` for a weight of 1."""
-        return RunArrays(self.backend, self.run, self.shape, self.maps, self.received)
+        return RunArrays(
+            self.backend, self.run, self.shape, self.maps, self.received, self.cores
+        )
 
     def example(self, cell: int, length: int) -> Floats:
         """Read every map of one input: (layer, head, from, to) float32."""
@@ -307,15 +310,16 @@ class SharedArrays(RunArrays):
         return wide.divide(super().gather(array, wide.row, wide.start, wide.size))
 
 
-@lru_cache(maxsize=1)
-def _context() -> Any:
+@lru_cache(maxsize=2)
+def _context(cores: int | None) -> Any:
     import tensorstore as ts  # 20 ms, which a question to the index alone does not need
 
-    return ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
+    bounded = {} if cores is None else {"data_copy_concurrency": {"limit": cores}}
+    return ts.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}, **bounded})
 
 
-def open_run(backend: Backend, run: str, shape: Shape) -> RunArrays:
-    """Open the arrays of a run by its record.
+def open_run(backend: Backend, run: str, shape: Shape, cores: int | None = None) -> RunArrays:
+    """Open the arrays of a run by its record; chunks are decoded by so many cores, by all for None.
 
     Raises DamageError if their description on disk differs, StoreError if they are missing or cannot
     be opened.
@@ -324,9 +328,9 @@ def open_run(backend: Backend, run: str, shape: Shape) -> RunArrays:
         raise DamageError(f"{run!r} is no name of a run; `attnstore reindex` rebuilds the index.")
     with _opening(backend, run):
         _require_attributes(backend, run, shape)
-        maps, received = (_open(backend, run, name, shape) for name in ("maps", "received"))
+        maps, received = (_open(backend, run, name, shape, cores) for name in ("maps", "received"))
     kind = SharedArrays if shape.stored("maps").row_unit else RunArrays
-    return kind(backend, run, shape, maps, received)
+    return kind(backend, run, shape, maps, received, cores)
 
 
 @contextlib.contextmanager
@@ -342,7 +346,7 @@ def _opening(backend: Backend, run: str) -> Iterator[None]:
         ) from error
 
 
-def _open(backend: Backend, run: str, array: str, shape: Shape) -> Any:
+def _open(backend: Backend, run: str, array: str, shape: Shape, cores: int | None) -> Any:
     import tensorstore as ts
 
     path = f"{FOLDER}/{run}/{array}"
@@ -359,7 +363,7 @@ def _open(backend: Backend, run: str, array: str, shape: Shape) -> Any:
         # A look whether a file has changed since it was read costs a request in a bucket.
         "recheck_cached_data": True if backend.is_local else "open",
     }
-    opening = ts.open(spec, open=True, read=True, assume_metadata=True, context=_context())
+    opening = ts.open(spec, open=True, read=True, assume_metadata=True, context=_context(cores))
     handle = opening.result()
     # tensorstore converts float16 chunk by chunk in its own threads, several times numpy's speed.
     return ts.cast(handle, ts.float32) if handle.dtype == ts.float16 else handle
