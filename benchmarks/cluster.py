@@ -20,7 +20,7 @@ def measure(place: Place) -> Group:
 
     environment = {"OMP_NUM_THREADS": "1"}
     clusters = [
-        LocalCluster(n, threads_per_worker=1, dashboard_address=None, env=environment)
+        LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None, env=environment)
         for n in (1, 2)
     ]
     clients = [Client(cluster, set_as_default=False) for cluster in clusters]
