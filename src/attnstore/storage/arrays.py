@@ -282,9 +282,7 @@ class SharedArrays(RunArrays):
 
     def as_stored(self) -> RunArrays:
         """Return arrays that give what is stored: `Precision.row_unit` for a weight of 1."""
-        return RunArrays(
-            self.backend, self.run, self.shape, self.maps, self.received, self.cores
-        )
+        return RunArrays(self.backend, self.run, self.shape, self.maps, self.received, self.cores)
 
     def example(self, cell: int, length: int) -> Floats:
         """Read every map of one input: (layer, head, from, to) float32."""
