@@ -163,6 +163,7 @@ def test_one_head_over_all_examples_takes_two_requests_a_shard(
         assert found.equals(other.sql(asked))
         assert shards > 10
         assert cold["GET maps"] <= 2 * shards + 2
+        assert cold["GET zarr.json"] == 1  # the run's group describes its arrays
         with s3.requests() as warm:
             assert store.sql(asked).equals(found)
         assert warm["GET maps"] == 0

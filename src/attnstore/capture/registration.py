@@ -123,8 +123,9 @@ def _sound(backend: Backend, run: Run) -> bool:
         listed = fragments.listing(backend, table, owner)
         if len(listed) != 1 or not fragments.sound(backend, listed[0]):
             return False
-    return zarr_metadata.described(backend, run.run) and array_blocks.described(
-        backend, run.run, run.shape
+    read = zarr_metadata.reader(backend)
+    return zarr_metadata.described(backend, run.run, read) and array_blocks.described(
+        backend, run.run, run.shape, read
     )
 
 
@@ -227,9 +228,7 @@ def _write(backend: Backend, run: str, record: RunRecord, inputs: pl.DataFrame |
         record.precision, record.layers, record.heads, n_shards,
         record.longest,
     )  # fmt: skip
-    zarr_metadata.describe(backend, run, shape)
-    for path, data in array_blocks.descriptions(backend, run, shape).items():
-        backend.write(path, data)
+    zarr_metadata.describe(backend, run, shape, array_blocks.descriptions(backend, run, shape))
     catalog.write_once(backend, "inputs", run, record.identity, inputs)
     catalog.write_once(backend, "runs", run, record.identity, record.to_frame())
 

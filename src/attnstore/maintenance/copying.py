@@ -95,6 +95,9 @@ def copy(
         items = list(_items(backend, selected_runs, merged.add))
         fragments.discard(to, *merged.unfinished)
         done = _write(backend, to, items, {f.path: f for f in selected}, progress)
+        for run in selected_runs:  # the target may hold arrays that the source lacks
+            names = {name for name, _ in array_blocks.listed(to, run)}
+            zarr_metadata.consolidate(to, run, sorted(names))
         fragments.discard(to, *merged.replaced)
     return replace(done, runs=selected_runs, notes=[*notes, *merged.notes(), *problems])
 
@@ -206,7 +209,10 @@ def _items(backend: Backend, runs: list[str], added: list[Fragment]) -> Iterator
         described |= zarr_metadata.files(backend, run)  # groups above several runs only once
         shape = zarr_metadata.recorded(backend, run)
         described |= array_blocks.descriptions(backend, run, shape)
-    yield from (Item(path, len(x), files.crc32c(x)) for path, x in described.items())
+    for path, expected in described.items():
+        data = backend.read(path)  # of an earlier version it may be another text
+        sound = data if zarr_metadata.agrees(data, expected) else expected
+        yield Item(path, len(sound), files.crc32c(sound))
     sizes = {path: f.bytes for run in runs for path, f in arrays.shards(backend, run).items()}
     sealed = {"blocks": arrays.sealed, array_blocks.TABLE: arrays.sealed_further}
     for f in order:

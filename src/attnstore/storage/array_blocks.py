@@ -153,10 +153,15 @@ def _has_shards(backend: Backend, fragment: Fragment) -> bool:
         return False
 
 
-def described(backend: Backend, run: str, shape: Shape) -> bool:
-    """Return True if every further array that a run holds is described as it should be."""
+def described(
+    backend: Backend, run: str, shape: Shape, read: zarr_metadata.Read | None = None
+) -> bool:
+    """Return True if every further array that a run holds is described as it should be.
+
+    read: as `zarr_metadata.reader` makes it.
+    """
     try:
         needed = descriptions(backend, run, shape)
-        return all(zarr_metadata.agrees(backend.read(path), data) for path, data in needed.items())
+        return zarr_metadata.as_needed(read or zarr_metadata.reader(backend), run, needed)
     except OSError:
         return False

@@ -37,6 +37,8 @@ CACHE_BYTES = 64 << 20
 _READS_AT_ONCE = 16
 
 Floats = npt.NDArray[np.float32]
+Described = Mapping[str, dict[str, Any]]
+"""What the zarr.json of a run's group holds of its arrays, by name."""
 Further = Mapping[str, npt.NDArray[Any] | None]
 """Arrays of a block by name; None for one that cannot be had."""
 Written = dict[str, tuple[list[int], int]]
@@ -126,7 +128,8 @@ class RunArrays:
 
     maps, received: tensorstore handles (layer index, head index, cell or token); opened to read,
     float16 comes as float32. Further arrays are opened when they are first asked for.
-    layers, heads: the 0-based numbers along the first two axes. cores: that decode chunks, None for all.
+    layers, heads: the 0-based numbers along the first two axes; cores: that decode chunks, None for all;
+    described: see `Described`.
     """
 
     backend: Backend
@@ -135,6 +138,7 @@ class RunArrays:
     maps: Any
     received: Any
     cores: int | None = None
+    described: Described = field(default_factory=dict)
     _further: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -197,7 +201,9 @@ class RunArrays:
             return self.maps if array == "maps" else self.received
         if array not in self._further:
             with _opening(self.backend, self.run):
-                self._further[array] = _open(self.backend, self.run, array, self.shape, self.cores)
+                self._further[array] = _open(
+                    self.backend, self.run, array, self.shape, self.described, self.cores
+                )
         return self._further[array]
 
     def example(self, cell: int, length: int) -> Floats:
@@ -325,10 +331,12 @@ def open_run(backend: Backend, run: str, shape: Shape, cores: int | None = None)
     if {"", ".", ".."} & set(run.split("/")) or "\0" in run:
         raise DamageError(f"{run!r} is no name of a run; `attnstore reindex` rebuilds the index.")
     with _opening(backend, run):
-        _require_attributes(backend, run, shape)
-        maps, received = (_open(backend, run, name, shape, cores) for name in ("maps", "received"))
+        described = _described(backend, run, shape)
+        maps, received = (
+            _open(backend, run, name, shape, described, cores) for name in ("maps", "received")
+        )
     kind = SharedArrays if shape.stored("maps").row_unit else RunArrays
-    return kind(backend, run, shape, maps, received, cores)
+    return kind(backend, run, shape, maps, received, cores, described)
 
 
 @contextlib.contextmanager
@@ -344,14 +352,16 @@ def _opening(backend: Backend, run: str) -> Iterator[None]:
         ) from error
 
 
-def _open(backend: Backend, run: str, array: str, shape: Shape, cores: int | None) -> Any:
+def _open(
+    backend: Backend, run: str, array: str, shape: Shape, described: Described, cores: int | None
+) -> Any:
     import tensorstore as ts
 
     path = f"{FOLDER}/{run}/{array}"
     expected = shape.metadata(array)
-    _require_same(
-        backend.name, run, f"{path}/zarr.json", _parsed(backend, f"{path}/zarr.json"), expected
-    )
+    file = _group(run) if array in described else f"{path}/zarr.json"
+    actual = described[array] if array in described else _parsed(backend, file)
+    _require_same(backend.name, run, file, actual, expected)
     spec = {
         "driver": "zarr3",
         "kvstore": backend.arrays(path),
@@ -367,18 +377,40 @@ def _open(backend: Backend, run: str, array: str, shape: Shape, cores: int | Non
     return ts.cast(handle, ts.float32) if handle.dtype == ts.float16 else handle
 
 
-def _require_attributes(backend: Backend, run: str, shape: Shape) -> None:
-    """Refuse a run's group whose attributes differ from its record."""
-    attributes = _parsed(backend, _group(run)).get("attributes")
+def _described(backend: Backend, run: str, shape: Shape) -> Described:
+    """Refuse a run's group whose attributes differ from its record; return what it holds of the arrays.
+
+    In a folder, where a file costs no request, each array is opened by its own zarr.json.
+    """
+    data = backend.read(_group(run))
+    document = _object(data)
+    attributes = document.get("attributes")
     expected = {
         "precision": shape.precision, "layers": list(shape.layers), "heads": list(shape.heads),
     }  # fmt: skip
     actual = attributes if isinstance(attributes, dict) else {}
     _require_same(backend.name, run, _group(run), actual, expected)
+    return {} if backend.is_local else consolidated_of(data) or {}
+
+
+def consolidated_of(group: bytes) -> Described | None:
+    """Return what the zarr.json of a group holds of its arrays, by name; None where it holds nothing.
+
+    Raises ValueError for what is no JSON.
+    """
+    held = _object(group).get("consolidated_metadata")
+    metadata = held.get("metadata") if isinstance(held, dict) else None
+    if not isinstance(metadata, dict):
+        return None
+    return {name: x for name, x in metadata.items() if isinstance(x, dict)}
 
 
 def _parsed(backend: Backend, path: str) -> dict[str, Any]:
-    document = json.loads(backend.read(path))
+    return _object(backend.read(path))
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    document = json.loads(data)
     return document if isinstance(document, dict) else {}
 
 

@@ -1,12 +1,17 @@
 """The description of a run's arrays on disk: every zarr.json, and the coordinates.
 
 zarr-python writes it, so that zarr and xarray open the arrays; the weights are `arrays`'.
+
+The group of a run holds, beside its attributes, the descriptions of its arrays (Zarr's consolidated
+metadata), so that one request opens a run anywhere. The descriptions in the arrays' own zarr.json are
+written first, and `verify` compares the two. Groups of earlier versions hold none and stay as they are.
 """
 
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,20 +21,47 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from attnstore.errors import DamageError
-from attnstore.storage import array_kinds, array_shape, chunks, fragments
+from attnstore.storage import array_kinds, array_shape, arrays, chunks, fragments
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.arrays import FOLDER
 from attnstore.storage.backend import Backend
 from attnstore.storage.run_record import RunRecord
 
+_HOLDS_NONE: dict[str, Any] = {"kind": "inline", "must_understand": False, "metadata": {}}
+"""Consolidated metadata of no array, as zarr-python writes them."""
+Read = Callable[[str], bytes | None]
+"""Reads a file of the store, by its path; None where there is none."""
 
-def describe(backend: Backend, run: str, shape: Shape) -> None:
+
+def describe(
+    backend: Backend, run: str, shape: Shape, further: Mapping[str, bytes] | None = None
+) -> None:
     """Write the description of a run's arrays; no weight is written or touched.
 
-    Each file is replaced as a whole, so it also fixes a damaged description.
+    Each file is replaced as a whole, so it also fixes a damaged description. further: those of arrays
+    beside `maps` and `received`, by path.
     """
-    for path, data in description(run, shape).items():
+    files = description(run, shape) | dict(further or {})
+    group = files.pop(group_path(run))
+    for path, data in files.items():
         backend.write(path, data)
+    own = {name: files[path_of(run, name)] for name in names(run, files)}
+    backend.write(group_path(run), consolidated(group, own))
+
+
+def names(run: str, paths: Iterable[str]) -> list[str]:
+    """List the arrays of a run whose descriptions are among some paths."""
+    inside = (p.removeprefix(f"{FOLDER}/{run}/") for p in sorted(paths) if p.startswith(f"{FOLDER}/{run}/"))  # fmt: skip
+    return [p.removesuffix("/zarr.json") for p in inside if p.endswith("/zarr.json")]
+
+
+def consolidated(group: bytes, own: Mapping[str, bytes]) -> bytes:
+    """Add descriptions of arrays, by name, to the zarr.json of their group."""
+    document = json.loads(group)
+    held = document.get("consolidated_metadata", _HOLDS_NONE)
+    metadata = held["metadata"] | {name: json.loads(data) for name, data in own.items()}
+    document["consolidated_metadata"] = held | {"metadata": metadata}
+    return json.dumps(document).encode()
 
 
 def description(run: str, shape: Shape) -> dict[str, bytes]:
@@ -86,6 +118,11 @@ def _create(group: zarr.Group, name: str, shape: Shape, middle: str, fill: float
     )
 
 
+def group_path(run: str) -> str:
+    """Return the path of the zarr.json of a run's group, relative to the store."""
+    return f"{FOLDER}/{run}/zarr.json"
+
+
 def path_of(run: str, array: str) -> str:
     """Return the path of the file that describes an array, relative to the store."""
     return f"{FOLDER}/{run}/{array}/zarr.json"
@@ -106,12 +143,24 @@ def further(array: str, shape: Shape) -> bytes:
 def describe_further(backend: Backend, run: str, array: str, shape: Shape) -> None:
     """Describe a further array of a run, unless it is described as it should be."""
     path, data = path_of(run, array), further(array, shape)
-    try:
-        described = agrees(backend.read(path), data)
-    except FileNotFoundError:
-        described = False
-    if not described:
+    group = _read(backend, group_path(run)) or b"{}"
+    held = arrays.consolidated_of(group)
+    current = held is not None and held.get(array) == json.loads(data)
+    if current and not backend.is_local:  # its own was written before; a request less
+        return
+    own = _read(backend, path)
+    if own is None or not agrees(own, data):
         backend.write(path, data)
+        own = data
+    if held is not None and held.get(array) != json.loads(own):
+        backend.write(group_path(run), consolidated(group, {array: own}))
+
+
+def _read(backend: Backend, path: str) -> bytes | None:
+    try:
+        return backend.read(path)
+    except FileNotFoundError:
+        return None
 
 
 def recorded(backend: Backend, run: str) -> Shape:
@@ -138,15 +187,86 @@ def files(backend: Backend, run: str) -> dict[str, bytes]:
 
 
 def agrees(data: bytes, expected: bytes) -> bool:
-    """Return True if a file is the description that is expected, or that of an earlier version."""
+    """Return True if a file is the description that is expected, or that of an earlier version.
+
+    What a group holds of its arrays is compared by `unlike_own`.
+    """
     if data == expected or not expected.startswith(b"{"):
         return data == expected
-    return data == json.dumps(chunks.as_before(json.loads(expected)), indent=2).encode()
+    before = json.dumps(chunks.as_before(json.loads(expected)), indent=2).encode()
+    return data == before or _alone(data) == expected
 
 
-def described(backend: Backend, run: str) -> bool:
-    """Return True if the description of a run's arrays matches its record byte by byte."""
+def _alone(data: bytes) -> bytes | None:
+    """Return the zarr.json of a group as it is without what it holds of its arrays; None for another."""
     try:
-        return all(agrees(backend.read(path), data) for path, data in files(backend, run).items())
+        document = json.loads(data)
+        if data != json.dumps(document).encode():  # as `consolidated` writes it
+            return None
+        held = document.pop("consolidated_metadata")
+        if held | {"metadata": {}} != _HOLDS_NONE:
+            return None
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return json.dumps(document, indent=2).encode()
+
+
+def unlike_own(read: Read, run: str, names: Iterable[str]) -> str | None:
+    """Find an array of which a run's group and its own zarr.json say different things.
+
+    Args:
+        read: reads a file of the store, None where there is none.
+        run: the run.
+        names: arrays that the group has to hold.
+
+    Returns:
+        The name of the first; None where all agree, or where the group holds none (an earlier version's).
+    """
+    try:
+        held = arrays.consolidated_of(read(group_path(run)) or b"{}")
+    except (ValueError, RecursionError):  # `agrees` says so
+        return None
+    for name in sorted({*names, *held}) if held is not None else ():
+        own = read(path_of(run, name))
+        try:
+            if own is None or held is None or held.get(name) != json.loads(own):
+                return name
+        except (ValueError, RecursionError):
+            return name
+    return None
+
+
+def consolidate(backend: Backend, run: str, names: Iterable[str]) -> None:
+    """Let a run's group hold the descriptions that some arrays have on disk, unless it holds none at all."""
+    group = _read(backend, group_path(run)) or b"{}"
+    held = arrays.consolidated_of(group)
+    if held is None:
+        return
+    found = {name: data for name in names if (data := _read(backend, path_of(run, name)))}
+    if any(held.get(name) != json.loads(data) for name, data in found.items()):
+        backend.write(group_path(run), consolidated(group, found))
+
+
+def described(backend: Backend, run: str, read: Read | None = None) -> bool:
+    """Return True if the description of a run's arrays matches its record byte by byte.
+
+    read: as `reader` makes it.
+    """
+    read = read or reader(backend)
+    try:
+        return as_needed(read, run, files(backend, run))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False
+
+
+def as_needed(read: Read, run: str, needed: Mapping[str, bytes]) -> bool:
+    """Return True if files of a run are the descriptions that are needed, and its group agrees with them."""
+    present = {path: read(path) for path in needed}
+    return unlike_own(read, run, names(run, needed)) is None and all(
+        data is not None and agrees(data, needed[path]) for path, data in present.items()
+    )
+
+
+def reader(backend: Backend) -> Read:
+    """Return what reads each file of a store once; None where there is none."""
+    return cache(partial(_read, backend))
