@@ -8,6 +8,8 @@ a later version or another program wrote it, becomes a row of `core.unreadable`;
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import duckdb
@@ -20,8 +22,9 @@ from attnstore.storage.fragments import Fragment
 from attnstore.storage.run_record import RunRecord
 from attnstore.storage.tables import OF_RUNS, TABLES, tables
 
-_AT_ONCE = 256
-"""Fragments that are loaded, and sorted, together."""
+_AT_ONCE, _ROWS_AT_ONCE = 256, 8_000_000
+"""Fragments that are loaded, and sorted, together at most, and their rows: 0.8 GB of `map_stats`."""
+_READ_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -40,33 +43,52 @@ def load(
     if not new:
         return
     table, keys = _table(con, name), _Keys(con)
-    for at in range(0, len(new), _AT_ONCE):
-        numbers: list[tuple[int, str, str]] = []
-        frames: list[pl.DataFrame] = []
-        for number, fragment in enumerate(new[at : at + _AT_ONCE], first + at):
-            if name in OF_RUNS and fragment.owner not in keys.of:
-                continue  # its run's record is unreadable
-            try:
-                frame = _rows(backend, fragment, table, keys)
-            except DamageError as error:
-                if fragments.whole(backend, fragment):  # else it was replaced or damaged meanwhile
-                    problem = [fragment.path, str(error)]
-                    con.execute("INSERT INTO core.unreadable VALUES (?, ?)", problem)
-                continue
-            numbers.append((number, fragment.path, name))
-            frames.append(frame.with_columns(pl.lit(number, pl.Int32).alias("fragment")))
-        if numbers:
-            rows = pl.concat(frames, rechunk=False)
-            frames.clear()  # `_insert` frees the columns one by one
-            _insert(con, table, numbers, rows)
+    numbers: list[tuple[int, str, str]] = []
+    frames: list[pl.DataFrame] = []
+    for number, (fragment, content) in enumerate(_read_ahead(backend, new), first):
+        if name in OF_RUNS and fragment.owner not in keys.of:
+            continue  # its run's record is unreadable
+        try:
+            frame = _rows(fragment, content, table, keys)
+        except DamageError as error:
+            if fragments.whole(backend, fragment):  # else it was replaced or damaged meanwhile
+                problem = [fragment.path, str(error)]
+                con.execute("INSERT INTO core.unreadable VALUES (?, ?)", problem)
+            continue
+        numbers.append((number, fragment.path, name))
+        frames.append(frame.with_columns(pl.lit(number, pl.Int32).alias("fragment")))
+        if len(frames) == _AT_ONCE or sum(map(len, frames)) > _ROWS_AT_ONCE:
+            _insert(con, table, numbers, frames)
+    if frames:
+        _insert(con, table, numbers, frames)
+
+
+def _read_ahead(
+    backend: Backend, wanted: Sequence[Fragment]
+) -> Iterator[tuple[Fragment, pl.DataFrame | DamageError]]:
+    """Yield fragments in their order with their rows or their damage, some read ahead by two threads."""
+
+    def read(fragment: Fragment) -> pl.DataFrame | DamageError:
+        try:
+            return fragments.read(backend, fragment)
+        except DamageError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        for at in range(0, len(wanted), _READ_AHEAD):
+            some = wanted[at : at + _READ_AHEAD]
+            yield from zip(some, pool.map(read, some), strict=True)
 
 
 def _insert(
     con: duckdb.DuckDBPyConnection,
     table: _Table,
     numbers: list[tuple[int, str, str]],
-    rows: pl.DataFrame,
+    frames: list[pl.DataFrame],
 ) -> None:
+    """Insert the rows of fragments in the order of their table, and empty both lists."""
+    rows = pl.concat(frames, rechunk=False)
+    frames.clear()  # sorting frees the columns one by one
     listed = pl.DataFrame(numbers, ["fragment", "path", "table"], orient="row")
     if order := tables()[table.name].order:
         rows = row_order.sorted_rows(rows, order)
@@ -74,6 +96,7 @@ def _insert(
         con.register("new_rows", frame)
         con.execute(f"INSERT INTO core.{target} BY NAME SELECT * FROM new_rows")
         con.unregister("new_rows")
+    numbers.clear()
 
 
 def _table(con: duckdb.DuckDBPyConnection, name: str) -> _Table:
@@ -99,9 +122,13 @@ class _Keys:
         return key
 
 
-def _rows(backend: Backend, fragment: Fragment, table: _Table, keys: _Keys) -> pl.DataFrame:
-    """Read the rows of a fragment in the types of its table. Raises DamageError."""
-    frame = fitting(fragment, fragments.read(backend, fragment), table.schema, table.needed)
+def _rows(
+    fragment: Fragment, content: pl.DataFrame | DamageError, table: _Table, keys: _Keys
+) -> pl.DataFrame:
+    """Return the rows of a fragment in the types of its table. Raises DamageError."""
+    if isinstance(content, DamageError):
+        raise content
+    frame = fitting(fragment, content, table.schema, table.needed)
     if table.name == "runs":
         key = _recorded(fragment, frame, keys)
     elif table.name in OF_RUNS:

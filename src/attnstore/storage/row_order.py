@@ -10,6 +10,7 @@ long and spills them to disk.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,13 @@ def sorted_rows(rows: pl.DataFrame, order: str) -> pl.DataFrame:
     if not terms:
         return rows
     places = pl.Series(_places(terms).astype(np.uint32))
-    # Each column is freed once it is copied.
-    return pl.DataFrame([rows.drop_in_place(name).gather(places) for name in rows.columns])
+    columns = {name: rows.drop_in_place(name) for name in rows.columns}
+
+    def sorted_column(name: str) -> pl.Series:  # the column is freed once it is copied
+        return columns.pop(name).rechunk().gather(places)
+
+    with ThreadPoolExecutor(2) as pool:
+        return pl.DataFrame(list(pool.map(sorted_column, list(columns))))
 
 
 def _numbers(rows: pl.DataFrame, term: str) -> Ints | None:
