@@ -31,7 +31,9 @@ WHAT = (
     "and catching up each in a fresh process, files in the page cache where not said otherwise. "
     "Questions: median (95th percentile) in a warm session, about another map each time."
 )
-POINT, OPENING, CATCHING_UP = 0.05, 1.0, 5.0
+FULL_RUN = 131_000
+"""Inputs of a run whose two fragments a block are a thousand full ones, 19 million maps."""
+POINT, OPENING, CATCHING_UP, CATCHING_UP_FULL = 0.05, 1.0, 5.0, 12.0
 """Targets on the largest index, in seconds."""
 
 
@@ -55,7 +57,8 @@ def measure(place: Place) -> Group:
     found = [_store(place, n) for n in sizes]
     if sizes == list(SIZES):
         document(found)
-    return Group(_rows(found[-1]), f"*Scaling*: {WHAT}\n\n{_table(found)}")
+    full = _full(place)
+    return Group([*_rows(found[-1]), *full], f"*Scaling*: {WHAT}\n\n{_table(found)}")
 
 
 def _store(place: Place, examples: int) -> Measured:
@@ -69,6 +72,27 @@ def _store(place: Place, examples: int) -> Measured:
     caught = fresh("scaling_questions:catch_up", path).result
     shutil.rmtree(path)
     return Measured(made.result, built, cold, opened, asked.result, asked.peak, caught)
+
+
+def _full(place: Place) -> list[Row]:
+    """Catching up a small store with a large run; opening it with many small runs, and compacted."""
+    path = str(place.folder / "full")
+    fresh("synthetic_store:make", path, SIZES[0])
+    fresh("scaling_questions:build", path)
+    inputs = SIZES[0] if place.quick else FULL_RUN
+    maps = fresh("synthetic_store:add_run", path, inputs).result
+    caught = fresh("scaling_questions:catch_up", path)
+    seconds, loaded = caught.result["seconds"], caught.result["fragments"]
+    fresh("synthetic_store:add_runs", path, NEW_RUNS, 1_000)
+    merged = fresh("scaling_questions:compact", path).result
+    shutil.rmtree(path)
+    return [
+        Row(f"an index: catching up with {loaded:,} full fragments ({maps / 1e6:,.0f} million maps)",
+            f"≤ {CATCHING_UP_FULL:.0f} s", f"{seconds:.1f} s, at most {size(caught.peak)} of memory",
+            None if place.quick else seconds <= CATCHING_UP_FULL),
+        Row(f"checking that the index is current with {merged['fragments']:,} fragments; after `attnstore compact`", "–",
+            f"{1e3 * merged['alone']:.0f} ms; {1e3 * merged['bundled']:.0f} ms, {merged['files']:.0f} files", None),
+    ]  # fmt: skip
 
 
 def _rows(found: Measured) -> list[Row]:

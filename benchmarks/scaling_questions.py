@@ -6,10 +6,12 @@ import os
 import random
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import attnstore
-from attnstore.storage import index, location
+from attnstore.maintenance import compaction
+from attnstore.storage import fragments, index, location
 from benchmarks import synthetic_store
 from benchmarks.common import timed
 
@@ -68,6 +70,19 @@ def ask(path: str, examples: int) -> dict[str, list[float]]:
             used = {name: value for name, value in arguments.items() if f"${name}" in text}
             seconds[name].append(timed(partial(store.sql, text, **used)))
     return seconds
+
+
+def compact(path: str) -> dict[str, float]:
+    """Merge small fragments; seconds to open the store, whose index is current, before and after."""
+    backend = location.locate(path)
+    index.catch_up(backend)
+    alone = median(timed(partial(index.catch_up, backend)) for _ in range(_SELDOM))
+    n = len(fragments.listing(backend))
+    compaction.compact(backend)
+    index.catch_up(backend)
+    bundled = median(timed(partial(index.catch_up, backend)) for _ in range(_SELDOM))
+    files = len(backend.files(fragments.FOLDER))
+    return {"fragments": n, "alone": alone, "bundled": bundled, "files": files}
 
 
 def catch_up(path: str) -> dict[str, float]:

@@ -86,6 +86,14 @@ def add_runs(path: str, runs: int, first: int = 0, inputs: int = 20) -> int:
     return 5 * runs
 
 
+def add_run(path: str, inputs: int, seed: int = 1) -> int:
+    """Add one run over so many inputs, of lengths as `make` draws them; returns its maps."""
+    draw = np.random.default_rng(seed)
+    lengths = np.round(draw.gamma(SHAPE, MEAN / SHAPE, inputs)).astype(np.int64)
+    _run(location.find(path), "full", _identity("full"), lengths.clip(SHORTEST, LONGEST), draw)
+    return inputs * MAPS
+
+
 def add_label(path: str) -> None:
     """Add one small fragment: a person's label of a map."""
     row = {"run": f"random/{DATASET}", "example": 0, "layer": 0, "head": 0, "label": "block",
