@@ -66,7 +66,7 @@ def dependency_table(
     }
     flagged = int(table["syntactic"].fill_null(False).sum())
     return Drawing(
-        bars(groups, series, "accuracy (share of links)", marks),
+        bars(groups, series, "accuracy (share of links)", marks, "published"),
         "The share of links whose attending word attends most to the other word, for the best head of one half of the texts "
         "on the other half, and for the best fixed offset chosen likewise; the better direction of each relation (→ from dependent "
         "to head, ← back), the head that is best on all texts below it, the commonest relations. Diamonds: "
@@ -125,7 +125,7 @@ def head_ensembles(
     )  # fmt: skip
     better = int(every["better"].fill_null(False).sum())
     return Drawing(
-        bars([_arrow(r) for r in shown.rows(named=True)], series, "accuracy (share of links)", marks),
+        bars([_arrow(r) for r in shown.rows(named=True)], series, "accuracy (share of links)", marks, "published"),
         f"The share of links whose attending word attends most to the other word, in the mean map of up to {heads} heads that were "
         "chosen greedily on one half of the texts and are scored on the other, beside the best single head and the best fixed offset, "
         "chosen likewise. → from dependent to head, ← back: the published direction, else the better one; the commonest relations. "

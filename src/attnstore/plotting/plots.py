@@ -104,10 +104,12 @@ def bars(
     series: Mapping[str, Series],
     label: str,
     marks: Mapping[str, Sequence[float | None]] | None = None,
+    marked: str | None = None,
 ) -> Figure:
     """Bars side by side in groups, one per name, with their intervals. x of a series: its groups.
 
-    marks: by name, another value to show on each bar as a diamond, None where there is none.
+    marks: by name, another value to show on each bar as a diamond, None where there is none; marked:
+    what the legend calls them.
     """
     width = 0.8 / len(series)
     inches = 0.9 + len(groups) * (0.3 + 0.17 * len(series))
@@ -121,11 +123,11 @@ def bars(
         error = np.clip([mean - _ends(s.low, unknown), _ends(s.high, unknown) - mean], 0, None)
         axes.bar(x, mean, width * 0.92, color=fills[name], label=name,
                  yerr=error, error_kw={"elinewidth": 0.8, "capsize": 1.5})  # fmt: skip
-        marked = np.array((marks or {}).get(name, [None] * len(x)), float)
-        if not np.isnan(marked).all():
-            axes.plot(
-                x, marked, "D", color="black", markerfacecolor="white", markersize=4, zorder=3
-            )
+        others = np.array((marks or {}).get(name, [None] * len(x)), float)
+        if not np.isnan(others).all():
+            axes.plot(x, others, "D", color="black", markerfacecolor="white", markersize=4, zorder=3,
+                      label=marked)  # fmt: skip
+            marked = None  # once in the legend
     room = figure.get_figwidth() * 0.75 / len(groups)
     names = ["\n".join(fitted(line, room) for line in group.split("\n")) for group in groups]
     axes.set_xticks(range(len(groups)), names, parse_math=False)
