@@ -5,10 +5,8 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-import numpy as np
-
 import attnstore
-from attnstore.storage import arrays, location, zarr_metadata
+from benchmarks import decoding
 from benchmarks.common import RUN, Group, Place, Row, alternate, fresh, ratio, timed
 
 SUMS = {
@@ -30,12 +28,12 @@ GROUP BY ALL
 def measure(place: Place) -> Group:
     """Every row of this module on the run of 1000 RTE inputs."""
     seconds = fresh("whole_maps:functions", place.store, place.repeats(5)).result
-    decoding = statistics.median(seconds["decoding"])
+    alone = statistics.median(seconds["decoding"])
     rows = [
         Row(
             f"{name} of every map of the run / decoding the same chunks alone", f"≤ {TARGET:.0f}×",
             f"{(value := ratio(seconds, name, 'decoding')):.2f}× "
-            f"({statistics.median(seconds[name]):.2f} s / {decoding:.2f} s)",
+            f"({statistics.median(seconds[name]):.2f} s / {alone:.2f} s)",
             value <= TARGET,
         )
         for name in SUMS
@@ -48,24 +46,13 @@ def measure(place: Place) -> Group:
             pairs["seconds"] <= PAIRS_SECONDS,
         )
     )  # fmt: skip
-    return Group(rows, (
-        "*Decoding alone* reads the weights of one head after another of the whole run into numpy and "
-        "does nothing with them; the functions read the same chunks, in SQL, in the same process, in turn."
-    ))  # fmt: skip
+    return Group(rows, decoding.NOTE)
 
 
 def functions(store: str, repeats: int) -> dict[str, list[float]]:
     """Seconds of decoding every weight, and of each function over every map."""
     opened = attnstore.open(store)
-    backend = location.find(store)
-    stored = arrays.open_run(backend, RUN, zarr_metadata.recorded(backend, RUN))
-    cells = opened.sql(
-        "SELECT max(cell + length * length) AS n FROM map_places WHERE run = $run", run=RUN
-    )
-
-    def decode(_: int) -> None:
-        for row in range(len(stored.layers) * len(stored.heads)):
-            stored.gather("maps", *(np.array([n]) for n in (row, 0, int(cells.item()))))
+    decode = decoding.every_head(store)
 
     def ask(expression: str) -> Any:
         text = (

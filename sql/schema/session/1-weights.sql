@@ -18,6 +18,9 @@
 --     STRUCT(from_pos, to_pos, weight)[]: the k largest weights of the map, the largest first
 -- attention_at(run_key, layer, head, cell, length, from_positions, to_positions)
 --     FLOAT[]: the weight of each pair (from_positions[k], to_positions[k]); INTEGER[], positions from 0
+-- attention_strip(run_key, layer, head, cell, length, start, n)
+--     STRUCT(cells INTEGER[], weights FLOAT[]): n weights of the map from its cell `start` on (from * length + to), and the
+--     number of each; numbers from length² on are no cells of the map, and what stands beside them is to be left out
 -- attention_between(run_key, layer, head, cell, length, from_shares, to_shares)
 --     FLOAT: the sum over i and j of from_shares[i] * weight(i, j) * to_shares[j]; FLOAT[] with one share per token
 -- attention_compare(run_key, layer, head, cell, length, other_run_key, other_cell)
@@ -81,10 +84,22 @@ COMMENT ON COLUMN map_places.run_key IS 'Key of the run inside the index';
 COMMENT ON COLUMN map_places.cell IS 'Offset of its L² weights along the axis cell of maps';
 COMMENT ON COLUMN map_places.token_cell IS 'Offset of its L tokens along the axis token of received';
 
+-- map_halves: the maps in two parts, by block. DuckDB scans the few rows of `inputs` in one thread, and each part of a union in
+-- one. The condition stands beside the blocks, where it leaves the order of the joins: head by head, as on the disk.
+
+CREATE MACRO map_half(kind, half) AS TABLE
+SELECT r.run, kind_key(i.run_key, kind) AS run_key, i.example, h.layer, h.head, i.length, i.cell, i.tokens, i.texts
+FROM idx.core.inputs i
+JOIN idx.core.runs r USING (run_key)
+JOIN kind_heads(kind) h USING (run_key)
+SEMI JOIN (FROM idx.core.blocks WHERE block % 2 = half) b ON b.run_key = i.run_key AND b.block = i.block;
+
+CREATE MACRO map_halves(kind) AS TABLE FROM map_half(kind, 0) UNION ALL FROM map_half(kind, 1);
+
 CREATE MACRO maps(kind := 'weights') AS TABLE
 SELECT run, example, layer, if(is_per_layer(kind), NULL, head) AS head, length,
        attention_weights(run_key, layer, head, cell, length * length) AS weights, kind AS kind
-FROM map_places(kind := kind);
+FROM map_halves(kind);
 
 CREATE VIEW maps AS SELECT run, example, layer, head, length, weights FROM maps(kind := 'weights');
 COMMENT ON VIEW maps IS 'One row per map, with its weights as a list. For a few thousand maps of ordinary length; attention streams any number.';
@@ -95,7 +110,10 @@ COMMENT ON COLUMN maps.head IS 'Head, from 0';
 COMMENT ON COLUMN maps.length IS 'Length L of the input in tokens';
 COMMENT ON COLUMN maps.weights IS 'L² weights, row by row: the weight from i to j (from 0) is weights[i * length + j + 1]';
 
-CREATE MACRO attention(kind := 'weights') AS TABLE
+-- attention is unnested row by row where a question names the attending token, so that only the rows that are kept are read,
+-- and strip by strip where it does not, which takes a third of the time (`query/weight_views.py` chooses). The places of
+-- strips come in two parts, by head: DuckDB scans the few rows of `inputs` in one thread, and each part of a union in one.
+CREATE MACRO weights_by_row(kind) AS TABLE
 SELECT run, example, layer, if(is_per_layer(kind), NULL, head) AS head, from_pos, to_pos,
        from_token, tokens[to_pos + 1] AS to_token, from_text, texts[to_pos + 1] AS to_text, if(kind = 'norm' AND isnan(weight), NULL, weight) AS weight, kind AS kind
 FROM (
@@ -111,6 +129,27 @@ FROM (
         SEMI JOIN idx.core.blocks b ON b.run_key = i.run_key AND b.block = i.block
     )
 );
+
+CREATE MACRO weights_by_strip(kind) AS TABLE
+SELECT run, example, layer, if(is_per_layer(kind), NULL, head) AS head, from_pos, to_pos,
+       tokens[from_pos + 1] AS from_token, tokens[to_pos + 1] AS to_token, texts[from_pos + 1] AS from_text, texts[to_pos + 1] AS to_text,
+       if(kind = 'norm' AND isnan(weight), NULL, weight) AS weight, kind AS kind
+FROM (
+    SELECT run, example, layer, head, (number // length)::INTEGER AS from_pos, (number % length)::INTEGER AS to_pos, tokens, coalesce(texts, tokens) AS texts, weight
+    FROM (
+        SELECT run, example, layer, head, length, tokens, texts, unnest(strip.cells) AS number, unnest(strip.weights) AS weight
+        FROM (
+            SELECT *, attention_strip(run_key, layer, head, cell, length, start, 2048) AS strip
+            FROM (
+                SELECT *, unnest(range(0, length * length, 2048)) AS start
+                FROM map_halves(kind)
+            )
+        )
+    )
+    WHERE number < length * length
+);
+
+CREATE MACRO attention(kind := 'weights') AS TABLE FROM weights_by_row(kind);
 
 CREATE VIEW attention AS
 SELECT run, example, layer, head, from_pos, to_pos, from_token, to_token, from_text, to_text, weight

@@ -92,3 +92,10 @@ def lists(
     valid = pa.py_buffer(np.packbits(~missing, bitorder="little"))
     kind = pa.list_(cut.type)
     return pa.Array.from_buffers(kind, len(counts), [valid, pa.py_buffer(ends)], children=[cut])
+
+
+def list_views(values: npt.NDArray[Any], starts: Ints, counts: Ints) -> pa.Array:
+    """Show parts of an array as lists, which may overlap, without a copy: first items and lengths."""
+    items = column(values)
+    buffers = [None, *(pa.py_buffer(x.astype(np.int32)) for x in (starts, counts))]
+    return pa.Array.from_buffers(pa.list_view(items.type), len(counts), buffers, children=[items])

@@ -27,6 +27,7 @@ from attnstore.query.kind_functions import KindFunctions
 from attnstore.query.map_reader import Keys, MapReader
 from attnstore.query.pair_functions import PairFunctions
 from attnstore.query.row_functions import WITHIN, RowFunctions, even_within
+from attnstore.query.strip_functions import StripFunctions
 from attnstore.query.tree_functions import TreeFunctions
 from attnstore.query.word_functions import WordFunctions, word_units
 from attnstore.storage.reads import Ints
@@ -46,7 +47,7 @@ class Functions:
         self._words, self._kinds = WordFunctions(reader), KindFunctions(reader)
         self._trees, self._ensembles = TreeFunctions(reader), EnsembleFunctions(reader)
         self._pairs = PairFunctions(reader)
-        self._rows = RowFunctions(reader)
+        self._rows, self._strips = RowFunctions(reader), StripFunctions(reader)
         self._distances = DistanceFunctions(reader)
         self.failure: AttnstoreError | None = None
 
@@ -111,6 +112,7 @@ class Functions:
             *self._words.over_maps(),
             *self._rows.over_maps(),
             *self._pairs.over_maps(),
+            *self._strips.over_maps(),
         ):
             con.create_function(
                 f"attention{call.__name__}", self._guarded(call), [*_MAP, *more], result,
@@ -144,20 +146,18 @@ class Functions:
 
     def _weights(
         self, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
-    ) -> pa.ListArray:
-        return self._slices("maps", run_key, layer, head, start, count)
+    ) -> pa.Array:
+        map_reader.refuse_less(count, 0, "n")
+        map_reader.require_room(count)
+        weights, begins = self._reader.in_disk_order(run_key, layer, head, start, count)
+        return arrow.list_views(weights, begins, count)
 
     def _received(
         self, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
     ) -> pa.ListArray:
-        return self._slices("received", run_key, layer, head, start, count)
-
-    def _slices(
-        self, array: str, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
-    ) -> pa.ListArray:
         map_reader.refuse_less(count, 0, "n")
         map_reader.require_room(count)
-        weights = self._reader.slices(array, run_key, layer, head, start, count)
+        weights = self._reader.slices("received", run_key, layer, head, start, count)
         return arrow.lists(weights, count)
 
     def _at(

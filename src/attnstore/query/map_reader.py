@@ -188,6 +188,17 @@ class MapReader:
             values[np.repeat(of_run, count)] = part
         return values
 
+    def in_disk_order(
+        self, run_key: Keys, layer: Ints, head: Ints, start: Ints, count: Ints
+    ) -> tuple[Floats, Ints]:
+        """Read slices of 'maps' in the order of the disk: their weights, and where each slice begins."""
+        order = np.lexsort((start, head, layer, run_key))
+        places = (layer[order], head[order], start[order], count[order])
+        weights = self.slices("maps", run_key[order], *places)
+        begins = np.empty(len(order), np.int64)
+        begins[order] = np.cumsum(count[order]) - count[order]
+        return weights, begins
+
     def per_token(
         self, array: str, run_key: Keys, layer: Ints, row: Ints, start: Ints, count: Ints
     ) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -27,6 +27,7 @@ from attnstore.query.macros import Macros
 from attnstore.query.map_reader import MapReader
 from attnstore.query.run_keys import RunKeys
 from attnstore.query.session_objects import SessionObjects
+from attnstore.query.weight_views import WeightViews
 from attnstore.storage import array_shape, index, index_errors, index_schema
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend
@@ -89,6 +90,7 @@ class Session:
         self._macros = Macros(
             self.con, analyses or Analyses(backend), self._objects, self._load_twins
         )
+        self._weight_views = WeightViews(self.con, self._objects)
         if confined:
             self._confine()
 
@@ -227,6 +229,7 @@ class Session:
         statement, body = self._statement(text)
         used = {k: v for k, v in params.items() if k in statement.named_parameters}
         self._check(body, statement, params, banded)
+        self._weight_views.choose(text)
         relation = self.con.sql(statement.query, params=used)
         if relation is None:
             raise QueryError("The statement gives no rows; a query is a SELECT.")
@@ -237,6 +240,7 @@ class Session:
 
     def make_macros(self, text: str) -> None:
         """Make the analyses that a text calls callable; `sql` does it by itself."""
+        self._weight_views.choose(text)
         self._macros.make(text, {})
 
     def definitions(self, analysis: Analysis) -> str:

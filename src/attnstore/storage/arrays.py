@@ -13,7 +13,9 @@ writes. Arrays are opened by the run's record, and only if the description on di
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -27,7 +29,7 @@ from attnstore.storage import chunks, fragments, layout
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend, File
 from attnstore.storage.precision import Precision
-from attnstore.storage.reads import Ints, reads_of
+from attnstore.storage.reads import Ints, Read, cut, reads_of
 from attnstore.storage.row_places import RowPlaces
 from attnstore.storage.shard_writer import ShardWriter
 
@@ -232,23 +234,21 @@ class RunArrays:
         """
         source, precision = self._source(array)
         size, n_heads = int(count.sum()), self.shape.axis(array).rows
-        reads = reads_of(row, start, count, layout.CHUNK_CELLS) if size else []
-        if len(reads) == 1 and reads[0].parts == [(0, size, 0)]:
-            only = reads[0]
-            return precision.decode(
-                self._read(source[only.row // n_heads, only.row % n_heads, only.start : only.stop])
-            )
         out = np.empty(size, np.float32)
-        for at in range(0, len(reads), _READS_AT_ONCE):
-            window = reads[at : at + _READS_AT_ONCE]
-            pending = [
-                source[r.row // n_heads, r.row % n_heads, r.start : r.stop].read() for r in window
-            ]
-            for request, future in zip(window, pending, strict=True):
-                stored = self._result(future)
-                for begin, size, target in request.parts:
+        reads = reads_of(row, start, count, layout.CHUNK_CELLS) if size else []
+        pieces = cut(reads, self.shape.axis(array).shard)
+        pending: deque[tuple[Read, Any]] = deque()
+        while True:
+            for read in itertools.islice(pieces, _READS_AT_ONCE - len(pending)):
+                view = source[read.row // n_heads, read.row % n_heads, read.start : read.stop]
+                pending.append((read, _reading(view, read, out)))
+            if not pending:
+                return out
+            read, future = pending.popleft()
+            stored = self._result(future)
+            if stored is not None:
+                for begin, size, target in read.parts:
                     precision.decode_into(stored[begin : begin + size], out[target : target + size])
-        return out
 
     def as_stored(self) -> RunArrays:
         """Return arrays that give what is stored, where reading divides it by the sums of rows."""
@@ -259,11 +259,12 @@ class RunArrays:
         return self._handle(array), self.shape.stored(array)
 
     def _read(self, view: Any) -> npt.NDArray[Any]:
-        return self._result(view.read())
+        return np.asarray(self._result(view.read()))
 
-    def _result(self, future: Any) -> npt.NDArray[Any]:
+    def _result(self, future: Any) -> npt.NDArray[Any] | None:
+        """Wait for a read; None for one that has put its weights where they belong."""
         try:
-            return np.asarray(future.result())
+            return future.result()  # type: ignore[no-any-return]
         except Exception as error:  # tensorstore raises its own kinds by status, not by class
             raise DamageError(
                 f"Run {self.run} in {self.backend.name} cannot be read: {_reason(error)}; "
@@ -312,6 +313,16 @@ class SharedArrays(RunArrays):
             return super().gather(array, row, start, count)
         wide = self._places.widened(row, start, count)
         return wide.divide(super().gather(array, wide.row, wide.start, wide.size))
+
+
+def _reading(view: Any, read: Read, out: Floats) -> Any:
+    """Begin a read. One that comes as float32 and in one piece is decoded right into `out`."""
+    import tensorstore as ts
+
+    if len(read.parts) > 1 or view.dtype != ts.float32:
+        return view.read()
+    _, size, target = read.parts[0]
+    return ts.array(out[target : target + size], copy=False).write(view)
 
 
 @lru_cache(maxsize=2)

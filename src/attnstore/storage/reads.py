@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,28 @@ def reads_of(row: Ints, start: Ints, count: Ints, gap: int) -> list[Read]:
         gap: most unread cells between two requests that share a read.
     """
     return _merge(_segments(row, start, count), gap)
+
+
+def cut(reads: list[Read], cells: int) -> Iterator[Read]:
+    """Cut reads at multiples of `cells`, the size of a shard, and leave out what no request asks for."""
+    for read in reads:
+        if read.start // cells == (read.stop - 1) // cells:
+            yield read
+        else:
+            yield from _cut(read, cells)
+
+
+def _cut(read: Read, cells: int) -> Iterator[Read]:
+    places: dict[int, list[tuple[int, int, int]]] = {}
+    for offset, size, target in read.parts:
+        start, stop = read.start + offset, read.start + offset + size
+        for at in range(start // cells, (stop - 1) // cells + 1):
+            begin, end = max(start, at * cells), min(stop, (at + 1) * cells)
+            places.setdefault(at, []).append((begin, end, target + begin - start))
+    for parts in places.values():
+        first, last = min(begin for begin, _, _ in parts), max(end for _, end, _ in parts)
+        inside = [(begin - first, end - begin, target) for begin, end, target in parts]
+        yield Read(read.row, first, last, inside)
 
 
 def _segments(row: Ints, start: Ints, count: Ints) -> npt.NDArray[np.int64]:

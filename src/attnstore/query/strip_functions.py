@@ -1,0 +1,67 @@
+"""The SQL function that cuts maps into strips, which the view attention unnests.
+
+DuckDB takes 2048 rows at a time. Where all of them come from one map, what is the same for its weights
+(layer, head, example) stays one value for it, and grouping by it costs a third. So a strip is as long as that,
+and the last one of a map is filled up with what lies behind it, to be left out by its cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from attnstore.query import arrow, map_reader
+from attnstore.query.map_reader import Keys, MapReader
+from attnstore.storage.reads import Ints
+
+FILLED = 1024
+"""Weights of the smallest map whose last strip is filled up: of a smaller one too little would be its own."""
+
+
+class StripFunctions:
+    """The function of one session. reader: its arrays."""
+
+    def __init__(self, reader: MapReader) -> None:
+        self._reader = reader
+
+    def over_maps(self) -> list[tuple[Callable[..., pa.Array], list[Any], str]]:
+        """List the functions over maps: call, further parameters, result."""
+        return [(self._strip, ["BIGINT", "BIGINT"], "STRUCT(cells INTEGER[], weights FLOAT[])")]
+
+    def _strip(
+        self,
+        run_key: Keys,
+        layer: Ints,
+        head: Ints,
+        cell: Ints,
+        length: Ints,
+        start: Any,
+        size: Any,
+    ) -> pa.StructArray:
+        self._reader.require_lengths(run_key, length)
+        first, most = (arrow.numbers(x).astype(np.int64) for x in (start, size))
+        map_reader.refuse_less(first, 0, "start")
+        map_reader.refuse_less(most, 1, "n")
+        own = np.clip(length**2 - first, 0, most)
+        map_reader.require_room(own)
+        weights, begins = self._reader.in_disk_order(run_key, layer, head, cell + first, own)
+        filled = (length**2 >= FILLED) & (most <= len(weights) - begins)
+        shown = np.where(filled, most, own)
+        cells = self._cells(int((first + shown).max()))
+        fields = arrow.list_views(cells, first, shown), arrow.list_views(weights, begins, shown)
+        return pa.StructArray.from_arrays(list(fields), ["cells", "weights"])
+
+    @cached_property
+    def _counted(self) -> list[npt.NDArray[np.int32]]:
+        return [np.arange(1 << 16, dtype=np.int32)]
+
+    def _cells(self, end: int) -> npt.NDArray[np.int32]:
+        """Return the numbers from 0 on, at least up to `end`."""
+        if len(self._counted[-1]) < end:
+            self._counted.append(np.arange(2 * end, dtype=np.int32))
+        return self._counted[-1]

@@ -1,0 +1,134 @@
+"""Rules of the two ways in which the view attention is computed: row by row and strip by strip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tiny
+from helpers import sentences, write_rows
+from polars.testing import assert_frame_equal
+
+import attnstore
+from attnstore.errors import QueryError
+from attnstore.query import strip_functions
+from attnstore.storage.arrays import RunArrays
+
+RUN = "base/t"
+COLUMNS = ["example", "layer", "head", "from_pos", "to_pos", "from_token", "to_token", "weight"]
+BY_STRIP = "SELECT layer, head, count(*) AS n, sum(weight) AS total FROM attention WHERE run = $run GROUP BY ALL ORDER BY ALL"
+BY_ROW = BY_STRIP.replace("WHERE", "WHERE from_pos >= 0 AND")
+
+
+@pytest.fixture(scope="module", params=["float32", "float16", "compact", "tiny"])
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[attnstore.Store]:
+    """Inputs shorter and longer than a strip, of a model of which some layers and heads are kept."""
+    place = tmp_path_factory.mktemp("strips")
+    rows = [{"text": text} for text in sentences(9, seed=3, longest=20)]
+    rows += [{"text": " ".join(["river"] * n)} for n in (30, 31, 43, 44, 45, 50, 60)]
+    texts = f"{write_rows(place / 't.jsonl', rows)}=t"  # type: ignore[arg-type]
+    model = tiny.make(place / "base", "bert", seed=0, num_hidden_layers=3)
+    kept: dict[str, Any] = {"layers": (0, 2), "heads": (1, 2, 3)}
+    attnstore.ingest(place / "s", str(model), texts, max_length=64, precision=request.param, **kept)
+    with attnstore.open(place / "s") as opened:
+        yield opened
+
+
+@pytest.fixture
+def cells_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Cells that each read asked for."""
+    real, cells = RunArrays.gather, []
+
+    def gather(self: RunArrays, array: str, row: Any, start: Any, count: Any) -> Any:
+        cells.append(int(count.sum()))
+        return real(self, array, row, start, count)
+
+    monkeypatch.setattr(RunArrays, "gather", gather)
+    return cells
+
+
+def stored(store: attnstore.Store) -> pl.DataFrame:
+    """Every weight of the run with its tokens, from the maps of one input after another."""
+    run = store.sql("SELECT layers, heads FROM runs WHERE run = $run", run=RUN).row(0)
+    frames = []
+    for example, tokens, maps in store.maps(RUN):
+        layer, head, at, to = np.indices(maps.shape).reshape(4, -1)
+        names = np.array(tokens)
+        columns = (
+            np.full(maps.size, example), np.array(run[0])[layer], np.array(run[1])[head], at, to,
+            names[at], names[to], maps.ravel(),
+        )  # fmt: skip
+        frames.append(pl.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
+    return pl.concat(frames)
+
+
+@pytest.mark.parametrize("way", ["row", "strip"])
+@pytest.mark.parametrize("filled", [1, strip_functions.FILLED, 1 << 30])
+def test_both_ways_give_every_weight_once(
+    store: attnstore.Store, monkeypatch: pytest.MonkeyPatch, way: str, filled: int
+) -> None:
+    """With its positions and tokens, bit for bit, whichever maps have their last strip filled up."""
+    monkeypatch.setattr(strip_functions, "FILLED", filled)
+    with store.connect() as con:
+        found = con.sql(f"SELECT {', '.join(COLUMNS)} FROM weights_by_{way}('weights')").pl()
+    expected = stored(store)
+    order = COLUMNS[:5]
+    assert_frame_equal(
+        found.cast(dict(expected.schema.items())).sort(order), expected.sort(order), check_exact=True
+    )  # fmt: skip
+
+
+def test_a_text_that_names_the_attending_token_reads_rows(
+    store: attnstore.Store, cells_read: list[int]
+) -> None:
+    """One row of each map is asked for where one is wanted, and every weight once where none is named."""
+    lengths = store.sql("SELECT length FROM map_places WHERE run = $run", run=RUN)["length"]
+    store.sql(BY_ROW.replace(">= 0", "= 0"), run=RUN)
+    assert sum(cells_read) == lengths.sum()
+    cells_read.clear()
+    store.sql(BY_STRIP, run=RUN)
+    assert sum(cells_read) == (lengths.cast(int) ** 2).sum()
+
+
+def test_both_ways_answer_alike_in_turn(store: attnstore.Store) -> None:
+    """A session that changes the way for each text gives the same numbers by both."""
+    for _ in range(2):
+        first, second = (store.sql(text, run=RUN) for text in (BY_STRIP, BY_ROW))
+        assert_frame_equal(first, second, abs_tol=1e-9)
+
+
+def test_one_text_may_read_attention_twice(store: attnstore.Store) -> None:
+    """Joined with itself, each side is read as if alone."""
+    found = store.sql(
+        "SELECT count(*) AS n, sum(a.weight * b.weight) AS product FROM attention a "
+        "JOIN attention b USING (run, example, layer, head, to_pos) "
+        "WHERE run = $run AND example = 2 AND layer = 2 AND head = 1",
+        run=RUN,
+    ).row(0)
+    maps = store.maps(RUN, 2)[1, 0].astype(float)
+    assert found[0] == len(maps) ** 3
+    assert found[1] == pytest.approx((maps.sum(axis=0) ** 2).sum(), rel=1e-6)
+
+
+def test_a_limit_does_not_read_the_run(store: attnstore.Store, cells_read: list[int]) -> None:
+    """Ten rows of one head and input ask for its cells alone."""
+    text = "SELECT weight FROM attention WHERE run = $run AND layer = 2 AND head = 3 AND example = 9 LIMIT 10"
+    assert len(store.sql(text, run=RUN)) == 10
+    assert 0 < sum(cells_read) <= 64**2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [("0, length, -1, 9", "start = -1"), ("0, length, 0, 0", "n = 0"), ("0, 9999, 0, 9", "9999 tokens")],
+)  # fmt: skip
+def test_a_strip_that_does_not_exist_is_refused(
+    store: attnstore.Store, arguments: str, message: str
+) -> None:
+    """The sentence says what was asked for."""
+    with pytest.raises(QueryError, match=message):
+        store.sql(f"SELECT attention_strip(run_key, 0, 1, {arguments}) FROM map_places LIMIT 1")
