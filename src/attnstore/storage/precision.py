@@ -113,7 +113,7 @@ def _drawn_code(weights: Any, numbers: Any) -> Any:
 
 
 _PRECISIONS = (
-    Precision("float32", "as computed", np.dtype(np.float32), 27.4, lambda weights: 0.0),
+    Precision("float32", "as computed", np.dtype(np.float32), 26.6, lambda weights: 0.0),
     Precision(
         "float16", "rounded to nearest, by at most 1/2048 of a weight", np.dtype(np.float16), 12.75,
         lambda weights: 2.0**-11 * weights + 2.0**-25,
