@@ -91,7 +91,7 @@ def _full(place: Place) -> list[Row]:
             f"≤ {CATCHING_UP_FULL:.0f} s", f"{seconds:.1f} s, at most {size(caught.peak)} of memory",
             None if place.quick else seconds <= CATCHING_UP_FULL),
         Row(f"checking that the index is current with {merged['fragments']:,} fragments; after `attnstore compact`", "–",
-            f"{1e3 * merged['alone']:.0f} ms; {1e3 * merged['bundled']:.0f} ms, {merged['files']:.0f} files", None),
+            f"{1e3 * merged['alone']:.1f} ms; {1e3 * merged['bundled']:.1f} ms, {merged['files']:.0f} files", None),
     ]  # fmt: skip
 
 

@@ -163,10 +163,19 @@ def test_one_head_over_all_examples_takes_two_requests_a_shard(
         assert found.equals(other.sql(asked))
         assert shards > 10
         assert cold["GET maps"] <= 2 * shards + 2
-        assert cold["GET zarr.json"] == 1  # the run's group describes its arrays
         with s3.requests() as warm:
             assert store.sql(asked).equals(found)
         assert warm["GET maps"] == 0
+
+
+def test_one_request_opens_a_run(address: str, s3: S3) -> None:
+    """The run's group describes its arrays, also those beside maps and received."""
+    backend = location.find(address)
+    shape = zarr_metadata.recorded(backend, RUN)
+    with s3.requests() as asked:
+        opened = arrays.open_run(backend, RUN, shape)
+        opened.stretch("value_norm", 0, 1)
+    assert asked["GET zarr.json"] == 1
 
 
 def test_a_partition_is_read_where_only_the_address_is_known(

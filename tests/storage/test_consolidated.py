@@ -94,13 +94,13 @@ def test_arrays_that_are_added_later_are_held_too(root: Path, again: Callable[..
 
 
 def test_a_run_of_an_earlier_version_goes_on(root: Path, again: Callable[..., None]) -> None:
-    """Its group holds nothing; it is read, sound, copied and added to, and stays as it is."""
+    """Its group holds nothing: it is read, sound, copied and stays as it is, until an array is added."""
     with attnstore.open(root) as store:
         asked = "SELECT sum(list_sum(weights)) FROM maps"
         total = store.sql(asked).item()
     before(root)
     data = (group(root) / "zarr.json").read_bytes()
-    again(root, maps=["weights", KIND])
+    again(root)
     assert (group(root) / "zarr.json").read_bytes() == data
     assert verify(root).findings == []
     with attnstore.open(root) as store:
@@ -108,6 +108,10 @@ def test_a_run_of_an_earlier_version_goes_on(root: Path, again: Callable[..., No
     copying.copy(root, root.parent / "copy")
     assert (group(root.parent / "copy") / "zarr.json").read_bytes() == data
     assert verify(root.parent / "copy").findings == []
+    again(root, maps=["weights", KIND])
+    assert KIND in held(root)
+    assert held(root) == own(root)
+    assert verify(root).findings == []
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {

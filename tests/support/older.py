@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,4 +16,8 @@ def make_older(root: Path) -> None:
         for folder in maps.parent.iterdir():
             if folder.is_dir() and folder.name not in BASE:
                 shutil.rmtree(folder)
+        group = maps.parent / "zarr.json"
+        document = json.loads(group.read_text())
+        document.pop("consolidated_metadata", None)
+        group.write_text(json.dumps(document, indent=2))
     (root / "index.duckdb").unlink(missing_ok=True)

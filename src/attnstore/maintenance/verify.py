@@ -289,7 +289,8 @@ class _Verification:
                 self.findings.add(
                     problem, run if path.startswith(f"{arrays.FOLDER}/{run}/") else None
                 )
-        if name := zarr_metadata.unlike_own(self._read, run, zarr_metadata.names(run, expected)):
+        name = zarr_metadata.unlike_own(self._read, run, zarr_metadata.names(run, expected))
+        if name and not self.findings.known(run, None):
             own, group = zarr_metadata.path_of(run, name), zarr_metadata.group_path(run)
             self.findings.add(f"{group} and {own} describe the array differently; {AGAIN}.", run)
         return not self.findings.known(run, None)

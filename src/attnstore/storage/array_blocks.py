@@ -47,10 +47,16 @@ def remedy(name: str) -> str:
 
 
 def describe(opened: RunArrays, data: Further) -> None:
-    """Describe the further arrays that have something to write, before the first shard of each."""
-    for name, values in data.items():
-        if values is not None:
-            zarr_metadata.describe_further(opened.backend, opened.run, name, opened.shape)
+    """Describe the further arrays that have something to write, before the first shard of each.
+
+    The group of a run of an earlier version then holds the descriptions of all its arrays, too.
+    """
+    backend, run = opened.backend, opened.run
+    written = [name for name, values in data.items() if values is not None]
+    held = [zarr_metadata.describe_further(backend, run, x, opened.shape) for x in written]
+    if not all(held):
+        names = {*written, *(name for name, _ in listed(backend, run))}
+        zarr_metadata.consolidate(backend, run, sorted(names), all_of=True)
 
 
 def commit(

@@ -29,6 +29,8 @@ from attnstore.storage.run_record import RunRecord
 
 _HOLDS_NONE: dict[str, Any] = {"kind": "inline", "must_understand": False, "metadata": {}}
 """Consolidated metadata of no array, as zarr-python writes them."""
+_ALWAYS = ("head", "layer", "maps", "received")
+"""The arrays that every run has."""
 Read = Callable[[str], bytes | None]
 """Reads a file of the store, by its path; None where there is none."""
 
@@ -60,7 +62,7 @@ def consolidated(group: bytes, own: Mapping[str, bytes]) -> bytes:
     document = json.loads(group)
     held = document.get("consolidated_metadata", _HOLDS_NONE)
     metadata = held["metadata"] | {name: json.loads(data) for name, data in own.items()}
-    document["consolidated_metadata"] = held | {"metadata": metadata}
+    document["consolidated_metadata"] = held | {"metadata": dict(sorted(metadata.items()))}
     return json.dumps(document).encode()
 
 
@@ -140,20 +142,24 @@ def further(array: str, shape: Shape) -> bytes:
     return data
 
 
-def describe_further(backend: Backend, run: str, array: str, shape: Shape) -> None:
-    """Describe a further array of a run, unless it is described as it should be."""
+def describe_further(backend: Backend, run: str, array: str, shape: Shape) -> bool:
+    """Describe a further array of a run, unless it is described as it should be.
+
+    Returns False if the run's group, of an earlier version, holds no descriptions.
+    """
     path, data = path_of(run, array), further(array, shape)
     group = _read(backend, group_path(run)) or b"{}"
     held = arrays.consolidated_of(group)
     current = held is not None and held.get(array) == json.loads(data)
     if current and not backend.is_local:  # its own was written before; a request less
-        return
+        return True
     own = _read(backend, path)
     if own is None or not agrees(own, data):
         backend.write(path, data)
         own = data
     if held is not None and held.get(array) != json.loads(own):
         backend.write(group_path(run), consolidated(group, {array: own}))
+    return held is not None
 
 
 def _read(backend: Backend, path: str) -> bytes | None:
@@ -236,12 +242,17 @@ def unlike_own(read: Read, run: str, names: Iterable[str]) -> str | None:
     return None
 
 
-def consolidate(backend: Backend, run: str, names: Iterable[str]) -> None:
-    """Let a run's group hold the descriptions that some arrays have on disk, unless it holds none at all."""
+def consolidate(backend: Backend, run: str, names: Iterable[str], all_of: bool = False) -> None:
+    """Let a run's group hold the descriptions that some arrays have on disk.
+
+    A group that holds none stays as it is, unless the names are those of all further arrays: `all_of`.
+    """
     group = _read(backend, group_path(run)) or b"{}"
     held = arrays.consolidated_of(group)
-    if held is None:
+    if held is None and not all_of:
         return
+    if held is None:
+        held, names = {}, [*_ALWAYS, *names]
     found = {name: data for name in names if (data := _read(backend, path_of(run, name)))}
     if any(held.get(name) != json.loads(data) for name, data in found.items()):
         backend.write(group_path(run), consolidated(group, found))
