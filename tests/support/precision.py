@@ -134,4 +134,6 @@ if __name__ == "__main__":
         frame = differences(stores(Path(folder), int(sys.argv[1])), ASKED + FURTHER)
     print("| analysis | column | rows | float16 | compact | tiny |\n|---|---|---|---|---|---|")
     for analysis, column, n, *found in frame.rows():
-        print(f"| {analysis} | {column} | {n} | {' | '.join('–' if x is None else f'{x:.5f}' for x in found)} |")
+        print(
+            f"| {analysis} | {column} | {n} | {' | '.join('–' if x is None else f'{x:.5f}' for x in found)} |"
+        )
