@@ -25,7 +25,7 @@ from attnstore.cli.main import main
 from attnstore.errors import StoreError, UnknownNameError
 from attnstore.maintenance import compaction, copying, orphans
 from attnstore.maintenance.verify import verify
-from attnstore.storage import bundles, fragments, index, location
+from attnstore.storage import bundles, folder, fragments, index, location
 from attnstore.storage.folder import Folder
 from attnstore.storage.fragments import Fragment
 from attnstore.storage.tables import TABLES
@@ -459,4 +459,72 @@ def test_a_bundle_is_full_at_some_size(root: Path, monkeypatch: pytest.MonkeyPat
     assert bytes_of(root) == before
     compaction.compact(root)
     assert compaction.compact(root).bundles == 0
+    assert bytes_of(root) == before
+
+
+def test_a_bundle_that_is_replaced_while_files_are_listed_hides_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the new one holds is listed, though the folder was looked into before it was there."""
+    compaction.compact(root)
+    backend, before = location.locate(root), {f.path for f in listed(root)}
+    walk, replaced = folder._walk, []
+
+    def interrupted(path: Path) -> Iterator[os.DirEntry[str]]:
+        for entry in list(walk(path)):
+            if bundles.folder("blocks") in entry.path and not replaced:
+                replaced.append(entry.path)
+                bundles.take_out(backend, "blocks", lambda m: m.owner == RUNS[0])
+            yield entry
+
+    monkeypatch.setattr(folder, "_walk", interrupted)
+    during = {f.path for f in listed(root)}
+    assert replaced
+    assert during == {p for p in before if not p.startswith(f"fragments/blocks/{RUNS[0]}/")}
+
+
+def test_a_bundle_that_is_replaced_while_it_is_checked_is_no_damage(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`verify` beside a process that deletes a run or merges finds nothing."""
+    compaction.compact(root)
+    crc32c, backend, replaced = Folder.crc32c, location.locate(root), []
+
+    def interrupted(self: Folder, path: str) -> int | None:
+        if path.startswith(bundles.folder("links")) and not replaced:
+            replaced.append(path)
+            bundles.take_out(backend, "links", lambda m: m.owner == "more")
+        return crc32c(self, path)
+
+    monkeypatch.setattr(Folder, "crc32c", interrupted)
+    told = [str(f) for f in verify(root).findings]
+    assert replaced
+    assert not [line for line in told if bundles.FOLDER in line]
+
+
+def test_a_run_is_dropped_beside_a_damaged_member(root: Path) -> None:
+    """Which stays as it is, in a bundle that other programs still read the rest of."""
+    backend = location.locate(root)
+    compaction.compact(root)
+    member = next(f for f in listed(root) if (f.table, f.owner) == ("map_stats", RUNS[1]))
+    size, whole = (root / member.bundle).stat().st_size, fragments.counts(backend, listed(root))
+    flip(root / member.bundle, (member.at + member.bytes - 2) / size)  # of the magic at its end
+    with attnstore.open(root) as store:
+        store.drop(RUNS[0])
+    found = [f for f in listed(root) if f.table == "map_stats"]
+    assert [f.path for f in found if not fragments.whole(backend, f)] == [member.path]
+    (bundle,) = bundles.listing(backend, "map_stats")
+    expected = sum(whole[f.path] for f in found) - whole[member.path]
+    assert len(pl.read_parquet(root / bundle.path, use_pyarrow=True)) == expected
+
+
+def test_a_bundle_with_a_damaged_end_is_written_anew(root: Path) -> None:
+    """As `verify` says, though nothing is to be merged with it."""
+    before = bytes_of(root)
+    compaction.compact(root)
+    (bundle,) = bundles.listing(location.locate(root), "inputs")
+    flip(root / bundle.path, (bundle.bytes - 40) / bundle.bytes)
+    assert "run `attnstore compact`" in str(verify(root).findings[0])
+    compaction.compact(root)
+    assert verify(root).findings == []
     assert bytes_of(root) == before

@@ -60,11 +60,20 @@ class Compacted:
 
 @dataclass(frozen=True)
 class _Unit:
-    """What goes into a bundle as a whole: one fragment, or the members of a smaller bundle."""
+    """What goes into a bundle as a whole: one fragment, or the members of a smaller bundle.
+
+    again: its bundle does not match its checksum, and is to be written anew.
+    """
 
     members: list[tuple[Member, bytes]]
     fragment: Fragment | None = None
     bundle: File | None = None
+    again: bool = False
+
+    @property
+    def whole(self) -> bytes:
+        """Return the first member that matches its checksum; nothing where none does."""
+        return next((data for m, data in self.members if crc32c(data) == m.crc32c), b"")
 
     @property
     def bytes(self) -> int:
@@ -141,7 +150,7 @@ class _Work:
         groups: dict[bytes, list[_Unit]] = {}
         for unit in (*self._smaller(table, current), *self._fragments(small)):
             try:
-                schema = parquet_footer.schema(unit.members[0][1])
+                schema = parquet_footer.schema(unit.whole)
             except (ValueError, RecursionError):  # another program's: it stays as it is
                 self._kept += [f.path for f in (unit.fragment,) if f]
                 continue
@@ -178,12 +187,13 @@ class _Work:
                 self.backend.remove(f"{fragments.FOLDER}/{table}/{name}")
 
     def _smaller(self, table: str, current: dict[str, Fragment]) -> Iterator[_Unit]:
-        """Yield the members that count of bundles that are half full at most, as units.
+        """Yield the members that count of bundles that are half full at most, or damaged, as units.
 
         A bundle without one is deleted.
         """
         for bundle in bundles.listing(self.backend, table):
-            if bundle.bytes > bundles.FULL // 2:
+            again = self.backend.crc32c(bundle.path) != bundles.sum_of(bundle)
+            if bundle.bytes > bundles.FULL // 2 and not again:
                 continue
             try:
                 members = bundles.members(self.backend, bundle)
@@ -197,7 +207,7 @@ class _Work:
             ]  # fmt: skip
             if counting:
                 read = [(m, bundles.read(self.backend, bundle.path, m)) for m in counting]
-                yield _Unit(read, bundle=bundle)
+                yield _Unit(read, bundle=bundle, again=again)
             elif not self.dry:
                 self.backend.remove(bundle.path)
 
@@ -217,7 +227,7 @@ class _Work:
 
     def _write(self, table: str, group: list[_Unit]) -> None:
         """Make one bundle of units, then delete what it holds elsewhere."""
-        if len(group) < 2:
+        if len(group) < 2 and not any(unit.again for unit in group):
             return
         members = [pair for unit in group for pair in unit.members]
         self._count.update(

@@ -107,11 +107,12 @@ def _bundle(members: Sequence[tuple[Member, bytes]]) -> bytes:
     rows = [[m.owner, m.part, m.crc32c, m.bytes, m.modified] for m, _ in members]
     directory = json.dumps({"made": time.time_ns(), "members": rows}).encode()
     out = bytearray(_HEAD.pack(parquet_footer.MAGIC, len(directory), crc32c(directory)) + directory)
-    begins = []
-    for _, data in members:
-        begins.append(len(out))
+    whole = []
+    for member, data in members:
+        if crc32c(data) == member.crc32c:  # else its bytes stay, and the footer leaves them out
+            whole.append((len(out), data))
         out += data
-    out += parquet_footer.joined(list(zip(begins, (data for _, data in members), strict=True)))
+    out += parquet_footer.joined(whole) if whole else b""
     return bytes(out)
 
 

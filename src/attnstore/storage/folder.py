@@ -47,12 +47,22 @@ class Folder:
 
         Folders whose names begin with `~` come last, as in a bucket.
         """
+        while (files := self._files(folder)) is None:
+            continue
+        return files
+
+    def _files(self, folder: str) -> list[File] | None:
+        """List them; None if a file in a folder `~…` was replaced by one that may not have been seen."""
         skip = len(str(self.root)) + 1
         files = []
         for entry in _walk(self.root / folder):
-            with contextlib.suppress(FileNotFoundError):  # replaced since it was listed
+            try:
                 stat = entry.stat()
-                files.append(File(entry.path[skip:], stat.st_size, stat.st_mtime_ns))
+            except FileNotFoundError:  # replaced since it was listed
+                if Path(entry.path).parent.name.startswith("~"):
+                    return None
+                continue
+            files.append(File(entry.path[skip:], stat.st_size, stat.st_mtime_ns))
         return files
 
     def starting(self, start: str) -> list[str]:
