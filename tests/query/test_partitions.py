@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,28 @@ def test_another_run_under_the_name_is_not_taken_for_it(
             part.read()
         (other,) = store.partitions("maps", second.run)
         assert other.read().height == 5 * 4
+
+
+def test_a_machine_that_has_read_before_sees_what_was_added_since(
+    root: Path, tmp_path: Path
+) -> None:
+    """Its index is not the one of who makes the partitions; new ones bring it up to date."""
+    here, there = Path(shutil.copytree(root, tmp_path / "here")), tmp_path / "there"
+    there.mkdir()
+    shutil.copy(here / location.MARK, there)
+    for shared in (fragments.FOLDER, arrays.FOLDER):
+        (there / shared).symlink_to(here / shared)
+    spans = root.parent / "spans.csv"
+    pl.DataFrame({"example": [3], "kind": ["own"], "label": ["a"], "start": [0], "end": [2]}).write_csv(spans)  # fmt: skip
+    counts = []
+    with attnstore.open(here) as store:
+        for added in (False, True):
+            if added:
+                store.annotate("texts", f"spans:{spans}=mine")
+            parts = [replace(p, store=str(there)) for p in store.partitions("span_tokens", RUN)]
+            assert_same_rows(parts, asked(store, "span_tokens"))
+            counts.append(len(asked(store, "span_tokens")))
+    assert counts[0] < counts[1]
 
 
 def test_missing_inputs_are_no_smaller_partition(root: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ One thread of DuckDB answers, so that a cluster counts a partition as the one co
 from __future__ import annotations
 
 import atexit
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,7 @@ class Partition:
         columns: The columns to read, None for all.
         where: A condition of SQL on the view's columns, None for all rows.
         kind: The kind of maps, None for the weights.
+        asked: Stands for the call that made it; a process brings its index up to date once for each.
     """
 
     store: str
@@ -70,6 +72,7 @@ class Partition:
     columns: tuple[str, ...] | None = None
     where: str | None = None
     kind: str | None = None
+    asked: str = ""
 
     def read(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Read the rows, in any order.
@@ -92,6 +95,7 @@ class Partition:
             QueryError: The question cannot be answered.
             UnknownNameError: The store does not hold the run any more.
         """
+        _bring_up_to_date(self.store, self.asked)
         pool = _pool(self.store)
         rows = self._select(f"example IN ({', '.join(map(str, _examples(self, pool)))})")
         with pool.session() as session:
@@ -163,7 +167,7 @@ def of_run(
         )
     first = Partition(
         address, view, run, identity, 0, None if columns is None else tuple(columns),
-        None if where is None else _condition(where), kind,
+        None if where is None else _condition(where), kind, secrets.token_hex(8),
     )  # fmt: skip
     ask(first.empty)  # explains a condition that does not fit the view
     return [replace(first, block=block) for block in ask(_BLOCKS, run=run)["block"]]
@@ -201,12 +205,16 @@ def _require_examples(view: str, known: Sequence[str]) -> None:
 
 @lru_cache(maxsize=8)
 def _pool(address: str) -> SessionPool:
-    """Return this process's sessions over a store, whose index is brought up to date once."""
-    backend = location.find(address)
-    _catch_up(backend)
-    pool = SessionPool(backend, _SESSIONS, _SETTINGS)
+    """Return this process's sessions over a store."""
+    pool = SessionPool(location.find(address), _SESSIONS, _SETTINGS)
     atexit.register(pool.close)
     return pool
+
+
+@lru_cache(maxsize=256)
+def _bring_up_to_date(address: str, _asked: str) -> None:
+    """Bring this machine's index to what the partitions of one call were made of, once."""
+    _catch_up(location.find(address))
 
 
 def _catch_up(backend: Backend) -> None:
