@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import helpers
 import numpy as np
@@ -17,6 +19,7 @@ from webtools import LIMITS, Browser
 
 import attnstore
 from attnstore.query import process_memory
+from attnstore.web import query_jobs
 
 JOINED = """
 WITH first AS (SELECT *, unnest(from_positions) AS from_pos FROM link_tokens WHERE run = 'm/texts'),
@@ -135,3 +138,26 @@ def test_what_a_process_reserves_does_not_count(use: str, over: bool) -> None:
 def test_a_name_in_a_query_is_no_shortage(sentence: str, short: bool) -> None:
     """Only what says that memory did not suffice counts as that, not a column that is called so."""
     assert process_memory.is_shortage(RuntimeError(sentence)) == short
+
+
+def test_two_pages_may_ask_for_one_file_at_once(
+    linked: attnstore.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each gets the whole file, though neither was done when the other began."""
+    browser = Browser(linked.backend.root, limits=LIMITS)
+    questions, both = browser.site.questions, threading.Barrier(2)
+    try:
+        question = questions.find(browser.ask("SELECT range AS n FROM range(3)")["id"])
+        work = query_jobs._Worker.do
+
+        def together(*arguments: Any) -> dict[str, Any]:
+            reply = work(*arguments)
+            both.wait(60)
+            return reply
+
+        monkeypatch.setattr(query_jobs._Worker, "do", together)
+        with ThreadPoolExecutor(2) as pool:
+            written = [pool.submit(questions.csv, question) for _ in range(2)]
+            assert [w.result().read_text("utf-8") for w in written] == ["n\n0\n1\n2\n"] * 2
+    finally:
+        browser.close()

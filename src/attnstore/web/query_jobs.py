@@ -197,7 +197,7 @@ class Questions:
         file = question.file.with_suffix(".csv")
         if not file.exists():
             worker = self._take()
-            part = file.with_suffix(".part")
+            part = file.with_suffix(f".{worker.pid}.part")  # two may ask for it at once
             job = {"file": str(question.file), "csv": str(part)}
             with process_memory.watched(worker.pid, self.limits.memory, worker.kill):
                 reply = worker.do(job, None)
