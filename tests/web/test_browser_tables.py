@@ -40,3 +40,14 @@ def test_a_row_opens_its_map_with_pins(page: Any) -> None:
     assert page.url.endswith(f"/run/{RUN}/example/3?layer=2&head=3&pins=2-4")
     assert page.locator(".pins li").count() == 1
     assert page.inner_text(".one .caption b") == "Layer 2, head 3"
+
+
+def test_a_column_with_nan_and_infinity_is_sorted(page: Any) -> None:
+    """They stand at the ends, and the numbers between are in order."""
+    ask(page, "SELECT unnest([3.5, 'nan'::DOUBLE, 1.5, 'inf'::DOUBLE, 2.5, NULL, '-inf'::DOUBLE]) AS v")  # fmt: skip
+    page.click("#result thead th button")
+    shown = page.eval_on_selector_all(
+        "#result tbody td", "cells => cells.map(c => c.dataset.v).filter(v => /^\\d/.test(v))"
+    )
+    assert shown == ["1.5", "2.5", "3.5"]
+    assert page.get_attribute("#result tbody tr:last-child td", "data-v") == "inf"

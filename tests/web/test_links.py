@@ -51,6 +51,9 @@ def test_a_query_of_one_run_lends_it_to_its_rows() -> None:
     assert only_run("-- title: x", {"run": "m/d"}, runs) == "m/d"
     assert only_run("SELECT 1 WHERE run IN ('m/d', 'it''s/d')", {}, runs) is None
     assert only_run("FROM runs", {}, runs) is None
+    assert only_run("SELECT 1 WHERE run <> 'm/d'", {}, runs) is None
+    assert only_run("SELECT 1 WHERE run NOT IN ('m/d')", {}, runs) is None
+    assert only_run("SELECT 1 -- not 'm/d'\nWHERE run = 'it''s/d'", {}, runs) == "it's/d"
     assert CellLinks(["layer", "head"], KNOWN, "m/d").of([0, 1]) == ["/run/m/d/head/0/1"] * 2
 
 

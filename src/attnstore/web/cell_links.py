@@ -8,10 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from attnstore.query import sql_text
 from attnstore.web.addresses import link
 
 PAIRS = 12
 """Pairs of tokens that an address marks at most."""
+_QUOTED = re.compile(r"'((?:[^']|'')*)'")
+_LEFT_OUT = re.compile(
+    rf"(?:<>|!=|\bNOT\s+(?:IN|I?LIKE)\b\s*\(?)\s*{_QUOTED.pattern}", re.IGNORECASE
+)
+"""A text in quotes that rows are not to have."""
 _FROM, _TO = ("from_pos", "from_positions"), ("to_pos", "to_positions")
 _PLACES = (*_FROM, *_TO, "position", "positions", "to_position", "from_position")
 
@@ -58,10 +64,20 @@ class CellLinks:
 
 
 def only_run(text: str, params: Mapping[str, str], runs: Iterable[str]) -> str | None:
-    """Return the one run that a query names, as a text in quotes or as the parameter `run`; else None."""
-    quoted = {m.replace("''", "'") for m in re.findall(r"'((?:[^']|'')*)'", text)}
+    """Return the one run that a query names, as a text in quotes or as the parameter `run`; else None.
+
+    A run that the query leaves out is not one whose rows it has, nor is one in a comment.
+    """
+    text = sql_text.replaced(text, lambda _: None)
+    if any(_unquoted(quoted) in runs for quoted in _LEFT_OUT.findall(text)):
+        return None
+    quoted = {_unquoted(m) for m in _QUOTED.findall(text)}
     named = {run for run in runs if run in quoted or params.get("run") == run}
     return named.pop() if len(named) == 1 else None
+
+
+def _unquoted(text: str) -> str:
+    return text.replace("''", "'")
 
 
 def _head(run: str | None, values: Mapping[str, Any]) -> str | None:

@@ -241,6 +241,8 @@ $("result").addEventListener("click", (event) => {
   if (head) sort(head);
 });
 
+// What is no number for JavaScript, at an end of the order; NULL and NaN first.
+const PLACES = { "": -Infinity, nan: -Infinity, "-inf": -Infinity, inf: Infinity };
 function sort(head) {
   const up = head.getAttribute("aria-sort") !== "ascending";
   for (const other of head.parentElement.children) other.setAttribute("aria-sort", "none");
@@ -251,7 +253,7 @@ function sort(head) {
   const value = (row) => {
     const cell = row.cells[at];
     if (!numeric) return cell.textContent;
-    return cell.dataset.v === "" ? -Infinity : Number(cell.dataset.v);
+    return PLACES[cell.dataset.v] ?? Number(cell.dataset.v);
   };
   const rows = [...body.rows].map((row) => [value(row), row]);
   rows.sort(([a], [b]) => (numeric ? a - b : a.localeCompare(b)) * (up ? 1 : -1));
