@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,27 @@ def test_both_ways_answer_alike_in_turn(store: attnstore.Store) -> None:
     for _ in range(2):
         first, second = (store.sql(text, run=RUN) for text in (BY_STRIP, BY_ROW))
         assert_frame_equal(first, second, abs_tol=1e-9)
+
+
+def test_a_transaction_of_the_user_may_read_attention_both_ways(
+    store: attnstore.Store, tmp_path: Path
+) -> None:
+    """Within it rows go to a database of the user's, which gets nothing else."""
+    with store.connect() as con:
+        con.execute(f"ATTACH '{tmp_path}/own.db' AS own")
+        con.execute("CREATE TABLE own.n (n BIGINT)")
+        con.execute("BEGIN")
+        for text in (BY_STRIP, BY_ROW):
+            con.execute(f"INSERT INTO own.n SELECT sum(n) FROM ({text})", {"run": RUN})
+        con.execute("COMMIT")
+        con.execute("USE own")
+        for text in (BY_STRIP, BY_ROW):
+            whole = text.replace("FROM attention", "FROM memory.main.attention")
+            con.execute(f"INSERT INTO own.n SELECT sum(n) FROM ({whole})", {"run": RUN})
+        counts = con.execute("SELECT n FROM own.n").fetchall()
+        made = "SELECT * FROM duckdb_functions() WHERE database_name = 'own'"
+        assert con.execute(made).fetchall() == []
+    assert counts == [(len(stored(store)),)] * 4
 
 
 def test_one_text_may_read_attention_twice(store: attnstore.Store) -> None:

@@ -28,8 +28,10 @@ class WeightViews:
         way = "strip" if _NAMED.search(text) and not _BY_ROW.search(text) else "row"
         if way != self._way:
             self._objects.make(f"attention, weights_by_{way}")
-            self._con.execute(
-                "CREATE OR REPLACE MACRO attention(kind := 'weights') AS TABLE "
-                f"FROM weights_by_{way}(kind)"
-            )
+            # A cursor is in no transaction of a user's connection, and writes to no other database.
+            with self._con.cursor() as cursor:
+                cursor.execute(
+                    "CREATE OR REPLACE MACRO attention(kind := 'weights') AS TABLE "
+                    f"FROM weights_by_{way}(kind)"
+                )
             self._way = way
