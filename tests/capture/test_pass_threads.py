@@ -95,6 +95,27 @@ def test_a_model_outside_the_interface_has_one_thread(
         assert PassThreads(capturer, torch.device("cpu")).count == count
 
 
+def test_blocks_that_end_in_any_order_leave_torch_its_threads(
+    work: tuple[str, str], tmp_path: Path
+) -> None:
+    """To threads that begin later, and to jobs planned in a thread whose block ended before another one."""
+    with planned(work, tmp_path / "store") as job:
+        capturer, cpu = job.worker.capturer, torch.device("cpu")
+        threads = PassThreads(capturer, cpu)
+        with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+            blocks = threads.computing(), threads.computing()
+            for thread, block in zip((first, second), blocks, strict=True):
+                thread.submit(block.__enter__).result()
+            for thread, block in zip((first, second), blocks, strict=True):
+                thread.submit(block.__exit__, None, None, None).result()
+            assert first.submit(lambda: PassThreads(capturer, cpu).count).result() == 3
+            again = threads.computing()
+            first.submit(again.__enter__).result()
+            first.submit(again.__exit__, None, None, None).result()
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 3
+
+
 def test_a_worker_may_be_asked_from_any_number_of_threads(
     work: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,7 @@ class PassThreads:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Compute a block, as one of at most `count`."""
-        with self._free, _one_each() if self.count > 1 else _as_it_is():
+        with self._free, _one_each(self._all) if self.count > 1 else _as_it_is():
             yield
 
     @contextmanager
@@ -102,24 +102,26 @@ def _results(futures: list[Future[T]]) -> list[T]:
 _counting = threading.Lock()
 _inside = 0  # blocks that are computed with one thread of torch in each thread
 _before = 1  # threads of torch before the first of them
+_left = threading.local()  # in a thread whose last block ended before others: threads it had before
 
 
 def _allowed() -> int:
     """Count the threads that torch may use."""
     with _counting:
-        return _before if _inside else torch.get_num_threads()
+        return _before if _inside else getattr(_left, "threads", None) or torch.get_num_threads()
 
 
 @contextmanager
-def _one_each() -> Iterator[None]:
-    """Let torch use one thread in each thread, and as many as before once the last block has ended.
+def _one_each(allowed: int) -> Iterator[None]:
+    """Let torch use one thread in each thread, and as many as are allowed once the last block has ended.
 
-    torch keeps the number per thread, but its matrix library one for all of them.
+    torch keeps the number per thread, but its matrix library one for all of them: a thread whose block
+    ends before others is left with one, so what it has says nothing of what is allowed.
     """
     global _inside, _before
     with _counting:
         if not _inside:
-            _before = torch.get_num_threads()
+            _before = allowed
         _inside += 1
         torch.set_num_threads(1)
     try:
@@ -127,6 +129,7 @@ def _one_each() -> Iterator[None]:
     finally:
         with _counting:
             _inside -= 1
+            _left.threads = _before if _inside else None
             if not _inside:
                 torch.set_num_threads(_before)
 
