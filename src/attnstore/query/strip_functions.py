@@ -8,7 +8,6 @@ and the last one of a map is filled up with what lies behind it, to be left out 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ class StripFunctions:
 
     def __init__(self, reader: MapReader) -> None:
         self._reader = reader
+        self._counted = np.arange(1 << 16, dtype=np.int32)
 
     def over_maps(self) -> list[tuple[Callable[..., pa.Array], list[Any], str]]:
         """List the functions over maps: call, further parameters, result."""
@@ -56,12 +56,9 @@ class StripFunctions:
         fields = arrow.list_views(cells, first, shown), arrow.list_views(weights, begins, shown)
         return pa.StructArray.from_arrays(list(fields), ["cells", "weights"])
 
-    @cached_property
-    def _counted(self) -> list[npt.NDArray[np.int32]]:
-        return [np.arange(1 << 16, dtype=np.int32)]
-
     def _cells(self, end: int) -> npt.NDArray[np.int32]:
-        """Return the numbers from 0 on, at least up to `end`."""
-        if len(self._counted[-1]) < end:
-            self._counted.append(np.arange(2 * end, dtype=np.int32))
-        return self._counted[-1]
+        """Return the numbers from 0 on, at least up to `end`; DuckDB calls from several threads at once."""
+        numbers = self._counted
+        if len(numbers) < end:
+            numbers = self._counted = np.arange(2 * end, dtype=np.int32)
+        return numbers
