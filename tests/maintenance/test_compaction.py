@@ -528,3 +528,25 @@ def test_a_bundle_with_a_damaged_end_is_written_anew(root: Path) -> None:
     compaction.compact(root)
     assert verify(root).findings == []
     assert bytes_of(root) == before
+
+
+def test_a_bundle_that_is_replaced_twice_while_a_member_is_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The member is read where it lies then; the index does not take it for unreadable."""
+    compaction.compact(root)
+    backend = location.locate(root)
+    wanted = next(f for f in listed(root) if (f.table, f.owner) == ("map_stats", RUNS[1]))
+    expected, read = fragments.data(backend, wanted), bundles.read
+    gone = iter([f.part for f in listed(root) if (f.table, f.owner) == ("map_stats", RUNS[0])][:2])
+
+    def interrupted(*arguments: Any) -> bytes:
+        if arguments[2].name in wanted.path and (part := next(gone, None)):
+            monkeypatch.setattr(bundles, "read", read)
+            bundles.take_out(backend, "map_stats", lambda m: (m.owner, m.part) == (RUNS[0], part))
+            monkeypatch.setattr(bundles, "read", interrupted)
+        return read(*arguments)
+
+    monkeypatch.setattr(bundles, "read", interrupted)
+    assert fragments.data(backend, wanted) == expected
+    assert next(gone, None) is None

@@ -167,14 +167,16 @@ def _local(backend: Backend, fragment: Fragment) -> Path:
 
 def data(backend: Backend, fragment: Fragment) -> bytes:
     """Read the bytes of a fragment, wherever it lies now. Raises FileNotFoundError if it is gone."""
-    try:
-        return _stored(backend, fragment)
-    except FileNotFoundError:  # merged since it was listed, or taken along into another bundle
-        listed = listing(fresh(backend), fragment.table, fragment.owner)
-        again = [f for f in listed if f.path == fragment.path and f != fragment]
-        if not again:
-            raise
-        return _stored(backend, again[0])
+    for _ in range(_LISTED_AGAIN):
+        try:
+            return _stored(backend, fragment)
+        except FileNotFoundError:  # merged since it was listed, or taken along into another bundle
+            listed = listing(fresh(backend), fragment.table, fragment.owner)
+            again = [f for f in listed if f.path == fragment.path and f != fragment]
+            if not again:
+                raise
+            fragment = again[0]
+    return _stored(backend, fragment)
 
 
 def _stored(backend: Backend, fragment: Fragment) -> bytes:
