@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 import tiny
 from helpers import sentences, write_rows
@@ -16,6 +19,7 @@ from polars.testing import assert_frame_equal
 import attnstore
 from attnstore.errors import QueryError
 from attnstore.query import strip_functions
+from attnstore.query.strip_functions import StripFunctions
 from attnstore.storage.arrays import RunArrays
 
 RUN = "base/t"
@@ -66,6 +70,38 @@ def stored(store: attnstore.Store) -> pl.DataFrame:
         )  # fmt: skip
         frames.append(pl.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
     return pl.concat(frames)
+
+
+def test_a_strip_takes_no_more_memory_where_the_input_is_long() -> None:
+    """The cells of the last strips of a map of 8192 tokens take that of their numbers."""
+    length, n = 8192, 2048
+    reader = Mock()
+    reader.in_disk_order.return_value = np.zeros(2 * n, np.float32), np.array([0, n])
+    call, *_ = StripFunctions(reader).over_maps()[0]
+    ends = np.full(2, length**2)
+    starts = pa.array(ends - [2 * n, n])
+    tracemalloc.start()
+    strips = call(None, None, None, ends * 0, np.full(2, length), starts, pa.array([n, n]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    cells = [strip["cells"] for strip in strips.to_pylist()]
+    assert cells == [
+        list(range(length**2 - 2 * n, length**2 - n)),
+        list(range(length**2 - n, length**2)),
+    ]
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("counted", [1, 1500])
+def test_strips_of_long_and_short_inputs_are_alike(
+    store: attnstore.Store, monkeypatch: pytest.MonkeyPatch, counted: int
+) -> None:
+    """Whether the numbers of their cells stay in memory or are made for each batch."""
+    monkeypatch.setattr(strip_functions, "COUNTED", counted)
+    places = "SELECT example, layer, head, from_pos, to_pos, weight FROM weights_by_{}('weights') ORDER BY ALL"
+    with store.connect() as con:
+        by_strip, by_row = (con.sql(places.format(way)).pl() for way in ("strip", "row"))
+    assert_frame_equal(by_strip, by_row)
 
 
 @pytest.mark.parametrize("way", ["row", "strip"])

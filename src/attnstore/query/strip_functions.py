@@ -20,6 +20,8 @@ from attnstore.storage.reads import Ints
 
 FILLED = 1024
 """Weights of the smallest map whose last strip is filled up: of a smaller one too little would be its own."""
+COUNTED = 1 << 22
+"""Cells of the largest map whose numbers stay in memory, for all strips: of longer inputs they would be gigabytes."""
 
 
 class StripFunctions:
@@ -52,13 +54,18 @@ class StripFunctions:
         weights, begins = self._reader.in_disk_order(run_key, layer, head, cell + first, own)
         filled = (length**2 >= FILLED) & (most <= len(weights) - begins)
         shown = np.where(filled, most, own)
-        cells = self._cells(int((first + shown).max()))
-        fields = arrow.list_views(cells, first, shown), arrow.list_views(weights, begins, shown)
+        cells, places = self._cells(first, shown)
+        fields = arrow.list_views(cells, places, shown), arrow.list_views(weights, begins, shown)
         return pa.StructArray.from_arrays(list(fields), ["cells", "weights"])
 
-    def _cells(self, end: int) -> npt.NDArray[np.int32]:
-        """Return the numbers from 0 on, at least up to `end`; DuckDB calls from several threads at once."""
+    def _cells(self, first: Ints, shown: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
+        """Return numbers of cells, and where those of each strip begin; DuckDB calls from several threads at once."""
+        end = int((first + shown).max())
+        if end > COUNTED:
+            places = np.cumsum(shown) - shown
+            cells = np.arange(int(shown.sum()), dtype=np.int32)
+            return cells + np.repeat((first - places).astype(np.int32), shown), places
         numbers = self._counted
         if len(numbers) < end:
             numbers = self._counted = np.arange(2 * end, dtype=np.int32)
-        return numbers
+        return numbers, first
