@@ -31,6 +31,8 @@ MEANS = (
     "comma", "uas", "within", "between", "accuracy", "antecedent", "background",
 )  # fmt: skip
 """Columns that are means over inputs, maps or words."""
+_LEAST = 30
+"""Inputs, words or links behind a mean that is compared."""
 Asked = tuple[tuple[str, dict[str, Any]], ...]
 ASKED: Asked = (
     ("frame_heads", {}),
@@ -47,6 +49,7 @@ ASKED: Asked = (
     ("word_match", {}),
 )
 """Analyses of the first paper: head-level means of weights."""
+PARSED = {"annotation": "spacy:en_ud_sm"}
 FURTHER: Asked = (
     ("head_entropy", {}),
     ("special_tokens", {}),
@@ -59,11 +62,11 @@ FURTHER: Asked = (
     ("positional_heads", {}),
     ("rare_words", {}),
     ("punctuation_heads", {}),
-    ("dependency_heads", {}),
-    ("trees", {}),
+    ("dependency_heads", PARSED),
+    ("trees", PARSED),
     ("coreference_heads", {}),
-    ("pair_property", {"kind": "dep"}),
-    ("depth_and_tags", {"measure": "distance"}),
+    ("pair_property", PARSED),
+    ("depth_and_tags", {"measure": "distance"} | PARSED),
     ("head_pairs_alike", {"limit": 50}),
     ("head_pairs_alike", {"limit": 50, "measure": "cosine"}),
     ("layers_alike", {"limit": 50}),
@@ -110,7 +113,7 @@ def stores(place: Path, n: int) -> dict[str, attnstore.Store]:
 
 
 def differences(held: dict[str, attnstore.Store], asked: Asked = ASKED) -> pl.DataFrame:
-    """Per analysis and column, the largest difference of a head-level mean from float32."""
+    """Per analysis and column, the largest difference of a mean over 30 inputs, words or links from float32."""
     rows = []
     for name, params in asked:
         run = (
@@ -119,9 +122,10 @@ def differences(held: dict[str, attnstore.Store], asked: Asked = ASKED) -> pl.Da
             else "minilm/rte"
         )
         exact, *others = (held[p].query(name, run=run, **params) for p in PRECISIONS)
+        exact = exact.filter(pl.col("n") >= _LEAST)
         keys = exact.columns[: exact.columns.index("n")]
         for column in [c for c in MEANS if c in exact.columns]:
-            both = [exact.join(o, on=keys, suffix="_other") for o in others]
+            both = [exact.join(o, on=keys, suffix="_other", nulls_equal=True) for o in others]
             found = [(b[column] - b[f"{column}_other"]).abs().max() for b in both]
             called = " ".join([name, *(f"{k}={v}" for k, v in params.items())])
             rows.append((called, column, len(exact), *found))
