@@ -43,7 +43,7 @@ def test_the_bound_can_be_raised(sample_store: Path) -> None:
     """The same question runs with more memory, and a named analysis has the option too."""
     text = "SELECT len(list_transform(range(40000000), lambda x: x + 1)) AS n"
     assert asked(sample_store, "sql", text, "--memory", "200").returncode == 2
-    done = asked(sample_store, "sql", text, "--memory", "4000", "--format", "csv")
+    done = asked(sample_store, "sql", text, "--memory", "6000", "--format", "csv")
     assert done.stdout == "n\n40000000\n", done.stderr
     named = ("query", "special_tokens", "--param", "run=tiny/sample")
     assert asked(sample_store, *named, "--memory", "1000").returncode == 0

@@ -263,7 +263,7 @@ def test_verify_says_of_a_later_layout_what_readers_say(root: Path, mark: str) -
     (root / attnstore.storage.location.MARK).write_text(mark)
     for ask in (verify, attnstore.open):
         with pytest.raises(
-            StoreError, match="has layout 99, and this attnstore knows up to 1; upgrade"
+            StoreError, match="has layout 99, and this attnstore knows up to 2; upgrade"
         ):
             ask(root)
 
