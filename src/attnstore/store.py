@@ -216,7 +216,11 @@ class Store:
         kind: of maps, for maps, attention and map_places; the weights by default.
         """
         self._require_view(view)
-        table = f'"{view}"' if kind is None else sql_text.of_kind(view, map_kinds.find(kind).name)
+        table = (
+            sql_text.identifier(view)
+            if kind is None
+            else sql_text.of_kind(view, map_kinds.find(kind).name)
+        )
         schema = self.sql(f"FROM {table} LIMIT 0").schema
         return register_io_source(partial(Frames, self.backend, table), schema=schema)
 

@@ -72,7 +72,7 @@ def held(root: Path) -> dict[str, Any]:
 def before(root: Path) -> None:
     """Make the group one of an earlier version, byte by byte."""
     shape = zarr_metadata.recorded(location.locate(root), RUN)
-    data = zarr_metadata.description(RUN, shape)[zarr_metadata.group_path(RUN)]
+    data = zarr_metadata.description(RUN, shape)[arrays.group_path(RUN)]
     assert b"consolidated" not in data
     (group(root) / "zarr.json").write_bytes(data)
 

@@ -294,7 +294,7 @@ class _Verification:
                 )
         name = zarr_metadata.unlike_own(self._read, run, zarr_metadata.names(run, expected))
         if name and not self.findings.known(run, None):
-            own, group = zarr_metadata.path_of(run, name), zarr_metadata.group_path(run)
+            own, group = zarr_metadata.path_of(run, name), arrays.group_path(run)
             self.findings.add(f"{group} and {own} describe the array differently; {AGAIN}.", run)
         return not self.findings.known(run, None)
 

@@ -26,6 +26,16 @@ def numbers(column: Any) -> npt.NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, np.int64)])
 
 
+def integers(column: Any) -> Ints:
+    """Convert an Arrow column without nulls to numbers of 64 bits."""
+    return numbers(column).astype(np.int64)
+
+
+def keys(column: Any) -> npt.NDArray[np.uint64]:
+    """Convert an Arrow column of keys of runs, without nulls, to numpy."""
+    return numbers(column).astype(np.uint64)
+
+
 def flags(column: Any) -> npt.NDArray[np.bool_]:
     """Convert an Arrow column of truth values without nulls to numpy, which takes no bits from Arrow."""
     return numbers(column.cast(pa.uint8())).astype(bool)

@@ -125,10 +125,8 @@ class DistanceFunctions:
         Raises:
             QueryError: No input of a run has such a length.
         """
-        keys, other_keys = (arrow.numbers(x).astype(np.uint64) for x in (run_key, other_run_key))
-        cells, other_cells, lengths = (
-            arrow.numbers(x).astype(np.int64) for x in (cell, other_cell, length)
-        )
+        keys, other_keys = (arrow.keys(x) for x in (run_key, other_run_key))
+        cells, other_cells, lengths = (arrow.integers(x) for x in (cell, other_cell, length))
         for of_keys in (keys, other_keys):
             self._reader.require_lengths(of_keys, lengths)
         ones = zip(keys.tolist(), cells.tolist(), strict=True)

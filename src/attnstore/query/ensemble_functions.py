@@ -182,14 +182,14 @@ class EnsembleFunctions:
 
 def _inputs(run_key: int, inputs: Any, pieces: str) -> _Inputs:
     cell, length, words = inputs.values.flatten()
-    lengths = arrow.numbers(length).astype(np.int64)
+    lengths = arrow.integers(length)
     numbers = word_functions.numbers_of(lengths, words)
     senders = word_functions.senders_of(lengths, numbers, arrow.texts([pieces] * len(lengths)))
-    return _Inputs(run_key, arrow.numbers(cell).astype(np.int64), lengths, numbers, senders)
+    return _Inputs(run_key, arrow.integers(cell), lengths, numbers, senders)
 
 
 def _links(links: Any) -> Links:
-    return Links(*(arrow.numbers(column).astype(np.int64) for column in links.values.flatten()))
+    return Links(*(arrow.integers(column) for column in links.values.flatten()))
 
 
 def _parts(parts: Any) -> list[_Part]:

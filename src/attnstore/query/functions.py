@@ -126,8 +126,8 @@ class Functions:
 
         @wraps(function)  # DuckDB reads the number of parameters off the signature
         def call(*columns: Any) -> pa.Array:
-            keys = arrow.numbers(columns[0]).astype(np.uint64)
-            return function(keys, *map(_numbers, columns[1:numbers]), *columns[numbers:])
+            keys = arrow.keys(columns[0])
+            return function(keys, *map(arrow.integers, columns[1:numbers]), *columns[numbers:])
 
         return self._keeping_error(call)
 
@@ -222,7 +222,7 @@ class Functions:
     def _top_k(
         self, run_key: Keys, layer: Ints, head: Ints, cell: Ints, length: Ints, k: Any
     ) -> pa.ListArray:
-        wanted = _numbers(k)
+        wanted = arrow.integers(k)
         map_reader.refuse_less(wanted, 0, "k")
         maps = self._reader.maps(run_key, layer, head, cell, length)
         parts = [kernels.top_k(values, length[rows], wanted[rows]) for rows, values in maps]
@@ -249,7 +249,7 @@ class Functions:
         first: Any,
         below: Any,
     ) -> pa.ListArray:
-        counts, rows_below = _numbers(first), arrow.flags(below)
+        counts, rows_below = arrow.integers(first), arrow.flags(below)
         map_reader.refuse_less(counts, 1, "first")
         counts = np.minimum(counts, length)
         means = [
@@ -259,8 +259,8 @@ class Functions:
         return arrow.lists(np.concatenate(means), counts)
 
     def _rollout(self, run_key: Any, layer: Any, cell: Any, length: Any) -> pa.ListArray:
-        keys = arrow.numbers(run_key).astype(np.uint64)
-        layers, cells, lengths = map(_numbers, (layer, cell, length))
+        keys = arrow.keys(run_key)
+        layers, cells, lengths = map(arrow.integers, (layer, cell, length))
         self._reader.require_lengths(keys, lengths)
         map_reader.require_room(lengths**2)
         products = through_layers.rollout(self._reader, keys, layers, cells, lengths)
@@ -269,8 +269,8 @@ class Functions:
     def _flow(
         self, run_key: Any, layer: Any, cell: Any, length: Any, from_pos: Any
     ) -> pa.ListArray:
-        keys = arrow.numbers(run_key).astype(np.uint64)
-        layers, cells, lengths, positions = map(_numbers, (layer, cell, length, from_pos))
+        keys = arrow.keys(run_key)
+        layers, cells, lengths, positions = map(arrow.integers, (layer, cell, length, from_pos))
         flows = through_layers.flow(self._reader, keys, layers, cells, lengths, positions)
         return arrow.lists(flows, lengths)
 
@@ -289,7 +289,7 @@ class Functions:
         other_run_key: Any,
         other_cell: Any,
     ) -> pa.StructArray:
-        keys, cells = arrow.numbers(other_run_key).astype(np.uint64), _numbers(other_cell)
+        keys, cells = arrow.keys(other_run_key), arrow.integers(other_cell)
         results = np.empty((2, len(length)), np.float32)
         for rows, values in self._reader.maps(run_key, layer, head, cell, length):
             at = (keys[rows], layer[rows], head[rows], cells[rows])
@@ -311,8 +311,13 @@ class Functions:
         other_head: Any,
         other_cell: Any,
     ) -> pa.StructArray:
-        keys = arrow.numbers(other_run_key).astype(np.uint64)
-        others = (keys, _numbers(other_layer), _numbers(other_head), _numbers(other_cell))
+        keys = arrow.keys(other_run_key)
+        others = (
+            keys,
+            arrow.integers(other_layer),
+            arrow.integers(other_head),
+            arrow.integers(other_cell),
+        )
         results = np.empty((3, len(length)), np.float32)
         for rows, maps, one, other in self._reader.pairs(
             (run_key, layer, head, cell), others, length
@@ -320,11 +325,6 @@ class Functions:
             results[:, rows] = kernels.compare_pairs(maps, one, other)
         results[1] = self._of_distributions(results[1], run_key, keys)
         return arrow.structs(dict(zip(("cosine", "js", "pearson"), results, strict=True)))
-
-
-def _numbers(column: Any) -> Ints:
-    """Convert an Arrow column to int64."""
-    return arrow.numbers(column).astype(np.int64)
 
 
 def _items(column: Any) -> tuple[npt.NDArray[Any], Ints]:

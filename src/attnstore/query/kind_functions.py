@@ -50,7 +50,7 @@ class KindFunctions:
         self, run_key: Any, layer: Any, head: Any, start: Any, count: Any
     ) -> pa.ListArray:
         keys, layers, starts, counts = _numbers(run_key, layer, start, count)
-        heads = arrow.numbers(head).astype(np.int64)
+        heads = arrow.integers(head)
         _refuse(counts)
         norms, lacking = self._reader.per_token(
             map_kinds.VALUE_NORM, keys, layers, heads, starts, counts
@@ -108,5 +108,5 @@ def _refuse(count: Ints) -> None:
 
 def _numbers(run_key: Any, *columns: Any) -> tuple[Keys, Ints, Ints, Ints]:
     """Convert the Arrow columns of a layer's maps."""
-    layer, start, count = (arrow.numbers(column).astype(np.int64) for column in columns)
-    return arrow.numbers(run_key).astype(np.uint64), layer, start, count
+    layer, start, count = (arrow.integers(column) for column in columns)
+    return arrow.keys(run_key), layer, start, count

@@ -109,16 +109,15 @@ class Partition:
         return f"{self._select('true')} LIMIT 0"
 
     def _select(self, condition: str) -> str:
-        table = _quoted(self.view) if self.kind is None else sql_text.of_kind(self.view, self.kind)
-        columns = "*" if self.columns is None else ", ".join(map(_quoted, self.columns))
+        table = (
+            sql_text.identifier(self.view)
+            if self.kind is None
+            else sql_text.of_kind(self.view, self.kind)
+        )
+        columns = "*" if self.columns is None else ", ".join(map(sql_text.identifier, self.columns))
         where = "" if self.where is None else f" AND ({self.where})"
         run = sql_text.literal(self.run)
         return f"SELECT {columns} FROM {table} WHERE run = {run} AND {condition}{where}"
-
-
-def _quoted(name: str) -> str:
-    """Return a name as an identifier of SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def of_run(

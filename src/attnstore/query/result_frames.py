@@ -13,6 +13,7 @@ import duckdb
 import polars as pl
 
 from attnstore.errors import QueryError
+from attnstore.query import sql_text
 
 _AS_TEXT = (
     "interval", "union", "bit", "bignum", "varint", "uhugeint", "time with time zone", "timetz",
@@ -50,7 +51,7 @@ def _cast(
     if not any(wanted):
         return relation
     columns = ", ".join(
-        (f"c{i}::{kind}" if kind else f"c{i}") + f" AS {_quoted(name)}"
+        (f"c{i}::{kind}" if kind else f"c{i}") + f" AS {sql_text.identifier(name)}"
         for i, (name, kind) in enumerate(zip(names, wanted, strict=True))
     )
     aliases = ", ".join(f"c{i}" for i in range(len(names)))
@@ -76,12 +77,10 @@ def _shown(kind: Any) -> str | None:
     if kind.id == "array":
         return f"{inner[0][1]}[{dict(kind.children)['size']}]"
     if kind.id == "struct":
-        return f"STRUCT({', '.join(f'{_quoted(name)} {shown}' for name, shown in inner)})"
+        return (
+            f"STRUCT({', '.join(f'{sql_text.identifier(name)} {shown}' for name, shown in inner)})"
+        )
     return f"{kind.id.upper()}({', '.join(shown for _, shown in inner)})"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _require_calendar(name: str, column: pl.Series) -> None:
@@ -102,7 +101,7 @@ def _require_calendar(name: str, column: pl.Series) -> None:
         if low < _CALENDAR[0] * in_day or high >= (_CALENDAR[1] + 1) * in_day:  # type: ignore[operator]
             raise QueryError(
                 f"Column {name} holds dates outside of the years 1 to 9999 (infinity is one), which "
-                f"cannot be shown; cast it to text, as in {_quoted(name)}::VARCHAR."
+                f"cannot be shown; cast it to text, as in {sql_text.identifier(name)}::VARCHAR."
             )
 
 
@@ -111,5 +110,5 @@ def _no_frame(names: list[str], types: list[Any], error: BaseException) -> Query
     place = nested[0] if nested else 0
     return QueryError(
         f"The answer holds a type that Polars cannot take ({str(error).splitlines()[0][:160]}); cast "
-        f"its column to text, as in {_quoted(names[place])}::VARCHAR ({types[place]} here)."
+        f"its column to text, as in {sql_text.identifier(names[place])}::VARCHAR ({types[place]} here)."
     )

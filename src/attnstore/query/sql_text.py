@@ -111,6 +111,11 @@ def sentence(message: str) -> str:
     return re.sub(r"\s+", " ", head).strip()
 
 
+def identifier(name: str) -> str:
+    """Return a name as an identifier of SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def literal(text: str) -> str:
     """Return a text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"

@@ -46,7 +46,7 @@ class StripFunctions:
         size: Any,
     ) -> pa.StructArray:
         self._reader.require_lengths(run_key, length)
-        first, most = (arrow.numbers(x).astype(np.int64) for x in (start, size))
+        first, most = (arrow.integers(x) for x in (start, size))
         map_reader.refuse_less(first, 0, "start")
         map_reader.refuse_less(most, 1, "n")
         own = np.clip(length**2 - first, 0, most)

@@ -181,7 +181,7 @@ def _roots(length: Ints, words: Ints, root: Any) -> Ints:
     Raises:
         QueryError: It is neither -1 nor the number of a word.
     """
-    roots = arrow.numbers(root).astype(np.int64)
+    roots = arrow.integers(root)
     known = np.bincount(
         np.repeat(np.arange(len(length)), length)[words == np.repeat(roots, length)],
         minlength=len(length),

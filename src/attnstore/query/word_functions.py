@@ -91,7 +91,7 @@ class WordFunctions:
         numbers = numbers_of(length, words)
         senders = senders_of(length, numbers, pieces)
         self._reader.require_lengths(run_key, length)
-        wanted = arrow.numbers(word).astype(np.int64)
+        wanted = arrow.integers(word)
         owner, position = _tokens_of(length, senders, wanted)
         at = (run_key[owner], layer[owner], head[owner], cell[owner] + position * length[owner])
         map_reader.require_room(length[owner])

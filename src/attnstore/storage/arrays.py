@@ -51,11 +51,12 @@ def remove(backend: Backend, run: str) -> None:
     """Delete the arrays of a run."""
     backend.remove_below(f"{FOLDER}/{run}")
     above = run.rpartition("/")[0]  # the group above, once no run is left in it
-    if above and {f.path for f in backend.files(f"{FOLDER}/{above}")} <= {_group(above)}:
+    if above and {f.path for f in backend.files(f"{FOLDER}/{above}")} <= {group_path(above)}:
         backend.remove_below(f"{FOLDER}/{above}")
 
 
-def _group(name: str) -> str:
+def group_path(name: str) -> str:
+    """Return the path of the zarr.json of a run's group, or of one above it, relative to the store."""
     return f"{FOLDER}/{name}/zarr.json"
 
 
@@ -370,7 +371,7 @@ def _open(
 
     path = f"{FOLDER}/{run}/{array}"
     expected = shape.metadata(array)
-    file = _group(run) if array in described else f"{path}/zarr.json"
+    file = group_path(run) if array in described else f"{path}/zarr.json"
     actual = described[array] if array in described else _parsed(backend, file)
     _require_same(backend.name, run, file, actual, expected)
     spec = {
@@ -393,14 +394,14 @@ def _described(backend: Backend, run: str, shape: Shape) -> Described:
 
     In a folder, where a file costs no request, each array is opened by its own zarr.json.
     """
-    data = backend.read(_group(run))
+    data = backend.read(group_path(run))
     document = _object(data)
     attributes = document.get("attributes")
     expected = {
         "precision": shape.precision, "layers": list(shape.layers), "heads": list(shape.heads),
     }  # fmt: skip
     actual = attributes if isinstance(attributes, dict) else {}
-    _require_same(backend.name, run, _group(run), actual, expected)
+    _require_same(backend.name, run, group_path(run), actual, expected)
     return {} if backend.is_local else consolidated_of(data) or {}
 
 

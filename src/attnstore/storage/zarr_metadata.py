@@ -44,11 +44,11 @@ def describe(
     beside `maps` and `received`, by path.
     """
     files = description(run, shape) | dict(further or {})
-    group = files.pop(group_path(run))
+    group = files.pop(arrays.group_path(run))
     for path, data in files.items():
         backend.write(path, data)
     own = {name: files[path_of(run, name)] for name in names(run, files)}
-    backend.write(group_path(run), consolidated(group, own))
+    backend.write(arrays.group_path(run), consolidated(group, own))
 
 
 def names(run: str, paths: Iterable[str]) -> list[str]:
@@ -120,11 +120,6 @@ def _create(group: zarr.Group, name: str, shape: Shape, middle: str, fill: float
     )
 
 
-def group_path(run: str) -> str:
-    """Return the path of the zarr.json of a run's group, relative to the store."""
-    return f"{FOLDER}/{run}/zarr.json"
-
-
 def path_of(run: str, array: str) -> str:
     """Return the path of the file that describes an array, relative to the store."""
     return f"{FOLDER}/{run}/{array}/zarr.json"
@@ -148,7 +143,7 @@ def describe_further(backend: Backend, run: str, array: str, shape: Shape) -> bo
     Returns False if the run's group, of an earlier version, holds no descriptions.
     """
     path, data = path_of(run, array), further(array, shape)
-    group = _read(backend, group_path(run)) or b"{}"
+    group = _read(backend, arrays.group_path(run)) or b"{}"
     held = arrays.consolidated_of(group)
     current = held is not None and held.get(array) == json.loads(data)
     if current and not backend.is_local:  # its own was written before; a request less
@@ -158,7 +153,7 @@ def describe_further(backend: Backend, run: str, array: str, shape: Shape) -> bo
         backend.write(path, data)
         own = data
     if held is not None and held.get(array) != json.loads(own):
-        backend.write(group_path(run), consolidated(group, {array: own}))
+        backend.write(arrays.group_path(run), consolidated(group, {array: own}))
     return held is not None
 
 
@@ -229,7 +224,7 @@ def unlike_own(read: Read, run: str, names: Iterable[str]) -> str | None:
         The name of the first; None where all agree, or where the group holds none (an earlier version's).
     """
     try:
-        held = arrays.consolidated_of(read(group_path(run)) or b"{}")
+        held = arrays.consolidated_of(read(arrays.group_path(run)) or b"{}")
     except (ValueError, RecursionError):  # `agrees` says so
         return None
     for name in sorted({*names, *held}) if held is not None else ():
@@ -247,7 +242,7 @@ def consolidate(backend: Backend, run: str, names: Iterable[str], all_of: bool =
 
     A group that holds none stays as it is, unless the names are those of all further arrays: `all_of`.
     """
-    group = _read(backend, group_path(run)) or b"{}"
+    group = _read(backend, arrays.group_path(run)) or b"{}"
     held = arrays.consolidated_of(group)
     if held is None and not all_of:
         return
@@ -255,7 +250,7 @@ def consolidate(backend: Backend, run: str, names: Iterable[str], all_of: bool =
         held, names = {}, [*_ALWAYS, *names]
     found = {name: data for name in names if (data := _read(backend, path_of(run, name)))}
     if any(held.get(name) != json.loads(data) for name, data in found.items()):
-        backend.write(group_path(run), consolidated(group, found))
+        backend.write(arrays.group_path(run), consolidated(group, found))
 
 
 def described(backend: Backend, run: str, read: Read | None = None) -> bool:
