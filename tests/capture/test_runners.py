@@ -23,6 +23,7 @@ from attnstore.capture import ingestion
 from attnstore.capture.runs import Settings
 from attnstore.datasets import corpora
 from attnstore.errors import ModelError, UsageError
+from attnstore.flows import runners
 from attnstore.maintenance.verify import verify
 from attnstore.models import checkpoints
 from attnstore.storage import fragments, location
@@ -179,11 +180,14 @@ def test_a_refresh_spreads_its_ingestions_over_dask_workers(
 
 @pytest.mark.slow
 def test_two_ray_workers_share_a_run_and_one_is_killed(
-    server: Server, work: tuple[Path, Path], tmp_path: Path
+    server: Server, work: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same on a cluster of Ray with two processors."""
+    """The same on a cluster of Ray with two processors, which asks for this user's token."""
     pytest.importorskip("ray", reason="ray is not installed")
     pytest.importorskip("prefect_ray", reason="prefect-ray is not installed")
+    (tmp_path / "token").write_text("0123456789abcdef" * 4)
+    monkeypatch.setitem(server.environment, "RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    server.environment.pop("RAY_AUTH_MODE", None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -205,6 +209,21 @@ def test_two_ray_workers_share_a_run_and_one_is_killed(
     finally:
         kill_all(cluster)
         shutil.rmtree(f"/tmp/ray-{os.getpid()}", ignore_errors=True)
+
+
+@pytest.mark.parametrize("spec", ["ray:127.0.0.1:{}", "dask:tcp://127.0.0.1:{}"])
+def test_a_cluster_that_does_not_answer_is_a_sentence(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a flow begins: Ray alone would wait for a minute and end the process."""
+    kind = spec.partition(":")[0]
+    pytest.importorskip(f"prefect_{kind}", reason=f"prefect-{kind} is not installed")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        spec = spec.format(closed.getsockname()[1])
+        with pytest.raises(UsageError, match=f"Nobody answers at .*{spec}.*start the cluster"):
+            runners.find(spec)
 
 
 def _command(pid: int) -> bytes:
