@@ -184,6 +184,24 @@ def test_a_histogram_counts_every_row(draw: Any) -> None:
         assert row["y"] == frame.filter(inside, run=row["color"]).height
 
 
+@pytest.mark.parametrize(
+    "values",
+    [[1.0, 1.0 + 2**-52], [1e17, 1e17 + 16], [0.0, 5e-324], [-1e300, -1e300], [7.0], [0, 2**63 - 1]],
+)  # fmt: skip
+def test_a_histogram_of_numbers_however_close(draw: Any, values: list[float]) -> None:
+    """Every value is in a bin that has a width, and no bin is counted twice."""
+    rows = _rows(draw(pl.DataFrame({"v": values}), "histogram", x=["v"]))
+    assert sum(row["y"] for row in rows) == len(values)
+    assert all(row["x"] < row["x2"] for row in rows)
+
+
+@pytest.mark.parametrize("values", [[1e308, -1e308], [0.0, 1.7e308], [1.7e308, 1.7e308]])
+def test_a_histogram_of_numbers_too_large_says_so(draw: Any, values: list[float]) -> None:
+    """The sentence names their range and what to do."""
+    with pytest.raises(UsageError, match=r"from .*e\+308.* no axis can show; leave some out"):
+        draw(pl.DataFrame({"v": values}), "histogram", x=["v"])
+
+
 def test_rows_that_share_a_place_are_averaged_and_said(draw: Any) -> None:
     """A mark is the mean of its rows, and a sentence says how many there are."""
     frame = pl.DataFrame(

@@ -14,12 +14,12 @@ import polars as pl
 from attnstore.errors import UsageError
 from attnstore.formatting import number, plain
 from attnstore.query import bands
+from attnstore.web import chart_bins
 from attnstore.web.chart_choices import MOST_FACETS, MOST_SERIES, Choice
 from attnstore.web.chart_columns import Field, ends
 
 MOST = {"lines": 5000, "bars": 200, "heatmap": 10_000, "scatter": 4000}
 """Marks of each kind of chart."""
-_BINS = 30
 _UNEVEN = 10  # times that values may be larger than others on one axis
 _JOINED = " · "
 
@@ -175,8 +175,8 @@ def _finite(rows: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
     return rows.filter(~missing & ~endless)
 
 
-def _rows(n: int) -> str:
-    return f"{n:,} row{'s' if n != 1 else ''}"
+def _rows(n: int, name: str = "row") -> str:
+    return f"{n:,} {name}{'s' if n != 1 else ''}"
 
 
 def _few(rows: pl.DataFrame, channel: str, most: int, notes: list[str]) -> pl.DataFrame:
@@ -245,7 +245,8 @@ def _histogram(fields: Mapping[str, Field], frame: pl.DataFrame, choice: Choice)
         raise UsageError("There is nothing to draw: every row lacks a number. " + " ".join(notes))
     for channel, most in (("facet", MOST_FACETS), ("color", MOST_SERIES)):
         rows = _few(rows, channel, most, notes)
-    edges = np.histogram_bin_edges(rows["x"].to_numpy(), _BINS)
+    edges, remark = chart_bins.edges(rows["x"].to_numpy())
+    notes += remark
     by = [c for c in ("color", "facet") if c in rows.columns]
     groups = rows.partition_by(by, maintain_order=True) if by else [rows]
     counted = [
@@ -254,7 +255,7 @@ def _histogram(fields: Mapping[str, Field], frame: pl.DataFrame, choice: Choice)
         ).with_columns(**{c: pl.lit(part[c][0]) for c in by})
         for part in groups
     ]
-    notes.append(
-        f"{len(rows):,} values in {_BINS} bins of {number(float(edges[1] - edges[0]), 3)}."
-    )
+    bins = len(edges) - 1
+    width = number(float(edges[1] - edges[0]), 3)
+    notes.append(f"{_rows(len(rows), 'value')} in {bins} bin{'s' if bins > 1 else ''} of {width}.")
     return Marks(pl.concat(counted).filter(pl.col("y") > 0), notes)

@@ -6,7 +6,11 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const token = document.querySelector("meta[name=page-token]").content;
 const [text, told, progress] = [$("text"), $("told"), $("progress")];
-const asker = (sessionStorage.asker ??= Math.random().toString(36).slice(2)); // this tab, for cancelling
+// This tab, for cancelling. Kept for its next page while no page is open, so that a copy of the tab gets another.
+const asker = sessionStorage.asker ?? Math.random().toString(36).slice(2);
+addEventListener("pageshow", () => sessionStorage.removeItem("asker"));
+addEventListener("pagehide", () => { sessionStorage.asker = asker; });
+sessionStorage.removeItem("asker");
 const original = data.analysis ? text.value : null;
 let current = null;
 let starting = null; // the request that starts a query
@@ -83,19 +87,29 @@ document.addEventListener("click", (event) => {
   text.focus();
   paint();
 });
+// One search over both lists: analyses by name and title, views by name and columns.
 $("filter").addEventListener("input", (event) => {
-  const wanted = event.target.value.toLowerCase();
+  const wanted = event.target.value.trim().toLowerCase();
+  const holds = (...texts) => texts.some((t) => t.toLowerCase().includes(wanted));
+  for (const item of $("analyses").children) {
+    const link = item.firstElementChild;
+    item.hidden = !holds(link.textContent, link.dataset.tip);
+  }
   for (const view of $("views").children) {
     const details = view.querySelector("details");
-    const own = details.querySelector("summary").textContent.toLowerCase().includes(wanted);
+    const own = holds(details.querySelector("summary").textContent);
     let any = false;
     for (const column of details.querySelectorAll("li")) {
-      const fits = column.textContent.toLowerCase().includes(wanted);
+      const fits = holds(column.textContent);
       column.hidden = !(own || fits);
       any ||= fits;
     }
     view.hidden = !(own || any);
     details.open = Boolean(wanted) && any && !own;
+  }
+  for (const list of [$("analyses"), $("views")]) {
+    const n = [...list.children].filter((item) => !item.hidden).length;
+    list.parentElement.querySelector("summary i").textContent = n;
   }
 });
 
@@ -107,26 +121,45 @@ async function sent(method, url, body) {
   return answer.json();
 }
 
+let asked = { text: text.value, params: data.params }; // the query whose result is shown
 function address() {
   const query = new URLSearchParams();
-  if (original !== null && text.value === original) query.set("analysis", data.analysis);
-  else query.set("q", text.value);
-  for (const [name, value] of Object.entries(given())) if (value !== "") query.set(`p.${name}`, value);
+  if (original !== null && asked.text === original) query.set("analysis", data.analysis);
+  else query.set("q", asked.text);
+  for (const [name, value] of Object.entries(asked.params)) if (value !== "") query.set(`p.${name}`, value);
   if (show !== "table") query.set("show", show);
   if (show !== "table") for (const [channel, names] of Object.entries(chosen)) for (const name of names.length ? names : [""]) query.append(channel, name);
   return `/sql?${query}`;
 }
 
-let drawnText = text.value; // the query whose chart was chosen
+// The part of an address that says what is asked, whatever is shown of the result.
+const CHANNELS = ["x", "y", "color", "facet", "interval"];
+const question = (search) => new URLSearchParams([...new URLSearchParams(search)].filter(([name]) => name !== "show" && !CHANNELS.includes(name))).toString();
+let present = question(location.search);
+
+// Back and forward: another chart of the same result, or another query.
+addEventListener("popstate", () => {
+  const query = new URLSearchParams(location.search);
+  if (question(location.search) !== present || !$("result").childElementCount) return location.reload();
+  show = query.get("show") || "table";
+  chosen = Object.fromEntries(CHANNELS.filter((c) => query.has(c)).map((c) => [c, query.getAll(c).filter(Boolean)]));
+  shown(show);
+});
+
+function step(replace = false) {
+  if (address() !== location.pathname + location.search) history[replace ? "replaceState" : "pushState"](null, "", address());
+  present = question(location.search);
+}
+
 async function run(push = true) {
-  if (text.value !== drawnText) chosen = {};
-  drawnText = text.value;
+  if (text.value !== asked.text) chosen = {};
+  asked = { text: text.value, params: given() };
   if (current || starting) await cancel();
-  if (push) history.pushState(null, "", address());
+  step(!push);
   $("result").replaceChildren();
   busy(true);
   try {
-    starting = sent("POST", "/questions", { sql: text.value, params: given(), asker });
+    starting = sent("POST", "/questions", { sql: asked.text, params: asked.params, asker });
     let state = await starting;
     current = state.id;
     starting = null;
@@ -186,6 +219,7 @@ async function result(state) {
 
 // Result ------------------------------------------------------------------------------------------
 
+let turns = 0; // charts asked for; only the last one is drawn
 async function shown(kind) {
   const buttons = [...$("result").querySelectorAll("[data-show]")];
   if (!buttons.some((b) => b.dataset.show === kind)) kind = "table";
@@ -197,8 +231,9 @@ async function shown(kind) {
   chart.dataset.as = kind;
   const query = new URLSearchParams({ kind });
   for (const [channel, names] of Object.entries(chosen)) for (const name of names.length ? names : [""]) query.append(channel, name);
+  const turn = (turns += 1);
   const answer = await fetch(`${chart.dataset.chart}?${query}`, { headers: { Accept: "application/json" } });
-  if (chart.dataset.as !== kind) return;
+  if (turn !== turns || chart.dataset.as !== kind) return;
   const picture = chart.querySelector(".picture");
   if (!answer.ok) {
     const sentence = document.createElement("p");
@@ -220,7 +255,7 @@ function choices(chart, made) {
     menu.value = JSON.stringify(made.chosen[channel]);
     menu.addEventListener("change", () => {
       chosen = { ...chosen, [channel]: JSON.parse(menu.value) };
-      history.replaceState(null, "", address());
+      step();
       shown(show).then(() => chart.querySelector(`select[name=${channel}]`)?.focus());
     });
     const label = document.createElement("label");
@@ -234,7 +269,7 @@ $("result").addEventListener("click", (event) => {
   if (kind) {
     if (kind !== show) chosen = {};
     show = kind;
-    history.replaceState(null, "", address());
+    step();
     return shown(kind);
   }
   const head = event.target.closest("th");
@@ -262,7 +297,6 @@ function sort(head) {
 
 $("query").addEventListener("submit", (event) => { event.preventDefault(); run(); });
 $("cancel").addEventListener("click", () => (current || starting) && cancel());
-addEventListener("popstate", () => location.reload());
 
 if (!text.value) text.value = data.start;
 paint();
