@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import polars as pl
 import pytest
+import tiny
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -17,6 +18,7 @@ from PIL import Image
 
 import attnstore
 from attnstore.errors import UsageError
+from attnstore.paper import attended
 from attnstore.plotting import figures
 
 HEADS = pl.DataFrame(
@@ -160,3 +162,46 @@ def test_pyplot_is_left_alone() -> None:
     code = "import sys, attnstore.plotting.figures; print('matplotlib.pyplot' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
+
+
+TREEBANK = """# text = the dog sees the bird
+1	the	the	DET	_	_	2	det	_	_
+2	dog	dog	NOUN	_	_	3	nsubj	_	_
+3	sees	see	VERB	_	_	0	root	_	_
+4	the	the	DET	_	_	5	det	_	_
+5	bird	bird	NOUN	_	_	3	obj	_	_
+
+# text = she runs .
+1	she	she	PRON	_	_	2	nsubj	_	_
+2	runs	run	VERB	_	_	0	root	_	_
+3	.	.	PUNCT	_	_	2	punct	_	_
+
+"""
+
+
+def test_a_decoder_has_its_row_of_features_beside_an_encoder(tmp_path: Path) -> None:
+    """A run without [CLS] and [SEP] has its name and its layers once, left of what it has."""
+    (tmp_path / "t.conllu").write_text(TREEBANK)
+    models = [f"{tiny.make(tmp_path / kind, kind)}={kind}" for kind in ("bert", "gpt2")]
+    attnstore.ingest(tmp_path / "s", models, f"{tmp_path / 't.conllu'}=t", max_length=30)
+    with attnstore.open(tmp_path / "s") as store:
+        store.annotate("t", "conllu")
+        figure = attended.feature_attention(store).figure
+    panels = [axes for axes in figure.axes if axes.images]
+    features = [axes.get_title().split("\n")[0] for axes in panels]
+    assert [f for f in features if f in ("[CLS]", "[SEP]")] == ["[CLS]", "[SEP]"]
+    named = {
+        text.get_text(): axes.get_title().split("\n")[0] for axes in panels for text in axes.texts
+    }
+    assert named == {"bert/t": "[CLS]", "gpt2/t": features[len(features) // 2 + 1]}
+    assert [axes.get_title().split("\n")[0] for axes in panels if axes.get_ylabel()] == list(
+        named.values()
+    )
+
+
+def test_letters_of_an_svg_are_text(tmp_path: Path) -> None:
+    """Tokens, titles and the numbers of the scale can be read, searched and edited."""
+    figure = figures.attention_map(np.array([[0.25, 0.75], [0.5, 0.5]]), ["ab", "Größe"], "a map")
+    written = ElementTree.parse(figures.save(figure, tmp_path / "m.svg")).getroot()
+    texts = {text.text for text in written.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"ab", "Größe", "a map", "from token", "to token", "attention weight", "0.6"} <= texts

@@ -128,7 +128,7 @@ def feature_attention(
         for feature in (f for f in FEATURES if f in present):
             part = frame.filter(feature=feature)
             title = f"{SPECIAL.get(feature, feature)}\n{n_of(part) if len(part) else ''}"
-            heading = "" if row else run
+            heading = "" if any(row) else run
             row.append(Panel(by_head(part), title, heading=heading) if len(part) else None)
         rows.append(row)
     return Drawing(

@@ -147,8 +147,10 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def _stable() -> AbstractContextManager[None]:
-    """Element names in SVG that do not change from call to call, and real fonts in PDF."""
-    return matplotlib.rc_context({"svg.hashsalt": "attnstore", "pdf.fonttype": 42})
+    """Element names in SVG that do not change from call to call, and letters that stay text."""
+    return matplotlib.rc_context(
+        {"svg.hashsalt": "attnstore", "svg.fonttype": "none", "pdf.fonttype": 42}
+    )
 
 
 def _axes(width: float, height: float) -> Axes:

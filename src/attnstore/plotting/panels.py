@@ -72,7 +72,7 @@ def pictures(
     bottom = float(np.nanmin(values)) if low is None else low
     top = max(float(np.nanmax(values)) if high is None else high, bottom + 1e-6)
     scale = PowerNorm(0.5, bottom, top) if root else Normalize(bottom, top)
-    name = label + (" (colors by square root)" if root else "")
+    name = label + ("\ncolors by square root" if root else "")
     return _drawn(rows, scale, name, sizes(values))
 
 
@@ -130,12 +130,9 @@ def kinds(rows: Rows, names: Sequence[str], letters: Mapping[str, str]) -> Figur
 
 def _axis_titles(axes: Axes, rows: Rows, at: tuple[int, int], panel: Panel) -> None:
     """Label both axes, once per row and column where they are the same."""
-    first, below = rows[at[0]][0], [row[at[1]] for row in rows[at[0] + 1 :] if at[1] < len(row)]
-    if (
-        panel is first
-        or first is None
-        or (panel.titles[1], panel.down) != (first.titles[1], first.down)
-    ):
+    first = next(p for p in rows[at[0]] if p)
+    below = [row[at[1]] for row in rows[at[0] + 1 :] if at[1] < len(row)]
+    if panel is first or (panel.titles[1], panel.down) != (first.titles[1], first.down):
         axes.set_ylabel(panel.titles[1], fontsize=8)
     else:
         axes.tick_params(labelleft=False, left=False)
