@@ -92,6 +92,27 @@ def test_a_strip_takes_no_more_memory_where_the_input_is_long() -> None:
     assert peak < 4 << 20
 
 
+def test_strips_of_large_maps_begin_with_new_vectors() -> None:
+    """However many small maps stand before them, so that DuckDB finds one strip in each of its vectors."""
+    n, lengths = 2048, np.array([5, 30, 31, 40, 40, 64, 64, 7, 8, 33, 3, 9])
+    starts = np.array([0, 0, 0, 0, 0, 0, n, 0, 0, 0, 0, 0])
+    own = np.minimum(lengths**2 - starts, n)
+    reader = Mock()
+    reader.in_disk_order.return_value = np.zeros(1 << 16, np.float32), np.cumsum(own) - own
+    call, *_ = StripFunctions(reader).over_maps()[0]
+    strips = call(
+        None, None, None, lengths * 0, lengths, pa.array(starts), pa.array(np.full(12, n))
+    )
+    cells = [strip["cells"] for strip in strips.to_pylist()]
+    shown = [0]
+    for numbers, length, start in zip(cells, lengths, starts, strict=True):
+        large = length**2 >= strip_functions.FILLED
+        assert numbers == list(range(start, start + len(numbers)))
+        assert len(numbers) >= min(length**2 - start, n)
+        assert shown[-1] % n == 0 or not large
+        shown.append(shown[-1] + len(numbers))
+
+
 @pytest.mark.parametrize("counted", [1, 1500])
 def test_strips_of_long_and_short_inputs_are_alike(
     store: attnstore.Store, monkeypatch: pytest.MonkeyPatch, counted: int

@@ -1,8 +1,9 @@
 """The SQL function that cuts maps into strips, which the view attention unnests.
 
-DuckDB takes 2048 rows at a time. Where all of them come from one map, what is the same for its weights
+DuckDB takes 2048 rows at a time. Where all of them come from one strip, what is the same for its weights
 (layer, head, example) stays one value for it, and grouping by it costs a third. So a strip is as long as that,
-and the last one of a map is filled up with what lies behind it, to be left out by its cells.
+and the last one of a map is filled up with what lies behind it, to be left out by its cells. Small maps share
+such 2048 rows, and the last one before a larger map is filled up so that its strips begin with new ones.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class StripFunctions:
         own = np.clip(length**2 - first, 0, most)
         map_reader.require_room(own)
         weights, begins = self._reader.in_disk_order(run_key, layer, head, cell + first, own)
-        filled = (length**2 >= FILLED) & (most <= len(weights) - begins)
-        shown = np.where(filled, most, own)
+        shown = _filled(own, most, length**2 >= FILLED)
+        shown = np.where(shown <= len(weights) - begins, shown, own)
         cells, places = self._cells(first, shown)
         fields = arrow.list_views(cells, places, shown), arrow.list_views(weights, begins, shown)
         return pa.StructArray.from_arrays(list(fields), ["cells", "weights"])
@@ -69,3 +70,20 @@ class StripFunctions:
         if len(numbers) < end:
             numbers = self._counted = np.arange(2 * end, dtype=np.int32)
         return numbers, first
+
+
+def _filled(own: Ints, most: Ints, alone: npt.NDArray[np.bool_]) -> Ints:
+    """Return how many weights each strip shows, so that those of larger maps begin at multiples of `most`.
+
+    Args:
+        own: Weights of each strip's map in it.
+        most: Weights that a strip may have.
+        alone: True for a strip that is filled up by itself; of others that follow each other, the last one
+            is filled up to a multiple.
+    """
+    shown = np.where(alone, most, own)
+    last = np.flatnonzero(~alone & np.append(alone[1:], False))
+    if last.size:
+        behind = np.cumsum(np.where(alone, 0, own))[last]
+        shown[last] += -np.diff(behind, prepend=0) % most[last]
+    return shown
