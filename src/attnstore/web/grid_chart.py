@@ -34,7 +34,7 @@ def heads(grid: Grid, href: str | None = None, query: str = "") -> Markup:
         href: The address of a head without its /layer/head; None for a grid without links.
         query: What follows the question mark of each address.
     """
-    fills = {theme: _fills(grid, theme == "dark") for theme in _themes(grid)}
+    painted = {theme: fills(grid, theme == "dark") for theme in _themes(grid)}
     decimals = min(2, places(c.value for c in grid.cells.values() if c.value is not None))
     columns = [(_LEFT + i * _CELL, head) for i, head in enumerate(grid.heads)]
     rows = [(_TOP + i * _CELL, layer) for i, layer in enumerate(grid.layers)]
@@ -43,17 +43,17 @@ def heads(grid: Grid, href: str | None = None, query: str = "") -> Markup:
         for x, head in columns:
             cell = grid.cells.get((layer, head))
             paints = [
-                {"theme": theme, "fill": _hex(rgbs[layer, head]), "ink": _ink(rgbs[layer, head])}
-                for theme, rgbs in fills.items()
+                {"theme": theme, "fill": as_hex(rgbs[layer, head]), "ink": ink(rgbs[layer, head])}
+                for theme, rgbs in painted.items()
                 if (layer, head) in rgbs
             ]
             cells.append(
                 {
                     "x": x, "y": y, "layer": layer, "head": head, "tip": _tip(grid, layer, head, cell),
-                    "paints": paints, "text": "" if cell is None else _brief(cell, decimals),
+                    "paints": paints, "text": "" if cell is None else brief(cell, decimals),
                 }
             )  # fmt: skip
-    return _drawn(
+    return drawn(
         "grid", columns=columns, rows=rows, cells=cells, href=href, query=query, side=_CELL - 2, left=_LEFT,
         width=_LEFT + len(columns) * _CELL + 2, height=_TOP + len(rows) * _CELL + 2,
     )  # fmt: skip
@@ -64,7 +64,7 @@ def _templates() -> Environment:
     return environment(Path(__file__).parent / "templates")
 
 
-def _drawn(chart: str, **values: Any) -> Markup:
+def drawn(chart: str, **values: Any) -> Markup:
     """Fill the template of a picture."""
     return Markup(_templates().get_template(f"charts/{chart}.svg").render(values))
 
@@ -72,12 +72,15 @@ def _drawn(chart: str, **values: Any) -> Markup:
 def scale(grid: Grid) -> Markup:
     """Draw the colors of a grid of numbers from its lowest value to its highest."""
     low, high = grid.ends
-    at = np.linspace(low, high, 48)
-    bars = {
-        theme: [_hex(rgb) for rgb in _colored(grid, at, theme == "dark")] for theme in _themes(grid)
-    }
+    bars = {theme: bar(grid, theme == "dark") for theme in _themes(grid)}
     label = f"from {number(low)} to {number(high)}"
-    return _drawn("scale", bars=bars, label=label)
+    return drawn("scale", bars=bars, label=label)
+
+
+def bar(grid: Grid, dark: bool) -> list[str]:
+    """Return the colors of a grid of numbers, from its lowest value to its highest."""
+    low, high = grid.ends
+    return [as_hex(rgb) for rgb in _colored(grid, np.linspace(low, high, 48), dark)]
 
 
 def _themes(grid: Grid) -> tuple[str, ...]:
@@ -85,11 +88,11 @@ def _themes(grid: Grid) -> tuple[str, ...]:
     return ("light", "dark") if grid.signed and not grid.names else ("",)
 
 
-def _fills(grid: Grid, dark: bool) -> dict[tuple[int, int], Rgb]:
+def fills(grid: Grid, dark: bool) -> dict[tuple[int, int], Rgb]:
     """Return the color of each head that has a value or a class."""
-    fills = colors.of_names(grid.names)
+    named = colors.of_names(grid.names)
     classes = {
-        at: tuple(bytes.fromhex(fills[c.name][1:]))
+        at: tuple(bytes.fromhex(named[c.name][1:]))
         for at, c in grid.cells.items()
         if c.name is not None
     }
@@ -129,20 +132,23 @@ def _tip(grid: Grid, layer: int, head: int, cell: Cell | None) -> str:
     return f"{where}: {', '.join(parts)}"
 
 
-def _brief(cell: Cell, decimals: int) -> str:
-    """Return a class in at most four letters, or a number without its leading 0."""
+def brief(cell: Cell, decimals: int, longest: int = 4) -> str:
+    """Return a class in at most `longest` letters, or a number without its leading 0."""
     if cell.name is not None:
+        if len(cell.name) <= longest:
+            return cell.name
         parts = cell.name.split("+")
-        return "+".join(part[:1] for part in parts) if len(parts) > 1 else cell.name[:4]
+        return "+".join(part[:1] for part in parts) if len(parts) > 1 else cell.name[:longest]
     text = f"{cell.value or 0.0:.{decimals}f}"
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
 
 
-def _hex(rgb: Rgb) -> str:
+def as_hex(rgb: Rgb) -> str:
+    """Return a color as #rrggbb."""
     return "#{:02x}{:02x}{:02x}".format(*(int(v) for v in rgb))
 
 
-def _ink(rgb: Rgb) -> str:
+def ink(rgb: Rgb) -> str:
     """Return black or white, whichever has more contrast (WCAG 2, relative luminance)."""
     linear = [(v / 255 / 12.92 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4) for v in rgb]
     light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -86,7 +86,7 @@ def is_quick(store: ServedStore, run: str, choice: Choice, query: Mapping[str, s
     """Return True if a grid can be drawn with the page: its numbers need no long computation."""
     if choice.group != "Analyses":
         return True
-    return store.has_analysis(choice.key.partition(":")[2], run=run, **_arguments(choice, query))
+    return store.has_analysis(choice.key.partition(":")[2], run=run, **arguments(choice, query))
 
 
 def grid(
@@ -103,7 +103,7 @@ def grid(
     if choice.group == "Effects":
         return _effects(store, run, choice, query.get("part"), place)
     name = choice.key.partition(":")[2]
-    given = {"run": run["run"], **_arguments(choice, query)}
+    given = {"run": run["run"], **arguments(choice, query)}
     drawn = _of_analysis(
         store.current.named_analyses.find(name), choice, store.analysis(name, **given),
         query.get("part"), place,
@@ -117,7 +117,8 @@ def state(choice: Choice, query: Mapping[str, str]) -> dict[str, str]:
     return {name: query[name] for name in names if query.get(name)}
 
 
-def _arguments(choice: Choice, query: Mapping[str, str]) -> dict[str, Any]:
+def arguments(choice: Choice, query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of an analysis's parameters that an address gives, without `run`."""
     kinds = {p.name: p.type for p in choice.parameters}
     texts = {name: query[name] for name in kinds if query.get(name)}
     return parameters.from_texts(texts, kinds)

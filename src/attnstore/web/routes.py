@@ -5,6 +5,7 @@ from __future__ import annotations
 from attnstore.web import (
     collection_pages,
     example_page,
+    grid_files,
     head_page,
     map_data,
     run_page,
@@ -24,6 +25,8 @@ ROUTES: tuple[Page | Action, ...] = (
     Page("/run", run_page.to_run),
     Page(_RUN, run_page.run_page),
     Page(f"{_RUN}/grid", run_page.grid_panel),
+    Page(f"{_RUN}/grid.svg", grid_files.picture),
+    Page(f"{_RUN}/grid.csv", grid_files.table),
     Page(f"{_RUN}/head/{{layer}}/{{head}}", head_page.head_page),
     Page(f"{_RUN}/features/{{layer}}/{{head}}", head_page.features_panel),
     Page(f"{_RUN}/example/{{example}}", example_page.example_page),

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from attnstore.display import colors
-from attnstore.web import grid_chart, measures
+from attnstore.web import grid_chart, grid_files, measures
 from attnstore.web.addresses import link, whole
 from attnstore.web.run_records import Row, family, run_of
 from attnstore.web.site import Site
@@ -62,6 +62,7 @@ def _grid(site: Site, run: Row, choice: measures.Choice, query: Mapping[str, str
         "legend": colors.of_names(grid.names),
         "query": query,
         "colored": colored,
+        "saving": grid_files.saving(site, run, choice, grid, query),
     }
 
 

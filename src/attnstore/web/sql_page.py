@@ -8,10 +8,11 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.formatting import cell
 from attnstore.query import parameters
-from attnstore.web import cell_links, chart_choices, request_bodies
+from attnstore.web import cell_links, chart_choices, recipes, request_bodies
 from attnstore.web.cell_links import CellLinks
 from attnstore.web.query_jobs import Question
 from attnstore.web.query_worker import SHOWN
+from attnstore.web.recipes import Recipe
 from attnstore.web.site import Site
 
 CHANNELS = ("x", "y", "color", "facet", "interval")
@@ -96,20 +97,18 @@ def chart(site: Site, request: Request) -> Response:
     question, query = _done(site, request), request.query_params
     asked = {channel: query.getlist(channel) for channel in CHANNELS if channel in query}
     drawn = site.questions.chart(question, query.get("kind", ""), asked)
-    return JSONResponse(drawn | {"sql": question.text, "python": _python(site, question)})
+    return JSONResponse(drawn | vars(_recipe(site, question)))
 
 
-def _python(site: Site, question: Question) -> str:
-    """Write the Python that gives the rows of a query."""
-    opened = f"import attnstore\n\nstore = attnstore.open({site.store.backend.name!r})\n"
+def _recipe(site: Site, question: Question) -> Recipe:
+    """Return the text of a query and the Python that gives its rows."""
     texts = {name: text for name, text in question.params.items() if text != ""}
     listing = site.store.current.named_analyses.listing().values()
     named = next((a for a in listing if a.sql.strip() == question.text.strip()), None)
     values = parameters.from_texts(texts, named.kinds if named else {})
-    given = "".join(f", {name}={value!r}" for name, value in values.items())
     if named is not None:
-        return f"{opened}rows = store.query({named.name!r}{given})"
-    return f"{opened}rows = store.sql({question.text!r}{given})"
+        return recipes.of_analysis(site, named.name, values, question.text)
+    return recipes.of_sql(site, question.text, values)
 
 
 def _links(site: Site, question: Question) -> CellLinks:

@@ -1,6 +1,8 @@
 // Charts: Vega-Lite specifications from the server, drawn as SVG in the page's colors, and saved.
 // The grammar is vendored, loaded when a chart is first drawn, and runs no text as code (`ast`).
 
+import { csvOf, fitted, FONT, row } from "./save.js";
+
 const about = JSON.parse(document.getElementById("grammar").textContent);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const hex = (rgb) => `#${rgb.map((v) => v.toString(16).padStart(2, "0")).join("")}`;
@@ -30,9 +32,9 @@ function config(dark, colors, below, narrow) {
     font: colors.font,
     padding: 4,
     axis: { ...guide, gridColor: colors.rule, domainColor: colors.rule, tickColor: colors.rule, labelLimit: 170, titleLimit: 420 },
-    legend: { ...guide, labelLimit: 230, titleLimit: 230, symbolLimit: 40, ...(below ? { orient: "bottom", columns: narrow ? 2 : 4 } : {}) },
+    legend: { ...guide, labelLimit: 230, titleLimit: 230, symbolLimit: 40, symbolOpacity: 1, ...(below ? { orient: "bottom", columns: narrow ? 2 : 4 } : {}) },
     header: { ...guide, labelFontWeight: 600 },
-    title: { color: colors.ink, anchor: "start", fontSize: 13, fontWeight: 600, offset: 12, limit: narrow ? 340 : 900 },
+    title: { color: colors.ink, anchor: "start", fontSize: 13, fontWeight: 600, offset: 12 },
     view: { stroke: null },
     mark: { color: colors.bar },
     bar: { cornerRadiusEnd: 1 },
@@ -44,11 +46,21 @@ function config(dark, colors, below, narrow) {
 }
 
 const page = () => ({ paper: "transparent", ink: css("--ink"), soft: css("--soft"), rule: css("--rule"), bar: css("--bar"), font: css("--font") });
-const PRINT = { paper: "#ffffff", ink: "#1b1e23", soft: "#4a4f57", rule: "#dcdcd6", bar: "#31688e", font: "Helvetica, Arial, sans-serif" };
+const PRINT = { paper: "#ffffff", ink: "#1b1e23", soft: "#4a4f57", rule: "#dcdcd6", bar: "#31688e", font: FONT };
+
+// A title in lines of at most so many letters.
+function lines(text, longest) {
+  const made = [""];
+  for (const word of text.split(" "))
+    if (made.at(-1) && made.at(-1).length + word.length >= longest) made.push(word);
+    else made[made.length - 1] += `${made.at(-1) && " "}${word}`;
+  return made;
+}
 
 // A specification with the size that a room in pixels gives it.
 function sized(spec, room) {
   const own = structuredClone(spec);
+  if (own.title) own.title.text = lines(own.title.text, Math.max(24, Math.floor(room / 7.4)));
   const height = (unit) => {
     const bars = own.data.values.some((row) => typeof row.y === "string") && unit.encoding.y.type === "ordinal";
     return bars ? { step: unit.encoding.yOffset ? 12 : 20, ...(unit.encoding.yOffset ? { for: "offset" } : {}) } : null;
@@ -62,7 +74,7 @@ function sized(spec, room) {
     else Object.assign(unit, { width: Math.max(110, each), height: height(unit) ?? 170 });
     return own;
   }
-  if (heat(own)) return Object.assign(own, cells(own, own, room - 190));
+  if (heat(own)) return Object.assign(own, cells(own, own, room - (room < 620 ? 60 : 190)));
   const steps = height(own);
   return Object.assign(own, { width: Math.min(room, 860), height: steps ?? Math.min(320, Math.max(220, room * 0.5)), autosize: { type: "fit-x", contains: "padding" } });
 }
@@ -130,41 +142,18 @@ addEventListener("resize", () => {
 // Saving ------------------------------------------------------------------------------------------
 
 function saving(chart) {
-  const button = (name, what) => {
-    const made = make("button", { type: "button", textContent: name, className: "plain" });
-    made.setAttribute("aria-label", `Save the chart as ${name}`);
-    made.addEventListener("click", what);
-    return made;
-  };
-  const row = make("p", { className: "saving small" }, make("span", { className: "muted", textContent: "Save as" }),
-    button("SVG", () => save(chart, "svg")), button("PNG", () => save(chart, "png")), button("CSV", () => kept(csv(chart.spec), "chart.csv", "text/csv")));
-  if (!chart.sql) return row;
-  const texts = make("details", { className: "made small" }, make("summary", { textContent: "SQL and Python of this result" }), make("pre", { className: "command", textContent: chart.sql }), make("pre", { className: "command", textContent: chart.python }));
-  return make("div", {}, row, texts);
+  const { columns } = chart.spec.usermeta;
+  const csv = () => csvOf(Object.values(columns), chart.spec.data.values.map((row) => Object.keys(columns).map((channel) => row[channel])));
+  return row({ name: chart.name ?? "chart", svg: (points) => printed(chart, points), csv, sql: chart.sql, python: chart.python });
 }
 
-async function save(chart, kind) {
-  const room = 720;
+// A chart for paper: drawn in pixels of a window of that width, so that its letters have 7 to 9 points.
+async function printed(chart, points) {
+  const room = Math.round(points / 0.75);
   const made = await embedded(make("div"), chart, room, PRINT, false);
-  if (kind === "svg") kept(await made.view.toSVG(), "chart.svg", "image/svg+xml");
-  else (await made.view.toCanvas(3)).toBlob((blob) => kept(blob, "chart.png", "image/png"));
+  const text = await made.view.toSVG();
   made.finalize();
-}
-
-export function csv(spec) {
-  const names = Object.entries(spec.usermeta.columns);
-  const quoted = (value) => {
-    const text = value === null || value === undefined ? "" : String(value);
-    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const lines = spec.data.values.map((row) => names.map(([channel]) => quoted(row[channel])).join(","));
-  return [names.map(([, name]) => quoted(name)).join(","), ...lines, ""].join("\n");
-}
-
-function kept(content, name, type) {
-  const url = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
-  make("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  return fitted(text, points);
 }
 
 // Charts that a page brings with it ---------------------------------------------------------------

@@ -1,4 +1,5 @@
-// What every page does: keys, tips, panels that take long, and a store that shows itself as it grows.
+// What every page does: keys, tips, panels that take long, saving, and a store that shows itself as it grows.
+import "./save.js";
 
 const byKey = (key) => document.querySelector(`[data-key="${CSS.escape(key)}"]`);
 const typing = (el) => el.matches("input:not([type=radio]):not([type=range]), textarea, select");
@@ -37,16 +38,26 @@ function act(event, what) {
   what();
 }
 
-// Arrow keys go from head to head in a grid.
+// Arrow keys go from head to head in a grid, which is one stop of the Tab key: the head last visited.
 function walk(event, arrow) {
-  const cells = [...document.querySelectorAll(".chart-grid a[data-layer]")];
-  if (!cells.length || document.querySelector("#all")) return;
   const at = document.activeElement?.closest?.(".chart-grid a[data-layer]");
-  if (!at) return act(event, () => cells[0].focus());
+  const grid = at ? at.closest(".chart-grid") : document.querySelector(".chart-grid");
+  if (!grid || (!at && document.querySelector("#all"))) return;
+  const cells = [...grid.querySelectorAll("a[data-layer]")];
+  if (!cells.length) return;
+  if (!at) return act(event, () => cells.find((c) => c.tabIndex === 0).focus());
   const columns = cells.filter((c) => c.dataset.layer === cells[0].dataset.layer).length;
-  const i = cells.indexOf(at) + { left: -1, right: 1, up: -columns, down: columns }[arrow];
-  if (cells[i]) act(event, () => cells[i].focus());
+  const i = cells.indexOf(at);
+  const column = i % columns, next = i + { left: -1, right: 1, up: -columns, down: columns }[arrow];
+  if ((arrow === "left" && !column) || (arrow === "right" && column === columns - 1)) return event.preventDefault();
+  if (cells[next]) act(event, () => cells[next].focus());
 }
+document.addEventListener("focusin", (event) => {
+  const at = event.target.closest?.(".chart-grid a[data-layer]");
+  if (!at) return;
+  for (const other of at.closest(".chart-grid").querySelectorAll("a[tabindex='0']")) other.setAttribute("tabindex", "-1");
+  at.setAttribute("tabindex", "0");
+});
 
 document.getElementById("keys").addEventListener("click", () => document.getElementById("help").showModal());
 

@@ -8,6 +8,7 @@
 
 const CONTROL = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 const LONGEST = 16;
+const LINE = 24; // pixels of a token beside the lines, as in viewer.css
 
 export function shown(text, longest = LONGEST) {
   const clean = text.replace(CONTROL, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
@@ -368,7 +369,7 @@ export class Viewer {
     const canvas = make("canvas");
     this.lines.replaceChildren(from, canvas, to);
     const box = this.lines.getBoundingClientRect();
-    const width = this.lines.clientWidth, height = n * 21;
+    const width = this.lines.clientWidth, height = n * LINE;
     const pen = sized(canvas, width, height);
     const x0 = from.getBoundingClientRect().right - box.left + 4, x1 = to.getBoundingClientRect().left - box.left - 4;
     const colors = [css("--accent"), css("--bar")];
@@ -381,7 +382,7 @@ export class Viewer {
           if (weight < 0.02) continue;
           pen.globalAlpha = Math.min(1, chosen === null ? weight * 0.8 : weight + 0.08);
           pen.lineWidth = chosen === null ? 1 : 1 + 2.5 * weight;
-          const y0 = i * 21 + 10.5, y1 = j * 21 + 10.5 + (which ? 3 : 0);
+          const y0 = (i + 0.5) * LINE, y1 = (j + 0.5) * LINE + (which ? 3 : 0);
           pen.beginPath();
           pen.moveTo(x0, y0);
           pen.bezierCurveTo(x0 + (x1 - x0) * 0.4, y0, x0 + (x1 - x0) * 0.6, y1, x1, y1);
