@@ -7,6 +7,9 @@ FROM (
     SELECT DISTINCT r.run, s.block, f.path, format('map_stats/{}/{:06d}.', r.run, s.block) AS place
     FROM idx.core.map_stats s JOIN idx.core.runs r USING (run_key) JOIN idx.core.fragments f ON f.fragment = s.fragment
     UNION ALL
+    SELECT DISTINCT r.run, o.block, f.path, format('offsets/{}/{:06d}.', r.run, o.block) AS place
+    FROM idx.core.offsets o JOIN idx.core.runs r USING (run_key) JOIN idx.core.fragments f ON f.fragment = o.fragment
+    UNION ALL
     SELECT DISTINCT r.run, a.block, f.path, format('array_blocks/{}/{}-{:06d}.', r.run, a."array", a.block) AS place
     FROM idx.core.array_blocks a JOIN idx.core.runs r USING (run_key) JOIN idx.core.fragments f ON f.fragment = a.fragment
     UNION ALL

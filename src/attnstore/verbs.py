@@ -150,14 +150,14 @@ def recompute(
     progress: Progress = silent,
     finished: Finished = _ignore,
 ) -> list[Recomputed]:
-    """Fill a statistic of `map_stats` where it is missing, from the stored weights.
+    """Fill a statistic of `map_stats`, or the profiles of view `offsets`, where they are missing.
 
-    Weights of float16 and compact are rounded, so values differ from those of capture in their last
-    digits.
+    They come from the stored weights. Those of float16 and compact are rounded, so values differ from those
+    of capture in their last digits.
 
     Args:
         path: The store.
-        statistic: A column of `map_stats`.
+        statistic: A column of `map_stats`, or offsets.
         run: One run of it, or None for every run.
         runner: Where the units are stored.
         progress: Called as they go.
@@ -173,9 +173,9 @@ def _recomputations(
     path: Location, statistic: str, run: str | None = None
 ) -> Sequence[Job[Any, Recomputed]]:
     extras.require("torch")
-    from attnstore.capture import recompute as recomputing
+    from attnstore.capture import recomputations
 
-    return recomputing.planned(path, statistic, run)
+    return recomputations.planned(path, statistic, run)
 
 
 def finetune(

@@ -15,7 +15,7 @@ from helpers import shrink, write_texts
 
 import attnstore
 from attnstore import job, statistics
-from attnstore.capture import recompute
+from attnstore.capture import recomputations
 from attnstore.capture.recompute import Recomputation
 from attnstore.capture.statistics import STRIPE_CELLS, Marks, compute, measure
 from attnstore.errors import UnknownNameError
@@ -111,7 +111,7 @@ def test_a_stopped_recomputation_continues(tmp_path: Path, monkeypatch: pytest.M
     assert 0 < asked(root, "first")["first"].null_count() < len(before)
     monkeypatch.undo()
     shrink(monkeypatch)
-    (work,) = recompute.planned(root, "first", RUN)
+    (work,) = recomputations.planned(root, "first", RUN)
     with work:
         assert len(work.missing()) == blocks - 2
         work.complete(job.in_process, job.silent)

@@ -21,7 +21,7 @@ from attnstore.storage import location
 FILE = Path("docs/sql.md")
 
 _FIRST = (
-    "runs", "models", "datasets", "examples", "inputs", "tokens", "map_stats", "maps", "attention",
+    "runs", "models", "datasets", "examples", "inputs", "tokens", "map_stats", "offsets", "maps", "attention",
     "received", "blocks", "array_blocks", "ingests",
 )  # fmt: skip
 """Views to list first, in reading order; the others follow by name."""

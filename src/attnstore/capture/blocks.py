@@ -2,7 +2,7 @@
 
 A block is the unit of work, retry and commit. Computing fills one buffer per block in storage
 precision (never all layers in float32 at once); committing writes the shards, then `array_blocks`,
-`map_stats` and the fragment of `blocks`, whose existence is the commit. The forward passes of one block and
+`offsets`, `map_stats` and the fragment of `blocks`, whose existence is the commit. The forward passes of one block and
 the next run side by side in `pass_threads`; committing is one at a time, and overlaps with them.
 """
 
@@ -23,8 +23,10 @@ import numpy as np
 import polars as pl
 import torch
 
+from attnstore import offsets
 from attnstore.capture import examination, passes
 from attnstore.capture.moved_arrays import MovedSink
+from attnstore.capture.offsets import Profile
 from attnstore.capture.pass_threads import PassThreads
 from attnstore.capture.passes import OnBatch
 from attnstore.capture.runs import Run
@@ -66,6 +68,7 @@ class _Computed:
     seconds: in forward passes, of all threads over their number; further: value_norm and mixing."""
 
     statistics: Statistics
+    profile: Profile
     seconds: float
     further: Further
 
@@ -152,7 +155,8 @@ class BlockWorker:
                     buffer.host_received.numpy(),
                     computed.further,
                 )
-                return self._commit(number, rows, computed.statistics, written), computed.seconds
+                n_bytes = self._commit(number, rows, computed.statistics, computed.profile, written)
+                return n_bytes, computed.seconds
         finally:
             self._free.put(buffer)
 
@@ -189,7 +193,10 @@ class BlockWorker:
                 array_blocks.describe(self._arrays, further)
                 written = {"maps": writer.finish()}
                 written |= self._arrays.write_block(first, None, sink.received.numpy(), further)
-                return self._commit(number, rows, sink.statistics.numpy(), written), forward
+                n_bytes = self._commit(
+                    number, rows, sink.statistics.numpy(), sink.profile(), written
+                )
+                return n_bytes, forward
 
     def _take(self) -> Buffer:
         """Return a buffer for one shard, used again and again; made where all made ones are in use."""
@@ -213,7 +220,7 @@ class BlockWorker:
             self._threads.run([lambda capturer: self._compare_one(capturer, rows, buffer, moved)])
             self._compared = True
         forward = sum(seconds) / self._threads.count
-        return _Computed(sink.statistics.cpu().numpy(), forward, moved.arrays())
+        return _Computed(sink.statistics.cpu().numpy(), sink.profile(), forward, moved.arrays())
 
     def _pass(
         self, capturer: Capturer, rows: pl.DataFrame, sink: BatchSink, listener: Listener
@@ -279,9 +286,10 @@ class BlockWorker:
         number: int,
         rows: pl.DataFrame,
         statistics: Statistics,
+        profile: Profile,
         written: Written,
     ) -> int:
-        """Commit further arrays, then statistics, then the block, once the shards are written.
+        """Commit further arrays, then profile and statistics, then the block, once the shards are written.
 
         statistics: (inputs, layers, heads, len(NAMES)); written: result of `write_block`. Returns the
         shards' bytes.
@@ -289,6 +297,8 @@ class BlockWorker:
         run, first = self.run, int(rows["cell"][0]) // layout.SHARD_CELLS
         names = [kind.name for kind in array_kinds.CAPTURED]
         n_further = array_blocks.commit(self._arrays, run.key, number, first, names, written)
+        of_heads = profile.rows(run.key, number, run.record.layers, run.record.heads)
+        fragments.write(run.backend, offsets.TABLE, run.run, f"{number:06d}", of_heads)
         frame = self._map_stats(number, statistics, rows)
         fragments.write(run.backend, "map_stats", run.run, f"{number:06d}", frame)
         row = {

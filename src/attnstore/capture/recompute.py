@@ -17,19 +17,14 @@ import polars as pl
 import torch
 
 from attnstore import statistics
-from attnstore.capture import catalog
+from attnstore.capture import catalog, stored_weights
 from attnstore.capture.runs import Run
 from attnstore.capture.sink import token_marks
 from attnstore.capture.statistics import compute
 from attnstore.job import Job, Report, Share, Unit
 from attnstore.statistics import Statistic
-from attnstore.storage import arrays, fragments, layout, location
-from attnstore.storage.arrays import Floats
+from attnstore.storage import arrays, fragments, location
 from attnstore.storage.fragments import Fragment
-from attnstore.storage.location import Location
-
-_CELLS_AT_ONCE = 1 << 22
-"""Weights that are read and measured together (16 MiB)."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +99,13 @@ class Recomputation(Job[Report, Summary]):
     def values(self, block: int) -> pl.DataFrame:
         """Compute the statistic of a block's maps: layer, head, example and a column of its name."""
         inputs = self.run.plan[self.run.blocks[block]]
-        length = inputs["length"].cast(pl.Int64).to_numpy()
-        cells, first = int((length**2).sum()), int(inputs["cell"][0])
-        record = self.run.record
+        marks, record = token_marks(inputs, torch.device("cpu")), self.run.record
         values = np.empty((record.n_maps, len(inputs)), np.float32)
-        at_once = max(1, _CELLS_AT_ONCE // cells)
-        for begin in range(0, record.n_maps, at_once):
-            heads = np.arange(begin, min(begin + at_once, record.n_maps))
-            start, count = np.full(len(heads), first), np.full(len(heads), cells)
-            weights = self._arrays.gather("maps", heads, start, count).reshape(len(heads), -1)
-            values[heads] = self._of_heads(weights, inputs, length)
+        for part in stored_weights.of_block(self.run, self._arrays, block):
+            n, length = part.maps.shape[0], part.maps.shape[-1]
+            tokens = [mark[part.tokens].view(n, length) for mark in marks]
+            found = compute(self.statistic, part.maps, tokens, record.sinks)
+            values[part.heads, part.inputs] = found.T.numpy()
         layers, n_heads = np.array(record.layers, np.int16), len(record.heads)
         keys = {
             "layer": np.repeat(layers, n_heads * len(inputs)),
@@ -125,27 +117,6 @@ class Recomputation(Job[Report, Summary]):
             pl.col(name).fill_nan(None)
         )
 
-    def _of_heads(
-        self,
-        weights: Floats,
-        inputs: pl.DataFrame,
-        length: np.ndarray[tuple[int], np.dtype[np.int64]],
-    ) -> Floats:
-        """Compute (heads, inputs) of the weights (heads, cells) of a block."""
-        marks, record = token_marks(inputs, torch.device("cpu")), self.run.record
-        values = np.empty((len(weights), len(inputs)), np.float32)
-        cell = token = 0
-        for rows in layout.stretches(length):
-            n, size = rows.stop - rows.start, int(length[rows.start])
-            maps = torch.from_numpy(weights[:, cell : cell + n * size**2])
-            maps = maps.reshape(-1, n, size, size).transpose(0, 1).contiguous()
-            if record.precision != "float32" and not record.sinks:
-                maps /= maps.sum(-1, keepdim=True)  # rounding moved the sums of rows away from 1
-            tokens = [mark[token : token + n * size].view(n, size) for mark in marks]
-            values[:, rows] = compute(self.statistic, maps, tokens, record.sinks).T.numpy()
-            cell, token = cell + n * size**2, token + n * size
-        return values
-
     def share(self) -> Share:
         """Return what another process needs to store blocks of it."""
         arguments = (self.backend.name, self.title, self.statistic.name)
@@ -155,13 +126,6 @@ class Recomputation(Job[Report, Summary]):
         """Count the maps of the committed blocks."""
         maps = sum(self._unit(int(part)).items for part in self._fragments())
         return Summary(self.title, self.statistic.name, maps, self.n_stored, seconds)
-
-
-def planned(path: Location, statistic: str, run: str | None = None) -> list[Recomputation]:
-    """Find a statistic and a run, or every run of a store. Raises UnknownNameError."""
-    backend, declared = location.find(path), statistics.find(statistic)
-    names = [run] if run else sorted({f.owner for f in fragments.listing(backend, "runs")})
-    return [Recomputation(catalog.named(backend, name), declared) for name in names]
 
 
 def elsewhere(place: str, run: str, statistic: str) -> Recomputation:

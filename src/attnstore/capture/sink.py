@@ -16,7 +16,10 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from attnstore.capture import offsets
+from attnstore.capture.offsets import Places, Profile
 from attnstore.capture.statistics import STRIPE_CELLS, Marks, joined, measure
+from attnstore.offsets import N_GROUPS
 from attnstore.statistics import NAMES
 from attnstore.storage import dither, layout
 from attnstore.storage.precision import PRECISIONS, Precision
@@ -58,7 +61,8 @@ class _Stretch:
     """Inputs of one length in a batch.
 
     batch: their rows in the batch; rows: in the block; cell, token: offsets in the block's
-    buffers; marks: properties of its tokens.
+    buffers; marks: properties of its tokens; places: its pairs by relative position, and sums: those of
+    each layer and head (layers, heads, N_GROUPS).
     """
 
     batch: slice
@@ -67,6 +71,14 @@ class _Stretch:
     cell: int
     token: int
     marks: Marks
+    places: Places
+    sums: torch.Tensor
+
+    def profile(self) -> Profile:
+        """Return its profile, once all layers have come."""
+        return Profile(
+            self.sums.double().cpu().numpy(), self.places.pairs(), self.places.n_tokens()
+        )
 
 
 class Sink:
@@ -95,6 +107,8 @@ class Sink:
         self._cell = rows["cell"].to_numpy() - rows["cell"][0]
         self._token = np.cumsum(self._length) - self._length
         self._marks = token_marks(rows, device)
+        self._kinds = offsets.token_marks(rows, device)
+        self._stretches: dict[int, _Stretch] = {}
         shape = (len(rows), *buffer.maps.shape[:2])
         self.statistics = torch.empty((*shape, len(NAMES)), device=device)
         self.off = torch.zeros(shape, device=device)
@@ -105,7 +119,8 @@ class Sink:
         for piece in layout.stretches(self._length[batch]):
             first, last = batch.start + piece.start, batch.start + piece.stop
             n, length, token = last - first, int(self._length[first]), int(self._token[first])
-            marks = [m[token : token + n * length].view(n, length) for m in self._marks]
+            tokens = slice(token, token + n * length)
+            marks = [m[tokens].view(n, length) for m in self._marks]
             stretches.append(
                 _Stretch(
                     piece,
@@ -114,8 +129,11 @@ class Sink:
                     int(self._cell[first]),
                     token,
                     Marks.of(*marks),
+                    Places.of(self._kinds[:, tokens].view(-1, n, length)),
+                    self.off.new_zeros((*self.off.shape[1:], N_GROUPS)),
                 )
             )
+        self._stretches |= {stretch.rows.start: stretch for stretch in stretches}
         return BatchSink(self, stretches)
 
     def take(self, layer: int, weights: torch.Tensor, stretches: list[_Stretch]) -> None:
@@ -148,6 +166,11 @@ class Sink:
         received.view(heads, n, length).copy_(measured.received.transpose(0, 1))
         self.statistics[stretch.rows, at] = measured.statistics
         self.off[stretch.rows, at] = measured.off
+        stretch.sums[at] = stretch.places.sums(weights)
+
+    def profile(self) -> Profile:
+        """Return the profile of the block, once all passes have run."""
+        return Profile.joined([part.profile() for _, part in sorted(self._stretches.items())])
 
     def finish(self) -> None:
         """Zero the unused ends of the buffers and copy them to the host."""
@@ -193,7 +216,9 @@ class LongSink:
         self._examples = rows["example"].to_numpy()
         self._precision, self._length = PRECISIONS[precision], int(rows["length"][0])
         self._marks = [mark.view(1, -1) for mark in token_marks(rows, device)]
+        self._kinds = offsets.token_marks(rows, device).unsqueeze(1)
         shape = (len(layers), len(heads))
+        self._sums = np.zeros((*shape, N_GROUPS))
         self.statistics = torch.empty((1, *shape, len(NAMES)))
         self.off = torch.zeros((1, *shape))
         self.received = torch.zeros((*shape, layout.SHARD_TOKENS))
@@ -223,6 +248,8 @@ class LongSink:
             stripe = weights[rows].contiguous()
             marks = Marks.of(*self._marks, rows=rows)
             parts.append(measure(stripe[None, None], marks, self._sinks))
+            sums = Places.of(self._kinds, rows).sums(stripe[None, None])[0]
+            self._sums[layer, head] += sums.double().cpu().numpy()
             drawn = None
             if self._precision.row_unit:
                 drawn = _drawn(keys, rows, self._length, weights.device)
@@ -232,6 +259,16 @@ class LongSink:
         self.off[0, layer, head] = measured.off[0, 0].cpu()
         self.received[layer, head, : self._length] = measured.received[0, 0].cpu()
         self._keep_map(layer, head, stored.view(-1).cpu().numpy())
+
+    def profile(self) -> Profile:
+        """Return the profile of the block, once all heads have come."""
+        step = max(1, STRIPE_CELLS // self._length)
+        parts = [
+            Places.of(self._kinds, slice(start, start + step))
+            for start in range(0, self._length, step)
+        ]
+        pairs = np.sum([part.pairs() for part in parts], axis=0)
+        return Profile.joined([Profile(self._sums, pairs, sum(p.n_tokens() for p in parts))])
 
 
 def _drawn(

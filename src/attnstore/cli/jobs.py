@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from attnstore import verbs
+from attnstore import offsets, verbs
 from attnstore.annotation import registry
 from attnstore.cli.options import flow_options
 from attnstore.display.progress import Progress, show
@@ -117,18 +117,19 @@ def probe(store: str, /, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("statistic", type=click.Choice(NAMES), metavar="STATISTIC")
+@click.argument("statistic", type=click.Choice((*NAMES, offsets.TABLE)), metavar="STATISTIC")
 @click.argument("run", required=False)
 @flow_options
 @click.pass_obj
 def recompute(store: str, /, **options: Any) -> None:
-    """Fill a statistic of map_stats where it is missing, from the stored weights.
+    """Fill a statistic of map_stats, or view offsets, where it is missing, from the stored weights.
 
     Runs that were captured before the statistic was declared get it without their model; without
     RUN, every run. Stopped, it continues where it was.
 
     \b
     Example: attnstore recompute entropy minilm/sample
+             attnstore recompute offsets
     """
     start("recompute", store, **options)
 

@@ -42,7 +42,7 @@ def of_block(fragment: Fragment) -> str | None:
     """Return the part of the block that a fragment belongs to; None where it belongs to none."""
     if fragment.table == "array_blocks":
         return array_kinds.split(fragment.part)[1]
-    return fragment.part if fragment.table in ("blocks", "map_stats") else None
+    return fragment.part if fragment.table in ("blocks", "map_stats", "offsets") else None
 
 
 def counting(committed: list[Fragment], unreadable: Collection[str] = ()) -> list[Fragment]:
