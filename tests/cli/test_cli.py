@@ -553,7 +553,7 @@ def test_missing_store_is_one_sentence(tmp_path: Path, command: str) -> None:
     arguments = {
         "sql": ["SELECT 1"], "show": ["r", "0", "0", "0"], "drop": ["r"],
         "annotate": ["--dataset", "d", "--with", "negation"], "classify": ["--run", "r"], "recompute": ["entropy"],
-        "export": ["r", "--to", "npz"], "copy": [str(tmp_path), str(tmp_path / "copy")],
+        "export": ["r", "--to", "npz"], "publish": ["r"], "copy": [str(tmp_path), str(tmp_path / "copy")],
     }.get(command, [])  # fmt: skip
     assert str(tmp_path) in refusal(tmp_path, command, *arguments)
 

@@ -1,4 +1,4 @@
-"""The commands that take runs elsewhere: `copy` and `export`."""
+"""The commands that take runs elsewhere: `copy`, `export` and `publish`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import click
 from attnstore import map_kinds
 from attnstore.cli.reading import reading
 from attnstore.display.progress import bar
+from attnstore.errors import UsageError
 from attnstore.formatting import size
 from attnstore.maintenance import exports
+from attnstore.storage import location
 
 
 @click.command()
@@ -55,3 +57,38 @@ def export(
     with reading(store) as opened, bar(run) as progress:
         exported = exports.export(opened, run, to, out, examples or None, progress, kind)
     click.echo(f"{exported.path}: {exported.examples:,} examples, {size(exported.bytes)}")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--out", default="public", show_default=True, metavar="DIR",
+              help="Folder of the pages.")  # fmt: skip
+@click.option("--example", "examples", multiple=True, type=int, metavar="N",
+              help="Show that example; may be repeated.")  # fmt: skip
+@click.option("--examples", "number", type=click.IntRange(0), metavar="N",
+              help="How many examples to choose, from short to long.  [default: 6]")  # fmt: skip
+@click.option("--analysis", "analyses", multiple=True, metavar="NAME",
+              help="Show that analysis; may be repeated.  [default: those that were asked before]")  # fmt: skip
+@click.pass_obj
+def publish(
+    store: str,
+    run: str,
+    out: str,
+    examples: tuple[int, ...],
+    number: int | None,
+    analyses: tuple[str, ...],
+) -> None:
+    """Write a run as static pages for any web host: grids of its heads, examples, results.
+
+    \b
+    Example: attnstore publish minilm/sample --out public --example 3 --analysis cls_attention
+    """
+    if examples and number is not None:
+        raise UsageError("--example names inputs and --examples chooses them; give one of the two.")
+    from attnstore.apps.publishing import choice, pages  # imports the explorer
+
+    chosen = examples or (choice.EXAMPLES if number is None else number)
+    published = pages.publish(location.find(store), run, out, chosen, analyses or None)
+    click.echo(
+        f"{published.page}: {len(published.results)} results, {len(published.examples)} examples"
+    )

@@ -195,7 +195,7 @@ def _effects(
     rows = ablations(store, run).filter(pl.col("head").is_not_null())
     parts = rows["score"].unique(maintain_order=True).to_list()
     part = part if part in parts else (parts[0] if parts else None)
-    cells = _cells(rows.filter(pl.col("score") == part), None)
+    cells = _cells(rows.filter(pl.col("score").eq_missing(pl.lit(part))), None)
     note = "Score with the head disabled less the score of the whole model"
     return Grid(choice.title, "", cells, **place, signed=True, parts=parts, part=part, note=note)
 

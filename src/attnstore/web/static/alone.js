@@ -35,6 +35,10 @@ function merged(map) {
   return found;
 }
 
+// FILE.html#/2/5 begins with layer 2, head 5.
+const [, layer, head] = location.hash.split("/").map(Number);
+if (alone.layers.includes(layer) && alone.heads.includes(head)) Object.assign(alone.state, { layer, head });
+
 const weights = unpacked();
 const maps = async (unit) => {
   const all = await weights;

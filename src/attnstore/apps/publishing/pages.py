@@ -1,0 +1,177 @@
+"""Write a run as static pages: `attnstore publish`.
+
+    publish("storage", "minilm/sample", "public")
+
+`index.html` has the facts of the run and a grid of its heads for every measure and analysis,
+`examples/N.html` an input with all its maps, `results/NAME.csv` the numbers. The pages ask nothing of
+the network; the same store gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from attnstore.apps.publishing import choice
+from attnstore.display import colors, row_formats
+from attnstore.display.templating import environment
+from attnstore.errors import UsageError
+from attnstore.query.sql_text import literal
+from attnstore.resources import viewer_file
+from attnstore.statistics import NAMES as STORED
+from attnstore.storage.files import write_file
+from attnstore.web import grid_chart, measures
+from attnstore.web.head_grid import Grid
+from attnstore.web.served_store import ServedStore
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from attnstore.storage.location import Location
+
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Published:
+    """The written pages. page: the first one; examples, results: the files beside it."""
+
+    page: Path
+    examples: tuple[Path, ...]
+    results: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A measure or an analysis on the page. grids: its grid, or one for each part of it, with pictures."""
+
+    name: str
+    title: str
+    command: str
+    grids: tuple[dict[str, Any], ...]
+
+    @property
+    def file(self) -> str:
+        """Where its numbers are, from the page."""
+        return f"results/{self.name}.csv"
+
+
+def publish(
+    path: Location,
+    run: str,
+    out: str | Path,
+    examples: Sequence[int] | int = choice.EXAMPLES,
+    analyses: Sequence[str] | None = None,
+) -> Published:
+    """Write the pages of a run into a folder, which is made if it is not there.
+
+    Args:
+        path: The store.
+        run: The run.
+        out: The folder. Files of the same names are replaced, others are left.
+        examples: The inputs, or how many: those at evenly spaced ranks of length.
+        analyses: Names of analyses with a value per head; by default those whose answer the store
+            keeps already.
+
+    Raises:
+        UnknownNameError: The store does not hold the run, an example or an analysis.
+        UsageError: An example is too long for a document, an analysis has no value per head or needs
+            more than a run, or the folder is a file.
+        StoreError: The folder cannot be written.
+    """
+    folder = Path(out).expanduser().resolve()
+    with _served(path) as store:
+        record = choice.record(store, run)
+        inputs = choice.inputs(store, record, examples)
+        chosen = choice.measured(store, record, analyses)
+        try:
+            for part in ("examples", "results"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"The pages cannot be written to {folder} ({error.strerror or error}); give another folder."
+            ) from error
+        shown = tuple(_write_example(store, run, row["example"], folder) for row in inputs)
+        middle = f"examples/{shown[len(shown) // 2].name}#" if shown else None
+        results = [_write_result(store, record, key, folder, middle) for key in chosen]
+        html = _templates().get_template("run.html").render(
+            run=record, results=results, inputs=inputs, version=version("attnstore"),
+            style=viewer_file("viewer.css") + viewer_file("page.css"),
+            command=_command(run, inputs, chosen),
+        )  # fmt: skip
+        write_file(folder / PAGE, html.encode())
+    return Published(folder / PAGE, shown, tuple(folder / r.file for r in results))
+
+
+@contextlib.contextmanager
+def _served(path: Location) -> Iterator[ServedStore]:
+    store = ServedStore(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@cache
+def _templates() -> Environment:
+    return environment(Path(__file__).parent / "templates")
+
+
+def _write_example(store: ServedStore, run: str, example: int, folder: Path) -> Path:
+    """Write an input with every map of it that the store holds."""
+    view = store.current.view(run, example)
+    return view.to_html(folder / "examples" / f"{example}.html")
+
+
+def _write_result(
+    store: ServedStore, run: dict[str, Any], chosen: measures.Choice, folder: Path, href: str | None
+) -> Result:
+    """Write the numbers of a measure or an analysis, and draw its grids."""
+    name, where = choice.name(chosen), literal(run["run"])
+    rows: pl.DataFrame
+    if chosen.group == "Analyses":
+        rows = store.analysis(name, run=run["run"])
+        command = f"attnstore query {name} --run {shlex.quote(run['run'])}"
+    elif chosen.group == "Effects":
+        rows = measures.ablations(store, run)
+        command = f'attnstore sql "FROM ablations WHERE model = {literal(run["model"])}"'
+    else:
+        rows = measures.statistics(store, run["run"]).filter(pl.col("measure") == name)
+        table = "map_stats" if name in STORED else measures.MEASURED
+        command = (
+            f'attnstore sql "SELECT layer, head, avg({name}) FROM {table} WHERE run = {where} '
+            'GROUP BY ALL ORDER BY ALL"'
+        )
+    first = measures.grid(store, run, chosen, {})
+    further = [measures.grid(store, run, chosen, {"part": part}) for part in first.parts[1:]]
+    grids = tuple(_drawn(grid, href) for grid in (first, *further))
+    result = Result(name, chosen.title, command, grids)
+    write_file(folder / result.file, row_formats.flat(rows).write_csv().encode())
+    return result
+
+
+def _drawn(grid: Grid, href: str | None) -> dict[str, Any]:
+    """Return a grid with its picture; its cells lead to the maps of an example."""
+    return {
+        "grid": grid,
+        "picture": grid_chart.heads(grid, href),
+        "scale": None if grid.names else grid_chart.scale(grid),
+        "legend": colors.of_names(grid.names),
+        "extremes": grid.extremes(5),
+    }
+
+
+def _command(run: str, inputs: Sequence[dict[str, Any]], chosen: Sequence[measures.Choice]) -> str:
+    """Return the command that writes these pages from any store that holds the run."""
+    examples = "".join(f" --example {row['example']}" for row in inputs) or " --examples 0"
+    names = [choice.name(c) for c in chosen if c.group == "Analyses"]
+    analyses = "".join(f" --analysis {name}" for name in names)
+    return f"attnstore publish {shlex.quote(run)} --out public{examples}{analyses}"
