@@ -19,6 +19,7 @@ from attnstore.verbs import Several
 
 if TYPE_CHECKING:
     from attnstore.annotation.annotate import Summary as Annotated
+    from attnstore.apps.publishing.pages import Published
     from attnstore.capture.doctor import Check
     from attnstore.capture.ingestion import Summary as Ingested
     from attnstore.capture.recompute import Summary as Recomputed
@@ -87,6 +88,30 @@ class Store(store.Store):
     ) -> Report:
         """Write one HTML page with a part for each paper, as `attnstore report`."""
         return verbs.report(self.backend, out, papers=papers)
+
+    def publish(
+        self,
+        run: str,
+        out: str | Path = "public",
+        examples: Sequence[int] | int | None = None,
+        analyses: Sequence[str] | None = None,
+    ) -> Published:
+        """Write a run as static pages, as `attnstore publish`.
+
+        Args:
+            run: The run.
+            out: Folder of the pages.
+            examples: Inputs, or how many to choose from short to long; six by default.
+            analyses: Names of analyses; those that were asked before by default.
+
+        Raises:
+            UnknownNameError: The store does not hold the run, an example or an analysis.
+            UsageError: An example is too long for a document, or an analysis has no value per head.
+        """
+        from attnstore.apps.publishing import choice, pages
+
+        chosen = choice.EXAMPLES if examples is None else examples
+        return pages.publish(self.backend, run, out, chosen, analyses)
 
     def figure(self, name: str, /, **params: Any) -> Drawing:
         """Draw a figure of the paper, as `attnstore figure`; `.figure` is matplotlib's.

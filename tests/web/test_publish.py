@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from browsing import PATIENCE
 
+import attnstore
 from attnstore.apps.publishing import choice, pages
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.store import Store
@@ -20,7 +21,8 @@ RUN = "tiny/sample"
 
 def test_results_are_means_over_the_maps(sample_store: Path, store: Store, tmp_path: Path) -> None:
     """The CSV of a measure has the mean over inputs of what the weights themselves give."""
-    published = pages.publish(sample_store, RUN, tmp_path, 1)
+    with attnstore.open(sample_store) as opened:
+        published = opened.publish(RUN, tmp_path, examples=1)
     by_name = {path.stem: pl.read_csv(path) for path in published.results}
     examples = store.sql("SELECT example FROM inputs WHERE run = $run", run=RUN)["example"]
     maps = [store.maps(RUN, example).astype(np.float64) for example in examples]
