@@ -79,6 +79,16 @@ def numbers(names: Sequence[str] | None, classes: Sequence[str]) -> dict[str, in
     }
 
 
+def called(dataset: str, label: str) -> str:
+    """Return the name of a label as a stored dataset writes it: a number of a task of GLUE by its name.
+
+    Args:
+        dataset: Name of the dataset, also with a revision (`mrpc@2`).
+        label: What stands in its column of labels.
+    """
+    return _called(label, GLUE.get(dataset.partition("@")[0]))
+
+
 def has_names(outputs: Sequence[str]) -> bool:
     """Check whether the outputs of a head are called by more than their numbers (`LABEL_0`)."""
     return bool(outputs) and not all(_NO_NAME.fullmatch(name) for name in outputs)

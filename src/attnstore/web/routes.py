@@ -5,6 +5,7 @@ from __future__ import annotations
 from attnstore.web import (
     collection_pages,
     example_page,
+    find_page,
     grid_files,
     head_page,
     map_data,
@@ -33,11 +34,13 @@ ROUTES: tuple[Page | Action, ...] = (
     Page(f"{_MAPS}/all", map_data.overview),
     Page(f"{_MAPS}/{{layer}}/{{head}}.png", map_data.map_picture),
     Page(f"{_MAPS}/{{layer}}/{{head}}", map_data.one_map),
+    Page("/find", find_page.find_page),
     Page("/sql", sql_page.sql_page, "SQL", "q"),
     Action("/questions", sql_page.ask),
     Page(_QUESTION, sql_page.follow),
     Page(_QUESTION, sql_page.cancel, method="DELETE"),
     Page(f"{_QUESTION}/table", sql_page.table),
     Page(f"{_QUESTION}/chart", sql_page.chart),
+    Page(f"{_QUESTION}/rows", find_page.rows),
     Page(f"{_QUESTION}/{{file}}", sql_page.download),
 )

@@ -82,7 +82,7 @@ def cancel(site: Site, request: Request) -> Response:
 
 def table(site: Site, request: Request) -> Response:
     """Show the result of a query as a table, and which charts there may be of it."""
-    question = _done(site, request)
+    question = done(site, request)
     columns, rows = question.result["columns"], question.result["rows"]
     numeric = any(number for _, _, number in columns)
     kinds = chart_choices.KINDS if numeric and rows else ()
@@ -94,7 +94,7 @@ def table(site: Site, request: Request) -> Response:
 
 def chart(site: Site, request: Request) -> Response:
     """Send a chart of the result: of `kind`, over the columns that the address names by channel."""
-    question, query = _done(site, request), request.query_params
+    question, query = done(site, request), request.query_params
     asked = {channel: query.getlist(channel) for channel in CHANNELS if channel in query}
     drawn = site.questions.chart(question, query.get("kind", ""), asked)
     return JSONResponse(drawn | vars(_recipe(site, question)))
@@ -121,7 +121,7 @@ def _links(site: Site, question: Question) -> CellLinks:
 
 def download(site: Site, request: Request) -> Response:
     """Send the result as result.parquet or result.csv."""
-    question, name = _done(site, request), request.path_params["file"]
+    question, name = done(site, request), request.path_params["file"]
     if name == "result.parquet":
         return FileResponse(question.file, filename=name)
     if name == "result.csv":
@@ -133,7 +133,12 @@ def _question(site: Site, request: Request) -> Question:
     return site.questions.find(request.path_params["question"])
 
 
-def _done(site: Site, request: Request) -> Question:
+def done(site: Site, request: Request) -> Question:
+    """Return the query that an address names, which has to be answered.
+
+    Raises:
+        UsageError: It failed or has not ended.
+    """
     question = _question(site, request)
     if question.state != "done":
         raise UsageError(question.sentence or "The query has not ended yet.")

@@ -14,6 +14,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") return act(event, () => document.getElementById("help").showModal());
   if (state.leader) {
     delete state.leader;
+    if (event.key === "f") return act(event, () => document.querySelector(".finding input, .find-field input").focus());
     const link = document.querySelector(`header [data-key="${CSS.escape(event.key)}"]`);
     if (link) act(event, () => link.click());
     return;
