@@ -11,7 +11,7 @@ STORE := output/demo-store
 ATTNSTORE := $(BIN)/attnstore --store $(STORE)
 RUN := minilm/sample
 
-.PHONY: install demo test quick browser bench docs clean
+.PHONY: install demo test quick browser bench docs images clean
 
 install: $(ALL)
 
@@ -64,6 +64,10 @@ bench: $(ALL)
 docs: $(ALL)
 	$(BIN)/python -m attnstore.apps.sql_reference
 	$(BIN)/python -m attnstore.apps.analysis_reference
+
+# The pictures of the pages: STORE with RUN and TUNED, a checkpoint over the same inputs; see the script.
+images: $(ALL)
+	$(BIN)/python docs/images/make_images.py $(STORE) --run $(RUN) $(if $(TUNED),--tuned $(TUNED)) --sample output/demo-store
 
 clean:
 	rm -rf .venv output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .prefect

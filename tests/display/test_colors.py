@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
@@ -94,11 +96,14 @@ def test_differences_have_one_direction_everywhere() -> None:
 def test_a_difference_grid_is_drawn_for_both_themes() -> None:
     """No difference is light on a light page and dark on a dark one; letters have 4.5 to 1."""
     drawn = str(grid_chart.heads(_grid([-0.5, 0.0, 0.5], signed=True)))
-    rects = [p for p in drawn.split("<rect")[1:] if "fill=" in p]
-    assert ["in-light" in r for r in rects] == [True, False] * 3
-    assert ["in-dark" in r for r in rects] == [False, True] * 3
-    fills = [part.split('fill="')[1].split('"')[0] for part in rects]
-    inks = [part.split('fill="')[2].split('"')[0] for part in rects]
+    rects = re.findall(r"<rect[^>]*fill=[^>]*>", drawn)
+    letters = re.findall(r'<text class="mid in [^>]*>', drawn)
+    for parts in (rects, letters):
+        assert ["in-light" in part for part in parts] == [True, False] * 3
+        assert ["in-dark" in part for part in parts] == [False, True] * 3
+    fills, inks = (
+        [p.split('fill="')[1].split('"')[0] for p in parts] for parts in (rects, letters)
+    )
     assert _luminance(fills[2]) > 0.8
     assert _luminance(fills[3]) < 0.05
     for fill, ink in zip(fills, inks, strict=True):

@@ -42,8 +42,8 @@ CLASSES = {
     # types of heads; kinds of tokens have the color of the type of head that attends to them
     "previous": _BLUE, "next": _ORANGE, "self": _GREEN, "cls": _PINK, "sep": _SKY,
     "punctuation": _RED, "broad": _YELLOW, "mixed": _GRAY, "first": _PLUM, "none": _PALE,
-    # other kinds of tokens
-    "word": _BLUE, "other": _BLUE, "special": _GREEN,
+    # other kinds of tokens, and their names in figures
+    "[CLS]": _PINK, "[SEP]": _SKY, "first token": _PLUM, "word": _BLUE, "other": _BLUE, "special": _GREEN,
     # patterns of maps
     "vertical": _BLUE, "diagonal": _ORANGE, "vertical+diagonal": _GREEN, "block": _PINK,
     "heterogeneous": _SKY,

@@ -1,7 +1,7 @@
 // Save on every picture: SVG, PDF, PNG and CSV as wide as a paper's columns, and the SQL and Python that make it.
 //
 // row({ name, svg, csv, sql, python }) makes the row of buttons that stands under a picture.
-//   name         of the files, without their ending
+//   name         of the files, without their ending; it, sql and python may be functions that give the text of now
 //   svg(points)  a promise of the picture for paper, so many points (1/72 inch) wide, as the text of an SVG
 //   csv()        a promise of its numbers as text; none for a picture without
 // Where a server gives the picture: an element with `data-save` and this as JSON, svg and csv as addresses.
@@ -17,6 +17,8 @@ const make = (tag, about = {}, ...children) => {
   return element;
 };
 
+const now = (text) => (typeof text === "function" ? text() : text);
+
 export function row({ name, svg, csv, sql, python }) {
   const told = make("span", { className: "wrong", role: "status" });
   const width = make("select", { ariaLabel: "Width of the picture" }, ...Object.entries(WIDTHS).map(([key, [title]]) => new Option(title, key)));
@@ -29,7 +31,7 @@ export function row({ name, svg, csv, sql, python }) {
       made.disabled = true;
       told.textContent = "";
       try {
-        keep(await content(WIDTHS[width.value][1]), `${name}.${kind}`, TYPES[kind]);
+        keep(await content(WIDTHS[width.value][1]), `${now(name)}.${kind}`, TYPES[kind]);
       } catch (error) {
         told.textContent = String(error.message || error);
       }
@@ -45,8 +47,12 @@ export function row({ name, svg, csv, sql, python }) {
 
 function made({ sql, python }) {
   const texts = Object.entries({ SQL: sql, Python: python }).filter(([, text]) => text);
-  return make("details", { className: "made small" }, make("summary", { textContent: `${texts.map(([title]) => title).join(" and ")} of these numbers` }),
-    ...texts.map(([title, text]) => make("pre", { className: "command", textContent: text, tabIndex: 0, role: "region", ariaLabel: title })));
+  const blocks = texts.map(([title]) => make("pre", { className: "command", tabIndex: 0, role: "region", ariaLabel: title }));
+  const details = make("details", { className: "made small" }, make("summary", { textContent: `${texts.map(([title]) => title).join(" and ")} of these numbers` }), ...blocks);
+  const write = () => texts.forEach(([, text], i) => { blocks[i].textContent = now(text); });
+  details.addEventListener("toggle", write);
+  if (texts.every(([, text]) => typeof text === "string")) write();
+  return details;
 }
 
 function keep(content, name, type) {

@@ -1,0 +1,126 @@
+"""Saving in Chromium: what a paper needs, within four actions and without an address that is typed."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from browsing import OTHER, RUN
+
+pytestmark = pytest.mark.slow
+
+POINTS = {"one": 237.6, "two": 496.8}
+"""Widths of one and of two columns: 3.3 and 6.9 inches."""
+
+
+class Person:
+    """Somebody at a page, whose actions are counted."""
+
+    def __init__(self, page: Any) -> None:
+        self.page, self.actions = page, 0
+
+    def click(self, selector: str) -> None:
+        """Click on something."""
+        self.actions += 1
+        self.page.click(selector)
+
+    def saved(self, selector: str) -> bytes:
+        """Click on something that gives a file."""
+        with self.page.expect_download() as download:
+            self.click(selector)
+        return Path(download.value.path()).read_bytes()
+
+
+def size_of_pdf(content: bytes) -> tuple[float, float]:
+    """The size of its first page in points."""
+    assert content.startswith(b"%PDF-")
+    box = re.search(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", content)
+    assert box is not None
+    return float(box[1]), float(box[2])
+
+
+def texts_of_pdf(content: bytes) -> str:
+    """What its streams say, with the letters of standard fonts."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)
+    said = []
+    for stream in streams:
+        try:
+            said.append(zlib.decompress(stream).decode("latin-1"))
+        except zlib.error:
+            continue
+    shown = "".join(re.findall(r"\(((?:[^()\\]|\\.)*)\) Tj", "\n".join(said)))
+    return re.sub(r"\\([()\\])", r"\1", shown)
+
+
+def test_a_query_with_its_chart_link_svg_and_csv(page: Any) -> None:
+    """A query, the kind of its chart, two files; the link is the page's address."""
+    page.goto("/sql")
+    page.fill("#text", f"SELECT layer, head, avg(cls) AS cls FROM map_stats WHERE run = '{RUN}' GROUP BY ALL ORDER BY ALL")  # fmt: skip
+    person = Person(page)
+    person.click("#run")
+    person.click("[data-show=heatmap]")
+    svg = person.saved("[data-chart] .saving button:text-is('SVG')")
+    csv = person.saved("[data-chart] .saving button:text-is('CSV')")
+    assert person.actions <= 4
+    root = ElementTree.fromstring(svg)
+    assert float(str(root.get("width")).removesuffix("pt")) == POINTS["one"]
+    assert len(csv.decode().splitlines()) == 73
+    assert "show=heatmap" in page.url
+    assert "avg" in page.url
+
+
+@pytest.mark.parametrize("width", POINTS)
+def test_a_figure_of_the_grid_for_a_paper(page: Any, width: str) -> None:
+    """From the store page: the run, then the file; its size is that of the column, its letters are letters."""
+    page.add_init_script(f"localStorage.saveWidth = '{width}'")
+    page.goto("/")
+    person = Person(page)
+    person.click(f"text={RUN}")
+    pdf = person.saved(".panel .saving button:text-is('PDF')")
+    assert person.actions <= 4
+    assert size_of_pdf(pdf)[0] == pytest.approx(POINTS[width], abs=0.01)
+    assert "entropy (nats)" in texts_of_pdf(pdf)
+    svg = person.saved(".panel .saving button:text-is('SVG')")
+    png = person.saved(".panel .saving button:text-is('PNG')")
+    csv = person.saved(".panel .saving button:text-is('CSV')")
+    assert len(csv.decode().splitlines()) == 73
+    drawn = ElementTree.fromstring(svg)
+    assert size_of_pdf(pdf)[1] == pytest.approx(float(str(drawn.get("height"))[:-2]), abs=0.01)
+    assert int.from_bytes(png[16:20]) == round(POINTS[width] * 300 / 72)
+
+
+def test_the_width_is_kept_for_the_next_picture(page: Any) -> None:
+    """Who chooses two columns once has them on every page."""
+    page.goto(f"/run/{RUN}")
+    page.select_option(".panel .saving select", "two")
+    page.goto(f"/run/{OTHER}?by=cls")
+    assert page.input_value(".panel .saving select") == "two"
+
+
+def test_files_are_made_under_the_content_policy(page: Any) -> None:
+    """Nothing that writes a PDF, or a picture, is refused by the policy."""
+    page.add_init_script("window.broken = []; document.addEventListener('securitypolicyviolation', (e) => broken.push(e.violatedDirective + e.blockedURI));")  # fmt: skip
+    page.goto(f"/sql?analysis=head_entropy&p.run={RUN}&show=heatmap")
+    page.wait_for_selector("[data-chart] .saving")
+    person = Person(page)
+    for kind in ("PDF", "PNG", "SVG"):
+        assert person.saved(f"[data-chart] .saving button:text-is('{kind}')")
+    assert page.evaluate("broken") == []
+
+
+def test_letters_that_standard_fonts_lack_are_in_a_pdf(page: Any) -> None:
+    """A text with other letters stands in it as a picture, the others as letters."""
+    page.goto("/sql")
+    page.fill("#text", "SELECT * FROM (VALUES ('日本語 トークン', 2), ('café', 3), ('plain', 1)) t(token, value)")  # fmt: skip
+    person = Person(page)
+    person.click("#run")
+    person.click("[data-show=bars]")
+    pdf = person.saved("[data-chart] .saving button:text-is('PDF')")
+    said = texts_of_pdf(pdf)
+    assert "plain" in said
+    assert "caf\\351" in said or "café" in said
+    assert pdf.count(b"/Subtype /Image") >= 1
