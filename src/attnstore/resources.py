@@ -40,6 +40,13 @@ def patterns_folder() -> Path:
     return _HERE / "data" / "patterns"
 
 
+VIEWER = (
+    "painting", "shown_tokens", "square", "overview", "large_map", "token_lines", "token_text", "viewer_keys",
+    "viewer", "switches",
+)  # fmt: skip
+"""The scripts of the viewer of maps, each after those that it imports."""
+
+
 def viewer_file(name: str) -> str:
     """The text of one of the explorer's static files."""
     return (_HERE / "web" / "static" / name).read_text(encoding="utf-8")

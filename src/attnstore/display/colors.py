@@ -69,12 +69,13 @@ _DIVERGING_DARK = np.array(
 
 
 def scales() -> dict[str, list[list[int]]]:
-    """Return the colors of each scale, at equal distances, for a browser to draw with."""
+    """Return the colors of each scale, at equal distances, and of series, for a browser to draw with."""
     return {
         "weight": _ANCHORS.tolist(),
         "difference": _DIVERGING.tolist(),
         "difference_dark": _DIVERGING_DARK.tolist(),
         "equal": [list(bytes.fromhex(EQUAL[1:]))],
+        "series": [list(bytes.fromhex(color[1:])) for color in SERIES],
     }
 
 

@@ -14,6 +14,9 @@ from attnstore.naming import require_held, whole_number
 
 Floats = npt.NDArray[np.float32]
 
+ORDINARY = ("word", "punctuation")
+"""Kinds of tokens that are not special."""
+
 _FIND = """
 SELECT c.tokens, coalesce(c.texts, c.tokens) AS texts, c.words, c.segments, c.starts, c.ends, c.kinds, c.length, c.truncated, c.cell,
        r.layers, r.heads, e.text, e.text_pair, e.label
@@ -97,9 +100,10 @@ def viewer_data(run: str, example: int, record: Mapping[str, Any]) -> dict[str, 
     Args:
         run: what the maps are called.
         example: number of the input.
-        record: as of `words`, with the numbers of its layers and heads.
+        record: as of `words`, with the kinds of its tokens and the numbers of its layers and heads.
     """
     starts, labels = words(record)
+    places = zip(record["starts"], record["ends"], strict=True)
     return {
         "run": run,
         "example": example,
@@ -107,8 +111,11 @@ def viewer_data(run: str, example: int, record: Mapping[str, Any]) -> dict[str, 
         "heads": record["heads"],
         "tokens": record["texts"],
         "segments": record["segments"],
+        "special": [kind not in ORDINARY for kind in record["kinds"]],
         "words": labels,
         "starts": starts,
+        "texts": [text for text in (record["text"], record["text_pair"]) if text is not None],
+        "places": [None if None in place else place for place in places],
     }
 
 

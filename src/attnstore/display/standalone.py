@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from attnstore.display.colors import scales
 from attnstore.display.templating import render
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.formatting import many
-from attnstore.resources import viewer_file
+from attnstore.resources import VIEWER, viewer_file
 from attnstore.storage.files import write_file
 
 MOST = 24_000_000
@@ -44,10 +45,9 @@ class View:
         """Return the document."""
         packed = gzip.compress(self.maps.astype("<f2").tobytes(), 6, mtime=0)
         data = self.data | {"scales": scales(), "maps": base64.b64encode(packed).decode()}
-        script = f"{viewer_file('viewer.js')}\n{viewer_file('alone.js')}"
         return render(
             "document.html", title=self.title, texts=self.texts, data=data,
-            style=viewer_file("viewer.css"), script=script,
+            style=viewer_file("viewer.css"), script=_script(),
         )  # fmt: skip
 
     def to_html(self, path: str | Path) -> Path:
@@ -58,6 +58,12 @@ class View:
 
     def _repr_html_(self) -> str:
         return render("frame.html", title=self.title, height=_HEIGHT, document=self.html())
+
+
+def _script() -> str:
+    """Return the viewer's scripts as one: what they import from each other stands before them."""
+    text = "\n".join(viewer_file(f"{name}.js") for name in (*VIEWER, "alone"))
+    return re.sub(r"^(import .*\n|export )", "", text, flags=re.MULTILINE)
 
 
 def view(
@@ -90,7 +96,7 @@ def view(
         "layer": data["layers"][0] if layer is None else layer,
         "head": data["heads"][0] if head is None else head,
     }
-    return View(title, texts, data | {"state": state}, maps)
+    return View(title, texts, data | {"state": state, "shares": True}, maps)
 
 
 def require_room(title: str, weights: int) -> None:

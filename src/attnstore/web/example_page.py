@@ -11,6 +11,7 @@ from attnstore import map_kinds
 from attnstore.display import inputs
 from attnstore.errors import UsageError
 from attnstore.map_kinds import WEIGHTS, MapKind
+from attnstore.resources import VIEWER
 from attnstore.web.addresses import link, whole
 from attnstore.web.map_data import kind_of
 from attnstore.web.run_records import Row, run_of
@@ -31,16 +32,18 @@ def example_page(site: Site, request: Request) -> Response:
             f"{', '.join(o['run'] for o in others if o['run'] != run['run']) or 'none'}."
         )
     near = _neighbors(site, [o["run"] for o in others], example)
+    kinds = _kinds(site, run)
     data = record["data"] | {
         "against": against,
         "runs": [{"run": o["run"], "step": o["step"], "near": near[o["run"]]} for o in others],
         "kind": kind.name, "unit": kind.unit, "signed": kind.signed, "shares": kind.rows_sum,
         "per_layer": kind.per_layer,
+        "kinds": {name: {"per_layer": map_kinds.find(name).per_layer, "runs": _holding(site, others, name)} for name in kinds},
     }  # fmt: skip
     if kind.per_layer:
         data["heads"] = [0]
     return site.render(
-        request, "example.html", needed=_needed(request, run, example), run=run, example=example, input=record, others=others, kind=kind.name, kinds=_kinds(site, run),
+        request, "example.html", modules=VIEWER, needed=_needed(request, run, example), run=run, example=example, input=record, others=others, kind=kind.name, kinds=kinds,
         against=against, previous=near[run["run"]][0], following=near[run["run"]][1], data=data,
     )  # fmt: skip
 
@@ -63,6 +66,8 @@ def _needed(request: Request, run: Row, example: int) -> list[str]:
     layer, head = (query.get(n, str(run[f"{n}s"][0])) for n in ("layer", "head"))
     unit = "word" if query.get("unit") == "word" else "piece"
     kind = f"&kind={quote(query['kind'])}" if query.get("kind", WEIGHTS) != WEIGHTS else ""
+    if query.get("specials") or query.get("sentences"):  # the overview is of fewer tokens
+        return []
     if not (layer.isdecimal() and head.isdecimal()):
         return []
     maps = link("maps", run["run"], example)
@@ -76,6 +81,15 @@ def _kinds(site: Site, run: Row) -> list[str]:
         run=run["run"],
     )
     return list(rows["kind"])
+
+
+def _holding(site: Site, others: list[Row], kind: str) -> list[str]:
+    """Return which of some runs hold a kind of maps of all their inputs."""
+    rows = site.store.ask(
+        "SELECT run FROM map_kinds WHERE kind = $kind AND complete AND list_contains($runs, run)",
+        kind=kind, runs=[other["run"] for other in others],
+    )  # fmt: skip
+    return list(rows["run"])
 
 
 def comparable(site: Site, run: Row, example: int, kind: MapKind) -> list[Row]:

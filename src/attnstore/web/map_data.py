@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from attnstore import map_kinds
-from attnstore.display import inputs
+from attnstore.display import input_parts, inputs
 from attnstore.errors import UsageError
 from attnstore.map_kinds import MapKind
 from attnstore.web import pictures
@@ -17,13 +17,21 @@ from attnstore.web.site import Site
 
 
 def overview(site: Site, request: Request) -> Response:
-    """Send all maps of an input, small: bytes (layer, head, s, s), s in X-Side, of up to X-Top; see `pictures`."""
+    """Send all maps of an input, small: bytes (layer, head, r, c), r in X-Side, c in X-Across, of up to X-Top.
+
+    See `pictures`. `specials` and `sentences` leave tokens out, as in `input_parts`.
+    """
     name, example = _input(request)
     kind = kind_of(request)
+    asked = request.query_params
     maps = _in_units(site, request, site.store.current.maps(name, example, kind=kind.name))
+    if "specials" in asked or "sentences" in asked:
+        data = inputs.find(site.store, name, example)["data"]
+        specials, sentences = asked.get("specials", "keep"), asked.get("sentences", "")
+        maps = input_parts.part(maps, data, _unit(request) == "word", specials, sentences)
     top = largest(maps, kind)
     small = pictures.thumbnails(maps, top=top)
-    headers = {"X-Side": str(small.shape[-1]), "X-Top": str(top)}
+    headers = {"X-Side": str(small.shape[-2]), "X-Across": str(small.shape[-1]), "X-Top": str(top)}
     return Response(small.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
@@ -71,10 +79,14 @@ def _input(request: Request) -> tuple[str, int]:
 
 def _in_units(site: Site, request: Request, maps: Floats) -> Floats:
     """Return maps over word pieces or, where the address asks for them, words."""
-    unit = request.query_params.get("unit", "piece")
-    if unit not in ("piece", "word"):
-        raise UsageError(f"The unit is {unit!r}; give piece or word.")
-    if unit == "piece":
+    if _unit(request) == "piece":
         return np.ascontiguousarray(maps)
     record = inputs.find(site.store, *_input(request))
     return inputs.merged(maps, record["data"]["starts"])
+
+
+def _unit(request: Request) -> str:
+    unit = request.query_params.get("unit", "piece")
+    if unit not in ("piece", "word"):
+        raise UsageError(f"The unit is {unit!r}; give piece or word.")
+    return unit

@@ -18,12 +18,13 @@ SIDE = 96
 
 
 def thumbnails(maps: Floats, side: int = SIDE, top: float = 1.0) -> npt.NDArray[np.uint8]:
-    """Return maps (…, L, L) as bytes (…, s, s), s = min(L, side): q = 255 √(size / top)."""
-    length = maps.shape[-1]
+    """Return maps (…, R, C) as bytes (…, min(R, side), min(C, side)): q = 255 √(size / top)."""
     maps = np.asarray(np.abs(np.nan_to_num(maps)) / top, np.float32)
-    if length > side:
-        at = np.linspace(0, length, side, endpoint=False).astype(np.intp)
-        maps = np.maximum.reduceat(np.maximum.reduceat(maps, at, axis=-1), at, axis=-2)
+    for axis in (-1, -2):
+        length = maps.shape[axis]
+        if length > side:
+            at = np.linspace(0, length, side, endpoint=False).astype(np.intp)
+            maps = np.maximum.reduceat(maps, at, axis=axis)
     small: npt.NDArray[np.uint8] = (np.sqrt(np.clip(maps, 0, 1)) * 255).round().astype(np.uint8)
     return small
 

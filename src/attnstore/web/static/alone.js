@@ -1,4 +1,7 @@
 // The viewer in a document of its own: weights are in the page, nothing is fetched.
+import { part, shownTokens, units } from "./shown_tokens.js";
+import { bind, showSwitches } from "./switches.js";
+import { Viewer } from "./viewer.js";
 
 const alone = JSON.parse(document.getElementById("data").textContent);
 
@@ -51,16 +54,22 @@ const maps = async (unit) => {
 const kept = new Map();
 const once = (unit) => kept.get(unit) ?? kept.set(unit, maps(unit)).get(unit);
 const viewer = new Viewer(document.getElementById("viewer"), alone, {
-  async all(_, unit) {
-    const found = await once(unit);
-    const side = unit === "word" ? alone.starts.length : alone.tokens.length;
-    const bytes = new Uint8Array(found.length * side * side);
-    found.forEach((map, i) => map.forEach((w, k) => { bytes[i * side * side + k] = Math.round(255 * Math.sqrt(Math.max(0, Math.min(1, w)))); }));
-    return { bytes, side, top: 1 };
+  async all(_, state) {
+    const found = await once(state.unit);
+    const all = units(alone, state.unit), cells = shownTokens(all, state);
+    const size = cells.rows.length * cells.columns.length;
+    const bytes = new Uint8Array(found.length * size);
+    found.forEach((map, i) => part(map, all.labels.length, cells, state.specials === "renormalise" ? all.special : null)
+      .forEach((w, k) => { bytes[i * size + k] = Math.round(255 * Math.sqrt(Math.max(0, Math.min(1, w)))); }));
+    return { bytes, side: cells.rows.length, across: cells.columns.length, top: 1 };
   },
   async one(_, layer, head, unit) {
     return (await once(unit))[alone.layers.indexOf(layer) * alone.heads.length + alone.heads.indexOf(head)];
   },
-});
+}, (state) => showSwitches(switches, state));
+const switches = document.getElementById("controls");
+bind(switches, viewer);
 viewer.draw();
-document.addEventListener("keydown", (event) => viewer.key(event));
+document.addEventListener("keydown", (event) => {
+  if (!(event.target.matches("input, select") && event.key.startsWith("Arrow"))) viewer.key(event);
+});

@@ -1,6 +1,7 @@
 // The example page: its viewer, what stands in its address, and the runs that can lie beside it.
 import { follow } from "./shown_run.js";
-import { Viewer } from "./viewer.js";
+import { bind, showSwitches } from "./switches.js";
+import { START, Viewer } from "./viewer.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 data.scales = JSON.parse(document.getElementById("scales").textContent);
@@ -13,9 +14,11 @@ async function fetched(url) {
 }
 const kind = data.kind === "weights" ? "" : `&kind=${encodeURIComponent(data.kind)}`;
 const load = {
-  async all(run, unit) {
-    const answer = await fetched(`/maps/${path(run)}/${data.example}/all?unit=${unit}${kind}`);
-    return { bytes: new Uint8Array(await answer.arrayBuffer()), side: Number(answer.headers.get("X-Side")), top: Number(answer.headers.get("X-Top")) };
+  async all(run, { unit, specials, sentences }) {
+    const shown = `${specials === "keep" ? "" : `&specials=${specials}`}${sentences ? `&sentences=${sentences}` : ""}`;
+    const answer = await fetched(`/maps/${path(run)}/${data.example}/all?unit=${unit}${kind}${shown}`);
+    const [side, across, top] = ["Side", "Across", "Top"].map((name) => Number(answer.headers.get(`X-${name}`)));
+    return { bytes: new Uint8Array(await answer.arrayBuffer()), side, across, top };
   },
   async one(run, layer, head, unit) {
     return new Float32Array(await (await fetched(`/maps/${path(run)}/${data.example}/${layer}/${head}?unit=${unit}${kind}`)).arrayBuffer());
@@ -29,14 +32,20 @@ function read(place) {
   const held = (name) => data[`${name}s`].includes(number(name)) ? number(name) : data[`${name}s`][0];
   const known = (run) => data.runs.some((r) => r.run === run);
   const named = decodeURIComponent(place.pathname).replace(/^\/run\/|\/example\/\d+$/g, "");
+  const one = (name, values) => (values.includes(asked.get(name)) ? asked.get(name) : START[name]);
+  const pairs = (name) => (asked.get(name) || "").split(",").map((p) => p.split("-").map(Number)).filter((p) => p.length === 2 && p.every(Number.isInteger));
+  const zoom = pairs("zoom").flat();
+  const least = Number(asked.get("least"));
   return {
     run: known(named) ? named : data.run,
     layer: held("layer"), head: held("head"), against: known(asked.get("against")) ? asked.get("against") : null,
-    scale: asked.get("scale") === "linear" ? "linear" : "root",
-    range: asked.get("range") === "map" ? "map" : "fixed",
-    unit: asked.get("unit") === "word" ? "word" : "piece",
-    token: number("token") ?? null,
-    pins: (asked.get("pins") || "").split(",").map((p) => p.split("-").map(Number)).filter((p) => p.length === 2 && p.every(Number.isInteger)),
+    scale: one("scale", ["linear"]), range: one("range", ["map"]), unit: one("unit", ["word"]),
+    specials: data.special.some(Boolean) ? one("specials", ["drop", ...(data.shares ? ["renormalise"] : [])]) : "keep",
+    sentences: data.texts.length > 1 ? one("sentences", ["ab", "ba", "aa", "bb"]) : "",
+    least: least > 0 && least <= 1 ? least : 0,
+    token: number("token") ?? null, pins: pairs("pins"), zoom: zoom.length === 4 ? zoom : null,
+    marked: pairs("heads").filter(([l, h]) => data.layers.includes(l) && data.heads.includes(h)).slice(0, data.scales.series.length),
+    large: asked.get("large") === "1",
   };
 }
 data.state = read(location);
@@ -49,13 +58,15 @@ const checkpoints = data.runs.filter((r) => r.step !== null || r.run === data.ru
 
 function address(state) {
   const query = new URLSearchParams({ layer: state.layer, head: state.head });
-  if (state.unit === "word") query.set("unit", "word");
-  if (state.scale === "linear") query.set("scale", "linear");
-  if (state.range === "map") query.set("range", "map");
+  const joined = (pairs) => pairs.map((p) => p.join("-")).join(",");
+  for (const name of ["unit", "scale", "range", "specials", "sentences", "least", "token"])
+    if (state[name] !== START[name]) query.set(name, state[name]);
   if (data.kind !== "weights") query.set("kind", data.kind);
   if (state.against) query.set("against", state.against);
-  if (state.token !== null) query.set("token", state.token);
-  if (state.pins.length) query.set("pins", state.pins.map((p) => p.join("-")).join(","));
+  if (state.pins.length) query.set("pins", joined(state.pins));
+  if (state.marked.length) query.set("heads", joined(state.marked));
+  if (state.zoom) query.set("zoom", joined([state.zoom.slice(0, 2), state.zoom.slice(2)]));
+  if (state.large) query.set("large", "1");
   return `/run/${path(state.run)}/example/${data.example}?${query}`;
 }
 
@@ -68,9 +79,7 @@ function changed(state) {
 
 function shown(state) {
   follow(data, state.run);
-  controls.elements.unit.value = state.unit;
-  controls.elements.scale.value = state.scale;
-  controls.elements.range.value = state.range;
+  showSwitches(controls, state);
   against.value = state.against || "";
   step(state);
 }
@@ -96,22 +105,24 @@ history.replaceState(null, "", address(viewer.state));
 shown(viewer.state);
 viewer.draw();
 
-// Another kind may have other heads: its page is loaded anew.
-document.getElementById("kind")?.addEventListener("change", (event) => {
+// Another kind may have other heads and other runs to compare with: its page is loaded anew.
+controls.addEventListener("change", ({ target }) => {
+  if (target.name !== "kind") return;
+  const { per_layer, runs } = data.kinds[target.value];
   const query = new URLSearchParams(location.search);
-  for (const name of ["kind", "against", "head"]) query.delete(name);
-  if (event.target.value !== "weights") query.set("kind", event.target.value);
+  query.delete("kind");
+  if (per_layer || data.per_layer) for (const name of ["head", "heads"]) query.delete(name);
+  if (!runs.includes(query.get("against"))) query.delete("against");
+  if (target.value !== "weights") query.set("kind", target.value);
   location.search = query;
 });
-controls.addEventListener("submit", (e) => e.preventDefault());
-for (const radio of controls.elements.unit) radio.addEventListener("change", () => viewer.set({ unit: radio.value }));
-for (const radio of controls.elements.scale) radio.addEventListener("change", () => viewer.set({ scale: radio.value }));
-for (const radio of controls.elements.range) radio.addEventListener("change", () => viewer.set({ range: radio.value }));
+bind(controls, viewer);
 against.addEventListener("change", () => viewer.set({ against: against.value || null }));
 const go = (i) => checkpoints[i] && viewer.set({ run: checkpoints[i].run, against: viewer.state.against === checkpoints[i].run ? null : viewer.state.against });
 steps.querySelector("input").addEventListener("input", (e) => go(Number(e.target.value)));
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input:not([type=radio]), select, textarea") || document.querySelector("dialog[open]") || document.documentElement.dataset.leader) return;
+  const { target } = event;
+  if (target.matches("input:not([type=radio], [type=range]), select, textarea") || (target.matches("input") && event.key.startsWith("Arrow")) || document.querySelector("dialog[open]") || document.documentElement.dataset.leader) return;
   const at = checkpoints.findIndex((r) => r.run === viewer.state.run);
   if (event.key === "]") go(at + 1);
   else if (event.key === "[") go(at - 1);

@@ -1,5 +1,6 @@
 // The annotate page: maps held ready, a label saved with one key, the next map at once.
-import { Square, table } from "/static/viewer.js";
+import { table } from "/static/painting.js";
+import { Square } from "/static/square.js";
 
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
@@ -71,7 +72,7 @@ async function draw(values) {
   const side = Math.min($("stage").clientWidth, 560, innerHeight - 190);
   // As the classifier's own labels were made: light is the map's 0.995 quantile, linear from 0.
   const top = values.slice().sort()[Math.floor(0.995 * (values.length - 1))];
-  new Square($("map"), current.tokens, values, Math.max(side, 240), colours, top, { root: false, named: tokens, largest: 60 }).draw([], null);
+  new Square($("map"), { down: current.tokens, across: current.tokens, values, width: Math.max(side, 240), colors: colours, top, root: false, named: tokens, largest: 60 }).draw([], null);
   $("where").textContent = `Layer ${current.layer}, head ${current.head}`;
   $("state").textContent = `example ${current.example}, ${current.tokens.length} tokens`;
   $("map").dataset.map = name(current);
