@@ -43,3 +43,23 @@ def test_rows_lie_as_duckdb_orders_them(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_order, "_LARGEST", largest)
         assert row_order.sorted_rows(frame.clone(), ORDER).equals(expected)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32), share=st.sampled_from([0.1, 0.4, 1.0]), twice=st.booleans())
+def test_rows_of_every_map_lie_as_duckdb_orders_them(seed: int, share: float, twice: bool) -> None:
+    """Most of the maps of some examples, each once as `map_stats` has them, and with one twice."""
+    draw = np.random.default_rng(seed)
+    chosen = draw.choice(20 * 3 * 4, int(share * 20 * 3 * 4), replace=False)
+    if twice:
+        chosen = np.append(chosen, chosen[0])
+    example, layer, head = np.unravel_index(chosen, (20, 3, 4))
+    frame = pl.DataFrame(
+        {
+            "run_key": pl.Series(np.full(len(chosen), 2**63 + 5, np.uint64)),
+            "example": example + 131_060, "layer": layer.astype(np.int16),
+            "head": head.astype(np.int16), "row": np.arange(len(chosen)),
+        }
+    )  # fmt: skip
+    expected = duckdb.sql(f'FROM frame ORDER BY {ORDER}, "row"').pl()
+    assert row_order.sorted_rows(frame.clone(), ORDER).equals(expected)

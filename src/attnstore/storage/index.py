@@ -13,6 +13,7 @@ views and nothing else; see `accept`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -308,9 +309,12 @@ def _apply(con: duckdb.DuckDBPyConnection, backend: Backend, pending: _Pending) 
     highest = con.execute("SELECT coalesce(max(fragment), -1) FROM core.fragments").fetchall()
     index_rows.drop(con, pending.gone)  # after: `align` would take a number used again for aligned
     number = int(highest[0][0]) + 1
-    for table in TABLES:
-        index_rows.load(con, backend, table, [f for f in new if f.table == table], number)
-        number += sum(f.table == table for f in new)
+    by_table = {table: [f for f in new if f.table == table] for table in TABLES}
+    wanted = itertools.chain.from_iterable(by_table.values())
+    with contextlib.closing(index_rows.read_ahead(backend, wanted)) as contents:
+        for table, of_table in by_table.items():
+            index_rows.load(con, backend, table, of_table, contents, number)
+            number += len(of_table)
     unreadable = {path for (path,) in con.execute("SELECT path FROM core.unreadable").fetchall()}
     count = {f.path for f in counting(pending.committed, unreadable)}
     useless = [f.path for f in new if f.path not in count]  # they need unreadable fragments

@@ -8,8 +8,9 @@ a later version or another program wrote it, becomes a row of `core.unreadable`;
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import duckdb
@@ -22,9 +23,13 @@ from attnstore.storage.fragments import Fragment
 from attnstore.storage.run_record import RunRecord
 from attnstore.storage.tables import OF_RUNS, TABLES, tables
 
-_AT_ONCE, _ROWS_AT_ONCE = 256, 8_000_000
-"""Fragments that are loaded, and sorted, together at most, and their rows: 0.8 GB of `map_stats`."""
-_READ_AHEAD = 16
+_AT_ONCE, _ROWS_AT_ONCE = 256, 7_000_000
+"""Fragments that are loaded, and sorted, together at most, and their rows: 0.7 GB of `map_stats`."""
+_READ_AHEAD, _BYTES_AHEAD = 64, 128 << 20
+"""Fragments that are read while earlier ones are sorted and inserted, at most, and their bytes: 0.2 GB of `map_stats`."""
+
+Content = pl.DataFrame | DamageError
+"""The rows of a fragment, or why they cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,29 @@ class _Table:
 
 
 def load(
-    con: duckdb.DuckDBPyConnection, backend: Backend, name: str, new: list[Fragment], first: int
+    con: duckdb.DuckDBPyConnection,
+    backend: Backend,
+    name: str,
+    new: list[Fragment],
+    contents: Iterator[Content],
+    first: int,
 ) -> None:
-    """Insert the rows of one table's new fragments, numbered from `first`, within a transaction."""
+    """Insert the rows of one table's new fragments, within a transaction.
+
+    Args:
+        con: The index.
+        backend: The files of the store.
+        name: The table.
+        new: Its new fragments.
+        contents: What `read_ahead` gives for them, and for those of later tables.
+        first: The number of the first fragment.
+    """
     if not new:
         return
     table, keys = _table(con, name), _Keys(con)
     numbers: list[tuple[int, str, str]] = []
     frames: list[pl.DataFrame] = []
-    for number, (fragment, content) in enumerate(_read_ahead(backend, new), first):
+    for number, (fragment, content) in enumerate(zip(new, contents, strict=False), first):
         if name in OF_RUNS and fragment.owner not in keys.of:
             continue  # its run's record is unreadable
         try:
@@ -63,21 +82,32 @@ def load(
         _insert(con, table, numbers, frames)
 
 
-def _read_ahead(
-    backend: Backend, wanted: Sequence[Fragment]
-) -> Iterator[tuple[Fragment, pl.DataFrame | DamageError]]:
-    """Yield fragments in their order with their rows or their damage, some read ahead by two threads."""
+def read_ahead(backend: Backend, wanted: Iterable[Fragment]) -> Generator[Content, None, None]:
+    """Yield what fragments hold, in their order; two threads read the next ones in the meantime."""
 
-    def read(fragment: Fragment) -> pl.DataFrame | DamageError:
+    def read(fragment: Fragment) -> Content:
         try:
             return fragments.read(backend, fragment)
         except DamageError as error:
             return error
 
-    with ThreadPoolExecutor(2) as pool:
-        for at in range(0, len(wanted), _READ_AHEAD):
-            some = wanted[at : at + _READ_AHEAD]
-            yield from zip(some, pool.map(read, some), strict=True)
+    pool = ThreadPoolExecutor(2)
+    try:
+        waiting, ahead, size = deque(wanted), deque[tuple[int, Future[Content]]](), 0
+        while waiting or ahead:
+            while (
+                waiting
+                and len(ahead) < _READ_AHEAD
+                and (not ahead or size + waiting[0].bytes <= _BYTES_AHEAD)
+            ):
+                fragment = waiting.popleft()
+                ahead.append((fragment.bytes, pool.submit(read, fragment)))
+                size += fragment.bytes
+            n_bytes, future = ahead.popleft()
+            size -= n_bytes
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _insert(
@@ -122,9 +152,7 @@ class _Keys:
         return key
 
 
-def _rows(
-    fragment: Fragment, content: pl.DataFrame | DamageError, table: _Table, keys: _Keys
-) -> pl.DataFrame:
+def _rows(fragment: Fragment, content: Content, table: _Table, keys: _Keys) -> pl.DataFrame:
     """Return the rows of a fragment in the types of its table. Raises DamageError."""
     if isinstance(content, DamageError):
         raise content

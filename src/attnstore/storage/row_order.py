@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,40 +21,51 @@ Ints = npt.NDArray[np.int64]
 _LARGEST = 2**63 - 1
 
 
+class _Term(NamedTuple):
+    """One term of an order. values: whole numbers, of a row each; size: how many there are from `least` on."""
+
+    values: npt.NDArray[Any]
+    least: int
+    size: int
+
+
 def sorted_rows(rows: pl.DataFrame, order: str) -> pl.DataFrame:
     """Sort rows by integer terms in SQL, separated by commas; `rows` is used up, column by column."""
-    numbered = (_numbers(rows, term) for term in order.split(", "))
-    terms = [term for term in numbered if term is not None]
-    if not terms:
-        return rows
-    places = pl.Series(_places(terms).astype(np.uint32))
-    columns = {name: rows.drop_in_place(name) for name in rows.columns}
-
-    def sorted_column(name: str) -> pl.Series:  # the column is freed once it is copied
-        return columns.pop(name).rechunk().gather(places)
-
     with ThreadPoolExecutor(2) as pool:
+        numbered = pool.map(lambda term: _numbers(rows, term), order.split(", "))
+        terms = [term for term in numbered if term is not None]
+        if not terms:
+            return rows
+        places = pl.Series(_places(terms).astype(np.uint32))
+        columns = {name: rows.drop_in_place(name) for name in rows.columns}
+
+        def sorted_column(name: str) -> pl.Series:  # the column is freed once it is copied
+            return columns.pop(name).rechunk().gather(places)
+
         return pl.DataFrame(list(pool.map(sorted_column, list(columns))))
 
 
-def _numbers(rows: pl.DataFrame, term: str) -> Ints | None:
-    """Compute one term as numbers from 0 on, in the order of its values; None where all are equal."""
+def _numbers(rows: pl.DataFrame, term: str) -> _Term | None:
+    """Compute one term as whole numbers in the order of its values; None where all are equal."""
     values = rows.select(pl.sql_expr(term)).to_series()
-    if values.min() == values.max():
+    least, most = values.min(), values.max()
+    if least == most:
         return None
     if values.dtype == pl.UInt64:  # of a hash: its ranks
-        return values.rank("dense").to_numpy().astype(np.int64)
-    numbers = values.to_numpy().astype(np.int64)
-    numbers -= numbers.min()
-    return numbers
+        values = values.rank("dense")
+        least, most = values.min(), values.max()
+    assert isinstance(least, int)
+    assert isinstance(most, int)
+    return _Term(values.to_numpy(), least, most - least + 1)
 
 
-def _places(terms: list[Ints]) -> Ints:
+def _places(terms: list[_Term]) -> Ints:
     """Return the numbers of the rows in their order: by the first term, then by the next."""
-    sizes = [int(term.max()) + 1 for term in terms]
-    if math.prod(sizes) > _LARGEST:
-        return np.lexsort(terms[::-1])
-    key = terms[0]
-    for term, size in zip(terms[1:], sizes[1:], strict=True):
-        key = key * size + term
+    if math.prod(term.size for term in terms) > _LARGEST:
+        return np.lexsort([term.values for term in terms][::-1])
+    key = np.zeros(len(terms[0].values), np.int64)
+    for term in terms:
+        key *= term.size
+        key += term.values
+        key -= term.least
     return np.argsort(key, kind="stable")
