@@ -310,7 +310,7 @@ def test_blocks_may_be_stored_in_any_order_and_again(tmp_path: Path, bert: Path)
         for unit in [*reversed(units), units[0]]:
             job.take(job.store(unit))
 
-    tables = ("inputs", "blocks", "map_stats", "examples", "bert")  # all but times
+    tables = ("inputs", "blocks", "map_stats", "offsets", "examples", "bert")  # all but times
     for place, runner in (("a", {}), ("b", {"runner": backwards})):
         ingest(tmp_path / place, bert, texts, **runner)
     assert contents(tmp_path / "a", tables=tables) == contents(tmp_path / "b", tables=tables)

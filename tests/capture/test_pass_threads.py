@@ -26,7 +26,15 @@ from attnstore.models import checkpoints
 from attnstore.naming import EAGER, INTERFACE
 from attnstore.storage import fragments, location
 
-TABLES = ("inputs", "blocks", "map_stats", "array_blocks", "examples", "bert")  # all but times
+TABLES = (
+    "inputs",
+    "blocks",
+    "map_stats",
+    "offsets",
+    "array_blocks",
+    "examples",
+    "bert",
+)  # all but times
 
 
 @pytest.fixture(autouse=True)

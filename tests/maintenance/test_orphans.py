@@ -70,8 +70,8 @@ def test_what_is_moved_is_told_with_the_reason_and_can_be_brought_back(root: Pat
     shards = [p for p in why if p.startswith(f"attention.zarr/{RUN}/")]
     assert len(shards) >= 2
     assert {why.pop(p) for p in shards} == {"it belongs to no committed block"}
-    of_block = [p for p in why if p.split("/")[1] in ("map_stats", "array_blocks")]
-    assert len(of_block) == 3  # statistics, value norms and mixing ratios
+    of_block = [p for p in why if p.split("/")[1] in ("map_stats", "offsets", "array_blocks")]
+    assert len(of_block) == 4  # statistics, profile, value norms and mixing ratios
     assert {why.pop(p) for p in of_block} == {"its block was never committed"}
     assert why == {
         leaving.relative_to(root).as_posix(): "a process was stopped while it wrote it",

@@ -37,7 +37,8 @@ from attnstore.storage import (
 from attnstore.storage.precision import PRECISIONS
 
 RUN = "tiny/texts"
-OF_A_RUN = ("runs", "inputs", "blocks", "map_stats", "array_blocks", "ingests")
+OF_A_RUN = ("runs", "inputs", "blocks", "map_stats", "offsets", "array_blocks", "ingests")
+OF_A_BLOCK = ("blocks", "map_stats", "offsets", "array_blocks")
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def whose(inside: Path) -> tuple[str | None, int | None]:
     parts = inside.parts
     if parts[0] == "fragments" and parts[1] in OF_A_RUN:
         part = parts[-1].split(".")[0].rpartition("-")[2]
-        return RUN, int(part) if parts[1] in ("blocks", "map_stats", "array_blocks") else None
+        return RUN, int(part) if parts[1] in OF_A_BLOCK else None
     if parts[0] == "attention.zarr" and parts[3:4] not in (("layer",), ("head",)) and "c" in parts:
         return RUN, int(parts[-1])
     return (
@@ -420,6 +421,7 @@ CHECKS = {
     ),
     "map_stats_complete": _harm("map_stats", lambda f: f[1:]),
     "map_stats_in_range": _harm("map_stats", lambda f: f.with_columns(pl.col("self") + 1)),
+    "offsets_whole": _harm("offsets", lambda f: f.with_columns(pl.col("sums") * 2)),
     "rows_once": _double_examples,
     "runs_known": _harm("models", lambda f: f.with_columns(model=pl.lit("other")), ""),
     "runs_planned": _harm("runs", lambda f: f.with_columns(pl.col("planned") + 1), ""),

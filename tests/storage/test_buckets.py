@@ -46,7 +46,7 @@ from attnstore.storage import (
 ROOT = Path(__file__).parents[2]
 RUN = "tiny/texts"
 INPUTS = 120
-SAME = ("tiny", "zarr.json", "inputs", "blocks", "map_stats", "examples", "models")
+SAME = ("tiny", "zarr.json", "inputs", "blocks", "map_stats", "offsets", "examples", "models")
 """What two ingestions of one run write alike, byte by byte; a dataset tells where it was read."""
 CHILD = """
 import sys, pytest, helpers, attnstore

@@ -30,6 +30,7 @@ VIEWS = (
     "inputs",
     "tokens",
     "map_stats",
+    "offsets",
     "blocks",
     "ingests",
 )

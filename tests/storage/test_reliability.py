@@ -27,7 +27,17 @@ from attnstore.storage import arrays, files, fragments, index, location
 
 KILLS = int(os.environ.get("ATTNSTORE_KILLS", "20"))
 INPUTS = 200
-SAME = ("bert", "zarr.json", "inputs", "blocks", "map_stats", "examples", "models", "datasets")
+SAME = (
+    "bert",
+    "zarr.json",
+    "inputs",
+    "blocks",
+    "map_stats",
+    "offsets",
+    "examples",
+    "models",
+    "datasets",
+)
 """What two ingestions of one run write alike, byte by byte: all but the times in runs and ingests."""
 
 

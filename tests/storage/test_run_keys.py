@@ -15,7 +15,7 @@ from attnstore.capture import runs
 from attnstore.maintenance.verify import verify
 from attnstore.storage import fragments, index, index_rows, location
 
-OF_A_RUN = ("runs", "inputs", "blocks", "map_stats", "ingests")
+OF_A_RUN = ("runs", "inputs", "blocks", "map_stats", "offsets", "ingests")
 
 
 def ingest(root: Path, model: Path, *sizes: int, **settings: int) -> None:

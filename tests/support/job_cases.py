@@ -146,7 +146,7 @@ class Case:
 
 CASES = {
     "ingest": Case(
-        _ingest, "Run bert/pairs", ("inputs", "blocks", "map_stats", "array_blocks"), 7, True
+        _ingest, "Run bert/pairs", ("inputs", "blocks", "map_stats", "offsets", "array_blocks"), 7, True
     ),
     "add": Case(_add, "Run bert/pairs", ("array_blocks",), 3, True),
     "annotate": Case(_annotate, "The annotation of pairs by negation", ("spans", "links"), 1, False),
