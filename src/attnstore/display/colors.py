@@ -126,12 +126,15 @@ def _through(
 
 
 def png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Encode RGB pixels (height, width, 3) as a PNG file."""
-    height, width, _ = pixels.shape
+    """Encode RGB or RGBA pixels (height, width, 3 or 4) as a PNG file."""
+    height, width, channels = pixels.shape
     lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         (
-            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+            _chunk(
+                b"IHDR",
+                struct.pack(">IIBBBBB", width, height, 8, 6 if channels == 4 else 2, 0, 0, 0),
+            ),
             _chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)),
             _chunk(b"IEND", b""),
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import near
+from attnstore.web import mean_maps
 from attnstore.web.addresses import whole
 from attnstore.web.run_records import Row
 from attnstore.web.site import Site
@@ -48,7 +49,8 @@ def listed(
         "SELECT r.*, m.base, m.step, i.latest, "
         "(SELECT list(DISTINCT source ORDER BY source) FROM spans s WHERE s.dataset = r.dataset) AS annotated, "
         "r.run IN (SELECT run FROM classifications) AS classified, "
-        "(r.model, r.dataset) IN (SELECT (model, dataset) FROM ablations) AS ablated "
+        "(r.model, r.dataset) IN (SELECT (model, dataset) FROM ablations) AS ablated, "
+        "r.run_key IN (SELECT run_key FROM idx.core.profiled) AS profiled "
         "FROM runs r LEFT JOIN models m USING (model) "
         "LEFT JOIN (SELECT run, max(started + to_seconds(seconds)) AS latest FROM ingests GROUP BY run) i USING (run) "
         "WHERE ($model IS NULL OR r.model = $model) AND ($dataset IS NULL OR r.dataset = $dataset) "
@@ -60,6 +62,8 @@ def listed(
     for row in shown:
         counts = row["run"], row["stored"], row["planned"]
         row["ingesting"], row["left"] = site.progress.seconds_left(*counts)
+        row["picture"] = mean_maps.address(row) if row.get("profiled") else None
+        row["size"] = mean_maps.size(row["n_layers"], row["n_heads"])
     return {
         "runs": shown, "n_runs": len(rows), "n_chosen": len(chosen), "page": page, "find": query.get("find", ""),
         "pages": max(-(-len(chosen) // PER_PAGE), 1), "sort": sort, "sorts": {key: title for key, (title, _) in SORTS.items()},

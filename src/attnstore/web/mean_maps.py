@@ -1,0 +1,90 @@
+"""The mean maps of a run's heads: one small picture for lists, and a grid of links to the heads."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+
+from attnstore.display import mean_maps
+from attnstore.display.colors import png
+from attnstore.display.mean_maps import GAP, LENGTH, WIDTH, MeanMaps
+from attnstore.errors import UnknownNameError
+from attnstore.web.addresses import link
+from attnstore.web.grid_chart import drawn
+from attnstore.web.run_records import Row, run_of
+from attnstore.web.site import Site
+
+_SCALE = 3
+"""Pixels of a cell of a mean map in the grid."""
+_LEFT, _TOP = 34, 22
+_NAMED = 3
+"""Groups that the name of a head lists."""
+_KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
+"""The address of a picture changes with its content."""
+
+
+def of_run(site: Site, run: str) -> MeanMaps | None:
+    """Return the mean maps of a run; None where it has no profile yet."""
+    rows = site.store.ask(
+        'SELECT layer, head, target, "offset", weight, share FROM offsets WHERE run = $run', run=run
+    )
+    return None if rows.is_empty() else mean_maps.of_rows(rows)
+
+
+def address(run: Row) -> str:
+    """Return the address of the picture of a run with a profile. run: its row of `runs`."""
+    return f"{link('run', run['run'], 'mean-maps.png')}?v={run['run_key']}-{run['stored']}"
+
+
+def size(n_layers: int, n_heads: int, scale: int = 1) -> tuple[int, int]:
+    """Return width and height of a picture, in pixels."""
+    return (n_heads * (WIDTH + GAP) - GAP) * scale, (n_layers * (LENGTH + GAP) - GAP) * scale
+
+
+def picture(site: Site, request: Request) -> Response:
+    """Send the mean maps of a run as a PNG, layers downwards and heads across.
+
+    Raises:
+        UnknownNameError: The run has no profile.
+    """
+    run = run_of(site, request)
+    found = of_run(site, run["run"])
+    if found is None:
+        raise UnknownNameError(missing(run["run"]))
+    return Response(png(mean_maps.pixels(found.maps)), media_type="image/png", headers=_KEPT)
+
+
+def missing(run: str) -> str:
+    """Return the sentence about a run without a profile."""
+    return f"Run {run} has no profile of offsets; `attnstore recompute offsets {run}` makes it from the stored weights."
+
+
+def grid(site: Site, run: Row) -> Markup | None:
+    """Draw the mean maps of a run, each a link to the page of its head; None where it has no profile."""
+    found = of_run(site, run["run"])
+    if found is None:
+        return None
+    across, down = ((n + GAP) * _SCALE for n in (WIDTH, LENGTH))
+    columns = [(_LEFT + i * across, head) for i, head in enumerate(found.heads)]
+    rows = [(_TOP + i * down, layer) for i, layer in enumerate(found.layers)]
+    cells = [
+        {"x": x, "y": y, "layer": layer, "head": head, "tip": tip(found, layer, head)}
+        for y, layer in rows
+        for x, head in columns
+    ]
+    width, height = size(len(rows), len(columns), _SCALE)
+    return drawn(
+        "mean_maps", columns=columns, rows=rows, cells=cells, href=link("run", run["run"], "head"),
+        picture=address(run), left=_LEFT, top=_TOP, picture_width=width, picture_height=height,
+        across=WIDTH * _SCALE, down=LENGTH * _SCALE, width=_LEFT + width + 2, height=_TOP + height + 2,
+    )  # fmt: skip
+
+
+def tip(found: MeanMaps, layer: int, head: int) -> str:
+    """Say where most of a head's attention goes."""
+    parts = [
+        f"{mean_maps.names(group)} {share:.0%}"
+        for group, share in found.shares[layer, head][:_NAMED]
+    ]
+    return f"layer {layer} · head {head}: {', '.join(parts)}"
