@@ -8,6 +8,8 @@
 -- param special DOUBLE = 0.6: Mean weight to [CLS], to [SEP], to punctuation or to the first token above which a head is of that type
 -- param breadth DOUBLE = 0.783: Mean of entropy / ln L above which a head is broad: what the published 3.8 nats are of ln 128, for the paper's inputs of at most 128 tokens
 -- param entropy DOUBLE = NULL: Mean entropy in nats above which a head is broad instead, as published with 3.8; no input of under 45 tokens can reach that
+-- param layer SMALLINT = NULL: Only this layer
+-- param head SMALLINT = NULL: Only heads of this number
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
 -- column type VARCHAR: previous, next, self, cls, sep, punctuation, first (the first token, in inputs without [CLS]) or broad; none below every threshold, mixed above several
@@ -25,7 +27,7 @@ WITH per_input AS (
     SELECT layer, head, source, previous, next, self, cls, sep, punctuation, CASE WHEN cls IS NULL THEN first END AS first,
            entropy, entropy / ln(nullif(length, 1)) AS breadth
     FROM map_stats JOIN inputs USING (run, example) JOIN sources USING (run, example)
-    WHERE run = $run
+    WHERE run = $run AND ($layer IS NULL OR layer = $layer) AND ($head IS NULL OR head = $head)
 ), broadness AS (
     SELECT layer, head, avg(breadth) AS breadth, avg(entropy) AS entropy
     FROM per_input

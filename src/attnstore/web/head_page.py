@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -9,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from attnstore.naming import CLASSES, OUTSIDE
-from attnstore.web import charts, measures
+from attnstore.query import bands
+from attnstore.web import charts, head_sentences, lacking, measures
 from attnstore.web.addresses import link
 from attnstore.web.chart_choices import Choice
 from attnstore.web.charts import Chart
@@ -17,7 +19,7 @@ from attnstore.web.measures import MEASURED, NAMES
 from attnstore.web.run_records import Row, family, head_of, run_of
 from attnstore.web.site import Site
 
-STRONGEST = 12
+STRONGEST, TYPICAL = 12, 6
 _ATTENTION, _SHARE = "attention", "inputs"
 
 
@@ -26,12 +28,10 @@ def head_page(site: Site, request: Request) -> Response:
     store, run = site.store, run_of(site, request)
     layer, head = head_of(run, request)
     query = dict(request.query_params)
-    by = query.get("measure") or query.get("by", "entropy")
-    if by not in NAMES:
-        by = "entropy"
-    here = (pl.col("layer") == layer) & (pl.col("head") == head)
-    rows = measures.statistics(store, run["run"]).filter(here)
-    band = measures.of_random_weights(store, run["run"]).filter(here)
+    by = _measure(query)
+    rows = measures.statistics(store, run["run"], (layer, head))
+    band = measures.of_random_weights(store, run["run"], (layer, head))
+    effects = head_sentences.disabled(site, run, layer, head)
     about = {
         "run": run,
         "layer": layer,
@@ -47,8 +47,10 @@ def head_page(site: Site, request: Request) -> Response:
         "spread": _spread(site, run, layer, head, by),
         "strongest": _strongest(site, run, layer, head, by),
         "classes": _class_shares(site, run, layer, head),
-        "effects": _effects(site, run, layer, head),
-        "kin": _kin(site, run, layer, head, by),
+        "says": head_sentences.of_head(site, run, layer, head),
+        "lacks": lacking.about_heads(site, run, bool(effects)),
+        "typical": _typical(site, run, layer, head),
+        "effects": effects,
         "near": _neighbors(run, layer, head),
     }
     return site.render(request, "head.html", **about)
@@ -67,9 +69,27 @@ def features_panel(site: Site, request: Request) -> Response:
     units = {_ATTENTION: "share"}
     drawn = None
     if len(shares):
-        columns = shares.select(_ATTENTION, "feature", "low", "high")
+        band = [c for c in (bands.LOW, bands.HIGH) if shares[c].null_count() < len(shares)]
+        columns = shares.select(_ATTENTION, "feature", "low", "high", *band)
         drawn = charts.of_rows(columns, choice, units)
     return site.render(request, "_features.html", run=run, drawn=drawn, annotated=annotated)
+
+
+def kin_panel(site: Site, request: Request) -> Response:
+    """Show the same head in every run of related models, by the measure `by`."""
+    run, query = run_of(site, request), dict(request.query_params)
+    layer, head = head_of(run, request)
+    by = _measure(query)
+    kin = _kin(site, run, layer, head, by)
+    return site.render(
+        request, "_kin.html", run=run, layer=layer, head=head, by=by, kin=kin, query=query
+    )
+
+
+def _measure(query: Mapping[str, str]) -> str:
+    """Return the measure that an address asks for, or entropy."""
+    by = query.get("measure") or query.get("by", "entropy")
+    return by if by in NAMES else "entropy"
 
 
 def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Chart | None:
@@ -111,13 +131,21 @@ def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
     return {"chart": chart, "doubtful": f"{doubtful:.0%}", "outside": f"{outside:.0%}"}
 
 
-def _effects(site: Site, run: Row, layer: int, head: int) -> list[Row] | None:
-    """Return the changes of scores without the head and without its layer; None if the store has none."""
-    if "ablations" not in site.store.current.views():
-        return None
-    rows = measures.ablations(site.store, run)
-    same = (pl.col("layer") == layer) & (pl.col("head").is_null() | (pl.col("head") == head))
-    return rows.filter(same).to_dicts()
+def _typical(site: Site, run: Row, layer: int, head: int) -> dict[str, list[Row]]:
+    """Return the maps nearest to the mean of the head's and those furthest from it, with their texts."""
+    rows = site.store.analysis("typical_maps", run=run["run"], layer=layer, head=head)
+    ends = {"Most typical": rows.head(TYPICAL), "Least typical": rows.reverse().head(TYPICAL)}
+    return {title: _with_texts(site, run, part) for title, part in ends.items()}
+
+
+def _with_texts(site: Site, run: Row, rows: pl.DataFrame) -> list[Row]:
+    """Add the texts of examples to rows."""
+    texts = site.store.ask(
+        "SELECT example, text, text_pair FROM idx.core.examples WHERE dataset = $dataset "
+        "AND list_contains($examples, example)",
+        dataset=run["dataset"], examples=rows["example"].to_list(),
+    )  # fmt: skip
+    return rows.join(texts, on="example", how="left", maintain_order="left").to_dicts()
 
 
 def _kin(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
@@ -126,9 +154,8 @@ def _kin(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
     for other in family(site, run):
         if layer not in other["layers"] or head not in other["heads"]:
             continue
-        rows = measures.statistics(site.store, other["run"]).filter(
-            (pl.col("layer") == layer) & (pl.col("head") == head) & (pl.col("measure") == by)
-        )
+        rows = measures.statistics(site.store, other["run"], (layer, head))
+        rows = rows.filter(pl.col("measure") == by)
         kin.append(other | (rows.row(0, named=True) if len(rows) else {}))
     return kin
 

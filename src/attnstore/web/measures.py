@@ -50,7 +50,7 @@ def _analyses(store: ServedStore) -> dict[str, Choice]:
         valued = "mean" in columns or {"class", "stability"} <= columns
         needed = {p.name for p in analysis.parameters if p.required}
         if {"layer", "head"} <= columns and valued and needed == {"run"}:
-            rest = tuple(p for p in analysis.parameters if p.name != "run")
+            rest = tuple(p for p in analysis.parameters if p.name not in ("run", "layer", "head"))
             title = analysis.title.rstrip(".")
             choices[f"analysis:{name}"] = Choice(f"analysis:{name}", title, "Analyses", rest)
     return choices
@@ -124,8 +124,13 @@ def arguments(choice: Choice, query: Mapping[str, str]) -> dict[str, Any]:
     return parameters.from_texts(texts, kinds)
 
 
-def statistics(store: ServedStore, run: str) -> pl.DataFrame:
-    """Return every measure of every head of a run: layer, head, measure, n, mean, low, high, interval."""
+def statistics(store: ServedStore, run: str, of: tuple[int, int] | None = None) -> pl.DataFrame:
+    """Return every measure of every head of a run: layer, head, measure, n, mean, low, high, interval.
+
+    of: layer and head of the only one that is wanted, which takes a fraction of the time; None for all.
+    """
+    only = "" if of is None else "AND layer = $layer AND head = $head "
+    place = {} if of is None else {"layer": of[0], "head": of[1]}
     columns = ", ".join(f'"{name}"' for name in NAMES)
     shares = ", ".join(
         f"'{name}'" for name in ("breadth", *(s.name for s in STATISTICS if s.high == "1"))
@@ -133,22 +138,24 @@ def statistics(store: ServedStore, run: str) -> pl.DataFrame:
     return store.ask(
         "SELECT layer, head, measure, count(*) AS n, "
         f"unnest(mean_interval(value, source, 0, CASE WHEN measure IN ({shares}) THEN 1 END)) "
-        f"FROM (FROM (FROM {MEASURED} WHERE run = $run) UNPIVOT (value FOR measure IN ({columns}))) "
+        f"FROM (FROM (FROM {MEASURED} WHERE run = $run {only}) UNPIVOT (value FOR measure IN ({columns}))) "
         "JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example) "
         "GROUP BY layer, head, measure ORDER BY layer, head",
-        run=run,
-    )
+        run=run, **place,
+    )  # fmt: skip
 
 
-def of_random_weights(store: ServedStore, run: str) -> pl.DataFrame:
+def of_random_weights(
+    store: ServedStore, run: str, of: tuple[int, int] | None = None
+) -> pl.DataFrame:
     """Return the band of every measure of every head: layer, head, measure, random_low, random_high.
 
-    The lowest and highest mean over the run's random-weights twins; no row without a twin.
+    The lowest and highest mean over the run's random-weights twins; no row without a twin. of: as in `statistics`.
     """
     twins = store.ask("SELECT twin_run FROM random_twins WHERE run = $run ORDER BY seed", run=run)
     keys = ["layer", "head", "measure"]
-    rows = [statistics(store, twin).select(*keys, "mean") for twin in twins["twin_run"]]
-    rows = rows or [statistics(store, run).select(*keys, "mean").clear()]
+    rows = [statistics(store, twin, of).select(*keys, "mean") for twin in twins["twin_run"]]
+    rows = rows or [statistics(store, run, of).select(*keys, "mean").clear()]
     low, high = pl.col("mean").min().alias(bands.LOW), pl.col("mean").max().alias(bands.HIGH)
     return pl.concat(rows).group_by(keys).agg(low, high)
 

@@ -54,3 +54,21 @@ def family(site: Site, run: Row) -> list[Row]:
         "ORDER BY r.dataset <> $dataset, r.dataset, o.step NULLS FIRST, r.run",
         model=run["model"], dataset=run["dataset"],
     ).to_dicts()  # fmt: skip
+
+
+def training_of(site: Site, run: Row) -> list[Row]:
+    """Return the runs of a run's training over its dataset up to its own step, the run before it first.
+
+    Checkpoints of one training lie in one folder. Empty for a model without a step. Columns: run, step (None before
+    the training), layers, heads.
+    """
+    return site.store.ask(
+        r"WITH this AS (SELECT *, regexp_replace(source, '[^/]*$', '') AS folder FROM models WHERE model = $model AND step IS NOT NULL) "
+        "SELECT r.run, m.step, r.layers, r.heads FROM this JOIN models m ON m.base IS NOT DISTINCT FROM this.base "
+        r"AND regexp_replace(m.source, '[^/]*$', '') = this.folder AND m.step <= this.step "
+        "JOIN runs r ON r.model = m.model WHERE r.dataset = $dataset AND r.stored > 0 AND (r.run = $run OR m.model <> $model) "
+        "UNION ALL SELECT r.run, NULL, r.layers, r.heads FROM base_runs b JOIN runs r ON r.run = b.base_run "
+        "WHERE b.run = $run AND EXISTS (FROM this) "
+        "ORDER BY step NULLS FIRST, run",
+        run=run["run"], model=run["model"], dataset=run["dataset"],
+    ).to_dicts()  # fmt: skip

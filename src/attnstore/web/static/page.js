@@ -87,13 +87,23 @@ document.addEventListener("focusin", (e) => {
 });
 document.addEventListener("scroll", () => { tip.hidden = true; }, true);
 
-// Panels that take long come after the page.
-for (const panel of document.querySelectorAll("[data-panel]")) load(panel);
+// Panels that take long come after the page, with data-seen once they are scrolled to.
+const onScreen = new IntersectionObserver((entries) => {
+  for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+    onScreen.unobserve(target);
+    load(target);
+  }
+}, { rootMargin: "300px" });
+for (const panel of document.querySelectorAll("[data-panel]")) {
+  if ("seen" in panel.dataset) onScreen.observe(panel);
+  else load(panel);
+}
 async function load(panel) {
   const waiting = panel.querySelector(".waiting");
+  const said = waiting?.textContent.replace(/ …$/, "");
   const began = performance.now();
   const timer = setInterval(() => {
-    if (waiting) waiting.textContent = `Asking every map of the run … ${((performance.now() - began) / 1000).toFixed(0)} s`;
+    if (waiting) waiting.textContent = `${said} … ${((performance.now() - began) / 1000).toFixed(0)} s`;
   }, 1000);
   try {
     const answer = await fetch(panel.dataset.panel, { headers: { Accept: "text/html" } });
