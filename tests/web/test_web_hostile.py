@@ -28,7 +28,10 @@ ADDRESSES = (
     "/annotate?pick={}", "/annotate/next?annotator={}&run=tiny/sample",
     "/annotate/next?annotator=ann&run={}", "/annotate/next?annotator=ann&run=tiny/sample&pick={}",
     "/annotate/next?annotator=ann&run=tiny/sample&without={}", "/annotate/agreement?run={}",
-    "/run/{}/sample", "/run/tiny/{}", "/static/{}", "/{}",
+    "/run/{}/sample", "/run/tiny/{}", "/static/{}", "/{}", "/compare?left={}", "/compare?left=tiny/sample&right={}",
+    "/compare/head/{}/0?left=tiny/sample&right=tiny/sample", "/compare/movement?left={}&right={}",
+    "/compare/shares?left=tiny/sample&right={}", "{maps}/0/0/difference.png?less={}", "{maps}/{}/0/difference.png",
+    "{run}/relations/{}/0", "{run}/near/0/{}", "{run}/kin/0/0?by={}",
 )  # fmt: skip
 
 

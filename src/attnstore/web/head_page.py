@@ -16,7 +16,7 @@ from attnstore.web.addresses import link
 from attnstore.web.chart_choices import Choice
 from attnstore.web.charts import Chart
 from attnstore.web.measures import MEASURED, NAMES
-from attnstore.web.run_records import Row, family, head_of, run_of
+from attnstore.web.run_records import Row, family, head_of, run_of, with_texts
 from attnstore.web.site import Site
 
 STRONGEST, TYPICAL = 12, 6
@@ -135,17 +135,7 @@ def _typical(site: Site, run: Row, layer: int, head: int) -> dict[str, list[Row]
     """Return the maps nearest to the mean of the head's and those furthest from it, with their texts."""
     rows = site.store.analysis("typical_maps", run=run["run"], layer=layer, head=head)
     ends = {"Most typical": rows.head(TYPICAL), "Least typical": rows.reverse().head(TYPICAL)}
-    return {title: _with_texts(site, run, part) for title, part in ends.items()}
-
-
-def _with_texts(site: Site, run: Row, rows: pl.DataFrame) -> list[Row]:
-    """Add the texts of examples to rows."""
-    texts = site.store.ask(
-        "SELECT example, text, text_pair FROM idx.core.examples WHERE dataset = $dataset "
-        "AND list_contains($examples, example)",
-        dataset=run["dataset"], examples=rows["example"].to_list(),
-    )  # fmt: skip
-    return rows.join(texts, on="example", how="left", maintain_order="left").to_dicts()
+    return {title: with_texts(site, run, part) for title, part in ends.items()}
 
 
 def _kin(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:

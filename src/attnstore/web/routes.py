@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from attnstore.web import (
     collection_pages,
+    compare_maps,
+    compare_page,
     example_page,
     find_page,
     grid_files,
@@ -38,6 +40,11 @@ ROUTES: tuple[Page | Action, ...] = (
     Page(f"{_RUN}/kin/{{layer}}/{{head}}", head_page.kin_panel),
     Page(f"{_RUN}/near/{{layer}}/{{head}}", head_near.near_panel),
     Page(f"{_RUN}/example/{{example}}", example_page.example_page),
+    Page("/compare", compare_page.compare_page, "Compare", "c"),
+    Page("/compare/head/{layer}/{head}", compare_page.compare_page),
+    Page("/compare/movement", compare_page.movement_panel),
+    Page("/compare/shares", compare_page.shares_panel),
+    Page(f"{_MAPS}/{{layer}}/{{head}}/difference.png", compare_maps.difference_picture),
     Page(f"{_MAPS}/all", map_data.overview),
     Page(f"{_MAPS}/{{layer}}/{{head}}.png", map_data.map_picture),
     Page(f"{_MAPS}/{{layer}}/{{head}}", map_data.one_map),

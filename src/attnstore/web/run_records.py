@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 from starlette.requests import Request
 
 from attnstore.naming import require_held
@@ -19,7 +20,15 @@ def run_of(site: Site, request: Request) -> Row:
     Raises:
         UnknownNameError: The store does not hold it.
     """
-    name = f"{request.path_params['model']}/{request.path_params['dataset']}"
+    return record_of(site, f"{request.path_params['model']}/{request.path_params['dataset']}")
+
+
+def record_of(site: Site, name: str) -> Row:
+    """Return the record of a run.
+
+    Raises:
+        UnknownNameError: The store does not hold it.
+    """
     record: Row = site.store.ask(
         "SELECT r.*, m.base, m.step, coalesce(m.n_layers, r.n_layers) AS of_layers, "
         "coalesce(m.n_heads, r.n_heads) AS of_heads FROM runs r LEFT JOIN models m USING (model) WHERE run = $run",
@@ -72,3 +81,13 @@ def training_of(site: Site, run: Row) -> list[Row]:
         "ORDER BY step NULLS FIRST, run",
         run=run["run"], model=run["model"], dataset=run["dataset"],
     ).to_dicts()  # fmt: skip
+
+
+def with_texts(site: Site, run: Row, rows: pl.DataFrame) -> list[Row]:
+    """Add the texts of examples of a run to rows with a column example."""
+    texts = site.store.ask(
+        "SELECT example, text, text_pair FROM idx.core.examples WHERE dataset = $dataset "
+        "AND list_contains($examples, example)",
+        dataset=run["dataset"], examples=rows["example"].to_list(),
+    )  # fmt: skip
+    return rows.join(texts, on="example", how="left", maintain_order="left").to_dicts()
