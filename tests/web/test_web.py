@@ -254,7 +254,7 @@ def test_every_analysis_of_heads_colours_the_grid(pages: Browser) -> None:
 
 def test_the_strongest_inputs_come_first(pages: Browser, store: Store) -> None:
     """The head page lists inputs by the measure, the highest first."""
-    page = pages.get(f"/run/{RUN}/head/1/2?by=max").text
+    page = pages.get(f"/run/{RUN}/head/1/2?by=max").text.partition("is highest")[2]
     listed = [int(n) for n in re.findall(rf"/maps/{RUN}/(\d+)/1/2\.png", page)]
     wanted = store.sql(
         "SELECT example FROM map_stats WHERE layer = 1 AND head = 2 ORDER BY max DESC, example LIMIT 12"
