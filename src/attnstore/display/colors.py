@@ -111,6 +111,13 @@ def diverging(values: npt.NDArray[Any], top: float, dark: bool = False) -> npt.N
     return _through(anchors, (np.asarray(values, float) / (top or 1.0) + 1) / 2)
 
 
+def own_colormap(weights: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return the RGB of each weight, (…, 3), on a scale of their own, up to the largest; gray if all are equal."""
+    if all_equal(weights):
+        return np.full((*weights.shape, 3), list(bytes.fromhex(EQUAL[1:])), np.uint8)
+    return colormap(weights, float(weights.max()))
+
+
 def colormap(weights: npt.NDArray[Any], top: float) -> npt.NDArray[np.uint8]:
     """Return the RGB of each weight, (…, 3): the scale's dark end for 0, its light end for `top` and above."""
     return _through(_ANCHORS, np.asarray(weights, float) / (top or 1.0))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from attnstore.display.colors import colormap, png
+from attnstore.display.colors import colormap, own_colormap, png
 from attnstore.display.templating import render
 from attnstore.formatting import cell, plain, size
 
@@ -50,7 +50,7 @@ def store_html(
 
 
 def map_html(title: str, tokens: Sequence[str], weights: npt.NDArray[np.float32]) -> str:
-    """Show a map as SVG: rows attend to columns, dark is 0 and light its largest weight.
+    """Show a map as SVG: rows attend to columns, dark is 0 and light its largest weight, gray all that are equal.
 
     Args:
         title: The map in words.
@@ -64,7 +64,7 @@ def map_html(title: str, tokens: Sequence[str], weights: npt.NDArray[np.float32]
     return render(
         "map.html", title=title, top=top, pitch=pitch, letter=_LETTER, side=n * pitch,
         labels=list(enumerate(labels))[::every], room=max(map(len, labels)) * _WIDE + 8,
-        map=_base64(colormap(weights, top)), scale=_base64(colormap(np.linspace(top, 0, 64)[:, None], top)),
+        map=_base64(own_colormap(weights)), scale=_base64(colormap(np.linspace(top, 0, 64)[:, None], top)),
     )  # fmt: skip
 
 

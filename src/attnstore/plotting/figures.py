@@ -34,6 +34,8 @@ CHANGES = LinearSegmentedColormap.from_list(
     "attnstore-changes", np.array(scales()["difference"]) / 255
 )
 """The scale of changes: blue below, near white at 0, orange above."""
+SPACES = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
+"""Marks of white space, for tokens that are nothing else."""
 _LARGEST = 8.6  # inches of the longer side of a picture, labels aside
 _INCH = 72.0  # points
 _LONGEST = 18  # characters of a token's label
@@ -61,7 +63,7 @@ def attention_map(
     axes = _axes(side, side)
     reach = float(np.nanmax(np.abs(weights), initial=0)) if signed else None
     image = axes.imshow(
-        weights, cmap=CHANGES if signed else SCALE, vmin=-reach if reach is not None else 0, vmax=reach,
+        weights, cmap=CHANGES if signed else sizes(weights), vmin=-reach if reach is not None else 0, vmax=reach,
         interpolation="nearest", aspect="auto",
     )  # fmt: skip
     letter = min(8.0, max(side / n * _INCH * 0.8, 5.5))
@@ -185,8 +187,9 @@ def numbers(n: int, pitch: float) -> range:
 
 
 def shortened(token: str, longest: int = _LONGEST) -> str:
-    """A token as a label: what cannot be printed replaced, at most so many letters."""
-    text = "".join(c if c.isprintable() else "\ufffd" for c in token)
+    """A token as a label: white space alone as its marks, what cannot be printed replaced, at most so many letters."""
+    marked = token if token.strip() else token.translate(SPACES)
+    text = "".join(c if c.isprintable() else "\ufffd" for c in marked)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

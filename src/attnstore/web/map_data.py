@@ -46,7 +46,7 @@ def map_picture(site: Site, request: Request) -> Response:
     weights, kind = _map(site, request), kind_of(request)
     own = request.query_params.get("range") == "map" or not kind.rows_sum
     top = (float(np.nanmax(np.abs(weights), initial=0)) or 1.0) if own else 1.0
-    return Response(pictures.picture(weights, top), media_type="image/png")
+    return Response(pictures.picture(weights, top, equal_gray=own), media_type="image/png")
 
 
 def _map(site: Site, request: Request) -> Floats:

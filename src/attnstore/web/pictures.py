@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from attnstore.display.colors import colormap, png
+from attnstore.display.colors import all_equal, colormap, own_colormap, png
 
 Floats = npt.NDArray[np.float32]
 
@@ -29,6 +29,11 @@ def thumbnails(maps: Floats, side: int = SIDE, top: float = 1.0) -> npt.NDArray[
     return small
 
 
-def picture(weights: Floats, top: float = 1.0, side: int = SIDE) -> bytes:
-    """Return one map (L, L) as a PNG of at most `side` pixels a side: √(size / top)."""
-    return png(colormap(thumbnails(weights, side, top), 255))
+def picture(weights: Floats, top: float = 1.0, side: int = SIDE, equal_gray: bool = False) -> bytes:
+    """Return one map (L, L) as a PNG of at most `side` pixels a side: √(size / top).
+
+    equal_gray: gray where all weights are equal, for a scale that is the map's own.
+    """
+    small = thumbnails(weights, side, top)
+    gray = equal_gray and all_equal(weights)
+    return png(own_colormap(np.ones_like(small)) if gray else colormap(small, 255))

@@ -1,6 +1,8 @@
 // The text of an input: a word under the pointer lights up what it attends to.
 import { make, shown } from "./painting.js";
 
+const STRONGEST = 40; // percent of color behind a token, on which letters can be read
+
 const plain = (text) => text.replace(/\r\n?/g, "\n");
 
 export class TokenText {
@@ -51,7 +53,7 @@ export class TokenText {
       element.classList.toggle("source", tokens.some((i) => from.includes(i)));
       if (most) element.dataset.weight = most.weight.toFixed(4);
       else delete element.dataset.weight;
-      element.style.background = most ? `color-mix(in srgb, ${most.color} ${(70 * most.strength).toFixed(1)}%, transparent)` : "";
+      element.style.background = most ? `color-mix(in srgb, ${most.color} ${(STRONGEST * most.strength).toFixed(1)}%, transparent)` : "";
     }
   }
 }
