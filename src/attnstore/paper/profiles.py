@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from attnstore.display import mean_maps
@@ -11,9 +12,7 @@ from attnstore.plotting.drawings import Drawing, Runs, chosen
 if TYPE_CHECKING:
     from attnstore.store import Store
 
-_QUESTION = (
-    'SELECT layer, head, target, "offset", weight, share FROM offsets WHERE run = {} ORDER BY ALL'
-)
+_QUESTION = "FROM offsets WHERE run = $run ORDER BY ALL"
 
 
 def offsets(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
@@ -23,9 +22,7 @@ def offsets(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
         "No profile of offsets is stored; `attnstore recompute offsets` makes it from the stored weights.",
         run, runs_like=runs_like,
     )  # fmt: skip
-    found = {
-        name: mean_maps.of_rows(store.sql(_QUESTION.format("$run"), run=name)) for name in runs
-    }
+    found = {name: mean_maps.of_rows(store.sql(_QUESTION, run=name)) for name in runs}
     counts = store.sql(
         'SELECT run, any_value(n) AS n FROM offsets WHERE list_contains($runs, run) AND "offset" = 0 GROUP BY run',
         runs=runs,
@@ -38,5 +35,8 @@ def offsets(store: Store, run: Runs = None, runs_like: str = "%") -> Drawing:
         "of all pairs of ordinary tokens at its offset (up to 10), and those farther apart their mean. The bar on the left is "
         "[CLS], or the first token of a model without it, each bar on the right of a text its [SEP]; runs over pairs have two "
         f"texts. Positional heads: Voita et al. 2019, section 5.1. n = {n} ordinary tokens.{more}",
-        tuple("attnstore sql \"" + _QUESTION.format(f"'{name}'").replace('"offset"', "offset") + '"' for name in runs),
+        tuple(
+            f"attnstore sql {shlex.quote(_QUESTION)} --param {shlex.quote(f'run={name}')}"
+            for name in runs
+        ),
     )  # fmt: skip
