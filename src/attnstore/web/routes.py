@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attnstore.web import (
+    alike_page,
     collection_pages,
     compare_maps,
     compare_page,
@@ -35,6 +36,8 @@ ROUTES: tuple[Page | Action, ...] = (
     Page(f"{_RUN}/grid.svg", grid_files.picture),
     Page(f"{_RUN}/grid.csv", grid_files.table),
     Page(f"{_RUN}/head/{{layer}}/{{head}}", head_page.head_page),
+    Page(f"{_RUN}/head/{{layer}}/{{head}}/alike", alike_page.alike_page),
+    Page(f"{_RUN}/head/{{layer}}/{{head}}/alike/answers", alike_page.alike_panel),
     Page(f"{_RUN}/features/{{layer}}/{{head}}", head_page.features_panel),
     Page(f"{_RUN}/relations/{{layer}}/{{head}}", head_relations.relations_panel),
     Page(f"{_RUN}/kin/{{layer}}/{{head}}", head_page.kin_panel),

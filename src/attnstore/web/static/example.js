@@ -81,6 +81,8 @@ function shown(state) {
   follow(data, state.run);
   showSwitches(controls, state);
   against.value = state.against || "";
+  const alike = document.getElementById("alike");
+  if (alike) alike.href = `/run/${path(state.run)}/head/${state.layer}/${state.head}/alike?example=${data.example}`;
   step(state);
 }
 addEventListener("popstate", () => {
