@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import zlib
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
-from browsing import OTHER, RUN
+from browsing import OTHER, RUN, drawn
+
+import attnstore
 
 pytestmark = pytest.mark.slow
 
@@ -64,11 +69,11 @@ def test_a_query_with_its_chart_link_svg_and_csv(page: Any) -> None:
     person.click("#run")
     person.click("[data-show=heatmap]")
     svg = person.saved("[data-chart] .saving button:text-is('SVG')")
-    csv = person.saved("[data-chart] .saving button:text-is('CSV')")
+    rows = person.saved("[data-chart] .saving button:text-is('CSV')")
     assert person.actions <= 4
     root = ElementTree.fromstring(svg)
     assert float(str(root.get("width")).removesuffix("pt")) == POINTS["one"]
-    assert len(csv.decode().splitlines()) == 73
+    assert len(rows.decode().splitlines()) == 73
     assert "show=heatmap" in page.url
     assert "avg" in page.url
 
@@ -86,11 +91,76 @@ def test_a_figure_of_the_grid_for_a_paper(page: Any, width: str) -> None:
     assert "entropy (nats)" in texts_of_pdf(pdf)
     svg = person.saved(".panel .saving button:text-is('SVG')")
     png = person.saved(".panel .saving button:text-is('PNG')")
-    csv = person.saved(".panel .saving button:text-is('CSV')")
-    assert len(csv.decode().splitlines()) == 73
-    drawn = ElementTree.fromstring(svg)
-    assert size_of_pdf(pdf)[1] == pytest.approx(float(str(drawn.get("height"))[:-2]), abs=0.01)
+    rows = person.saved(".panel .saving button:text-is('CSV')")
+    assert len(rows.decode().splitlines()) == 73
+    root = ElementTree.fromstring(svg)
+    assert size_of_pdf(pdf)[1] == pytest.approx(float(str(root.get("height"))[:-2]), abs=0.01)
     assert int.from_bytes(png[16:20]) == round(POINTS[width] * 300 / 72)
+
+
+def test_a_figure_of_a_map_for_a_paper(page: Any, real_store: Path) -> None:
+    """From the store page: the run, an input, the file; its numbers, as CSV and by the SQL beside it, are the map's."""
+    page.goto("/")
+    person = Person(page)
+    person.click(f"text={RUN}")
+    person.click(".texts tbody a >> nth=3")
+    drawn(page)
+    pdf = person.saved(".one .saving button:text-is('PDF')")
+    assert person.actions <= 4
+    assert size_of_pdf(pdf)[0] == pytest.approx(POINTS["one"], abs=0.01)
+    assert {"from", "to", "[CLS]"} <= set(re.findall(r"from|to|\[CLS\]", texts_of_pdf(pdf)))
+    rows = list(csv.DictReader(io.StringIO(person.saved(".one .saving button:text-is('CSV')").decode())))  # fmt: skip
+    page.click(".one .made summary")
+    page.wait_for_function("() => document.querySelector('.one .made pre').textContent.includes('attention')")  # fmt: skip
+    sql, python = page.locator(".one .made pre").all_text_contents()
+    scope: dict[str, Any] = {}
+    exec(python, scope)
+    with attnstore.open(real_store) as store:
+        weights = store.maps(RUN, 3)[0, 0]
+        asked = store.sql(sql)
+    assert len(rows) == len(asked) == weights.size
+    np.testing.assert_array_equal(scope["map_"].weights, weights)
+    for row, (i, j, _, _, weight) in zip(rows, asked.iter_rows(), strict=True):
+        assert (int(row["from_pos"]), int(row["to_pos"])) == (i, j)
+        assert float(row["value"]) == pytest.approx(weights[i, j], abs=1e-6)
+        assert weight == pytest.approx(weights[i, j], abs=1e-6)
+
+
+def test_maps_of_two_runs_and_their_words_are_saved_as_they_are_shown(page: Any, real_store: Path) -> None:  # fmt: skip
+    """Three pictures with their names; the SQL of words runs and has as many rows as the CSV for each run."""
+    page.goto(f"/run/{OTHER}/example/3?layer=4&head=7&against={RUN}&unit=word")
+    drawn(page)
+    person = Person(page)
+    root = ElementTree.fromstring(person.saved(".one .saving button:text-is('SVG')"))
+    assert len(list(root.iter("{http://www.w3.org/2000/svg}image"))) == 3
+    assert {RUN, OTHER, f"{OTHER} less {RUN}"} <= set(root.itertext())
+    rows = list(csv.DictReader(io.StringIO(person.saved(".one .saving button:text-is('CSV')").decode())))  # fmt: skip
+    for row in rows:
+        change = float(row[OTHER]) - float(row[RUN])
+        assert float(row[f"{OTHER} less {RUN}"]) == pytest.approx(change, abs=1e-6)
+    page.click(".one .made summary")
+    page.wait_for_function("() => document.querySelector('.one .made pre').textContent.includes('word')")  # fmt: skip
+    with attnstore.open(real_store) as store:
+        asked = store.sql(page.text_content(".one .made pre"))
+    assert len(asked) == 2 * len(rows)
+    values = {(run, i, j): weight for run, i, j, _, _, weight in asked.iter_rows()}
+    firsts = sorted({i for _, i, _ in values})
+    for row in rows:
+        place = firsts[int(row["from_pos"])], firsts[int(row["to_pos"])]
+        assert float(row[RUN]) == pytest.approx(values[RUN, *place], abs=1e-5)
+
+
+@pytest.mark.parametrize("part", [".overview", ".drawn"])
+def test_all_heads_and_the_lines_are_saved(page: Any, part: str) -> None:
+    """As SVG and PDF of a column's width, with numbers of layers or tokens as letters."""
+    page.goto(f"/run/{RUN}/example/3?layer=2&head=3")
+    drawn(page)
+    person = Person(page)
+    pdf = person.saved(f"{part} .saving button:text-is('PDF')")
+    assert size_of_pdf(pdf)[0] == pytest.approx(POINTS["one"], abs=0.01)
+    root = ElementTree.fromstring(person.saved(f"{part} .saving button:text-is('SVG')"))
+    said = set(root.itertext())
+    assert ({"0", "5", "11"} if part == ".overview" else {"[CLS]", "[SEP]"}) <= said
 
 
 def test_the_width_is_kept_for_the_next_picture(page: Any) -> None:

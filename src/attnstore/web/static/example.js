@@ -1,4 +1,5 @@
 // The example page: its viewer, what stands in its address, and the runs that can lie beside it.
+import { saving } from "./example_save.js";
 import { follow } from "./shown_run.js";
 import { bind, showSwitches } from "./switches.js";
 import { START, Viewer } from "./viewer.js";
@@ -106,6 +107,7 @@ const viewer = new Viewer(document.getElementById("viewer"), data, load, changed
 history.replaceState(null, "", address(viewer.state));
 shown(viewer.state);
 viewer.draw();
+saving(viewer, data);
 
 // Another kind may have other heads and other runs to compare with: its page is loaded anew.
 controls.addEventListener("change", ({ target }) => {

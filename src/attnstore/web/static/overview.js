@@ -42,29 +42,36 @@ export class Overview {
   // framed: [layer, head, color] of the heads in a frame. Returns the largest difference.
   draw(overviews, how, framed) {
     const { layers, heads } = this;
-    const [{ bytes, side, across }, other] = overviews;
     const room = this.canvas.parentElement.clientWidth || 600;
     const left = 20, top = 16, gap = 3;
     const cell = Math.max(16, Math.min(84, Math.floor((room - left) / heads.length) - gap));
     Object.assign(this, { left, top, pitch: cell + gap });
     const pen = sized(this.canvas, left + heads.length * this.pitch, top + layers.length * this.pitch);
     this.#numbers(pen, cell);
-    const cells = side * across;
-    const { values, most } = other ? changes(bytes, other.bytes, cells, how) : { values: places(bytes, cells, how.root, how.own, how.least) };
-    const image = cells && picture(values, across, side * layers.length * heads.length, how.colors);
-    pen.imageSmoothingEnabled = side > cell * (devicePixelRatio || 1);
-    layers.forEach((layer, i) => heads.forEach((head, j) => {
-      const x = left + j * this.pitch, y = top + i * this.pitch, at = i * heads.length + j;
-      if (how.own && !other && equal(bytes.subarray(at * cells, (at + 1) * cells))) {
-        pen.fillStyle = how.gray;
-        pen.fillRect(x, y, cell, cell);
-      } else if (image) pen.drawImage(image, 0, at * side, across, side, x, y, cell, cell);
-    }));
+    const most = this.thumbnails(pen, left, top, cell, gap, overviews, how);
     pen.lineWidth = 2;
     for (const [layer, head, color] of framed) {
       pen.strokeStyle = color;
       pen.strokeRect(left + heads.indexOf(head) * this.pitch - 1, top + layers.indexOf(layer) * this.pitch - 1, cell + 2, cell + 2);
     }
+    return most;
+  }
+
+  // Draw the maps alone, so many pixels wide each. Returns the largest difference.
+  thumbnails(pen, left, top, cell, gap, overviews, how) {
+    const { layers, heads } = this;
+    const [{ bytes, side, across }, other] = overviews;
+    const cells = side * across;
+    const { values, most } = other ? changes(bytes, other.bytes, cells, how) : { values: places(bytes, cells, how.root, how.own, how.least) };
+    const image = cells && picture(values, across, side * layers.length * heads.length, how.colors);
+    pen.imageSmoothingEnabled = side > cell * (devicePixelRatio || 1);
+    layers.forEach((layer, i) => heads.forEach((head, j) => {
+      const x = left + j * (cell + gap), y = top + i * (cell + gap), at = i * heads.length + j;
+      if (how.own && !other && equal(bytes.subarray(at * cells, (at + 1) * cells))) {
+        pen.fillStyle = how.gray;
+        pen.fillRect(x, y, cell, cell);
+      } else if (image) pen.drawImage(image, 0, at * side, across, side, x, y, cell, cell);
+    }));
     return most;
   }
 

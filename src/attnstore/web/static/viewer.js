@@ -160,6 +160,7 @@ export class Viewer {
     this.both.classList.toggle("three", two || this.state.large);
     const how = { root: scale !== "linear", own: range === "map", least: 255 * Math.sqrt(least), colors: two ? this.differences : this.colors, gray: rgb(this.data.scales.equal[0]) };
     const framed = [...marked.map(([l, h], i) => [l, h, this.seriesColor(i)]), ...(this.#place(layer, head) < 0 ? [[layer, head, css("--accent")]] : [])];
+    this.how = how;
     this.most = this.overview.draw(this.overviews, how, framed);
     this.note = this.#said(two, how.root, how.own);
     this.allNote.textContent = this.note;
