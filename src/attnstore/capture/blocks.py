@@ -14,7 +14,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ import torch
 
 from attnstore import offsets
 from attnstore.capture import examination, passes
+from attnstore.capture.finished_chunks import FinishedChunks
 from attnstore.capture.moved_arrays import MovedSink
 from attnstore.capture.offsets import Profile
 from attnstore.capture.pass_threads import PassThreads
@@ -42,9 +43,10 @@ from attnstore.statistics import NAMES
 from attnstore.storage import array_blocks, array_kinds, arrays, fragments, layout
 from attnstore.storage.arrays import Further, Written
 from attnstore.storage.precision import PRECISIONS
+from attnstore.storage.shard_writer import ShardWriter
 
 _BUFFER_BYTES = 4 << 30
-"""Memory for buffers of blocks in work; two there are whatever their size."""
+"""Memory for blocks in work, their buffers and what is encoded of them; two there are whatever their size."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ def _give_back() -> None:
 class BlockWorker:
     """Computes and commits blocks of one run; `store` may be called from any number of threads.
 
-    at_once: how many blocks are in work then; further calls wait. Each has one buffer: a shard of all
-    layers and heads, in storage precision.
+    at_once: how many blocks are in work then; further calls wait. Each has one buffer, a shard of all
+    layers and heads in storage precision, while it is computed, and what is encoded of it until it is committed.
     """
 
     def __init__(
@@ -113,9 +115,10 @@ class BlockWorker:
         self._threads = PassThreads(self.capturer, self.device)
         shape = (len(self._layers), len(self._heads), layout.SHARD_CELLS)
         self._buffer_shape, precision = shape, PRECISIONS[run.record.precision]
-        fitting = _BUFFER_BYTES // (math.prod(shape) * precision.dtype.itemsize)
+        fitting = _BUFFER_BYTES // (2 * math.prod(shape) * precision.dtype.itemsize)
         # One for each thread of forward passes, and one that is written: this bounds the memory.
         self.at_once = max(min(self._threads.count + 1, fitting), 2)
+        self._in_work = threading.Semaphore(self.at_once)
         self._free: queue.LifoQueue[Buffer | None] = queue.LifoQueue()
         for _ in range(self.at_once):
             self._free.put(None)  # made when first needed
@@ -142,23 +145,27 @@ class BlockWorker:
 
     def _store_at_once(self, number: int, rows: pl.DataFrame) -> tuple[int, float]:
         """Store a block of one shard through a buffer; returns its bytes, and the seconds of forward passes."""
-        buffer = self._take()
-        try:
+        first = int(rows["cell"][0]) // layout.SHARD_CELLS
+        with (
+            self._in_work,
+            self._arrays.writer("maps", first, 1) as writer,
+            contextlib.ExitStack() as held,
+        ):
             with self._threads.computing():
-                computed = self._compute(rows, buffer)
+                buffer = held.enter_context(self._buffer())
+                computed = self._compute(rows, buffer, writer)
+            received = buffer.host_received.numpy().copy()
+            if buffer.is_host:
+                held.close()  # the maps are encoded
             with self._committing:
-                first = int(rows["cell"][0]) // layout.SHARD_CELLS
+                if not buffer.is_host:
+                    writer.add_all(buffer.host_maps.numpy())
+                    held.close()
                 array_blocks.describe(self._arrays, computed.further)
-                written = self._arrays.write_block(
-                    first,
-                    buffer.host_maps.numpy(),
-                    buffer.host_received.numpy(),
-                    computed.further,
-                )
+                written = {"maps": writer.finish()}
+                written |= self._arrays.write_block(first, None, received, computed.further)
                 n_bytes = self._commit(number, rows, computed.statistics, computed.profile, written)
                 return n_bytes, computed.seconds
-        finally:
-            self._free.put(buffer)
 
     def _store_long(self, number: int, rows: pl.DataFrame) -> tuple[int, float]:
         """Store a block of several shards, which holds one input: its maps go to disk head by head."""
@@ -198,27 +205,46 @@ class BlockWorker:
                 )
                 return n_bytes, forward
 
+    @contextlib.contextmanager
+    def _buffer(self) -> Iterator[Buffer]:
+        """Hold a buffer for one shard."""
+        buffer = self._take()
+        try:
+            yield buffer
+        finally:
+            self._free.put(buffer)
+
     def _take(self) -> Buffer:
         """Return a buffer for one shard, used again and again; made where all made ones are in use."""
         buffer = self._free.get()
         return buffer or Buffer.make(self._buffer_shape, self.run.record.precision, self.device)
 
-    def _compute(self, rows: pl.DataFrame, buffer: Buffer) -> _Computed:
-        """Run the passes of a block side by side with those of others."""
+    def _compute(self, rows: pl.DataFrame, buffer: Buffer, writer: ShardWriter) -> _Computed:
+        """Run the passes of a block side by side with those of others.
+
+        Maps that are on the host as they are computed are encoded at once, and appended to `writer`.
+        """
         heads, way = None if self._all_heads else self._heads, self.capturer.way
         sink = Sink(rows, buffer, self._layers, heads, way.sinks)
         moved = MovedSink(rows, self._layers, self._heads, self.capturer)
-
-        def work(batch: slice, capturer: Capturer) -> float:
-            return self._pass(capturer, rows[batch], sink.over(batch), moved.over(batch).listener)
-
         cut = passes.batches(self.capturer, rows, self.device)
-        seconds = self._threads.run([partial(work, batch) for batch in cut])
-        sink.finish()
+        compared = None if self._compared else passes.fullest(cut)
+        chunks = FinishedChunks(writer, buffer.host_maps.numpy(), *passes.cells(rows, cut))
+
+        def work(number: int, batch: slice, capturer: Capturer) -> float:
+            over = sink.over(batch), moved.over(batch).listener
+            seconds = self._pass(capturer, rows[batch], *over)
+            if batch == compared:
+                self._refuse_unsound(rows, sink.off.cpu().numpy())
+                self._compare_one(capturer, rows, batch, buffer, moved)
+            if buffer.is_host:
+                chunks.finish(number)
+            return seconds
+
+        seconds = self._threads.run([partial(work, *numbered) for numbered in enumerate(cut)])
+        buffer.to_host()
         self._refuse_unsound(rows, sink.off.cpu().numpy())
-        if not self._compared:
-            self._threads.run([lambda capturer: self._compare_one(capturer, rows, buffer, moved)])
-            self._compared = True
+        self._compared = True
         forward = sum(seconds) / self._threads.count
         return _Computed(sink.statistics.cpu().numpy(), sink.profile(), forward, moved.arrays())
 
@@ -238,13 +264,18 @@ class BlockWorker:
         return time.perf_counter() - began - sink.seconds
 
     def _compare_one(
-        self, capturer: Capturer, rows: pl.DataFrame, buffer: Buffer, moved: MovedSink
+        self,
+        capturer: Capturer,
+        rows: pl.DataFrame,
+        batch: slice,
+        buffer: Buffer,
+        moved: MovedSink,
     ) -> None:
         """Raise CaptureError unless an input of a full batch has the maps that it has when run alone.
 
-        The model was examined with a few inputs; errors of larger batches show only here.
+        rows: of the block; batch: of them those of the pass, which has ended. The model was examined with a
+        few inputs; errors of larger batches show only here.
         """
-        batch = passes.fullest(passes.batches(capturer, rows, self.device))
         at, n_inputs = (batch.start + batch.stop) // 2, batch.stop - batch.start
         n, start = int(rows["length"][at]), int(rows["cell"][at]) - int(rows["cell"][0])
         token = int(rows["length"][:at].sum())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
@@ -13,6 +15,7 @@ from attnstore.models.head_turns import OnHeads
 from attnstore.models.moved import Listener
 from attnstore.storage import layout
 
+Ints = npt.NDArray[np.int64]
 OnBatch = Callable[[int, float], None]
 """Called after a forward pass, or a part of one, with the inputs finished and cells per head."""
 
@@ -31,6 +34,16 @@ def batches(capturer: Capturer, rows: pl.DataFrame, device: torch.device) -> lis
     """Cut the inputs of a block into forward passes."""
     length = rows["length"].cast(pl.Int64).to_numpy()
     return layout.batches(length, examination.batch_tokens(device), capturer.way.batching)
+
+
+def cells(rows: pl.DataFrame, cut: list[slice]) -> tuple[Ints, Ints]:
+    """Return the first cell of each pass in its block, and the one behind its last: (passes,) each.
+
+    rows: of the block; cut: the rows of each pass.
+    """
+    ends = np.cumsum(rows["length"].cast(pl.Int64).to_numpy() ** 2)
+    stop = ends[[batch.stop - 1 for batch in cut]]
+    return np.concatenate(([0], stop[:-1])), stop
 
 
 def run(

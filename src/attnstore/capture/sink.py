@@ -41,16 +41,21 @@ class Buffer:
     @classmethod
     def make(cls, shape: tuple[int, int, int], precision: str, device: torch.device) -> Buffer:
         """Make a buffer for maps of `shape`; on a GPU, the host's side is page-locked."""
-        maps = torch.zeros(shape, dtype=tensor_type(PRECISIONS[precision]), device=device)
+        maps = torch.empty(shape, dtype=tensor_type(PRECISIONS[precision]), device=device)
         received = torch.zeros((*shape[:2], layout.SHARD_TOKENS), device=device)
         if device.type == "cpu":
             return cls(PRECISIONS[precision], maps, received, maps, received)
         pinned = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for t in (maps, received)]
         return cls(PRECISIONS[precision], maps, received, *pinned)
 
+    @property
+    def is_host(self) -> bool:
+        """True if maps are on the host as they are computed."""
+        return self.maps is self.host_maps
+
     def to_host(self) -> None:
         """Copy the block to the host and wait until it is there."""
-        if self.maps is not self.host_maps:
+        if not self.is_host:
             self.host_maps.copy_(self.maps, non_blocking=True)
             self.host_received.copy_(self.received, non_blocking=True)
             torch.cuda.current_stream(self.maps.device).synchronize()
@@ -112,6 +117,8 @@ class Sink:
         shape = (len(rows), *buffer.maps.shape[:2])
         self.statistics = torch.empty((*shape, len(NAMES)), device=device)
         self.off = torch.zeros(shape, device=device)
+        buffer.maps[:, :, int((self._length**2).sum()) :] = 0  # the unused ends
+        buffer.received[:, :, int(self._length.sum()) :] = 0
 
     def over(self, batch: slice) -> BatchSink:
         """Return what takes the layers of one forward pass. batch: its rows of the block."""
@@ -171,12 +178,6 @@ class Sink:
     def profile(self) -> Profile:
         """Return the profile of the block, once all passes have run."""
         return Profile.joined([part.profile() for _, part in sorted(self._stretches.items())])
-
-    def finish(self) -> None:
-        """Zero the unused ends of the buffers and copy them to the host."""
-        self._buffer.maps[:, :, int((self._length**2).sum()) :] = 0
-        self._buffer.received[:, :, int(self._length.sum()) :] = 0
-        self._buffer.to_host()
 
 
 class BatchSink:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,11 +55,12 @@ class ShardWriter:
         kind: np.dtype[Any],
     ) -> None:
         self._backend, self._paths = backend, list(paths)
-        self._shard, self._chunk, self._kind = shard, chunk, kind
+        self._shard, self.chunk, self._kind = shard, chunk, kind
         self._index = np.full((len(paths), *rows, shard // chunk, 2), _MISSING, "<u8")
         with self._explained():
             self._files = [self._backend.temporary(path) for path in self._paths]
         self._pool = ThreadPoolExecutor(_AT_ONCE)
+        self._held: dict[tuple[int, int, int], bytes] = {}
 
     def add(self, layer: int, row: int, values: npt.NDArray[Any]) -> None:
         """Append one row, as (L²,) cells of a map as stored.
@@ -77,6 +78,19 @@ class ShardWriter:
             for row, one in enumerate(of_layer)
             for piece in self._pieces(layer, row, one)
         )
+
+    def add_chunks(self, values: npt.NDArray[Any], numbers: Sequence[int]) -> None:
+        """Encode some chunks of every row of the only shard; callable from several threads at once.
+
+        values: (layers, rows, cells of the shard) as stored, of which these chunks are complete. They are
+        encoded in the calling thread and held until `finish`, so that a file does not depend on the order
+        in which its chunks come.
+        """
+        for layer, rows in enumerate(np.asarray(values, self._kind)):
+            for row, one in enumerate(rows):
+                for at in numbers:
+                    data = chunks.encode(one[at * self.chunk : (at + 1) * self.chunk])
+                    self._held[layer, row, at] = data
 
     def _pieces(self, layer: int, row: int, values: npt.NDArray[Any]) -> Iterator[Piece]:
         for shard in range(len(self._files)):
@@ -97,12 +111,16 @@ class ShardWriter:
     def _put(self, piece: Piece, future: Future[list[bytes]]) -> None:
         """Append the encoded chunks of a piece to its file."""
         encoded = future.result()
-        sizes = np.array([len(data) for data in encoded], "<u8")
         with self._files[piece.shard].open("ab") as file:
-            places = self._index[piece.shard, piece.layer, piece.row]
-            places[:, 0] = file.tell() + np.cumsum(sizes) - sizes
-            places[:, 1] = sizes
-            file.writelines(encoded)
+            _append(file, encoded, self._index[piece.shard, piece.layer, piece.row])
+
+    def _put_held(self) -> None:
+        """Append the chunks of `add_chunks` to the file of the only shard, row by row."""
+        _, *shape, _ = self._index.shape
+        with self._files[0].open("ab") as file:
+            for layer, row in np.ndindex(*shape[:2]):
+                encoded = [self._held.pop((layer, row, at)) for at in range(shape[2])]
+                _append(file, encoded, self._index[0, layer, row])
 
     def _encoded(self, values: npt.NDArray[Any]) -> list[bytes]:
         """Encode the chunks of a piece, filled up with zeros."""
@@ -110,8 +128,7 @@ class ShardWriter:
         if len(values) < self._shard:
             values = np.pad(values, (0, self._shard - len(values)))
         return [
-            chunks.encode(values[at : at + self._chunk])
-            for at in range(0, self._shard, self._chunk)
+            chunks.encode(values[at : at + self.chunk]) for at in range(0, self._shard, self.chunk)
         ]
 
     def finish(self) -> tuple[list[int], int]:
@@ -119,6 +136,9 @@ class ShardWriter:
 
         Raises StoreError where they cannot be written, ValueError where a row is missing.
         """
+        if self._held:
+            with self._explained():
+                self._put_held()
         if (self._index == _MISSING).any():
             raise ValueError("a map of the input was never added")
         self._backend.require_hold()
@@ -157,3 +177,11 @@ class ShardWriter:
         for file in self._files:
             with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
+
+
+def _append(file: BinaryIO, encoded: Sequence[bytes], places: npt.NDArray[Any]) -> None:
+    """Append the encoded chunks of a row to a file. places: (chunks, 2) takes offset and size of each."""
+    sizes = np.array([len(data) for data in encoded], "<u8")
+    places[:, 0] = file.tell() + np.cumsum(sizes) - sizes
+    places[:, 1] = sizes
+    file.writelines(encoded)
