@@ -18,6 +18,7 @@ from attnstore.statistics import NAMES, STATISTICS, Statistic
 _LARGEST = [number for number, statistic in enumerate(STATISTICS) if statistic.largest]
 STRIPE_CELLS = 1 << 20
 """Weights of a long map that are measured at once."""
+_CACHED = 1 << 17  # weights whose logarithms are computed at once: they stay in a core's cache
 _TINY = 1e-38  # keeps log finite where a weight is 0; 0 * log(tiny) is 0
 
 
@@ -107,7 +108,7 @@ def measure(weights: torch.Tensor, marks: Marks, sinks: bool = False) -> Measure
     sums = torch.matmul(marks.by_segment.unsqueeze(1), weights)  # (n, H, 2, L)
     columns = torch.bmm(sums.view(n, heads, 2 * length), marks.columns)
     cells = linear(flat, marks.cells).view(n, heads, 4)
-    entropy = _entropy(flat).view(n, heads, 1) / length
+    entropy = _entropy(weights).view(n, heads, 1) / length
     largest = flat.amax(1).view(n, heads, 1)
     received = sums.sum(2) / length
     missing = 1 - weights.sum(-1)
@@ -161,11 +162,18 @@ def joined(parts: Sequence[Measured]) -> Measured:
     return Measured(whole, received, torch.stack([part.off for part in parts]).amax(0))
 
 
-def _entropy(flat: torch.Tensor) -> torch.Tensor:
-    """Sum over a map of -w ln w, in nats: (maps, L²) to (maps,)."""
-    logs = flat.clamp_min(_TINY)
-    if logs.device.type == "cpu":
-        np.log(logs.numpy(), out=logs.numpy())  # in a third of torch's time
-    else:
-        logs.log_()
-    return logs.mul_(flat).sum(1).neg_()
+def _entropy(weights: torch.Tensor) -> torch.Tensor:
+    """Sum -w ln w over each map, in nats: (n, H, R, L), contiguous, to (n, H)."""
+    if weights.device.type != "cpu":
+        return weights.clamp_min(_TINY).log_().mul_(weights).sum((2, 3)).neg_()
+    # numpy's log takes a third of the time of torch's.
+    rows = weights.view(-1, weights.shape[-1]).numpy()
+    sums = np.empty(len(rows), np.float32)
+    step = max(1, _CACHED // rows.shape[1])
+    logs = np.empty((step, rows.shape[1]), np.float32)
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        np.maximum(part, np.float32(_TINY), out=logs[: len(part)])
+        np.log(logs[: len(part)], out=logs[: len(part)])
+        np.vecdot(logs[: len(part)], part, out=sums[start : start + step])
+    return torch.from_numpy(sums).view(weights.shape[:3]).sum(2).neg_()
