@@ -30,6 +30,8 @@ PAGES = {
     "head": f"/run/{RUN}/head/2/3",
     "example": f"/run/{RUN}/example/3?layer=2&head=3&token=4&pins=3-5",
     "compare": f"/run/{OTHER}/example/3?layer=4&head=7&against={RUN}",
+    "runs-compared": f"/compare?left={RUN}&right={OTHER}",
+    "heads-compared": f"/compare/head/2/3?left={RUN}&right={OTHER}",
     "sql": f"/sql?analysis=head_entropy&p.run={RUN}&show=heatmap",
     "annotate": f"/annotate?annotator=shot&run={RUN}",
     "model": "/model/minilm",
@@ -100,10 +102,12 @@ def hovered(page: Any, canvas: str) -> tuple[str, int, int]:
 
 
 def settled(page: Any) -> None:
-    """Wait until a page has all that it asks for, and its charts and maps are drawn."""
+    """Wait until a page has all that it asks for, panels below too, and its charts and maps are drawn."""
     page.wait_for_load_state("networkidle")
     page.wait_for_function(
-        "() => !document.querySelector('.waiting, [data-spec]') && "
+        "() => { document.querySelector('.waiting')?.scrollIntoView(); "
+        "return !document.querySelector('.waiting, [data-spec]') && "
         "(!document.getElementById('viewer') || document.getElementById('viewer').dataset.drawn) && "
-        "(!/[?&]show=/.test(location.search) || document.querySelector('[data-chart]:not([hidden]) svg'))"
+        "(!/[?&]show=/.test(location.search) || document.querySelector('[data-chart]:not([hidden]) svg')); }"
     )
+    page.evaluate("scrollTo(0, 0)")

@@ -100,3 +100,27 @@ def test_names_of_classes_find_room_in_the_legend() -> None:
     lines = {float(at[name].get("y", 0)) for name in names}
     assert len(lines) > 1
     assert max(lines) < float(str(root.get("height"))[:-2])
+
+
+def test_mean_maps_are_a_picture_with_the_profile_as_its_numbers(
+    pages: Browser, store: Store
+) -> None:
+    """As wide as asked, with one picture of all heads; CSV and Python say what view `offsets` says."""
+    page = pages.get(f"/run/{RUN}").text
+    about = next(
+        found
+        for text in re.findall(r"data-save><script[^>]*>(.*?)</script>", page)
+        if (found := json.loads(text))["name"].endswith("mean-maps")
+    )
+    root = ElementTree.fromstring(pages.get(f"{about['svg']}?width=237.6").text)
+    assert root.get("width") == "237.60pt"
+    (image,) = root.iter(f"{_SVG}image")
+    sides = {name: float(image.get(name, 0)) for name in ("x", "y", "width", "height")}
+    assert sides["x"] + sides["width"] <= 237.6
+    assert sides["y"] + sides["height"] <= float(str(root.get("height"))[:-2])
+    wanted = store.sql("FROM offsets WHERE run = $run ORDER BY ALL", run=RUN)
+    scope: dict[str, Any] = {}
+    exec(about["python"], scope)
+    assert scope["rows"].equals(wanted)
+    rows = list(csv.DictReader(io.StringIO(pages.get(about["csv"]).text)))
+    assert [float(row["weight"]) for row in rows] == pytest.approx(wanted["weight"].to_list())

@@ -26,7 +26,7 @@ NARROW, WIDE = 100.0, 2000.0
 def picture(site: Site, request: Request) -> Response:
     """Send the grid as an SVG of `width` points."""
     grid, choice = _asked(site, request)
-    text = grid_figure.svg(grid, title(grid, choice), _width(request))
+    text = grid_figure.svg(grid, title(grid, choice), width_of(request))
     return Response(str(text), media_type="image/svg+xml")
 
 
@@ -60,7 +60,12 @@ def _asked(site: Site, request: Request) -> tuple[Grid, Choice]:
     return measures.grid(site.store, run, choice, query), choice
 
 
-def _width(request: Request) -> float:
+def width_of(request: Request) -> float:
+    """Read the width of a picture, in points.
+
+    Raises:
+        UsageError: It is no number, or no paper is so wide.
+    """
     text = request.query_params.get("width", "496.8")
     try:
         width = float(text)

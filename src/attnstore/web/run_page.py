@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from attnstore.display import colors
-from attnstore.web import grid_chart, grid_files, mean_maps, measures
+from attnstore.web import grid_chart, grid_files, mean_maps, mean_maps_files, measures
 from attnstore.web.addresses import link, whole
 from attnstore.web.run_records import Row, family, run_of
 from attnstore.web.site import Site
@@ -33,6 +33,7 @@ def run_page(site: Site, request: Request) -> Response:
         "kept": {k: v for k, v in query.items() if k not in ("find", "page")},
         "others": others,
         "mean_maps": mean_maps.grid(site, run),
+        "saving_mean_maps": mean_maps_files.saving(site, run),
         "quick": measures.is_quick(store, run["run"], choice, query),
         "address": request.url.path,
         "query_string": request.url.query,
