@@ -2,7 +2,7 @@
 -- question: How broadly does each head attend?
 -- example: --run minilm/mrpc --sort mean --top 3
 -- source: Clark et al. 2019, section 3.3
--- reads: map_stats, inputs, sources
+-- reads: map_measures, sources
 -- param run VARCHAR: Run
 -- column layer SMALLINT: Layer, from 0
 -- column head SMALLINT: Head, from 0
@@ -19,8 +19,8 @@
 -- band: mean BY layer, head
 WITH per_head AS (
     SELECT layer, head, count(*) AS n, mean_interval(entropy, source, 0, NULL) AS nats,
-           mean_interval(entropy / ln(nullif(length, 1)), source, 0, 1) AS share
-    FROM map_stats JOIN inputs USING (run, example) JOIN sources USING (run, example)
+           mean_interval(breadth, source, 0, 1) AS share
+    FROM map_measures JOIN sources USING (run, example)
     WHERE run = $run
     GROUP BY layer, head
 )

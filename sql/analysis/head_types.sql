@@ -2,7 +2,7 @@
 -- question: Which heads look at the previous or next token, at special tokens, or everywhere?
 -- example: --run minilm/mrpc --sort mean:desc --top 3
 -- source: Clark et al. 2019, sections 3.1 to 3.3 (thresholds: position 0.5, special 0.6, entropy 3.8 nats)
--- reads: map_stats, inputs, sources
+-- reads: map_measures, sources
 -- param run VARCHAR: Run
 -- param position DOUBLE = 0.5: Mean weight to the previous, the next or the same token above which a head is of that type
 -- param special DOUBLE = 0.6: Mean weight to [CLS], to [SEP], to punctuation or to the first token above which a head is of that type
@@ -25,8 +25,8 @@
 -- band: breadth BY layer, head
 WITH per_input AS (
     SELECT layer, head, source, previous, next, self, cls, sep, punctuation, CASE WHEN cls IS NULL THEN first END AS first,
-           entropy, entropy / ln(nullif(length, 1)) AS breadth
-    FROM map_stats JOIN inputs USING (run, example) JOIN sources USING (run, example)
+           entropy, breadth
+    FROM map_measures JOIN sources USING (run, example)
     WHERE run = $run AND ($layer IS NULL OR layer = $layer) AND ($head IS NULL OR head = $head)
 ), broadness AS (
     SELECT layer, head, avg(breadth) AS breadth, avg(entropy) AS entropy

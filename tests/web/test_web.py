@@ -207,12 +207,14 @@ def test_pictures_share_one_range_or_have_their_own(
     assert pages.get(f"/maps/{RUN}/{example}/all").headers["X-Top"] == "1.0"
 
 
-@pytest.mark.parametrize("by", [*NAMES, "breadth"])
+@pytest.mark.parametrize("by", [*NAMES, "breadth", "reach"])
 def test_the_grid_has_the_means_of_map_stats(pages: Browser, store: Store, by: str) -> None:
     """Mean and interval of each head, as SQL tells them apart from the page."""
     run = store.run(RUN).record
     grid = measures.grid(pages.site.store, run, measures.find(pages.site.store, by), {})
-    value = "entropy / ln(length)" if by == "breadth" else f'"{by}"'
+    even = "(length * length - 1.0) / (3 * length)"
+    own = {"breadth": "entropy / ln(length)", "reach": f"mean_distance / ({even})"}
+    value = own.get(by, f'"{by}"')
     rows = store.sql(
         f"SELECT layer, head, avg({value}), list({value}), count({value}) "
         "FROM map_stats JOIN inputs USING (run, example) GROUP BY ALL"
@@ -221,7 +223,7 @@ def test_the_grid_has_the_means_of_map_stats(pages: Browser, store: Store, by: s
     if by == "sink":  # of a model with attention sinks
         rows = rows.drop_nulls()
     assert len(grid.cells) == len(rows)
-    most = np.inf if by in ("entropy", "mean_distance") else 1
+    most = np.inf if by in ("entropy", "mean_distance", "reach") else 1
     for layer, head, mean, values, n in rows.iter_rows():
         cell = grid.cells[layer, head]
         assert cell.value == pytest.approx(mean)

@@ -21,8 +21,8 @@ from attnstore.storage import location
 FILE = Path("docs/sql.md")
 
 _FIRST = (
-    "runs", "models", "datasets", "examples", "inputs", "tokens", "map_stats", "offsets", "maps", "attention",
-    "received", "blocks", "array_blocks", "ingests",
+    "runs", "models", "datasets", "examples", "inputs", "tokens", "map_stats", "map_measures", "offsets",
+    "maps", "attention", "received", "blocks", "array_blocks", "ingests",
 )  # fmt: skip
 """Views to list first, in reading order; the others follow by name."""
 
@@ -159,6 +159,11 @@ def _functions() -> Iterator[str]:
         "`map_places` has their first arguments for every map.\n"
     )
     yield _described(files["1-weights"])
+    yield (
+        "## Measures without length\n\nEntropy and mean distance grow with the length of the input; `map_measures` has these "
+        "beside them. [statistics.md](statistics.md#measures-and-length) has how far each follows the length.\n"
+    )
+    yield _described(files["2-measures"])
     yield (
         "## Functions over words\n\nThe attention to a word is the sum over its pieces, from a word their mean. "
         "`words`: `BIGINT[]` with the word of each token, from 0, -1 for tokens to leave out.\n"

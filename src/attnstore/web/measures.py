@@ -1,6 +1,6 @@
 """Choices that color the grid of a run's heads: a measure of its maps, an analysis, an effect.
 
-A choice has a key that stands in the address: a column of `map_stats`, or `analysis:NAME` for any
+A choice has a key that stands in the address: a column of `map_measures`, or `analysis:NAME` for any
 file of sql/analysis with layer, head and a mean or a class, or `disabling` where the store says
 what disabling a head does.
 """
@@ -8,7 +8,7 @@ what disabling a head does.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,13 +23,19 @@ from attnstore.statistics import STATISTICS
 from attnstore.web.head_grid import Cell, Grid
 from attnstore.web.served_store import ServedStore
 
-NAMES = (*STORED, "breadth")
-"""Measures of a map, in the order of the menu: the columns of `map_stats`, and breadth."""
-UNITS = {s.name: s.unit for s in STATISTICS} | {"breadth": "share of ln L"}
+WITHOUT_LENGTH = {"entropy": "breadth", "mean_distance": "reach"}
+"""Measures that grow with the length of the input, and what each is where that is taken out."""
+NAMES = (*STORED, *WITHOUT_LENGTH.values())
+"""Measures of a map, in the order of the menu: the columns of `map_measures`."""
+UNITS = {s.name: s.unit for s in STATISTICS} | {
+    "breadth": "share of ln L",
+    "reach": "1: even attention",
+}
 """Units of measures of a map."""
-BREADTH = "Entropy of the weights as a share of ln L, to compare inputs of different lengths"
-MEASURED = "(SELECT m.*, entropy / ln(nullif(length, 1)) AS breadth FROM map_stats m JOIN inputs USING (run, example))"
-"""SQL of a table with every measure of every map."""
+SHARES = ("breadth", *(s.name for s in STATISTICS if s.high == "1"))
+"""Measures that are at most 1."""
+MEASURED = "map_measures"
+"""View with every measure of every map."""
 _SIGNED = ("feature_change",)  # analyses whose mean is a difference
 
 
@@ -58,7 +64,7 @@ def _analyses(store: ServedStore) -> dict[str, Choice]:
 
 def choices(store: ServedStore) -> list[Choice]:
     """Return the choices of a store, in the order of the menu."""
-    comments = store.current.columns("map_stats") | {"breadth": BREADTH}
+    comments = store.current.columns(MEASURED)
     measures = [Choice(n, (comments.get(n) or n).split(";")[0], "Measures") for n in NAMES]
     effect = (
         [Choice("disabling", "Change of the score when the head is disabled", "Effects")]
@@ -132,9 +138,7 @@ def statistics(store: ServedStore, run: str, of: tuple[int, int] | None = None) 
     only = "" if of is None else "AND layer = $layer AND head = $head "
     place = {} if of is None else {"layer": of[0], "head": of[1]}
     columns = ", ".join(f'"{name}"' for name in NAMES)
-    shares = ", ".join(
-        f"'{name}'" for name in ("breadth", *(s.name for s in STATISTICS if s.high == "1"))
-    )
+    shares = ", ".join(f"'{name}'" for name in SHARES)
     return store.ask(
         "SELECT layer, head, measure, count(*) AS n, "
         f"unnest(mean_interval(value, source, 0, CASE WHEN measure IN ({shares}) THEN 1 END)) "
@@ -228,6 +232,11 @@ def ablations(store: ServedStore, run: Mapping[str, Any]) -> pl.DataFrame:
         'ORDER BY t.dataset = $dataset DESC, t.dataset, t."value", t.metric, t.layer, t.head NULLS LAST',
         model=run["model"], dataset=run["dataset"],
     )  # fmt: skip
+
+
+def cells_of(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], Cell]:
+    """Return the cells of means over inputs: layer, head, mean, low, high, n."""
+    return _cells(pl.DataFrame(rows), None) if rows else {}
 
 
 def _cells(
