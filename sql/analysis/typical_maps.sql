@@ -17,7 +17,7 @@ WITH per_map AS (
     SELECT example, measure, value, avg(value) OVER (PARTITION BY measure) AS usual
     FROM (
         SELECT example, previous, next, self, cls, sep, punctuation, CASE WHEN cls IS NULL THEN first END AS first,
-               entropy / ln(nullif(length, 1)) AS breadth
+               breadth(entropy, length) AS breadth
         FROM map_stats JOIN inputs USING (run, example)
         WHERE run = $run AND layer = $layer AND head = $head
     ) UNPIVOT (value FOR measure IN (previous, next, self, cls, sep, punctuation, first, breadth))

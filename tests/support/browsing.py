@@ -27,6 +27,7 @@ PAGES = {
     "run": f"/run/{RUN}",
     "run-drift": f"/run/{OTHER}?by=analysis:drift",
     "run-types": f"/run/{RUN}?by=analysis:head_types",
+    "run-selected": f"/run/{RUN}?by=cls&s.heads=1.2-4&s.length=10..30",
     "head": f"/run/{RUN}/head/2/3",
     "example": f"/run/{RUN}/example/3?layer=2&head=3&token=4&pins=3-5",
     "compare": f"/run/{OTHER}/example/3?layer=4&head=7&against={RUN}",

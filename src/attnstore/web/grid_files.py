@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from attnstore.errors import UsageError
 from attnstore.query.sql_text import identifier, literal
-from attnstore.web import grid_figure, measures, recipes
+from attnstore.web import grid_figure, linked, measures, recipes, selections
 from attnstore.web.addresses import link
 from attnstore.web.head_grid import Grid
 from attnstore.web.measures import Choice
@@ -40,7 +40,9 @@ def saving(
     site: Site, run: Row, choice: Choice, grid: Grid, query: Mapping[str, str]
 ) -> dict[str, str]:
     """Return what static/save.js needs to save a grid."""
-    asked = urlencode({"by": choice.key} | measures.state(choice, query))
+    selecting = {n: v for n, v in query.items() if n == "find" or n.startswith(selections.PREFIX)}
+    selecting = selecting if linked.is_selected(run, choice, query) else {}
+    asked = urlencode({"by": choice.key} | measures.state(choice, query) | selecting)
     address = link("run", run["run"], "grid")
     name = "-".join(p for p in (run["run"], choice.key.rpartition(":")[2], grid.part) if p)
     files = {"name": name, "svg": f"{address}.svg?{asked}", "csv": f"{address}.csv?{asked}"}
@@ -57,7 +59,7 @@ def title(grid: Grid, choice: Choice) -> str:
 def _asked(site: Site, request: Request) -> tuple[Grid, Choice]:
     run, query = run_of(site, request), dict(request.query_params)
     choice = measures.find(site.store, query.get("by", "entropy"))
-    return measures.grid(site.store, run, choice, query), choice
+    return linked.grid_of(site, run, choice, query), choice
 
 
 def width_of(request: Request) -> float:
@@ -80,6 +82,8 @@ def width_of(request: Request) -> float:
 
 def _recipe(site: Site, run: Row, choice: Choice, query: Mapping[str, str]) -> Recipe:
     """Return the SQL and the Python of the values of a grid."""
+    if linked.is_selected(run, choice, query):
+        return recipes.of_sql(site, linked.recipe_sql(run, choice, query))
     if choice.group == "Measures":
         where = f"WHERE run = {literal(run['run'])}"
         return recipes.of_sql(

@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from attnstore.errors import QueryError, UnknownNameError, UsageError
 from attnstore.query import process_memory
 from attnstore.storage.backend import Backend
@@ -61,6 +63,7 @@ class Question:
     seconds: float = 0.0
     worker: _Worker | None = None
     askers: set[str] = field(default_factory=set)
+    ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def is_over(self) -> bool:
@@ -155,8 +158,21 @@ class Questions:
             question.state, question.sentence = state, sentence
             question.seconds = time.monotonic() - question.began
             worker = question.worker
+            question.ended.set()
         if worker is not None:
             worker.kill()
+
+    def answer(self, text: str, params: Mapping[str, str]) -> pl.DataFrame:
+        """Ask a query, wait for its end and return its rows.
+
+        Raises:
+            QueryError: It failed, was cancelled or took too long; the sentence says which.
+        """
+        question = self.ask(text, params, "the server")
+        question.ended.wait()
+        if question.state != "done":
+            raise QueryError(question.sentence)
+        return pl.read_parquet(question.file, glob=False, hive_partitioning=False)
 
     def _run(self, question: Question) -> None:
         with self._turn:

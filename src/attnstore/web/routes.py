@@ -38,6 +38,7 @@ ROUTES: tuple[Page | Action, ...] = (
     Page(f"{_RUN}/mean-maps.csv", mean_maps_files.table),
     Page(f"{_RUN}/grid.svg", grid_files.picture),
     Page(f"{_RUN}/grid.csv", grid_files.table),
+    Page(f"{_RUN}/linked", run_page.pictures),
     Page(f"{_RUN}/head/{{layer}}/{{head}}", head_page.head_page),
     Page(f"{_RUN}/head/{{layer}}/{{head}}/alike", alike_page.alike_page),
     Page(f"{_RUN}/head/{{layer}}/{{head}}/alike/answers", alike_page.alike_panel),

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from attnstore.display import colors
-from attnstore.web import grid_chart, grid_files, mean_maps, mean_maps_files, measures
+from attnstore.web import grid_chart, grid_files, mean_maps, mean_maps_files, measures, selections
+from attnstore.web import linked as linked_pictures
 from attnstore.web.addresses import link, whole
+from attnstore.web.linked import Linked
 from attnstore.web.run_records import Row, family, run_of
 from attnstore.web.site import Site
 
@@ -25,23 +27,50 @@ def run_page(site: Site, request: Request) -> Response:
     choice = measures.find(store, key)
     query = dict(request.query_params)
     others = family(site, run)
-    about = {
+    about: Row = {
         "run": run,
         "choice": choice,
         "choices": measures.choices(store),
         "query": query,
         "kept": {k: v for k, v in query.items() if k not in ("find", "page")},
+        "selecting": {k: v for k, v in query.items() if k.startswith(selections.PREFIX)},
         "others": others,
         "mean_maps": mean_maps.grid(site, run),
         "saving_mean_maps": mean_maps_files.saving(site, run),
         "quick": measures.is_quick(store, run["run"], choice, query),
         "address": request.url.path,
         "query_string": request.url.query,
-        **_inputs(site, run, query),
+        "linked": None,
     }
+    linked = _linked(site, run, query) if linked_pictures.restricts(run, query) else None
+    if linked is not None:
+        about |= {"linked": linked, **linked.about()}
+    about |= _inputs(site, run, query, linked)
     if about["quick"]:
-        about |= _grid(site, run, choice, query)
+        about |= _grid(site, run, choice, query, linked)
     return site.render(request, "run.html", **about)
+
+
+def pictures(site: Site, request: Request) -> Response:
+    """Send the linked pictures of a selection, for the page's script: HTML by place, and charts."""
+    run, query = run_of(site, request), dict(request.query_params)
+    linked = _linked(site, run, query)
+    about = {"query": query, "linked": linked, **linked.about()}
+    rows = _inputs(site, run, query, linked)
+    html = {
+        "selection": site.fill("_selection.html", **about),
+        "labels": site.fill("_labels.html", **about),
+        "rows": site.fill("_inputs.html", **about, **rows),
+        "count": f"{rows['count']:,} input{'s' if rows['count'] != 1 else ''}",
+    }
+    choice = measures.find(site.store, query.get("by", "entropy"))
+    if choice.key == linked.measure:
+        html["grid"] = site.fill("_grid.html", run=run, **_grid(site, run, choice, query, linked))
+    return JSONResponse({"html": html, "charts": linked.charts(), "note": linked.note()})
+
+
+def _linked(site: Site, run: Row, query: Mapping[str, str]) -> Linked:
+    return linked_pictures.of(site, run, query, INPUTS, (_page(query) - 1) * INPUTS)
 
 
 def grid_panel(site: Site, request: Request) -> Response:
@@ -51,8 +80,14 @@ def grid_panel(site: Site, request: Request) -> Response:
     return site.render(request, "_grid.html", run=run, **_grid(site, run, choice, query))
 
 
-def _grid(site: Site, run: Row, choice: measures.Choice, query: Mapping[str, str]) -> Row:
-    grid = measures.grid(site.store, run, choice, query)
+def _grid(
+    site: Site,
+    run: Row,
+    choice: measures.Choice,
+    query: Mapping[str, str],
+    linked: Linked | None = None,
+) -> Row:
+    grid = linked_pictures.grid_of(site, run, choice, query, linked)
     href = link("run", run["run"], "head")
     colored = measures.state(choice, query)
     return {
@@ -68,9 +103,34 @@ def _grid(site: Site, run: Row, choice: measures.Choice, query: Mapping[str, str
     }
 
 
-def _inputs(site: Site, run: Row, query: Mapping[str, str]) -> Row:
-    """Return one page of the list of a run's inputs, searched by text."""
-    find, page = query.get("find", ""), max(whole("page", query.get("page", "1")), 1)
+def _page(query: Mapping[str, str]) -> int:
+    return max(whole("page", query.get("page", "1")), 1)
+
+
+def _inputs(site: Site, run: Row, query: Mapping[str, str], linked: Linked | None) -> Row:
+    """Return one page of the list of a run's inputs: those of a selection, or searched by text."""
+    find, page = query.get("find", ""), _page(query)
+    if linked is not None:
+        count, rows = linked.found["listed"], _listed(site, run, linked.found["rows"] or [])
+    else:
+        count, rows = _searched(site, run, find, page)
+    pages = max(-(-count // INPUTS), 1)
+    return {"inputs": rows, "count": count, "find": find, "page": page, "pages": pages}
+
+
+def _listed(site: Site, run: Row, listed: list[Row]) -> list[Row]:
+    """Return inputs with their texts and the value of the measure."""
+    rows = site.store.ask(
+        "SELECT i.example, i.length, i.truncated, e.text, e.text_pair, e.label FROM inputs i "
+        "JOIN idx.core.examples e USING (dataset, example) "
+        "WHERE run = $run AND example IN (SELECT unnest($examples::BIGINT[])) ORDER BY example",
+        run=run["run"], examples=[row["example"] for row in listed],
+    )  # fmt: skip
+    values = {row["example"]: row["value"] for row in listed}
+    return [row | {"value": values[row["example"]]} for row in rows.iter_rows(named=True)]
+
+
+def _searched(site: Site, run: Row, find: str, page: int) -> tuple[int, list[Row]]:
     clauses = "run = $run AND ($find = '' OR contains(lower(e.text), lower($find)) OR contains(lower(e.text_pair), lower($find)))"
     joined = "FROM inputs i JOIN examples e USING (dataset, example)" if find else "FROM inputs i"
     where = clauses if find else "run = $run"
@@ -83,8 +143,7 @@ def _inputs(site: Site, run: Row, query: Mapping[str, str]) -> Row:
         "ORDER BY example",
         **params, limit=INPUTS, offset=(page - 1) * INPUTS,
     )  # fmt: skip
-    pages = max(-(-count // INPUTS), 1)
-    return {"inputs": rows.to_dicts(), "count": count, "find": find, "page": page, "pages": pages}
+    return count, rows.to_dicts()
 
 
 def to_run(site: Site, request: Request) -> Response:

@@ -18,11 +18,13 @@ from attnstore.display.templating import environment
 from attnstore.storage.files import file_crc32c
 from attnstore.web.addresses import link, query_with
 from attnstore.web.ingest_progress import IngestProgress
-from attnstore.web.query_jobs import Questions
+from attnstore.web.query_jobs import Limits, Questions
 from attnstore.web.served_store import ServedStore
 
 FOLDER = Path(__file__).parent
 """Holds the explorer's templates/ and static/."""
+PICTURE_SECONDS = 20.0
+"""Limit of a query that a page asks to draw a selection."""
 GRAMMAR = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js")
 """Vendored files that draw charts, in the order in which they are loaded (static/vendor/README.md)."""
 
@@ -37,6 +39,7 @@ class Site:
         navigation: Address, title and key of the pages in the navigation.
 
     Attributes:
+        pictures: The queries behind selections, bounded as those of the SQL page and apart from them.
         page_token: A page sends it back with everything that writes.
     """
 
@@ -48,6 +51,7 @@ class Site:
         navigation: Sequence[tuple[str, str, str]],
     ) -> None:
         self.store, self.questions = store, questions
+        self.pictures = Questions(store, Limits(seconds=PICTURE_SECONDS))
         self.progress = IngestProgress(store.backend)
         self.page_token = secrets.token_urlsafe(24)
         self._folders = folders
@@ -70,14 +74,17 @@ class Site:
     def close(self) -> None:
         """End the queries and the sessions."""
         self.questions.close()
+        self.pictures.close()
         self.store.close()
 
     def render(self, request: Request, name: str, status: int = 200, **about: Any) -> Response:
         """Fill a template."""
-        text = self._templates.get_template(name).render(
-            behind=self.store.current.behind, path=request.url.path, **about
-        )
-        return HTMLResponse(text, status)
+        behind = self.store.current.behind
+        return HTMLResponse(self.fill(name, behind=behind, path=request.url.path, **about), status)
+
+    def fill(self, name: str, **about: Any) -> str:
+        """Fill a template that is a part of a page."""
+        return self._templates.get_template(name).render(**about)
 
     def static(self, name: str, path: str = "static") -> str:
         """Return the address of a static file, with its checksum, so that it can be kept for ever."""

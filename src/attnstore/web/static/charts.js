@@ -76,7 +76,7 @@ function sized(spec, room) {
   }
   if (heat(own)) return Object.assign(own, cells(own, own, room - (room < 620 ? 60 : 190)));
   const steps = height(own);
-  return Object.assign(own, { width: Math.min(room, 860), height: steps ?? Math.min(320, Math.max(220, room * 0.5)), autosize: { type: "fit-x", contains: "padding" } });
+  return Object.assign(own, { width: Math.min(room, 860), height: own.height ?? steps ?? Math.min(320, Math.max(220, room * 0.5)), autosize: { type: "fit-x", contains: "padding" } });
 }
 
 const heat = (unit) => unit.layer.some((layer) => layer.mark.type === "rect");
@@ -120,6 +120,7 @@ export async function draw(element, chart) {
     drawn.get(element)?.made.finalize();
     element.replaceChildren(picture, ...notes(chart), saving(chart));
     drawn.set(element, { chart, made, room });
+    element.dispatchEvent(new CustomEvent("drawn", { detail: made.view }));
   } catch (error) {
     element.replaceChildren(make("p", { className: "wrong", textContent: String(error.message || error) }));
   }
