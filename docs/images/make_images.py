@@ -49,7 +49,7 @@ def main() -> None:
             run=run, tokens=TOKENS,
         ).item()  # fmt: skip
     wanted = {
-        "explorer_run": (f"/run/{run}?by=analysis:head_types", 700, {run}),
+        "explorer_run": (f"/run/{run}?by=analysis:head_types", 1080, {run}),
         "explorer_example": (f"/run/{run}/example/{example}?layer=2&head=3&token=4", 900, {run}),
         "explorer_compare": (f"/run/{tuned}/example/{example}?layer=4&head=7&against={run}", 1080, {run, tuned}),
     }  # fmt: skip

@@ -163,6 +163,20 @@ def test_all_heads_and_the_lines_are_saved(page: Any, part: str) -> None:
     assert ({"0", "5", "11"} if part == ".overview" else {"[CLS]", "[SEP]"}) <= said
 
 
+def test_movement_between_two_runs_is_saved_with_its_sql(page: Any, real_store: Path) -> None:
+    """The CSV has the rows that the query beside it gives."""
+    page.goto(f"/compare?left={OTHER}&right={RUN}")
+    page.wait_for_selector(".gridded ~ div .saving")
+    rows = list(csv.DictReader(io.StringIO(Person(page).saved(".saving button:text-is('CSV') >> nth=0").decode())))  # fmt: skip
+    sql = page.locator(".made pre").first.text_content()
+    with attnstore.open(real_store) as store:
+        values = {(r["layer"], r["head"]): r["mean"] for r in store.sql(sql).to_dicts()}
+    assert len(rows) == len(values) == 72
+    for row in rows:
+        wanted = values[int(row["layer"]), int(row["head"])]
+        assert float(row["value"]) == pytest.approx(wanted)
+
+
 def test_the_width_is_kept_for_the_next_picture(page: Any) -> None:
     """Who chooses two columns once has them on every page."""
     page.goto(f"/run/{RUN}")

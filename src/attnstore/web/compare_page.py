@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from attnstore.display import colors
 from attnstore.naming import require_held
-from attnstore.web import charts, grid_chart, measures
+from attnstore.web import charts, grid_chart, grid_files, measures
 from attnstore.web.addresses import link, whole
 from attnstore.web.chart_choices import Choice
 from attnstore.web.charts import Chart
@@ -126,15 +126,15 @@ def _movement(site: Site, left: Row, right: Row) -> Row:
 
 
 def _grid(site: Site, left: Row, right: Row) -> Row:
-    grid = measures.grid(
-        site.store, left, measures.find(site.store, _MOVEMENT), {"base_run": right["run"]}
-    )
+    choice, against = measures.find(site.store, _MOVEMENT), {"base_run": right["run"]}
+    grid = measures.grid(site.store, left, choice, against)
     pair = {"left": left["run"], "right": right["run"]}
     return {
         "grid": grid,
         "drawn": grid_chart.heads(grid, "/compare/head", urlencode(pair)),
         "scale": grid_chart.scale(grid),
         "most": grid.extremes(8)["lowest"],
+        "saving": grid_files.saving(site, left, choice, grid, against),
         "query": pair,
     }
 
