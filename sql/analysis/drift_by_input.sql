@@ -2,15 +2,15 @@
 -- question: On which inputs did a head move most?
 -- example: --run minilm-mrpc-pretrained-0-30/mrpc --param layer=5 --param head=11 --top 3
 -- source: Kovaleva et al. 2019, section 4.3; Jensen-Shannon distance as in Clark et al. 2019, section 6
--- reads: map_places, runs, base_runs, run_pairs, inputs
+-- reads: map_places, runs, base_runs, run_pairs
 -- param run VARCHAR: Run of the trained model
 -- param layer SMALLINT: Layer, from 0
 -- param head SMALLINT: Head, from 0
 -- param base_run VARCHAR = NULL: Run to hold it against; NULL takes the run of the model it was trained from, over the same dataset
 -- column example BIGINT: Example (row number in the source split, from 0)
 -- column length INTEGER: Tokens of the input
--- column cosine DOUBLE: Cosine between the two flattened maps: 1 for a map that did not move; drift has its mean over inputs
--- column js DOUBLE: Jensen-Shannon distance of the two maps' rows, mean over rows: the root of the divergence to base 2, 0 for equal rows, 1 for disjoint ones
+-- column cosine FLOAT: Cosine between the two flattened maps: 1 for a map that did not move; drift has its mean over inputs
+-- column js FLOAT: Jensen-Shannon distance of the two maps' rows, mean over rows: the root of the divergence to base 2, 0 for equal rows, 1 for disjoint ones
 -- note: SELECT note FROM base_runs WHERE run = $run AND $base_run IS NULL UNION ALL SELECT note FROM run_pairs WHERE run = $run AND other_run = $base_run
 WITH pair AS MATERIALIZED (
     SELECT CASE WHEN refusal IS NULL THEN other_run ELSE error(refusal) END AS base_run

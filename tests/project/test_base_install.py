@@ -137,7 +137,7 @@ def test_every_analysis_needs_only_the_base(sample_store: Path, tmp_path: Path) 
         "from attnstore.errors import MissingExtraError, QueryError, UnknownNameError, UsageError\n"
         "store = attnstore.open(sys.argv[1])\n"
         "run = 'tiny/sample'\n"
-        "values = dict(run=run, base_run=run, example=0, model='tiny', dataset='sample', kind='phrase')\n"
+        "values = dict(run=run, base_run=run, example=0, model='tiny', dataset='sample', kind='phrase', layer=0, head=0)\n"
         "for analysis in store.analyses().iter_rows(named=True):\n"
         "    wanted = [p for p in analysis['parameters'].split(', ') if p and '=' not in p]\n"
         "    try:\n"

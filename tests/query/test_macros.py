@@ -17,7 +17,7 @@ from attnstore.query import analyses
 from attnstore.query.analyses import Analysis
 
 NAMES = sorted(analyses.listing())
-WORLD = {"run": TUNED, "base_run": BASE, "example": 2, "model": "tuned-20", "dataset": "pairs"}
+WORLD = {"run": TUNED, "base_run": BASE, "example": 2, "model": "tuned-20", "dataset": "pairs", "layer": 1, "head": 2}  # fmt: skip
 """A value for every required parameter."""
 OTHERS = {
     "token_pairs": {"relation": "object", "direction": "to_from", "statistic": "mean"},

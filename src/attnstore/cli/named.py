@@ -21,7 +21,7 @@ _META, _META_NAME = "attnstore.named", "attnstore.name"
 """Keys of what a context names, and of the name."""
 _VALUES = {
     "run": "minilm/sample", "base_run": "bert/sample", "model": "minilm", "dataset": "sample",
-    "example": "3",
+    "example": "3", "layer": "0", "head": "2",
 }  # fmt: skip
 """Values of required parameters in an example."""
 
