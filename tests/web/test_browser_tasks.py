@@ -52,6 +52,7 @@ class Person:
     def choose(self, menu: str, value: str) -> None:
         """Choose from a menu."""
         self.actions += 1
+        self.page.wait_for_load_state()  # a menu that is chosen from before its script has begun does nothing
         self.page.select_option(menu, value)
 
 

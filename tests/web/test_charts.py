@@ -312,7 +312,7 @@ def test_vendored_files_are_unchanged_and_licensed() -> None:
 
 @pytest.mark.parametrize(
     ("address", "charted"),
-    [("/", False), (f"/run/{RUN}", False), (f"/run/{RUN}/example/0", False), ("/annotate", False), ("/sql", True), (f"/run/{RUN}/head/1/2", True)],
+    [("/", False), (f"/run/{RUN}", True), (f"/run/{RUN}/example/0", False), ("/annotate", False), ("/sql", True), (f"/run/{RUN}/head/1/2", True)],
 )  # fmt: skip
 def test_only_pages_with_charts_name_the_vendored_files(
     pages: Browser, address: str, charted: bool
