@@ -61,9 +61,11 @@ browser:  ## what the tests of pages drive, where the system lets us install it
 bench: $(ALL)
 	$(BIN)/python -m benchmarks
 
-docs: $(ALL)
+docs: $(ALL)  ## the references from the code, then the site, strictly: a broken link ends it
 	$(BIN)/python -m attnstore.apps.sql_reference
 	$(BIN)/python -m attnstore.apps.analysis_reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The site: output/site/index.html"
 
 # The pictures of the pages: STORE with RUN and TUNED, a checkpoint over the same inputs; see the script.
 images: $(ALL)

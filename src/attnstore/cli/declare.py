@@ -57,8 +57,10 @@ def init(file: str) -> None:
 
 @click.command()
 @file_argument
+@click.option("--exit-code", is_flag=True,
+              help="End with exit code 1 if a refresh has something to make or to wait for.")  # fmt: skip
 @rows_options
-def plan(file: str, rows: Rows) -> None:
+def plan(file: str, exit_code: bool, rows: Rows) -> None:
     """Show what is missing, stale, of an older capture or undeclared, and about what it will cost.
 
     The store is the file's, whatever --store says.
@@ -75,11 +77,13 @@ def plan(file: str, rows: Rows) -> None:
     complete = sum(pair.state == "current" for pair in compared.pairs)
     if len(table) or not rows.is_table:
         rows.emit(table, {"seconds": ("about", duration), "bytes": ("on disk", size)})
-    if not rows.is_table:
-        return
-    if len(table):
-        click.echo("")
-    click.echo(f"{complete} of {len(compared.pairs)} declared runs are stored whole{_cost(table)}.")
+    if rows.is_table:
+        if len(table):
+            click.echo("")
+        click.echo(
+            f"{complete} of {len(compared.pairs)} declared runs are stored whole{_cost(table)}."
+        )
+    sys.exit(1 if exit_code and compared.is_pending else 0)
 
 
 def _cost(table: pl.DataFrame) -> str:

@@ -218,6 +218,12 @@ class Refresh(_Table):
     update: bool = False
 
 
+class Notify(_Table):
+    """A line of the shell that is run when a refresh has failures or alerts to tell; JSON on its stdin."""
+
+    command: str = Field(min_length=1)
+
+
 class Declaration(_Table):
     """The whole file.
 
@@ -226,6 +232,7 @@ class Declaration(_Table):
         results: Folder of the results of analyses.
         report: Folder of the report; None for no report.
         classify: None if maps are not classified.
+        notify: None if nobody is told of failures and alerts.
     """
 
     store: str
@@ -241,6 +248,7 @@ class Declaration(_Table):
     analyses: tuple[Analysis, ...] = ()
     drift: Drift = Drift()
     refresh: Refresh = Refresh()
+    notify: Notify | None = None
     _folder: Path = PrivateAttr(Path())
 
     def path(self, written: str) -> Path:
@@ -294,7 +302,7 @@ def read(path: str | Path = FILE) -> Declaration:
 _TABLES: dict[str, type[_Table]] = {
     "models": Models, "datasets": Data, "ingest": Ingest, "annotate": Annotate,
     "classify": Classify, "analyses": Analysis, "drift": Drift,
-    "refresh": Refresh,
+    "refresh": Refresh, "notify": Notify,
 }  # fmt: skip
 
 

@@ -89,6 +89,14 @@ class Plan:
         return [p for p in self.pairs if p.state == "refused"]
 
     @property
+    def is_pending(self) -> bool:
+        """True if a refresh has something to make or to wait for; a run that was refused is neither."""
+        states = {(r.what, r.state) for r in self.rows}
+        open_states = {"missing", "partial", "waiting", "unreadable"}
+        stale = any(state == "stale" and what != "run" for what, state in states)
+        return bool(self.to_ingest) or stale or any(state in open_states for _, state in states)
+
+    @property
     def settling(self) -> bool:
         """True if some model only has to stay unchanged for a moment."""
         return any(c.settling for c in self.candidates)

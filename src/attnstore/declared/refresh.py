@@ -23,7 +23,7 @@ from attnstore.annotation import annotate
 from attnstore.capture import additions, catalog, ingestion
 from attnstore.capture.runs import Run
 from attnstore.declared import drift as movement
-from attnstore.declared import planning, staleness
+from attnstore.declared import notification, planning, staleness
 from attnstore.declared.config import Declaration, read
 from attnstore.declared.outcome import Outcome
 from attnstore.declared.plan_parts import Pair, Plan
@@ -78,7 +78,9 @@ def refresh(
         while wait and plan.settling:
             time.sleep(max(declared.settle / 4, 0.05))
             plan = planning.plan(declared, retry)
-        return work.make(plan)
+        outcome = work.make(plan)
+        notification.notify(declared, backend, outcome)
+        return outcome
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
-"""Memory of refreshes: checkpoints that were read, and runs that were refused.
+"""Memory of refreshes: checkpoints that were read, runs that were refused, failures that were told.
 
 `seen.json` is a cache. It carries the checksum of its content; one that does not match, or that
-another version wrote, is ignored: checkpoints are read again, refusals tried once more.
+another version wrote, is ignored: checkpoints are read again, refusals tried and failures told once more.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ def signature(folder: Path) -> Signature:
 
 
 class Seen:
-    """The checkpoints that were read before, by folder, and what was refused, by identity."""
+    """The checkpoints that were read before, by folder, and what was refused, by identity.
+
+    told: sentences about the failures of the last refresh, which `[notify]` has told.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend, self._file = backend, backend.root / FILE
-        self._checkpoints, self._refused = _read(self._file)
+        self._checkpoints, self._refused, self.told = _read(self._file)
         self._saved = self._content()
 
     def resolve(self, folder: Path, now: Signature, stepped: bool = False) -> Checkpoint:
@@ -90,25 +93,25 @@ class Seen:
                 self._saved = content
 
     def _content(self) -> str:
-        content = {"made_by": _maker(), "checkpoints": self._checkpoints, "refused": self._refused}
-        return json.dumps(content)
+        content = {"checkpoints": self._checkpoints, "refused": self._refused, "told": self.told}
+        return json.dumps({"made_by": _maker(), **content})
 
 
 def _maker() -> list[Any]:
     """Describe the writer; entries of another one may mean something else."""
-    return [version("attnstore"), CAPTURE_VERSION, [f.name for f in fields(Checkpoint)]]
+    return [version("attnstore"), CAPTURE_VERSION, [f.name for f in fields(Checkpoint)], "told"]
 
 
-def _read(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Read checkpoints and refusals; none if the file is missing, damaged or another version's."""
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Read checkpoints, refusals and what was told; none if the file is missing, damaged or another version's."""
     try:
         digest, _, content = file.read_bytes().partition(b"\n")
         content = content.removesuffix(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != digest:
-            return {}, {}
+            return {}, {}, []
         memory = json.loads(content)
     except (OSError, ValueError, RecursionError):
-        return {}, {}
+        return {}, {}, []
     if not isinstance(memory, dict) or memory.get("made_by") != _maker():
-        return {}, {}
-    return memory["checkpoints"], memory["refused"]
+        return {}, {}, []
+    return memory["checkpoints"], memory["refused"], memory["told"]

