@@ -42,7 +42,7 @@ def _run(
     message = {"store": backend.name, "problems": problems, "alerts": alerts}
     try:
         done = subprocess.run(
-            declared.notify.command, shell=True, cwd=declared.folder, check=False, text=True,
+            declared.notify.command, shell=True, cwd=declared.folder, check=False, encoding="utf-8", errors="replace",
             input=json.dumps(message, default=str) + "\n", capture_output=True, timeout=SECONDS,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
