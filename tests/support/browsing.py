@@ -90,7 +90,7 @@ def serving(root: Path) -> Iterator[str]:
 def drawn(page: Any, after: int = 0) -> int:
     """Wait until the viewer has drawn once more; returns how often it has."""
     page.wait_for_function(
-        "n => Number(document.getElementById('viewer').dataset.drawn || 0) > n", arg=after
+        "n => Number(document.getElementById('viewer')?.dataset.drawn || 0) > n", arg=after
     )
     return int(page.get_attribute("#viewer", "data-drawn"))
 
@@ -112,7 +112,7 @@ def settled(page: Any) -> None:
     page.wait_for_function(
         "() => { document.querySelector('.waiting')?.scrollIntoView(); "
         "return !document.querySelector('.waiting, [data-spec]') && "
-        "(!document.getElementById('viewer') || document.getElementById('viewer').dataset.drawn) && "
+        "(!document.getElementById('viewer') || document.getElementById('viewer')?.dataset.drawn) && "
         "(!/[?&]show=/.test(location.search) || document.querySelector('[data-chart]:not([hidden]) svg')); }"
     )
     page.evaluate("scrollTo(0, 0)")
