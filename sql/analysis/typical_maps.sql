@@ -2,7 +2,7 @@
 -- question: Which maps are typical of a head, and which are unlike its others?
 -- example: --run minilm/mrpc --param layer=2 --param head=3 --top 3
 -- source: this project
--- reads: map_stats, inputs
+-- reads: map_measures
 -- param run VARCHAR: Run
 -- param layer SMALLINT: Layer, from 0
 -- param head SMALLINT: Head, from 0
@@ -17,8 +17,8 @@ WITH per_map AS (
     SELECT example, measure, value, avg(value) OVER (PARTITION BY measure) AS usual
     FROM (
         SELECT example, previous, next, self, cls, sep, punctuation, CASE WHEN cls IS NULL THEN first END AS first,
-               breadth(entropy, length) AS breadth
-        FROM map_stats JOIN inputs USING (run, example)
+               breadth
+        FROM map_measures
         WHERE run = $run AND layer = $layer AND head = $head
     ) UNPIVOT (value FOR measure IN (previous, next, self, cls, sep, punctuation, first, breadth))
 ), distances AS (

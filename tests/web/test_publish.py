@@ -52,7 +52,7 @@ def test_pages_ask_nothing_of_the_network_and_are_the_same_again(
 def test_examples_are_chosen_from_short_to_long(sample_store: Path, store: Store) -> None:
     """A number takes evenly spaced ranks of length; names are taken as they stand, once."""
     with pages._served(sample_store) as served:
-        run = choice.record(served, RUN)
+        run = served.current.run(RUN).record
         by_length = store.sql(
             "SELECT example FROM inputs WHERE run = $run ORDER BY length, example", run=RUN
         )["example"].to_list()

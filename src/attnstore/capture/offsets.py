@@ -113,6 +113,12 @@ class Profile:
     tokens: int
 
     @classmethod
+    def of(cls, sums: Sums, places: Sequence[Places]) -> Profile:
+        """Return the profile of one stretch. places: of all its rows, in one piece or several."""
+        pairs = np.sum([place.pairs() for place in places], axis=0)
+        return cls(sums, pairs, sum(place.n_tokens() for place in places))
+
+    @classmethod
     def joined(cls, parts: Sequence[Profile]) -> Profile:
         """Add up the profiles of stretches, in their order."""
         sums = np.sum([part.sums for part in parts], axis=0)

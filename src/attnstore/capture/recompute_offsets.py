@@ -81,11 +81,7 @@ class OffsetsRecomputation(Job[Report, Summary]):
             places = [Places.of(marks, rows) for rows in stripes]
             profile = parts.setdefault(
                 part.inputs.start,
-                Profile(
-                    np.zeros((record.n_maps, N_GROUPS)),
-                    np.sum([place.pairs() for place in places], axis=0),
-                    sum(place.n_tokens() for place in places),
-                ),
+                Profile.of(np.zeros((record.n_maps, N_GROUPS)), places),
             )
             for rows, place in zip(stripes, places, strict=True):
                 sums = place.sums(part.maps[:, :, rows].contiguous())

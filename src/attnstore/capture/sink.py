@@ -81,9 +81,7 @@ class _Stretch:
 
     def profile(self) -> Profile:
         """Return its profile, once all layers have come."""
-        return Profile(
-            self.sums.double().cpu().numpy(), self.places.pairs(), self.places.n_tokens()
-        )
+        return Profile.of(self.sums.double().cpu().numpy(), [self.places])
 
 
 class Sink:
@@ -268,8 +266,7 @@ class LongSink:
             Places.of(self._kinds, slice(start, start + step))
             for start in range(0, self._length, step)
         ]
-        pairs = np.sum([part.pairs() for part in parts], axis=0)
-        return Profile.joined([Profile(self._sums, pairs, sum(p.n_tokens() for p in parts))])
+        return Profile.joined([Profile.of(self._sums, parts)])
 
 
 def _drawn(

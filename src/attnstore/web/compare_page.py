@@ -129,10 +129,7 @@ def _grid(site: Site, left: Row, right: Row) -> Row:
     choice, against = measures.find(site.store, _MOVEMENT), {"base_run": right["run"]}
     grid = measures.grid(site.store, left, choice, against)
     pair = {"left": left["run"], "right": right["run"]}
-    return {
-        "grid": grid,
-        "drawn": grid_chart.heads(grid, "/compare/head", urlencode(pair)),
-        "scale": grid_chart.scale(grid),
+    return grid_chart.shown(grid, "/compare/head", urlencode(pair)) | {
         "most": grid.extremes(8)["lowest"],
         "saving": grid_files.saving(site, left, choice, grid, against),
         "query": pair,

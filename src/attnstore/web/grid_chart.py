@@ -59,6 +59,17 @@ def heads(grid: Grid, href: str | None = None, query: str = "") -> Markup:
     )  # fmt: skip
 
 
+def shown(grid: Grid, href: str | None = None, query: str = "") -> dict[str, Any]:
+    """Return what a template needs to show a grid, with its scale or its legend. href, query: as in `heads`."""
+    return {
+        "grid": grid,
+        "drawn": heads(grid, href, query),
+        "scale": None if grid.names else scale(grid),
+        "legend": colors.of_names(grid.names),
+        "extremes": grid.extremes(5),
+    }
+
+
 @cache
 def _templates() -> Environment:
     return environment(Path(__file__).parent / "templates")

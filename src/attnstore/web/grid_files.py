@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -84,20 +85,21 @@ def _recipe(site: Site, run: Row, choice: Choice, query: Mapping[str, str]) -> R
     """Return the SQL and the Python of the values of a grid."""
     if linked.is_selected(run, choice, query):
         return recipes.of_sql(site, linked.recipe_sql(run, choice, query))
-    if choice.group == "Measures":
-        where = f"WHERE run = {literal(run['run'])}"
-        return recipes.of_sql(
-            site,
-            f"SELECT layer, head, avg({identifier(choice.key)}) AS mean, count(*) AS n\n"
-            f"FROM {measures.MEASURED}\n{where}\nGROUP BY layer, head\nORDER BY layer, head",
-        )
-    if choice.group == "Effects":
-        model = literal(run["model"])
-        return recipes.of_sql(
-            site,
-            'SELECT dataset, metric, "value" AS disabled_to, layer, head, difference, low, high\n'
-            f"FROM ablations\nWHERE model = {model} AND widest AND head IS NOT NULL\nORDER BY ALL",
-        )
+    if choice.group != "Analyses":
+        return recipes.of_sql(site, sql_of(run, choice))
     name = choice.key.partition(":")[2]
     given = {"run": run["run"], **measures.arguments(choice, query)}
     return recipes.of_analysis(site, name, given)
+
+
+def sql_of(run: Mapping[str, Any], choice: Choice) -> str:
+    """Return the SQL of the values of a grid over all inputs, of a measure or an effect."""
+    if choice.group == "Effects":
+        return (
+            'SELECT dataset, metric, "value" AS disabled_to, layer, head, difference, low, high\n'
+            f"FROM ablations\nWHERE model = {literal(run['model'])} AND widest AND head IS NOT NULL\nORDER BY ALL"
+        )
+    return (
+        f"SELECT layer, head, avg({identifier(choice.key)}) AS mean, count(*) AS n\n"
+        f"FROM {measures.MEASURED}\nWHERE run = {literal(run['run'])}\nGROUP BY layer, head\nORDER BY layer, head"
+    )

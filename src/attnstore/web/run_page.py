@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from attnstore.display import colors
 from attnstore.web import grid_chart, grid_files, mean_maps, mean_maps_files, measures, selections
 from attnstore.web import linked as linked_pictures
 from attnstore.web.addresses import link, whole
@@ -90,13 +89,8 @@ def _grid(
     grid = linked_pictures.grid_of(site, run, choice, query, linked)
     href = link("run", run["run"], "head")
     colored = measures.state(choice, query)
-    return {
+    return grid_chart.shown(grid, href, urlencode(colored)) | {
         "choice": choice,
-        "grid": grid,
-        "drawn": grid_chart.heads(grid, href, urlencode(colored)),
-        "scale": None if grid.names else grid_chart.scale(grid),
-        "extremes": grid.extremes(5),
-        "legend": colors.of_names(grid.names),
         "query": query,
         "colored": colored,
         "saving": grid_files.saving(site, run, choice, grid, query),

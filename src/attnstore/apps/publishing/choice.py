@@ -19,12 +19,6 @@ LONGEST = 64
 """Tokens of the longest input that is chosen; one that is named may be longer."""
 
 
-def record(store: ServedStore, run: str) -> dict[str, Any]:
-    """Return the row of a run in view `runs`. Raises UnknownNameError if there is none."""
-    row: dict[str, Any] = store.ask("FROM runs WHERE run = $run", run=run).row(0, named=True)
-    return row
-
-
 def inputs(
     store: ServedStore, run: dict[str, Any], examples: Sequence[int] | int
 ) -> list[dict[str, Any]]:

@@ -21,15 +21,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from attnstore.apps.publishing import choice
-from attnstore.display import colors, row_formats
+from attnstore.display import row_formats
 from attnstore.display.templating import environment
 from attnstore.errors import UsageError
-from attnstore.query.sql_text import literal
 from attnstore.resources import viewer_file
-from attnstore.statistics import NAMES as STORED
 from attnstore.storage.files import write_file
-from attnstore.web import grid_chart, measures
-from attnstore.web.head_grid import Grid
+from attnstore.web import grid_chart, grid_files, measures, site
 from attnstore.web.served_store import ServedStore
 
 if TYPE_CHECKING:
@@ -89,7 +86,7 @@ def publish(
     """
     folder = Path(out).expanduser().resolve()
     with _served(path) as store:
-        record = choice.record(store, run)
+        record = store.current.run(run).record
         inputs = choice.inputs(store, record, examples)
         chosen = choice.measured(store, record, analyses)
         try:
@@ -122,7 +119,7 @@ def _served(path: Location) -> Iterator[ServedStore]:
 
 @cache
 def _templates() -> Environment:
-    return environment(Path(__file__).parent / "templates")
+    return environment(Path(__file__).parent / "templates", site.FOLDER / "templates")
 
 
 def _write_example(store: ServedStore, run: str, example: int, folder: Path) -> Path:
@@ -135,38 +132,23 @@ def _write_result(
     store: ServedStore, run: dict[str, Any], chosen: measures.Choice, folder: Path, href: str | None
 ) -> Result:
     """Write the numbers of a measure or an analysis, and draw its grids."""
-    name, where = choice.name(chosen), literal(run["run"])
+    name = choice.name(chosen)
     rows: pl.DataFrame
     if chosen.group == "Analyses":
         rows = store.analysis(name, run=run["run"])
         command = f"attnstore query {name} --run {shlex.quote(run['run'])}"
-    elif chosen.group == "Effects":
-        rows = measures.ablations(store, run)
-        command = f'attnstore sql "FROM ablations WHERE model = {literal(run["model"])}"'
     else:
-        rows = measures.statistics(store, run["run"]).filter(pl.col("measure") == name)
-        table = "map_stats" if name in STORED else measures.MEASURED
-        command = (
-            f'attnstore sql "SELECT layer, head, avg({name}) FROM {table} WHERE run = {where} '
-            'GROUP BY ALL ORDER BY ALL"'
-        )
+        command = f"attnstore sql {shlex.quote(grid_files.sql_of(run, chosen))}"
+        if chosen.group == "Effects":
+            rows = measures.ablations(store, run)
+        else:
+            rows = measures.statistics(store, run["run"]).filter(pl.col("measure") == name)
     first = measures.grid(store, run, chosen, {})
     further = [measures.grid(store, run, chosen, {"part": part}) for part in first.parts[1:]]
-    grids = tuple(_drawn(grid, href) for grid in (first, *further))
+    grids = tuple(grid_chart.shown(grid, href) for grid in (first, *further))
     result = Result(name, chosen.title, command, grids)
     write_file(folder / result.file, row_formats.flat(rows).write_csv().encode())
     return result
-
-
-def _drawn(grid: Grid, href: str | None) -> dict[str, Any]:
-    """Return a grid with its picture; its cells lead to the maps of an example."""
-    return {
-        "grid": grid,
-        "picture": grid_chart.heads(grid, href),
-        "scale": None if grid.names else grid_chart.scale(grid),
-        "legend": colors.of_names(grid.names),
-        "extremes": grid.extremes(5),
-    }
 
 
 def _command(run: str, inputs: Sequence[dict[str, Any]], chosen: Sequence[measures.Choice]) -> str:

@@ -5,8 +5,8 @@
 // overviewOf(overview, overviews, how, said, points)  all heads, as an `Overview` draws them; said: what colors mean
 // linesOf(viewer, points)  the lines from token to token that a viewer shows
 // tableOf(views, positions)  the numbers of maps as CSV; positions: { rows, columns } of the tokens
-//   views: { title, down, across, values, colors, top, signed, root, least, gray } as a `Square` holds them
-import { picture, shade, shown } from "./painting.js";
+//   views: { title, down, across, values, shades, colors, top, signed, root, least, gray } as a `Square` holds them
+import { endOf, hundredths, inkOn, picture, shown } from "./painting.js";
 import { csvOf, FONT } from "./save.js";
 
 const SPACE = "http://www.w3.org/2000/svg";
@@ -71,7 +71,6 @@ function labels(group, texts, cell, room, place) {
   texts.forEach((text, i) => { if (i % every === 0) group.append(element("text", { ...place(i, size), "font-size": size }, shown(text, longest))); });
 }
 
-const places = (view) => Uint8Array.from(view.values, (value) => shade(Math.abs(value) < view.least ? 0 : value / view.top, view.root, view.signed));
 const fills = (view) => (view.gray ? Uint8Array.from({ length: 768 }, (_, i) => view.gray[i % 3]) : view.colors);
 
 // The cells as a PNG whose pixels each cell fills evenly.
@@ -82,24 +81,23 @@ function pixels(view) {
   Object.assign(canvas, { width: width * times, height: height * times });
   const pen = canvas.getContext("2d");
   pen.imageSmoothingEnabled = false;
-  pen.drawImage(picture(places(view), width, height, fills(view)), 0, 0, canvas.width, canvas.height);
+  pen.drawImage(picture(view.shades, width, height, fills(view)), 0, 0, canvas.width, canvas.height);
   return canvas.toDataURL();
 }
 
 function numbers(group, view, left, above, cell) {
-  const at = places(view), colors = fills(view), size = cell * 0.4;
+  const at = view.shades, colors = fills(view), size = cell * 0.4;
   view.values.forEach((value, k) => {
     if (Math.abs(value) < Math.max(view.least, 0.005)) return;
-    const [r, g, b] = colors.subarray(3 * at[k], 3 * at[k] + 3);
-    const fill = 0.299 * r + 0.587 * g + 0.114 * b > 120 ? "#000000" : "#ffffff";
+    const fill = inkOn(colors.subarray(3 * at[k], 3 * at[k] + 3));
     const [i, j] = [Math.floor(k / view.across.length), k % view.across.length];
     const about = { x: left + (j + 0.5) * cell, y: above + (i + 0.5) * cell + size * 0.35, "text-anchor": "middle", "font-size": size, fill };
-    group.append(element("text", about, value.toFixed(2).replace(/^(-?)0\./, "$1.").replace("-", "−")));
+    group.append(element("text", about, hundredths(value)));
   });
 }
 
 function scale(group, view, left, top, long) {
-  const written = view.top < 0.1 ? view.top.toPrecision(2) : view.top.toFixed(2);
+  const written = endOf(view.top);
   const text = (x, anchor, said) => group.append(element("text", { x, y: top + 6.3, "text-anchor": anchor }, said));
   if (view.gray) {
     group.append(element("rect", { x: left, y: top, width: 16, height: 7, fill: hex(view.gray) }));

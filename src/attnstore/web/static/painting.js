@@ -54,6 +54,15 @@ export function shade(share, root, signed = false) {
   return Math.round(signed ? 127.5 + 127.5 * Math.sign(share) * size : 255 * size);
 }
 
+// Black or white, whichever can be read on a color.
+export const inkOn = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b > 120 ? "#000000" : "#ffffff");
+
+// A weight as it stands in a cell: hundredths, without a leading 0.
+export const hundredths = (value) => value.toFixed(2).replace(/^(-?)0\./, "$1.").replace("-", "−");
+
+// The largest number of a scale.
+export const endOf = (top) => (top < 0.1 ? top.toPrecision(2) : top.toFixed(2));
+
 export const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
 // True if values differ by at most 0.3 % of the largest size: a scale would show noise.

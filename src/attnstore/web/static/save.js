@@ -6,16 +6,12 @@
 //   csv()        a promise of its numbers as text; none for a picture without
 // Where a server gives the picture: an element with `data-save` and this as JSON, svg and csv as addresses.
 
+import { make } from "./painting.js";
+
 export const WIDTHS = { one: ["one column, 3.3 in", 237.6], two: ["two columns, 6.9 in", 496.8] };
 export const FONT = "Helvetica, Arial, sans-serif";
 const DOTS = 300; // of a PNG, per inch
 const TYPES = { svg: "image/svg+xml", png: "image/png", pdf: "application/pdf", csv: "text/csv" };
-
-const make = (tag, about = {}, ...children) => {
-  const element = Object.assign(document.createElement(tag), about);
-  element.append(...children);
-  return element;
-};
 
 const now = (text) => (typeof text === "function" ? text() : text);
 

@@ -1,5 +1,5 @@
 // One map as a picture, with its tokens along both sides, the titles of both axes and its scale.
-import { css, picture, rgb, shade, shown, sized } from "./painting.js";
+import { css, endOf, hundredths, inkOn, picture, rgb, shade, shown, sized } from "./painting.js";
 
 const EDGE = 17; // pixels of an axis title
 const WRITTEN = 23; // pixels of a cell in which its number has room
@@ -112,16 +112,14 @@ export class Square {
     pen.textBaseline = "middle";
     this.values.forEach((value, k) => {
       if (Math.abs(value) < Math.max(this.least, 0.005)) return;
-      const [r, g, b] = gray ?? colors.subarray(3 * shades[k], 3 * shades[k] + 3);
-      pen.fillStyle = 0.299 * r + 0.587 * g + 0.114 * b > 120 ? "#000" : "#fff";
-      const text = value.toFixed(2).replace(/^(-?)0\./, "$1.").replace("-", "−");
-      pen.fillText(text, this.left + ((k % across.length) + 0.5) * x, this.above + (Math.floor(k / across.length) + 0.5) * y);
+      pen.fillStyle = inkOn(gray ?? colors.subarray(3 * shades[k], 3 * shades[k] + 3));
+      pen.fillText(hundredths(value), this.left + ((k % across.length) + 0.5) * x, this.above + (Math.floor(k / across.length) + 0.5) * y);
     });
   }
 
   #scale(pen) {
     const y = this.above + this.high + 10, long = Math.min(120, this.width * 0.4);
-    const written = this.top < 0.1 ? this.top.toPrecision(2) : this.top.toFixed(2);
+    const written = endOf(this.top);
     pen.textBaseline = "alphabetic";
     pen.font = `11px ${css("--font")}`;
     if (this.gray) {
