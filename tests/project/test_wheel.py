@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import email
+import re
 import subprocess
-import sys
-import sysconfig
-import venv
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import wheel
 
-ROOT = Path(__file__).parents[2]
 RUN = "tiny/sample"
 VERBS = (
     "ingest",
@@ -32,24 +32,9 @@ Run = Callable[..., str]
 @pytest.fixture(scope="module")
 def run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run a command of an environment that has the wheel, and the packages it needs from this one."""
-    pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
-    folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    build = ["wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", folder]
-    subprocess.run([*pip, *build, ROOT], check=True)
-    (wheel,) = folder.glob("*.whl")
-    environment, empty = folder / "environment", folder / "empty"
-    venv.create(environment)
-    python = environment / "bin" / "python"
-    install = ["install", "--no-deps", "--no-index", wheel]
-    subprocess.run([*pip, "--python", python, *install], check=True)
-    (site,) = environment.glob("lib/*/site-packages")
-    (site / "others.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
-    empty.mkdir()
-    variables = {
-        "PATH": f"{environment / 'bin'}:/usr/bin:/bin", "HOME": str(folder),
-        "PREFECT_HOME": str(folder / "prefect"), "HF_HUB_OFFLINE": "1", "COLUMNS": "200",
-    }  # fmt: skip
+    made = wheel.environment(tmp_path_factory.mktemp("wheel"))
+    empty = tmp_path_factory.mktemp("empty")
+    variables = {**made.variables(), "COLUMNS": "200"}
 
     def call(*command: str) -> str:
         done = subprocess.run(
@@ -59,8 +44,6 @@ def run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = call("python", "-c", "import attnstore; print(attnstore.__file__)")
-    assert where.startswith(str(environment)), "the installed package is used"
     options = ("--max-length", "64", "--limit", "8")
     call("attnstore", "ingest", "--model", f"{tiny_bert}=tiny", "--dataset", "sample", *options)
     return call
@@ -104,3 +87,25 @@ def test_python_has_the_jobs_as_methods(run: Run) -> None:
         "print(summary.examples, (pathlib.Path(attnstore.__file__).parent / 'py.typed').exists())\n"
     )
     assert run("python", "-c", code).split() == ["8", "True"]
+
+
+def test_its_description_has_absolute_links_alone(tmp_path: Path) -> None:
+    """PyPI shows the README: its pictures and pages are named by whole addresses, each a file of the repository."""
+    made = wheel.environment(tmp_path)
+    with zipfile.ZipFile(made.wheel) as archive:
+        (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
+        metadata = email.message_from_bytes(archive.read(name))
+    text = metadata.get_payload(decode=True).decode("utf-8")  # type: ignore[union-attr]
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", prose)
+    assert len(links) > 15
+    own = r"https://(?:raw\.githubusercontent\.com/attnstore/attnstore/main|github\.com/attnstore/attnstore/blob/main)/([^#]+)"
+    for link in links:
+        assert link.startswith(("https://", "#")), link
+        if file := re.match(own, link):
+            assert (wheel.ROOT / file[1]).exists(), link
+    pictures = re.findall(r"!\[.*\]\((\S+)\)$", prose, flags=re.MULTILINE)
+    assert len(pictures) >= 4
+    assert all(picture.startswith("https://raw.") for picture in pictures)
+    assert {url.split(",")[0] for url in metadata.get_all("Project-URL")} >= {"Homepage", "Issues"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,14 +24,21 @@ def run_block(
     language: str, content: str, folder: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a block of `sh` or `python` in a folder, offline, with the commands of this environment."""
-    settings = {
-        **os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **environment,
-    }  # fmt: skip
-    command = ["bash", "-e", "-c", content] if language == "sh" else [sys.executable, "-c", content]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = {**os.environ, "HF_HUB_OFFLINE": "1", "PATH": path, **environment}
+    return run_block_in(settings, language, content, folder)
+
+
+def run_block_in(
+    variables: dict[str, str], language: str, content: str, folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a block of `sh` or `python` in a folder, with these variables of the environment alone."""
+    command = ["bash", "-e", "-c", content] if language == "sh" else ["python", "-c", content]
+    command[0] = shutil.which(command[0], path=variables["PATH"]) or command[0]
     return subprocess.run(
-        command, cwd=folder, env=settings, capture_output=True, text=True, check=False
-    )
+        command, cwd=folder, env={"COLUMNS": "120", **variables},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def words(output: str) -> list[list[str | float]]:
