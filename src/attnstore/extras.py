@@ -13,7 +13,7 @@ EXTRAS = {
     "prefect": "flows", "matplotlib": "plots", "mpl_toolkits": "plots", "obstore": "s3",
     "prefect_dask": "dask", "dask": "dask", "distributed": "dask", "pandas": "dask",
     "prefect_ray": "ray", "ray": "ray", "spacy": "spacy", "bertviz": "bertviz", "sklearn": "training",
-    "captum": "attribution",
+    "captum": "attribution", "mcp": "mcp", "mcp_types": "mcp",
 }  # fmt: skip
 """Extra of attnstore that brings a package, by the name under which the package is imported."""
 

@@ -50,6 +50,7 @@ NEEDING = {
     "classify": (["classify", "--run", RUN], "models"),
     "report": (["report"], "plots"),
     "a flow": (["annotate", "--dataset", "sample", "--with", "negation", "--prefect"], "flows"),
+    "mcp": (["mcp"], "mcp"),
     "a bucket": (["--store", "s3://nobody/store", "runs"], "s3"),
 }
 """Commands and the extra that brings what they lack."""

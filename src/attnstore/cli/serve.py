@@ -38,7 +38,7 @@ def serve(
     backend = location.find(store)
     if not loopback(host) and token is None:
         token = secrets.token_urlsafe(18)
-    port = _free(host, port)
+    port = free_port(host, port)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
 
@@ -50,7 +50,7 @@ def serve(
     server.run(backend, host, port, token, started, [labeling.app], analyses)
 
 
-def _free(host: str, port: int) -> int:
+def free_port(host: str, port: int) -> int:
     """Return the port, or a free one for 0. Raises UsageError if it cannot be listened on."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

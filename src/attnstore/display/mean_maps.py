@@ -24,6 +24,13 @@ WIDTH = LENGTH + 4
 GAP = 1
 """Pixels between the mean maps of a mosaic."""
 
+CAPTION = (
+    "How ordinary tokens attend on average over all inputs, drawn as a map: from downwards, to across, by the "
+    f"token’s offset up to {REACH} before and after. [CLS], or a first token without it, is the bar on the left, each "
+    "[SEP] a bar on the right of its text; pairs have two texts. Colors by the square root of the weight, from 0 to 1."
+)
+"""What a reader of the pictures has to know."""
+
 Floats = npt.NDArray[np.float64]
 Group = tuple[str, int | None]
 """Columns target and offset of view `offsets`."""

@@ -6,6 +6,7 @@ pyplot, so none lives on after its caller.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -133,19 +134,32 @@ def save(figure: Figure, path: str | Path) -> Path:
     Raises UsageError for another ending, and where the file cannot be written.
     """
     path = Path(path).expanduser()
-    kind = kind_of(path)
-    undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     try:
-        with _stable(), warnings.catch_warnings():
-            # A letter that no font has is drawn as a box: seen there, and not said once each.
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.05, metadata=undated)
+        _write(figure, path, kind_of(path), DPI)
     except OSError as error:
         raise UsageError(
             f"The figure {path} cannot be written ({error.strerror or error}); "
             "choose another place for it."
         ) from error
     return path
+
+
+def png(figure: Figure, longest: int) -> bytes:
+    """A figure as the bytes of a PNG of at most about so many pixels a side, and at most 200 dpi."""
+    inches = max(*figure.get_size_inches(), 1.0)
+    written = io.BytesIO()
+    _write(figure, written, "png", min(DPI, longest / inches))
+    return written.getvalue()
+
+
+def _write(figure: Figure, file: Path | io.BytesIO, kind: str, dpi: float) -> None:
+    undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    with _stable(), warnings.catch_warnings():
+        # A letter that no font has is drawn as a box: seen there, and not said once each.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(
+            file, format=kind, dpi=dpi, bbox_inches="tight", pad_inches=0.05, metadata=undated
+        )
 
 
 def _stable() -> AbstractContextManager[None]:

@@ -26,7 +26,7 @@ def find_page(site: Site, request: Request) -> Response:
     query = request.query_params
     text, page = query.get("q", "").strip(), max(whole("page", query.get("page", "1")), 1)
     names = find_names.of(site.store)
-    about: dict[str, Any] = {"q": text, "names": _listed(names), "listed": LISTED, "examples": _examples(names), "wrong": "", "data": None}  # fmt: skip
+    about: dict[str, Any] = {"q": text, "names": listed(names), "listed": LISTED, "examples": examples(names), "wrong": "", "data": None}  # fmt: skip
     if text:
         try:
             question = find_question.parse(text)
@@ -41,7 +41,7 @@ def find_page(site: Site, request: Request) -> Response:
     return site.render(request, "find.html", 400 if about["wrong"] else 200, **about)
 
 
-def _listed(names: Names) -> dict[str, list[str]]:
+def listed(names: Names) -> dict[str, list[str]]:
     """Return the names of each kind that the page lists: those with a letter, in order."""
     kinds = {"Relations": names.links, "Features": names.features, "Labels of words": names.labels}
     return {
@@ -82,10 +82,10 @@ def _address(plan: Plan) -> str:
     return f"/sql?{urlencode({'q': plan.sql, **params})}"
 
 
-def _examples(names: Names) -> list[str]:
+def examples(names: Names) -> list[str]:
     """Return questions that the store can answer."""
     pairs = [("pronoun", "antecedent"), ("verb", "nsubj"), ("noun", "verb")]
     known = names.features | names.labels | names.links
-    examples = [f"{a} -> {b} > 0.5" for a, b in pairs if a in known and b in known][:2]
-    examples += [f"{name} > 0.3" for name in ("nsubj", "obj", "coreference") if name in names.links][:2]  # fmt: skip
-    return ['"not"', *examples, "sep > 0.3", "* -> sep > 0.9 layer:0-2", "length:20-40"]
+    asked = [f"{a} -> {b} > 0.5" for a, b in pairs if a in known and b in known][:2]
+    asked += [f"{name} > 0.3" for name in ("nsubj", "obj", "coreference") if name in names.links][:2]  # fmt: skip
+    return ['"not"', *asked, "sep > 0.3", "* -> sep > 0.9 layer:0-2", "length:20-40"]

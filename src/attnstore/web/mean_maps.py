@@ -82,9 +82,13 @@ def grid(site: Site, run: Row) -> Markup | None:
 
 
 def tip(found: MeanMaps, layer: int, head: int) -> str:
+    """Say where most of a head's attention goes, after the name of the head."""
+    return f"layer {layer} · head {head}: {targets(found, layer, head)}"
+
+
+def targets(found: MeanMaps, layer: int, head: int) -> str:
     """Say where most of a head's attention goes."""
-    parts = [
+    return ", ".join(
         f"{mean_maps.names(group)} {share:.0%}"
         for group, share in found.shares[layer, head][:_NAMED]
-    ]
-    return f"layer {layer} · head {head}: {', '.join(parts)}"
+    )

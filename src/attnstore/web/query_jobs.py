@@ -70,6 +70,16 @@ class Question:
         """True if the query has ended."""
         return self.state in ("done", "failed", "cancelled")
 
+    def frame(self, first: int | None = None) -> pl.DataFrame:
+        """Return the rows of an ended query. first: only so many of them.
+
+        Raises:
+            QueryError: It failed, was cancelled or took too long; the sentence says which.
+        """
+        if self.state != "done":
+            raise QueryError(self.sentence)
+        return pl.read_parquet(self.file, glob=False, hive_partitioning=False, n_rows=first)
+
     def status(self) -> dict[str, Any]:
         """Return the status of the query, for the page."""
         seconds = self.seconds if self.is_over else time.monotonic() - self.began
@@ -170,9 +180,7 @@ class Questions:
         """
         question = self.ask(text, params, "the server")
         question.ended.wait()
-        if question.state != "done":
-            raise QueryError(question.sentence)
-        return pl.read_parquet(question.file, glob=False, hive_partitioning=False)
+        return question.frame()
 
     def _run(self, question: Question) -> None:
         with self._turn:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from attnstore.display.mean_maps import CAPTION
 from attnstore.web import grid_chart, grid_files, mean_maps, mean_maps_files, measures, selections
 from attnstore.web import linked as linked_pictures
 from attnstore.web.addresses import link, whole
@@ -35,6 +36,7 @@ def run_page(site: Site, request: Request) -> Response:
         "selecting": {k: v for k, v in query.items() if k.startswith(selections.PREFIX)},
         "others": others,
         "mean_maps": mean_maps.grid(site, run),
+        "mean_maps_caption": CAPTION,
         "saving_mean_maps": mean_maps_files.saving(site, run),
         "quick": measures.is_quick(store, run["run"], choice, query),
         "address": request.url.path,
