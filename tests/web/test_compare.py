@@ -132,7 +132,18 @@ def test_types_and_classes_of_both_runs_stand_in_one_picture(
     for run in runs:
         attnstore.classify(root, run)
     browser.site.store.catch_up()
-    specs = [_values(text) for text in re.findall(r'application/json">(.*?)</script>', browser.get(address).text)]  # fmt: skip
+    texts = re.findall(r'application/json">(.*?)</script>', browser.get(address).text)
+    specs = [_values(text) for text in texts]
+    for text, values in zip(texts, specs, strict=True):
+        rows = browser.site.store.ask(json.loads(text)["sql"])
+        name = "type" if "type" in rows.columns else "class"
+        asked = {
+            (row[name], row["run"]): row["share"]
+            for row in rows.iter_rows(named=True)
+            if row["share"]
+        }
+        shown = {(x, color): y for x, color, y in values if y}
+        assert shown == pytest.approx(asked, abs=1e-6)
     with attnstore.open(root) as store:
         for run in runs:
             types = Counter(store.query("head_types", run=run)["type"])

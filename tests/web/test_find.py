@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from html import unescape
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -233,6 +234,46 @@ def test_parts_are_every_map_once(browser: Browser, monkeypatch: pytest.MonkeyPa
             assert sorted(map(str, in_parts)) == sorted(map(str, whole))
         counted = {(r["layer"], r["head"], r["of_head"]) for r in in_parts}
         assert counted == {(r["layer"], r["head"], r["of_head"]) for r in whole}
+
+
+def test_as_sql_a_run_is_asked_whole(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SQL page is led to one query per run, which gives what all of its parts give."""
+    text = "* -> [SEP] > 0"
+    monkeypatch.setattr(find_plan, "BUDGET", 2000)
+    in_parts = _found(browser, text)
+    assert len(_page(browser, text)["parts"]) > 1
+    html = browser.client.get("/find", params={"q": text}, headers={"Accept": "text/html"}).text
+    (address,) = re.findall(r'as SQL: <a href="([^"]+)"', html)
+    query = {name: value for name, (value,) in parse_qs(urlsplit(unescape(address)).query).items()}
+    params = {name[2:]: value for name, value in query.items() if name.startswith("p.")}
+    told = browser.ask(query["q"], **params)
+    assert told["state"] == "done", told
+    answer = browser.client.get(f"/questions/{told['id']}/rows").json()
+    rows = [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]
+    assert sorted(map(str, rows)) == sorted(map(str, in_parts))
+
+
+@pytest.mark.parametrize("text", ["label:equivalent", "length:<20", '"not"', "[SEP]", "not > 0.2"])
+def test_the_run_pages_search_leads_to_find(browser: Browser, text: str) -> None:
+    """What only a question has is asked there, of this run alone; plain words are searched on the page."""
+    asked = browser.client.get(f"/run/{RUN}", params={"find": text}, follow_redirects=False)
+    assert asked.status_code == 303
+    (question,) = parse_qs(urlsplit(asked.headers["location"]).query)["q"]
+    assert {part["run"] for part in _page(browser, question)["parts"]} == {RUN}
+    assert question.startswith(text)
+    plain = browser.client.get(f"/run/{RUN}", params={"find": "not only"}, follow_redirects=False)
+    assert plain.status_code == 200
+
+
+def test_labels_are_called_by_their_names(browser: Browser) -> None:
+    """On the pages of a run, a dataset and an input, and in a selection."""
+    for address in (f"/run/{RUN}", "/dataset/mrpc"):
+        html = browser.get(address).text
+        assert ">not_equivalent<" in html
+        assert ">equivalent<" in html
+    assert "label <bdi>equivalent</bdi>" in browser.get(f"/run/{RUN}/example/0").text
+    chosen = browser.get(f'/run/{RUN}?s.labels=["1"]').text
+    assert "<bdi>label equivalent</bdi>" in chosen
 
 
 def test_answers_of_one_head_come_a_page_at_a_time(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import shlex
 import shutil
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import commands
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.image import imread
 from paper import BASE, TUNED, Case, Input, make_case, student
 from webtools import Browser
 
 import attnstore
+from attnstore.display.mean_maps import GAP, LENGTH, WIDTH
 from attnstore.web import head_near, head_sentences, lacking
 from attnstore.web.run_records import training_of
 
@@ -230,3 +235,39 @@ def test_features_have_the_band_of_random_weights(browser: Browser) -> None:
     assert rows["random_low"].null_count() == 0
     for value in rows.select(pl.col("random_low", "random_high").round(6)).row(0):
         assert f"{value:.5f}"[:6] in html
+
+
+def _charts(html: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(text)
+        for text in re.findall(r'data-spec><script type="application/json">(.*?)</script>', html)
+    ]
+
+
+@pytest.mark.parametrize("page", ["head/1/2?by=cls", "features/1/2"])
+def test_the_sql_of_a_chart_gives_its_numbers(browser: Browser, page: str) -> None:
+    """Beside a chart stand SQL and Python that were asked for these numbers."""
+    charts = _charts(browser.get(f"/run/{BASE}/{page}").text)
+    assert charts
+    for chart in charts:
+        rows = browser.site.store.ask(chart["sql"])
+        assert chart["python"].startswith("import attnstore")
+        assert chart["name"].startswith(f"{BASE}-1.2-")
+        marks = chart["spec"]["data"]["values"]
+        if chart["kind"] == "histogram":
+            assert sum(mark["y"] for mark in marks) == len(rows)
+        else:
+            wanted = sorted(rows["attention"].to_list())
+            drawn = sorted(mark["x"] for mark in marks)
+            assert drawn == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_head_page_has_its_mean_map(browser: Browser) -> None:
+    """The picture is the cut of the run's mosaic; words beside it say where most goes."""
+    html = browser.get(f"/run/{BASE}/head/1/2").text
+    address = unescape(re.findall(r'<figure class="mean-map"><img src="([^"]+)"', html)[0])
+    picture = imread(io.BytesIO(browser.get(address).content))
+    whole = imread(io.BytesIO(browser.get(f"/run/{BASE}/mean-maps.png").content))
+    top, left = LENGTH + GAP, 2 * (WIDTH + GAP)
+    assert np.array_equal(picture, whole[top : top + LENGTH, left : left + WIDTH])
+    assert browser.get(f"/run/{BASE}/mean-maps.png?layer=9&head=0").status_code == 404

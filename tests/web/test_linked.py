@@ -174,7 +174,7 @@ def test_labels_are_data(pages: Browser, store: Store) -> None:
 
 def test_a_selection_survives_its_address() -> None:
     """Read, written and read again it is the same; without a part it lacks that one alone."""
-    run = {"run": "a/b", "layers": [0, 1, 2], "heads": [0, 1, 2, 3]}
+    run = {"run": "a/b", "dataset": "b", "layers": [0, 1, 2], "heads": [0, 1, 2, 3]}
     text = {"s.heads": "0.1,2.*", "s.value": "0.25..0.5", "s.length": "3.0..9.0", "s.labels": '["a", "é"]', "s.inputs": "4,7"}  # fmt: skip
     chosen = selections.parse(text, run)
     assert selections.address(chosen, run) == text

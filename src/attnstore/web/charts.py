@@ -17,6 +17,7 @@ from attnstore.query.analysis_file import Analysis
 from attnstore.web import chart_choices, chart_columns, chart_marks, chart_specs
 from attnstore.web.chart_choices import Choice, Chooser
 from attnstore.web.chart_columns import Field
+from attnstore.web.recipes import Recipe
 
 _SAMPLE = 20_000  # rows that the first choice looks at
 
@@ -30,12 +31,16 @@ class Chart:
         spec: Its Vega-Lite specification.
         notes: Sentences about what it leaves out.
         options: By channel, the columns that may be chosen, each a list of names.
+        name: Of the files that it is saved as, without their ending.
+        recipe: What makes its numbers; None where the page says it otherwise.
     """
 
     choice: Choice
     spec: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     options: dict[str, list[list[str]]] = field(default_factory=dict)
+    name: str = "chart"
+    recipe: Recipe | None = None
 
     def data(self) -> dict[str, Any]:
         """Return the chart for a page's script."""
@@ -49,18 +54,27 @@ class Chart:
         }
         return {
             "kind": choice.kind, "chosen": chosen, "options": self.options, "notes": self.notes,
-            "spec": self.spec,
+            "spec": self.spec, "name": self.name, **(vars(self.recipe) if self.recipe else {}),
         }  # fmt: skip
 
 
 def of_rows(
-    frame: pl.DataFrame, choice: Choice, units: Mapping[str, str] | None = None, title: str = ""
+    frame: pl.DataFrame, choice: Choice, units: Mapping[str, str], name: str, recipe: Recipe
 ) -> Chart:
-    """Draw rows as a page has chosen it. units: of columns, by name."""
+    """Draw rows as a page has chosen it.
+
+    Args:
+        frame: The rows.
+        choice: What is drawn of them.
+        units: Units of columns, by name.
+        name: Of the files that it is saved as.
+        recipe: What makes the rows.
+    """
     plain = chart_columns.fields_of(frame.schema, None)
-    fields = {n: Field(n, f.kind, "", (units or {}).get(n, "")) for n, f in plain.items()}
+    fields = {n: Field(n, f.kind, "", units.get(n, "")) for n, f in plain.items()}
     marks = chart_marks.made(fields, frame, choice)
-    return Chart(choice, chart_specs.spec(fields, marks, choice, title), marks.notes)
+    spec = chart_specs.spec(fields, marks, choice, "")
+    return Chart(choice, spec, marks.notes, name=name, recipe=recipe)
 
 
 def of_file(

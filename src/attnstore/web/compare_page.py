@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from attnstore.display import colors
 from attnstore.naming import require_held
-from attnstore.web import charts, grid_chart, grid_files, measures
+from attnstore.query.sql_text import literal
+from attnstore.web import charts, grid_chart, grid_files, measures, recipes
 from attnstore.web.addresses import link, whole
 from attnstore.web.chart_choices import Choice
 from attnstore.web.charts import Chart
@@ -173,7 +174,13 @@ def _types(site: Site, runs: list[Row]) -> Chart:
         pl.col("type").replace_strict(order, range(len(order)), default=99), "run"
     )
     choice = Choice("bars", "type", ("share",), color=("run",))
-    return charts.of_rows(rows, choice, {"share": "share of heads"})
+    sql = "\nUNION ALL\n".join(
+        f"SELECT {literal(run['run'])} AS run, type, count(*) / sum(count(*)) OVER () AS share\n"
+        f"FROM head_types(run := {literal(run['run'])})\nGROUP BY ALL"
+        for run in runs
+    )
+    recipe = recipes.of_sql(site, sql)
+    return charts.of_rows(rows, choice, {"share": "share of heads"}, "types-of-heads", recipe)
 
 
 def _classes(site: Site, runs: list[Row]) -> Chart:
@@ -184,4 +191,9 @@ def _classes(site: Site, runs: list[Row]) -> Chart:
     )
     shares = rows.rename({"mean": "share"})
     choice = Choice("bars", "class", ("share",), color=("run",), interval="low")
-    return charts.of_rows(shares, choice, {"share": "share of maps"})
+    sql = "\nUNION ALL\n".join(
+        f"SELECT run, class, mean AS share, low, high FROM pattern_shares(run := {literal(run['run'])})"
+        for run in runs
+    )
+    recipe = recipes.of_sql(site, sql)
+    return charts.of_rows(shares, choice, {"share": "share of maps"}, "pattern-classes", recipe)

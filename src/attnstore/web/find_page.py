@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,6 +21,12 @@ from attnstore.web.site import Site
 
 LISTED = 150
 """Names of a kind that the page lists."""
+_JOINED: dict[str, Callable[[str, str], str]] = {
+    "layers": lambda a, b: json.dumps(sorted({*json.loads(a), *json.loads(b)})),
+    "low": lambda a, b: min(a, b, key=int), "first": lambda a, b: min(a, b, key=int),
+    "high": lambda a, b: max(a, b, key=int), "last": lambda a, b: max(a, b, key=int),
+}  # fmt: skip
+"""How the parameters of two parts of a run are those of both."""
 
 
 def find_page(site: Site, request: Request) -> Response:
@@ -34,7 +42,7 @@ def find_page(site: Site, request: Request) -> Response:
             about |= {
                 "plan": plan,
                 "data": _data(site, question, plan, page),
-                "sql": _address(plan),
+                "whole": _whole(plan),
             }
         except UsageError as error:
             about["wrong"] = str(error)
@@ -76,10 +84,18 @@ def _labels(site: Site, dataset: str) -> dict[str, str]:
     return {label: name for label, name in called.items() if label != name}
 
 
-def _address(plan: Plan) -> str:
-    """Return the address of the SQL page with the first part's query."""
-    params = {f"p.{name}": value for name, value in plan.parts[0]["params"].items()}
-    return f"/sql?{urlencode({'q': plan.sql, **params})}"
+def _whole(plan: Plan) -> dict[str, str]:
+    """Return by run the address of the SQL page with its query over all heads and inputs that are asked for."""
+    params: dict[str, dict[str, str]] = {}
+    for part in plan.parts:
+        of_run = params.setdefault(part["run"], dict(part["params"]))
+        for name, join in _JOINED.items():
+            if name in of_run:
+                of_run[name] = join(of_run[name], part["params"][name])
+    return {
+        run: "/sql?" + urlencode({"q": plan.sql, **{f"p.{n}": v for n, v in values.items()}})
+        for run, values in params.items()
+    }
 
 
 def examples(names: Names) -> list[str]:

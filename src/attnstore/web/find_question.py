@@ -122,6 +122,12 @@ def parse(text: str) -> Question:
     return question
 
 
+def is_more_than_words(text: str) -> bool:
+    """Return True for a text with anything that only a question has: a filter, quotes, a token, an arrow, a threshold."""
+    special = ("filter", "arrow", "over", "quoted", "token")
+    return any(piece[kind] is not None for piece in _PIECES.finditer(text) for kind in special)
+
+
 def _check(question: Question) -> None:
     if not question.terms and not question.filters.keys() & {"run", "dataset", "length", "label"}:
         raise UsageError(

@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from attnstore.naming import CLASSES, OUTSIDE
 from attnstore.query import bands
-from attnstore.web import charts, head_sentences, lacking, measures
+from attnstore.query.sql_text import literal
+from attnstore.web import charts, head_sentences, lacking, mean_maps, measures, recipes
 from attnstore.web.addresses import link
 from attnstore.web.chart_choices import Choice
 from attnstore.web.charts import Chart
@@ -49,6 +50,7 @@ def head_page(site: Site, request: Request) -> Response:
         "classes": _class_shares(site, run, layer, head),
         "says": head_sentences.of_head(site, run, layer, head),
         "lacks": lacking.about_heads(site, run, bool(effects)),
+        "mean_map": mean_maps.of_head(site, run, layer, head),
         "typical": _typical(site, run, layer, head),
         "effects": effects,
         "near": _neighbors(run, layer, head),
@@ -68,10 +70,15 @@ def features_panel(site: Site, request: Request) -> Response:
     choice = Choice("bars", _ATTENTION, ("feature",), interval="low")
     units = {_ATTENTION: "share"}
     drawn = None
+    sql = (
+        f"SELECT feature, mean AS attention, low, high\nFROM feature_attention(run := {literal(run['run'])})\n"
+        f"WHERE layer = {layer} AND head = {head}\nORDER BY attention DESC"
+    )
     if len(shares):
         band = [c for c in (bands.LOW, bands.HIGH) if shares[c].null_count() < len(shares)]
         columns = shares.select(_ATTENTION, "feature", "low", "high", *band)
-        drawn = charts.of_rows(columns, choice, units)
+        recipe = recipes.of_sql(site, sql)
+        drawn = charts.of_rows(columns, choice, units, _file(run, layer, head, "features"), recipe)
     return site.render(request, "_features.html", run=run, drawn=drawn, annotated=annotated)
 
 
@@ -100,7 +107,18 @@ def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Chart | Non
     )  # fmt: skip
     if values.is_empty():
         return None
-    return charts.of_rows(values, Choice("histogram", by), measures.UNITS)
+    sql = (
+        f'SELECT "{by}"\nFROM {MEASURED}\nWHERE run = {literal(run["run"])} AND layer = {layer} AND head = {head} '
+        f'AND "{by}" IS NOT NULL'
+    )
+    return charts.of_rows(
+        values, Choice("histogram", by), measures.UNITS, _file(run, layer, head, by), recipes.of_sql(site, sql)
+    )  # fmt: skip
+
+
+def _file(run: Row, layer: int, head: int, what: str) -> str:
+    """Return the name of the files of a chart."""
+    return f"{run['run']}-{layer}.{head}-{what}"
 
 
 def _strongest(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
@@ -126,7 +144,14 @@ def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
     total = sum(counts.values())
     names = [*CLASSES, *(["none"] if "none" in counts else [])]
     shares = pl.DataFrame({_SHARE: [counts.get(n, 0) / total for n in names], "class": names})
-    chart = charts.of_rows(shares, Choice("bars", _SHARE, ("class",)), {_SHARE: "share"})
+    sql = (
+        f"SELECT coalesce(class, 'none') AS class, count(*) / sum(count(*)) OVER () AS {_SHARE}\nFROM patterns\n"
+        f"WHERE run = {literal(run['run'])} AND layer = {layer} AND head = {head}\nGROUP BY ALL\nORDER BY ALL"
+    )
+    chart = charts.of_rows(
+        shares, Choice("bars", _SHARE, ("class",)), {_SHARE: "share"}, _file(run, layer, head, "classes"),
+        recipes.of_sql(site, sql),
+    )  # fmt: skip
     doubtful, outside = (int(rows[column].sum()) / total for column in ("doubtful", "outside"))
     return {"chart": chart, "doubtful": f"{doubtful:.0%}", "outside": f"{outside:.0%}"}
 

@@ -10,7 +10,8 @@ from attnstore.display import mean_maps
 from attnstore.display.colors import png
 from attnstore.display.mean_maps import GAP, LENGTH, WIDTH, MeanMaps
 from attnstore.errors import UnknownNameError
-from attnstore.web.addresses import link
+from attnstore.naming import require_held
+from attnstore.web.addresses import link, whole
 from attnstore.web.grid_chart import drawn
 from attnstore.web.run_records import Row, run_of
 from attnstore.web.site import Site
@@ -43,16 +44,37 @@ def size(n_layers: int, n_heads: int, scale: int = 1) -> tuple[int, int]:
 
 
 def picture(site: Site, request: Request) -> Response:
-    """Send the mean maps of a run as a PNG, layers downwards and heads across.
+    """Send the mean maps of a run as a PNG, layers downwards and heads across; with `layer` and `head` that of one.
 
     Raises:
-        UnknownNameError: The run has no profile.
+        UnknownNameError: The run has no profile, or not of this head.
     """
     run = run_of(site, request)
+    maps = _found(site, run["run"]).maps
+    if "head" in request.query_params:
+        layer, head = (
+            whole(name, request.query_params.get(name, "")) for name in ("layer", "head")
+        )
+        require_held(run["run"], "layer", layer, run["layers"])
+        require_held(run["run"], "head", head, run["heads"])
+        i, j = run["layers"].index(layer), run["heads"].index(head)
+        maps = maps[i : i + 1, j : j + 1]
+    return Response(png(mean_maps.pixels(maps)), media_type="image/png", headers=_KEPT)
+
+
+def of_head(site: Site, run: Row, layer: int, head: int) -> dict[str, str] | None:
+    """Return the address of the picture of a head, and where most of its attention goes; None without a profile."""
     found = of_run(site, run["run"])
+    if found is None or (layer, head) not in found.shares:
+        return None
+    return {"address": f"{address(run)}&layer={layer}&head={head}", "says": tip(found, layer, head)}
+
+
+def _found(site: Site, run: str) -> MeanMaps:
+    found = of_run(site, run)
     if found is None:
-        raise UnknownNameError(missing(run["run"]))
-    return Response(png(mean_maps.pixels(found.maps)), media_type="image/png", headers=_KEPT)
+        raise UnknownNameError(missing(run))
+    return found
 
 
 def missing(run: str) -> str:

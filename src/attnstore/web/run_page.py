@@ -9,7 +9,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from attnstore.display.mean_maps import CAPTION
-from attnstore.web import grid_chart, grid_files, mean_maps, mean_maps_files, measures, selections
+from attnstore.web import (
+    find_question,
+    grid_chart,
+    grid_files,
+    mean_maps,
+    mean_maps_files,
+    measures,
+    selections,
+)
 from attnstore.web import linked as linked_pictures
 from attnstore.web.addresses import link, whole
 from attnstore.web.linked import Linked
@@ -26,6 +34,9 @@ def run_page(site: Site, request: Request) -> Response:
     key = request.query_params.get("by", "entropy")
     choice = measures.find(store, key)
     query = dict(request.query_params)
+    if find_question.is_more_than_words(query.get("find", "")):
+        asked = f'{query["find"]} run:"{run["run"]}"'
+        return RedirectResponse(f"/find?{urlencode({'q': asked})}", 303)
     others = family(site, run)
     about: Row = {
         "run": run,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from attnstore.datasets import label_names
 from attnstore.errors import UsageError
 from attnstore.head_sets import Heads, heads_text, parse_heads
 from attnstore.web.addresses import whole
@@ -133,7 +134,8 @@ def parts(
         if ends is not None:
             words[name] = f"{noun} {_end(ends[0], 'from')}{_end(ends[1], 'to')}".strip()
     if selection.labels is not None:
-        words["labels"] = "label " + " or ".join(selection.labels)
+        names = [label_names.called(run["dataset"], label) for label in selection.labels]
+        words["labels"] = "label " + " or ".join(names)
     if selection.inputs is not None:
         n = len(selection.inputs)
         words["inputs"] = f"{n} chosen input{'s' if n != 1 else ''}"

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from attnstore import formatting
+from attnstore.datasets import label_names
 from attnstore.display.colors import scales
 from attnstore.display.templating import environment
 from attnstore.storage.files import file_crc32c
@@ -59,6 +60,7 @@ class Site:
         self._templates.filters |= {
             "ago": ago,
             "cut": cut,
+            "labeled": labeled,
         }
         self._templates.globals |= {
             "link": link,
@@ -94,6 +96,11 @@ class Site:
 @cache
 def _checksum(file: Path) -> str:
     return f"{file_crc32c(file):08x}"
+
+
+def labeled(label: str, dataset: str) -> str:
+    """Return the name of a label of a dataset, for templates."""
+    return label_names.called(dataset, label)
 
 
 def ago(moment: datetime | None) -> str:

@@ -119,7 +119,9 @@ def _served(path: Location) -> Iterator[ServedStore]:
 
 @cache
 def _templates() -> Environment:
-    return environment(Path(__file__).parent / "templates", site.FOLDER / "templates")
+    made = environment(Path(__file__).parent / "templates", site.FOLDER / "templates")
+    made.filters["labeled"] = site.labeled
+    return made
 
 
 def _write_example(store: ServedStore, run: str, example: int, folder: Path) -> Path:
