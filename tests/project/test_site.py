@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,5 +66,45 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "ATTNSTORE_STORE" in cli
     assert "Unset" not in cli
     assert "attnstore.api.Store" in python
+    for view_or_analysis in ("views/map_stats", "analyses/head_types"):
+        assert (tmp_path / "sql" / view_or_analysis / "index.html").is_file(), "a page of its own"
+    searched = json.loads((tmp_path / "search" / "search_index.json").read_text("utf-8"))["docs"]
+    found = {entry["location"] for entry in searched if "head_types" in entry["title"]}
+    assert "sql/analyses/head_types/" in found
     index = (tmp_path / "index.html").read_text("utf-8")
     assert "https://fonts." not in index
+
+
+def test_exit_codes_are_those_of_the_commands() -> None:
+    """The table of docs/operations.md has each code that a command ends with, and no other."""
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)}
+    source = "\n".join(p.read_text("utf-8") for p in (ROOT / "src/attnstore/cli").glob("*.py"))
+    ended = re.findall(r"(?:sys\.exit|context\.exit)\(([^()]*)", source)
+    codes = {int(number) for text in ended for number in re.findall(r"\b\d+\b", text)}
+    assert listed == codes | {0}
+
+
+def test_units_of_the_operations_page_are_whole() -> None:
+    """Each unit for systemd can be read, and its command is one that this version has."""
+    found = [
+        content
+        for language, _, content in blocks(ROOT / "docs" / "operations.md")
+        if language == "ini"
+    ]
+    service, timer = (configparser.ConfigParser(interpolation=None) for _ in range(2))
+    for parser, text in zip((service, timer), found, strict=True):
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read_string(text)
+    assert timer["Install"]["WantedBy"] == "timers.target"
+    assert timer["Timer"]["OnCalendar"]
+    program, verb, *options = service["Service"]["ExecStart"].split()
+    assert program.endswith("/attnstore")
+    said = subprocess.run(
+        [sys.executable, "-m", "attnstore", verb, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert options == ["attnstore.toml"]
+    assert "[FILE]" in said.stdout
