@@ -11,7 +11,7 @@ STORE := output/demo-store
 ATTNSTORE := $(BIN)/attnstore --store $(STORE)
 RUN := minilm/sample
 
-.PHONY: install demo test quick browser bench docs images clean
+.PHONY: install demo test quick browser bench docs images gallery clean
 
 install: $(ALL)
 
@@ -70,6 +70,9 @@ docs: $(ALL)  ## the references from the code, then the site, strictly: a broken
 # The pictures of the pages: STORE with RUN and TUNED, a checkpoint over the same inputs; see the script.
 images: $(ALL)
 	$(BIN)/python docs/images/make_images.py $(STORE) --run $(RUN) $(if $(TUNED),--tuned $(TUNED)) --sample output/demo-store
+
+gallery: $(ALL)  ## the pictures of docs/gallery.md, from a store as that page says
+	$(BIN)/python docs/images/make_gallery.py $(STORE)
 
 clean:
 	rm -rf .venv output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .prefect

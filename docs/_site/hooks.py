@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 sys.path.insert(0, str(Path(__file__).parent))
 import sql_pages
 
-_MARKED = re.compile(r"^(\s*```\w+) (?:norun|hub|store|after)$", re.MULTILINE)
+_MARKED = re.compile(r"^(\s*```\w+) (?:norun|hub|store|after|gallery)$", re.MULTILINE)
 """A block of code with a word for the tests, which the site's reader of Markdown does not know."""
 
 
