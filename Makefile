@@ -11,7 +11,7 @@ STORE := output/demo-store
 ATTNSTORE := $(BIN)/attnstore --store $(STORE)
 RUN := minilm/sample
 
-.PHONY: install demo test quick browser bench docs images gallery clean
+.PHONY: install demo test quick browser bench docs notebooks images gallery clean
 
 install: $(ALL)
 
@@ -66,6 +66,9 @@ docs: $(ALL)  ## the references from the code, then the site, strictly: a broken
 	$(BIN)/python -m attnstore.apps.analysis_reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "The site: output/site/index.html"
+
+notebooks: $(ALL)  ## execute the notebooks of examples/ and keep what they show
+	$(BIN)/python examples/execute.py
 
 # The pictures of the pages: STORE with RUN and TUNED, a checkpoint over the same inputs; see the script.
 images: $(ALL)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -154,3 +159,69 @@ def test_work_pool_of_prefect_yaml_runs_the_same(
         kill_all(worker)
     with attnstore.open(work.root) as store:
         assert store.sql("SELECT sum(examples) FROM ingests").item() == 10
+
+
+def test_overdue_runs_are_skipped(server: Server, trained: Path, tmp_path: Path) -> None:
+    """Each run that is made was due after the one before began; what came due in between is skipped."""
+    work, before = Work(tmp_path, trained, 4), _runs(server)
+    serving = server.start("-m", "flows.refresh", "--file", str(work.file), "--every", "3s")
+    try:
+        wait_for(lambda: len(_runs(server, "COMPLETED").keys() - before.keys()) >= 2, DEADLINE)
+    finally:
+        kill_all(serving)
+    since = [run for key, run in _runs(server).items() if key not in before]
+    skipped = [run for run in since if run["state_type"] == "CANCELLED"]
+    assert skipped, "a run takes longer than three seconds"
+    assert {run["state_name"] for run in skipped} == {"Skipped"}
+    made = [run for run in since if run["state_type"] != "CANCELLED" and run["start_time"]]
+    began = sorted((run["start_time"], run["expected_start_time"]) for run in made)
+    for (start, _), (_, due) in itertools.pairwise(began):
+        assert due > start, "it was overdue when the run before it began"
+
+
+def test_a_failed_refresh_is_one_line_and_calls_the_webhook_of_the_automation(
+    server: Server, trained: Path, tmp_path: Path
+) -> None:
+    """Its state is Failed with the sentence, which the log has once; the example of an automation tells it."""
+    work = Work(tmp_path, trained, 4)
+    (tmp_path / "base" / "config.json").write_text("{")
+    code = "import sys; from attnstore.flows.declared import scheduled; scheduled(sys.argv[1])"
+    with _listening() as (address, heard):
+        server.run("-m", "flows.automation", address)
+        assert server.start("-c", code, str(work.file)).wait() == 1
+        wait_for(lambda: heard, DEADLINE)
+    problem = f"{tmp_path / 'base' / 'config.json'} is not whole JSON"
+    assert problem in heard[0]["text"]
+    assert heard[0]["text"].split()[1] == "Failed"
+    failed = server.ask("flow_runs", flow_runs={"state": {"type": {"any_": ["FAILED"]}}})
+    (run,) = [run for run in failed if problem in run["state"]["message"]]
+    span = {"timestamp": {"after_": run["start_time"]}}
+    lines = [line["message"] for line in server.ask("logs", logs=span)]
+    assert len([line for line in lines if problem in line]) == 1, lines
+    assert not [line for line in lines if "Traceback" in line]
+
+
+def _runs(server: Server, *states: str) -> dict[str, dict[str, Any]]:
+    """Runs that a schedule made and that are in one of these states, or in any but scheduled."""
+    asked = states or ("RUNNING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+    found = server.ask("flow_runs", flow_runs={"state": {"type": {"any_": asked}}})
+    return {run["id"]: run for run in found if run["auto_scheduled"]}
+
+
+@contextmanager
+def _listening() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """An address on loopback, and the JSON objects that it has been sent."""
+    heard: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{listener.server_address[1]}/hook", heard
+        finally:
+            listener.shutdown()

@@ -6,12 +6,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 from flow_runs import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.logging.handlers import APILogWorker
+from prefect.states import State
 
 import attnstore
+from attnstore.capture.ingestion import Ingestion
+from attnstore.errors import StoreError
+from attnstore.flows import tasks
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,3 +87,65 @@ def test_refresh_flow_makes_what_is_declared_once(model: str, tmp_path: Path) ->
     served = flow("refresh", tmp_path / "a.toml", "--every", "5m")
     assert served.exit_code == 2
     assert "prefect server start" in served.stderr
+
+
+def _last(name: str) -> tuple[State[Any], list[str]]:
+    """The state of the newest run of a flow in this process, and the lines of its log."""
+    APILogWorker.drain_all()
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[name])), limit=1,
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        )  # fmt: skip
+        logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
+    assert run.state is not None
+    return run.state, [log.message for log in logs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False])
+def test_a_failed_unit_is_one_line_of_the_log_or_a_bug_with_its_traceback(
+    known: bool, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A known error: its sentence once, in the log and in the state; a bug: tracebacks of task and flow."""
+    sentence = f"The disk of {tmp_path.name} is full; free some space."
+    error: type[Exception] = StoreError if known else ZeroDivisionError
+
+    def fail(*_: object) -> None:
+        raise error(sentence)
+
+    monkeypatch.setattr(Ingestion, "store", fail)
+    monkeypatch.setattr(tasks.store_unit, "retry_delay_seconds", 0)
+    options = ("--store", tmp_path / "s", "--model", model, "--dataset", "sample/sentences")
+    run = flow("ingest", *options, "--max-length", "64", "--limit", "10")
+    state, log = _last("ingest")
+    lines = [line for line in log if sentence in line]
+    assert state.name == "Failed"
+    assert sentence in str(state.message)
+    if known:
+        assert run.exit_code == 2
+        assert [x for x in run.stderr.splitlines() if sentence in x] == [f"attnstore: {sentence}"]
+        assert lines == [sentence]
+    else:
+        assert isinstance(run.exception, ZeroDivisionError)
+        assert sum("Traceback" in line for line in lines) >= 2
+
+
+@pytest.mark.slow
+def test_what_a_refresh_could_not_make_is_one_line_each(model: str, tmp_path: Path) -> None:
+    """A model that cannot be read: one sentence on the terminal, the same one in Prefect's log."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.json").write_text("{")
+    (tmp_path / "a.toml").write_text(
+        f'store = "s"\nsettle = 0.0\n[[models]]\nname = "tiny"\nfolder = "{model}"\n'
+        '[[models]]\nname = "none"\nfolder = "empty"\n'
+        '[[datasets]]\nname = "d"\nsource = "sample/sentences"\n'
+        "[[ingest]]\nmax_length = 64\nlimit = 4\n"
+    )
+    run = flow("refresh", tmp_path / "a.toml")
+    assert run.exit_code == 1
+    (said,) = [line for line in run.stderr.splitlines() if str(tmp_path / "empty") in line]
+    lines = [line for line in _last("refresh")[1] if str(tmp_path / "empty") in line]
+    assert len(lines) == 1
+    assert lines[0] in said
+    assert "Traceback" not in lines[0]

@@ -49,8 +49,12 @@ class Server:
 
     def prefect(self, *arguments: str, cwd: Path = ROOT) -> None:
         """A command of Prefect's own, which must succeed."""
+        self.run("-m", "prefect", "--no-prompt", *arguments, cwd=cwd)
+
+    def run(self, *arguments: str, cwd: Path = ROOT) -> None:
+        """A Python process that knows the server, which must succeed."""
         run = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            [sys.executable, *arguments],
             cwd=cwd, env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert run.returncode == 0, run.stdout + run.stderr

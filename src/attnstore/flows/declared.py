@@ -20,12 +20,12 @@ from attnstore.declared import refresh as refreshing
 from attnstore.declared.config import FILE
 from attnstore.declared.outcome import Outcome
 from attnstore.display.progress import Progress
-from attnstore.errors import BusyError
-from attnstore.flows import runners, server, tasks
+from attnstore.errors import AttnstoreError, BusyError
+from attnstore.flows import overdue, runners, sentences, server, tasks
 from attnstore.flows.jobs import AT_ONCE
 
 
-class NotEverything(Exception):
+class NotEverything(AttnstoreError):
     """Something that the file asks for could not be made; the rest was."""
 
 
@@ -74,11 +74,15 @@ def refresh(
 
 @flow(name="scheduled-refresh", persist_result=False)
 def scheduled(file: str = FILE, runner: str | None = None) -> None:
-    """Refresh; the run is marked as failed if something could not be made."""
+    """Refresh; the run is marked as failed if something could not be made.
+
+    Runs of the schedule that are overdue are skipped: this one makes what they would have made.
+    """
     logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)  # what was made, drift, alerts
+    overdue.skip()
     problems = _on(runner)(file).problems
     if problems:
-        raise NotEverything("; ".join(problems))
+        raise sentences.logged(NotEverything("; ".join(problems)))
 
 
 def _on(runner: str | None) -> Callable[..., Outcome]:
@@ -97,6 +101,8 @@ def start(file: str, retry: bool, update: bool, runner: str | None) -> Outcome:
 
 def serve(file: str, runner: str | None, every: float) -> None:
     """Refresh every so many seconds until stopped; a run that is due waits for the one before.
+
+    Of the runs that came due while one went on, or while this machine slept, one is made.
 
     Raises:
         UsageError: No Prefect server is named, or nobody answers there.

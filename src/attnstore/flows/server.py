@@ -65,12 +65,11 @@ def _unanswered(address: str, reason: str) -> str:
 
 @contextlib.contextmanager
 def only_sentences() -> Iterator[None]:
-    """Keep Prefect's trace of a failure off the terminal: the command says it in one sentence."""
+    """Keep the log of runs off the terminal, where the command says the same; Prefect's server has it."""
     require()
     loggers = [logging.getLogger(f"prefect.{name}") for name in ("flow_runs", "task_runs")]
-    levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+        logger.propagate = False
     try:
         yield
     except RuntimeError as error:  # the server went away in the meantime
@@ -78,5 +77,5 @@ def only_sentences() -> Iterator[None]:
             raise
         raise UsageError(_unanswered(os.environ.get("PREFECT_API_URL", ""), str(error))) from error
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for logger in loggers:
+            logger.propagate = True

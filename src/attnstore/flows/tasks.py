@@ -17,7 +17,10 @@ from prefect.futures import as_completed
 from prefect.utilities.annotations import quote
 
 from attnstore.errors import AttnstoreError
+from attnstore.flows import sentences
 from attnstore.job import Job, Report, Share, Unit
+
+sentences.only()  # here, as workers import this module, too
 
 
 def _by_chance(_task: Any, _run: Any, state: Any) -> bool:

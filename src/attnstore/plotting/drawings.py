@@ -5,6 +5,7 @@ Also which runs of a store a figure can show. Leaves drawing to `panels` and `fi
 
 from __future__ import annotations
 
+import io
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ TRAINED = "attnstore ingest --model CHECKPOINT --dataset DATASET"
 """The commands that supply what a figure needs."""
 
 
+_DPI = 150
+"""Dots per inch of the picture in a notebook."""
 Runs = str | Sequence[str] | None
 """A run, several runs, or None for every run that has what a figure shows."""
 
@@ -54,6 +57,12 @@ class Drawing:
     ours: Mapping[str, str] = field(default_factory=dict)
     measured: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     table: pl.DataFrame | None = None
+
+    def _repr_png_(self) -> bytes:
+        """The picture, for a notebook."""
+        picture = io.BytesIO()
+        self.figure.savefig(picture, format="png", dpi=_DPI)
+        return picture.getvalue()
 
 
 def chosen(

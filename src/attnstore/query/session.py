@@ -74,8 +74,11 @@ class Session:
     ) -> None:
         self.backend = backend
         self.con = duckdb.connect(":memory:")
-        # Under `python -m`, DuckDB draws a bar for slow queries into standard output.
-        for name, value in {"enable_progress_bar": "false", **(settings or {})}.items():
+        # Under `python -m`, DuckDB draws a bar for slow queries into standard output. In Jupyter without
+        # ipywidgets it draws none and refuses the setting, false as well.
+        bar = self.con.execute("SELECT current_setting('enable_progress_bar')").fetchone()
+        none = {"enable_progress_bar": "false"} if bar == (True,) else {}
+        for name, value in {**none, **(settings or {})}.items():
             self.con.execute(f"SET {name} = '{value}'")
         self._confined = confined
         self._lock = threading.Lock()  # not re-entrant: a generator may end in another thread
