@@ -5,7 +5,6 @@ Also which runs of a store a figure can show. Leaves drawing to `panels` and `fi
 
 from __future__ import annotations
 
-import io
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from attnstore.errors import AttnstoreError
+from attnstore.plotting import figures
 from attnstore.query import analyses
 from attnstore.query.analysis_file import PARTS
 
@@ -31,8 +31,8 @@ TRAINED = "attnstore ingest --model CHECKPOINT --dataset DATASET"
 """The commands that supply what a figure needs."""
 
 
-_DPI = 150
-"""Dots per inch of the picture in a notebook."""
+_LONGEST = 900
+"""Pixels of the longer side of the picture in a notebook."""
 Runs = str | Sequence[str] | None
 """A run, several runs, or None for every run that has what a figure shows."""
 
@@ -60,9 +60,7 @@ class Drawing:
 
     def _repr_png_(self) -> bytes:
         """The picture, for a notebook."""
-        picture = io.BytesIO()
-        self.figure.savefig(picture, format="png", dpi=_DPI)
-        return picture.getvalue()
+        return figures.png(self.figure, _LONGEST)
 
 
 def chosen(
