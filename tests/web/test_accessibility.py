@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from browsing import PAGES, PATIENCE, RUN, settled
 
+from attnstore.apps.publishing.pages import publish
+
 pytestmark = pytest.mark.slow
 
 VENDOR = Path(__file__).parent / "vendor"
@@ -44,6 +46,22 @@ def test_axe_finds_nothing(chromium: Any, address: str, width: int, scheme: str)
         if wrong := findings(page):
             found[name] = wrong
     context.close()
+    assert not found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_published_pages(
+    chromium: Any, real_store: Path, tmp_path: Path, scheme: str
+) -> None:
+    """The page of a run that any host serves, with its mean maps and grids, wide and narrow."""
+    published = publish(real_store, RUN, tmp_path, 2, ["head_types"])
+    found = {}
+    for width in (1440, 390):
+        page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.goto(published.page.as_uri())
+        if wrong := findings(page):
+            found[width] = wrong
+        page.close()
     assert not found
 
 

@@ -13,8 +13,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from browsing import OTHER, RUN, drawn
+from webtools import Browser
 
 import attnstore
+from attnstore.display import inputs
+from attnstore.web import map_table
 
 pytestmark = pytest.mark.slow
 
@@ -161,6 +164,83 @@ def test_all_heads_and_the_lines_are_saved(page: Any, part: str) -> None:
     root = ElementTree.fromstring(person.saved(f"{part} .saving button:text-is('SVG')"))
     said = set(root.itertext())
     assert ({"0", "5", "11"} if part == ".overview" else {"[CLS]", "[SEP]"}) <= said
+
+
+@pytest.mark.parametrize("switches", ["", "&unit=word&specials=renormalise", f"&against={OTHER}"])
+def test_the_numbers_of_all_heads_are_saved_as_they_are_shown(
+    page: Any, real_store: Path, switches: str
+) -> None:
+    """A row for each pair of tokens that is shown, a column for each head, those of the stored maps."""
+    page.goto(f"/run/{RUN}/example/3?layer=2&head=3{switches}")
+    drawn(page)
+    text = Person(page).saved(".overview .saving button:text-is('CSV')").decode()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    with attnstore.open(real_store) as store:
+        maps = {run: store.maps(run, 3) for run in (RUN, OTHER)}
+        record = inputs.find(store, RUN, 3)
+        ran: dict[str, Any] = {}
+        page.click(".overview .made summary")
+        code = page.locator(".overview .made pre:has-text('store.maps')").text_content()
+        exec(code, ran)
+        assert np.array_equal(ran["maps"], maps[RUN])
+    wanted = maps[RUN]
+    if "word" in switches:
+        starts, special = record["data"]["starts"], np.array(record["data"]["special"])
+        wanted = np.add.reduceat(np.add.reduceat(wanted, starts, 3), starts, 2)
+        wanted /= np.diff([*starts, len(special)])[:, None]
+        shown = np.flatnonzero(~special[starts])
+        wanted = wanted[:, :, shown[:, None], shown]
+        wanted /= wanted.sum(-1, keepdims=True)
+    assert len(rows) == wanted.shape[2] * wanted.shape[3]
+    before = f"{RUN} " if "against" in switches else ""
+    found = np.array([[float(row[f"{before}{i}.{j}"]) for row in rows] for i in range(6) for j in range(12)])  # fmt: skip
+    assert np.allclose(found, wanted.reshape(72, -1), atol=1e-6)
+    if before:
+        theirs = [float(row[f"{OTHER} 4.7"]) for row in rows]
+        assert np.allclose(theirs, maps[OTHER][4, 7].ravel(), atol=1e-6)
+        assert not np.allclose(theirs, maps[RUN][4, 7].ravel(), atol=1e-6)
+
+
+def test_more_numbers_than_a_table_holds_are_a_sentence(
+    pages: Browser, example: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the command that writes them."""
+    monkeypatch.setattr(map_table, "MOST", 100)
+    answer = pages.client.get(f"/maps/tiny/sample/{example}/all.csv")
+    assert answer.status_code == 400
+    assert "a table here holds 100; `attnstore export RUN --to npz" in answer.text
+
+
+def test_mean_maps_of_a_list_of_runs_are_saved(page: Any, real_store: Path) -> None:
+    """On the first page, behind a word under each picture: a figure, and view `offsets` as CSV."""
+    page.goto("/")
+    at = f'details:has(summary[aria-label="Save the mean maps of {RUN}"])'
+    person = Person(page)
+    person.click(f"{at} summary")
+    pdf = person.saved(f"{at} .saving button:text-is('PDF')")
+    text = person.saved(f"{at} .saving button:text-is('CSV')").decode()
+    assert person.actions <= 4
+    assert size_of_pdf(pdf)[0] == pytest.approx(POINTS["one"], abs=0.01)
+    with attnstore.open(real_store) as store:
+        assert text == store.sql("FROM offsets WHERE run = $run ORDER BY ALL", run=RUN).write_csv()
+        sql = page.locator(f"{at} .made pre").first.text_content()
+        assert store.sql(sql).write_csv() == text
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (f"/sql?analysis=head_entropy&p.run={RUN}&show=heatmap", "head_entropy-minilm-pairs-mean-by-layer-head.svg"),
+        ("/sql?q=SELECT+layer,+avg(sep)+AS+sep+FROM+map_stats+GROUP+BY+layer&show=lines", "sep-by-layer.svg"),
+        ("/sql?q=SELECT+layer,+head,+sep+FROM+map_stats&show=histogram&x=sep", "count-by-sep.svg"),
+    ],
+)  # fmt: skip
+def test_a_chart_is_named_by_what_it_shows(page: Any, address: str, name: str) -> None:
+    """The analysis and its run, or the columns: of several files in a folder each says what it is."""
+    page.goto(address)
+    with page.expect_download() as download:
+        page.click("[data-chart] .saving button:text-is('SVG')")
+    assert download.value.suggested_filename == name
 
 
 def test_movement_between_two_runs_is_saved_with_its_sql(page: Any, real_store: Path) -> None:

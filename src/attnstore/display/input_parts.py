@@ -11,6 +11,7 @@ import numpy.typing as npt
 from attnstore.errors import UsageError
 
 Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.intp]
 
 SPECIALS = ("keep", "drop", "renormalise")
 """All tokens; special tokens neither attend nor are attended to; so, and the rest of each row is divided by its sum."""
@@ -36,6 +37,21 @@ def part(
     Raises:
         UsageError: There is no such choice, or no token is left.
     """
+    rows, columns = kept(data, words, specials, sentences)
+    if specials == "renormalise":
+        sums = maps[..., ~_special(data, words)].sum(-1, keepdims=True)
+        maps = np.divide(maps, sums, out=np.zeros_like(maps), where=sums != 0)
+    return np.ascontiguousarray(maps[..., rows[:, None], columns])
+
+
+def kept(
+    data: Mapping[str, Any], words: bool, specials: str = "keep", sentences: str = ""
+) -> tuple[Places, Places]:
+    """Return which tokens `part` keeps, those that attend and those that are attended to.
+
+    Raises:
+        UsageError: There is no such choice, or no token is left.
+    """
     for name, value, allowed in (
         ("specials", specials, SPECIALS),
         ("sentences", sentences, SENTENCES),
@@ -43,18 +59,23 @@ def part(
         if value not in allowed:
             listed = ", ".join(choice for choice in allowed if choice)
             raise UsageError(f"The choice of {name} is {value!r}; give one of {listed}.")
-    starts = data["starts"] if words else range(len(data["special"]))
-    special, segments = (
-        np.array([data[name][i] for i in starts]) for name in ("special", "segments")
-    )
+    special = _special(data, words)
+    segments = _of_units(data, words, "segments")
     shown = np.ones(len(special), bool) if specials == "keep" else ~special
-    if specials == "renormalise":
-        sums = maps[..., ~special].sum(-1, keepdims=True)
-        maps = np.divide(maps, sums, out=np.zeros_like(maps), where=sums != 0)
     rows, columns = (
         np.flatnonzero(shown & ((segments == "ab".index(letter)) if letter else True))
         for letter in (sentences[:1], sentences[1:])
     )
     if not len(rows) or not len(columns):
         raise UsageError("No token is left to show; show special tokens, or all texts.")
-    return np.ascontiguousarray(maps[..., rows[:, None], columns])
+    return rows, columns
+
+
+def _special(data: Mapping[str, Any], words: bool) -> npt.NDArray[np.bool_]:
+    return _of_units(data, words, "special").astype(bool)
+
+
+def _of_units(data: Mapping[str, Any], words: bool, name: str) -> npt.NDArray[Any]:
+    """Return a value of each token, or of the first piece of each word."""
+    starts = data["starts"] if words else range(len(data["special"]))
+    return np.array([data[name][i] for i in starts])

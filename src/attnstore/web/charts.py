@@ -39,8 +39,21 @@ class Chart:
     spec: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     options: dict[str, list[list[str]]] = field(default_factory=dict)
-    name: str = "chart"
+    name: str = ""
     recipe: Recipe | None = None
+
+    def _columns(self) -> str:
+        """Return what it shows, by its columns, as the name of a file: `mean-by-layer-head`."""
+        choice = self.choice
+        places = [c for c in (choice.x, *choice.color, choice.facet) if c]
+        if choice.kind == "heatmap":
+            places = [c for c in (*choice.y, choice.x, choice.facet) if c]
+            shown = list(choice.color)
+        elif choice.kind == "histogram":
+            shown = ["count"]
+        else:
+            shown = list(choice.y)
+        return "-".join([*(shown or ["count"]), "by", *dict.fromkeys(places)])
 
     def data(self) -> dict[str, Any]:
         """Return the chart for a page's script."""
@@ -54,7 +67,7 @@ class Chart:
         }
         return {
             "kind": choice.kind, "chosen": chosen, "options": self.options, "notes": self.notes,
-            "spec": self.spec, "name": self.name, **(vars(self.recipe) if self.recipe else {}),
+            "spec": self.spec, "name": self.name or self._columns(), **(vars(self.recipe) if self.recipe else {}),
         }  # fmt: skip
 
 

@@ -21,23 +21,29 @@ def overview(site: Site, request: Request) -> Response:
 
     See `pictures`. `specials` and `sentences` leave tokens out, as in `input_parts`.
     """
-    name, example = _input(request)
     kind = kind_of(request)
-    asked = request.query_params
-    maps = _in_units(site, request, site.store.current.maps(name, example, kind=kind.name))
-    if "specials" in asked or "sentences" in asked:
-        data = inputs.find(site.store, name, example)["data"]
-        specials, sentences = asked.get("specials", "keep"), asked.get("sentences", "")
-        maps = input_parts.part(maps, data, _unit(request) == "word", specials, sentences)
+    maps = shown(site, request, *input_of(request))
     top = largest(maps, kind)
     small = pictures.thumbnails(maps, top=top)
     headers = {"X-Side": str(small.shape[-2]), "X-Across": str(small.shape[-1]), "X-Top": str(top)}
     return Response(small.tobytes(), media_type="application/octet-stream", headers=headers)
 
 
+def shown(site: Site, request: Request, run: str, example: int) -> Floats:
+    """Return all maps of an input as a page shows them: (layer, head, rows, columns)."""
+    asked = request.query_params
+    maps = site.store.current.maps(run, example, kind=kind_of(request).name)
+    maps = _in_units(site, request, maps, run, example)
+    if "specials" in asked or "sentences" in asked:
+        data = inputs.find(site.store, run, example)["data"]
+        specials, sentences = asked.get("specials", "keep"), asked.get("sentences", "")
+        maps = input_parts.part(maps, data, unit_of(request) == "word", specials, sentences)
+    return maps
+
+
 def one_map(site: Site, request: Request) -> Response:
     """Send one map: float32, little-endian, (L, L) row by row."""
-    weights = _in_units(site, request, _map(site, request))
+    weights = _in_units(site, request, _map(site, request), *input_of(request))
     return Response(weights.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
@@ -50,7 +56,7 @@ def map_picture(site: Site, request: Request) -> Response:
 
 
 def _map(site: Site, request: Request) -> Floats:
-    name, example = _input(request)
+    name, example = input_of(request)
     layer, head = (whole(n, request.path_params[n]) for n in ("layer", "head"))
     kind = kind_of(request)
     if kind.per_layer and head == 0:
@@ -72,20 +78,26 @@ def largest(maps: Floats, kind: MapKind) -> float:
     return 1.0 if kind.rows_sum else float(np.nanmax(np.abs(maps), initial=0)) or 1.0
 
 
-def _input(request: Request) -> tuple[str, int]:
+def input_of(request: Request) -> tuple[str, int]:
+    """Return the run and the number of the input that an address names."""
     path = request.path_params
     return f"{path['model']}/{path['dataset']}", whole("example", path["example"])
 
 
-def _in_units(site: Site, request: Request, maps: Floats) -> Floats:
+def _in_units(site: Site, request: Request, maps: Floats, run: str, example: int) -> Floats:
     """Return maps over word pieces or, where the address asks for them, words."""
-    if _unit(request) == "piece":
+    if unit_of(request) == "piece":
         return np.ascontiguousarray(maps)
-    record = inputs.find(site.store, *_input(request))
+    record = inputs.find(site.store, run, example)
     return inputs.merged(maps, record["data"]["starts"])
 
 
-def _unit(request: Request) -> str:
+def unit_of(request: Request) -> str:
+    """Return the unit of rows and columns that an address asks for: piece or word.
+
+    Raises:
+        UsageError: It is neither.
+    """
     unit = request.query_params.get("unit", "piece")
     if unit not in ("piece", "word"):
         raise UsageError(f"The unit is {unit!r}; give piece or word.")

@@ -14,6 +14,7 @@ from attnstore.naming import require_held
 from attnstore.web.addresses import link, whole
 from attnstore.web.grid_chart import drawn
 from attnstore.web.run_records import Row, run_of
+from attnstore.web.served_store import ServedStore
 from attnstore.web.site import Site
 
 _SCALE = 3
@@ -25,9 +26,9 @@ _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 """The address of a picture changes with its content."""
 
 
-def of_run(site: Site, run: str) -> MeanMaps | None:
+def of_run(store: ServedStore, run: str) -> MeanMaps | None:
     """Return the mean maps of a run; None where it has no profile yet."""
-    rows = site.store.ask(
+    rows = store.ask(
         'SELECT layer, head, target, "offset", weight, share FROM offsets WHERE run = $run', run=run
     )
     return None if rows.is_empty() else mean_maps.of_rows(rows)
@@ -64,14 +65,14 @@ def picture(site: Site, request: Request) -> Response:
 
 def of_head(site: Site, run: Row, layer: int, head: int) -> dict[str, str] | None:
     """Return the address of the picture of a head, and where most of its attention goes; None without a profile."""
-    found = of_run(site, run["run"])
+    found = of_run(site.store, run["run"])
     if found is None or (layer, head) not in found.shares:
         return None
     return {"address": f"{address(run)}&layer={layer}&head={head}", "says": tip(found, layer, head)}
 
 
 def _found(site: Site, run: str) -> MeanMaps:
-    found = of_run(site, run)
+    found = of_run(site.store, run)
     if found is None:
         raise UnknownNameError(missing(run))
     return found
@@ -84,9 +85,18 @@ def missing(run: str) -> str:
 
 def grid(site: Site, run: Row) -> Markup | None:
     """Draw the mean maps of a run, each a link to the page of its head; None where it has no profile."""
-    found = of_run(site, run["run"])
-    if found is None:
-        return None
+    found = of_run(site.store, run["run"])
+    return None if found is None else mosaic(found, address(run), link("run", run["run"], "head"))
+
+
+def mosaic(found: MeanMaps, picture: str, href: str | None) -> Markup:
+    """Draw mean maps.
+
+    Args:
+        found: The mean maps.
+        picture: The address of their pixels.
+        href: The address of a head without its /layer/head; None for pictures without links.
+    """
     across, down = ((n + GAP) * _SCALE for n in (WIDTH, LENGTH))
     columns = [(_LEFT + i * across, head) for i, head in enumerate(found.heads)]
     rows = [(_TOP + i * down, layer) for i, layer in enumerate(found.layers)]
@@ -97,8 +107,8 @@ def grid(site: Site, run: Row) -> Markup | None:
     ]
     width, height = size(len(rows), len(columns), _SCALE)
     return drawn(
-        "mean_maps", columns=columns, rows=rows, cells=cells, href=link("run", run["run"], "head"),
-        picture=address(run), left=_LEFT, top=_TOP, picture_width=width, picture_height=height,
+        "mean_maps", columns=columns, rows=rows, cells=cells, href=href,
+        picture=picture, left=_LEFT, top=_TOP, picture_width=width, picture_height=height,
         across=WIDTH * _SCALE, down=LENGTH * _SCALE, width=_LEFT + width + 2, height=_TOP + height + 2,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import numpy as np
+import polars as pl
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +20,7 @@ from attnstore.web.addresses import link
 from attnstore.web.grid_chart import as_hex, drawn
 from attnstore.web.grid_files import width_of
 from attnstore.web.run_records import Row, run_of
+from attnstore.web.served_store import ServedStore
 from attnstore.web.site import Site
 
 _LEFT, _TOP = 24.0, 21.0  # points
@@ -33,7 +35,7 @@ def picture(site: Site, request: Request) -> Response:
         UnknownNameError: The run has no profile.
     """
     run = run_of(site, request)["run"]
-    found = mean_maps.of_run(site, run)
+    found = mean_maps.of_run(site.store, run)
     if found is None:
         raise UnknownNameError(mean_maps.missing(run))
     return Response(str(svg(found, width_of(request))), media_type="image/svg+xml")
@@ -58,14 +60,22 @@ def svg(found: MeanMaps, width: float) -> Markup:
 
 def table(site: Site, request: Request) -> Response:
     """Send the profile of a run as CSV: view `offsets`."""
-    sql = "FROM offsets WHERE run = $run ORDER BY ALL"
-    rows = site.store.ask(sql, run=run_of(site, request)["run"])
+    rows = profile(site.store, run_of(site, request)["run"])
     return Response(rows.write_csv(), media_type="text/csv; charset=utf-8")
+
+
+def profile(store: ServedStore, run: str) -> pl.DataFrame:
+    """Return the profile of a run: its rows of view `offsets`."""
+    return store.ask("FROM offsets WHERE run = $run ORDER BY ALL", run=run)
+
+
+def sql_of(run: str) -> str:
+    """Return the SQL of the profile of a run."""
+    return f"FROM offsets WHERE run = {literal(run)} ORDER BY ALL"
 
 
 def saving(site: Site, run: Row) -> dict[str, str]:
     """Return what static/save.js needs to save the mean maps."""
     address = link("run", run["run"], "mean-maps")
-    sql = f"FROM offsets WHERE run = {literal(run['run'])} ORDER BY ALL"
     files = {"name": f"{run['run']}-mean-maps", "svg": f"{address}.svg", "csv": f"{address}.csv"}
-    return files | vars(recipes.of_sql(site, sql))
+    return files | vars(recipes.of_sql(site, sql_of(run["run"])))

@@ -7,7 +7,7 @@ from typing import Any
 
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.naming import near
-from attnstore.web import mean_maps
+from attnstore.web import mean_maps, mean_maps_files
 from attnstore.web.addresses import whole
 from attnstore.web.run_records import Row
 from attnstore.web.site import Site
@@ -63,6 +63,7 @@ def listed(
         counts = row["run"], row["stored"], row["planned"]
         row["ingesting"], row["left"] = site.progress.seconds_left(*counts)
         row["picture"] = mean_maps.address(row) if row.get("profiled") else None
+        row["saving"] = mean_maps_files.saving(site, row)
         row["size"] = mean_maps.size(row["n_layers"], row["n_heads"])
     return {
         "runs": shown, "n_runs": len(rows), "n_chosen": len(chosen), "page": page, "find": query.get("find", ""),

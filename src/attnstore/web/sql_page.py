@@ -8,6 +8,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from attnstore.errors import UnknownNameError, UsageError
 from attnstore.formatting import cell
 from attnstore.query import parameters
+from attnstore.query.analyses import Analysis
 from attnstore.web import cell_links, chart_choices, recipes, request_bodies
 from attnstore.web.cell_links import CellLinks
 from attnstore.web.query_jobs import Question
@@ -97,14 +98,21 @@ def chart(site: Site, request: Request) -> Response:
     question, query = done(site, request), request.query_params
     asked = {channel: query.getlist(channel) for channel in CHANNELS if channel in query}
     drawn = site.questions.chart(question, query.get("kind", ""), asked)
-    return JSONResponse(drawn | vars(_recipe(site, question)))
+    named = _named(site, question)
+    about = [named.name, question.params.get("run", "")] if named else []
+    name = "-".join(part for part in (*about, drawn["name"]) if part)
+    return JSONResponse(drawn | {"name": name} | vars(_recipe(site, question, named)))
 
 
-def _recipe(site: Site, question: Question) -> Recipe:
+def _named(site: Site, question: Question) -> Analysis | None:
+    """Return the named analysis whose text a query is."""
+    listing = site.store.current.named_analyses.listing().values()
+    return next((a for a in listing if a.sql.strip() == question.text.strip()), None)
+
+
+def _recipe(site: Site, question: Question, named: Analysis | None) -> Recipe:
     """Return the text of a query and the Python that gives its rows."""
     texts = {name: text for name, text in question.params.items() if text != ""}
-    listing = site.store.current.named_analyses.listing().values()
-    named = next((a for a in listing if a.sql.strip() == question.text.strip()), None)
     values = parameters.from_texts(texts, named.kinds if named else {})
     if named is not None:
         return recipes.of_analysis(site, named.name, values, question.text)

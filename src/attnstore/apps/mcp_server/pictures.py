@@ -74,19 +74,16 @@ class PictureTools:
         record = inputs.find(store, run, example)
         data = record["data"]
         values: npt.NDArray[np.float32] = map_.weights
-        places = data["starts"] if words else range(len(data["tokens"]))
         tokens = data["words"] if words else data["tokens"]
         if words:
             values = inputs.merged(values, data["starts"])
+        kept, _ = input_parts.kept(data, words, specials)
         values = input_parts.part(values, data, words, specials)
-        kept = [
-            i for i, place in enumerate(places) if specials == "keep" or not data["special"][place]
-        ]
         labels = [tokens[i] for i in kept]
         unit = "attention weight" if kind == map_kinds.WEIGHTS else of_kind.unit
         picture = MapPicture(
             title=map_.title, unit=unit, text=record["text"], text_pair=record["text_pair"],
-            label=record["label"], tokens=labels, strongest=_strongest(values, labels, kept),
+            label=record["label"], tokens=labels, strongest=_strongest(values, labels, kept.tolist()),
         )  # fmt: skip
 
         def draw() -> Figure:
@@ -153,7 +150,7 @@ class PictureTools:
         A diagonal below the middle is attention to the previous token, a bar on the left to [CLS].
         """
         record_of(self._site, run)
-        found = mean_maps.of_run(self._site, run)
+        found = mean_maps.of_run(self._site.store, run)
         if found is None:
             raise UnknownNameError(mean_maps.missing(run))
         heads = [

@@ -2,13 +2,14 @@
 
     publish("storage", "minilm/sample", "public")
 
-`index.html` has the facts of the run and a grid of its heads for every measure and analysis,
-`examples/N.html` an input with all its maps, `results/NAME.csv` the numbers. The pages ask nothing of
+`index.html` has the facts of the run, its mean maps by relative position and a grid of its heads for every measure and
+analysis, `examples/N.html` an input with all its maps, `results/NAME.csv` the numbers, `results/NAME.svg` pictures. The pages ask nothing of
 the network; the same store gives the same bytes.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
@@ -19,14 +20,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from markupsafe import Markup
 
 from attnstore.apps.publishing import choice
+from attnstore.display import mean_maps as drawing
 from attnstore.display import row_formats
+from attnstore.display.colors import png
+from attnstore.display.mean_maps import CAPTION
 from attnstore.display.templating import environment
 from attnstore.errors import UsageError
 from attnstore.resources import viewer_file
 from attnstore.storage.files import write_file
-from attnstore.web import grid_chart, grid_files, measures, site
+from attnstore.web import (
+    grid_chart,
+    grid_figure,
+    grid_files,
+    mean_maps,
+    mean_maps_files,
+    measures,
+    site,
+)
 from attnstore.web.served_store import ServedStore
 
 if TYPE_CHECKING:
@@ -35,15 +48,18 @@ if TYPE_CHECKING:
     from attnstore.storage.location import Location
 
 PAGE = "index.html"
+WIDE = 496.8
+"""Points of a picture: two columns of a paper."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """The written pages. page: the first one; examples, results: the files beside it."""
+    """The written pages. page: the first one; examples, results, pictures: the files beside it."""
 
     page: Path
     examples: tuple[Path, ...]
     results: tuple[Path, ...]
+    pictures: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,20 @@ class Result:
     def file(self) -> str:
         """Where its numbers are, from the page."""
         return f"results/{self.name}.csv"
+
+    def picture(self, at: int) -> str:
+        """Where the picture of one of its grids is, from the page."""
+        return f"results/{self.name}{f'-{at + 1}' if len(self.grids) > 1 else ''}.svg"
+
+
+@dataclass(frozen=True)
+class MeanMapsResult:
+    """The mean maps on the page. drawn: with links to heads; file, picture: from the page."""
+
+    drawn: Markup
+    command: str
+    file: str = "results/mean_maps.csv"
+    picture: str = "results/mean_maps.svg"
 
 
 def publish(
@@ -99,13 +129,20 @@ def publish(
         shown = tuple(_write_example(store, run, row["example"], folder) for row in inputs)
         middle = f"examples/{shown[len(shown) // 2].name}#" if shown else None
         results = [_write_result(store, record, key, folder, middle) for key in chosen]
+        profile = _write_mean_maps(store, run, folder, middle)
         html = _templates().get_template("run.html").render(
-            run=record, results=results, inputs=inputs, version=version("attnstore"),
+            run=record, results=results, mean_maps=profile, caption=CAPTION, inputs=inputs, version=version("attnstore"),
             style=viewer_file("viewer.css") + viewer_file("page.css"),
-            command=_command(run, inputs, chosen),
+            command=_command(run, inputs, chosen), missing=mean_maps.missing(run),
         )  # fmt: skip
         write_file(folder / PAGE, html.encode())
-    return Published(folder / PAGE, shown, tuple(folder / r.file for r in results))
+    numbers = [result.file for result in results]
+    pictures = [result.picture(at) for result in results for at in range(len(result.grids))]
+    if profile is not None:
+        numbers.append(profile.file)
+        pictures.append(profile.picture)
+    files = (tuple(folder / name for name in names) for names in (numbers, pictures))
+    return Published(folder / PAGE, shown, *files)
 
 
 @contextlib.contextmanager
@@ -147,9 +184,29 @@ def _write_result(
             rows = measures.statistics(store, run["run"]).filter(pl.col("measure") == name)
     first = measures.grid(store, run, chosen, {})
     further = [measures.grid(store, run, chosen, {"part": part}) for part in first.parts[1:]]
-    grids = tuple(grid_chart.shown(grid, href) for grid in (first, *further))
-    result = Result(name, chosen.title, command, grids)
+    grids = (first, *further)
+    drawn = tuple(grid_chart.shown(grid, href) for grid in grids)
+    result = Result(name, chosen.title, command, drawn)
     write_file(folder / result.file, row_formats.flat(rows).write_csv().encode())
+    for at, grid in enumerate(grids):
+        picture = grid_figure.svg(grid, grid_files.title(grid, chosen), WIDE)
+        write_file(folder / result.picture(at), picture.encode())
+    return result
+
+
+def _write_mean_maps(
+    store: ServedStore, run: str, folder: Path, href: str | None
+) -> MeanMapsResult | None:
+    """Write the profile of a run and draw its mean maps; None for a run that has none."""
+    found = mean_maps.of_run(store, run)
+    if found is None:
+        return None
+    pixels = base64.b64encode(png(drawing.pixels(found.maps))).decode()
+    drawn = mean_maps.mosaic(found, f"data:image/png;base64,{pixels}", href)
+    command = f"attnstore sql {shlex.quote(mean_maps_files.sql_of(run))}"
+    result = MeanMapsResult(drawn, command)
+    write_file(folder / result.file, mean_maps_files.profile(store, run).write_csv().encode())
+    write_file(folder / result.picture, mean_maps_files.svg(found, WIDE).encode())
     return result
 
 

@@ -14,12 +14,16 @@ async function fetched(url) {
   return answer;
 }
 const kind = data.kind === "weights" ? "" : `&kind=${encodeURIComponent(data.kind)}`;
+const asShown = ({ unit, specials, sentences }) => `unit=${unit}${kind}${specials === "keep" ? "" : `&specials=${specials}`}${sentences ? `&sentences=${sentences}` : ""}`;
 const load = {
-  async all(run, { unit, specials, sentences }) {
-    const shown = `${specials === "keep" ? "" : `&specials=${specials}`}${sentences ? `&sentences=${sentences}` : ""}`;
-    const answer = await fetched(`/maps/${path(run)}/${data.example}/all?unit=${unit}${kind}${shown}`);
+  async all(run, state) {
+    const answer = await fetched(`/maps/${path(run)}/${data.example}/all?${asShown(state)}`);
     const [side, across, top] = ["Side", "Across", "Top"].map((name) => Number(answer.headers.get(`X-${name}`)));
     return { bytes: new Uint8Array(await answer.arrayBuffer()), side, across, top };
+  },
+  async table(state) {
+    const beside = state.against ? `&against=${encodeURIComponent(state.against)}` : "";
+    return (await fetched(`/maps/${path(state.run)}/${data.example}/all.csv?${asShown(state)}${beside}`)).text();
   },
   async one(run, layer, head, unit) {
     return new Float32Array(await (await fetched(`/maps/${path(run)}/${data.example}/${layer}/${head}?unit=${unit}${kind}`)).arrayBuffer());
@@ -107,7 +111,7 @@ const viewer = new Viewer(document.getElementById("viewer"), data, load, changed
 history.replaceState(null, "", address(viewer.state));
 shown(viewer.state);
 viewer.draw();
-saving(viewer, data);
+saving(viewer, data, load.table);
 
 // Another kind may have other heads and other runs to compare with: its page is loaded anew.
 controls.addEventListener("change", ({ target }) => {

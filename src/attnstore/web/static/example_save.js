@@ -3,8 +3,8 @@ import { linesOf, overviewOf, svgOf, tableOf } from "./map_svg.js";
 import { table } from "./painting.js";
 import { csvOf, row } from "./save.js";
 
-// viewer: the page's; data: what the page brings.
-export function saving(viewer, data) {
+// viewer: the page's; data: what the page brings; heads(state): a promise of the numbers of all heads as CSV.
+export function saving(viewer, data, heads) {
   const { state, one, overview, lines } = viewer;
   const light = table(data.scales.difference);
   const views = () => one.views.map(({ title, square }) => ({ ...square, title, colors: square.signed ? light : square.colors }));
@@ -12,7 +12,7 @@ export function saving(viewer, data) {
   const named = (what) => () => [state.run, data.example, ...(what === "heads" ? [] : [`layer${state.layer}`, ...(data.per_layer ? [] : [`head${state.head}`])]), what].join("-");
   one.pins.after(row({ name: named("map"), svg: async (points) => svgOf(views(), points), csv: async () => tableOf(views(), viewer.cells), ...made }));
   const how = () => (viewer.overviews.length > 1 ? { ...viewer.how, colors: light } : viewer.how);
-  overview.canvas.parentElement.after(row({ name: named("heads"), svg: async (points) => overviewOf(overview, viewer.overviews, how(), viewer.note, points) }));
+  overview.canvas.parentElement.after(row({ name: named("heads"), svg: async (points) => overviewOf(overview, viewer.overviews, how(), viewer.note, points), csv: () => heads(state), sql: () => sql(state, data, true), python: () => python(state, data, true) }));
   const weights = () => {
     const { shown: { rows, columns }, units: { labels }, drawn } = viewer;
     return csvOf(["from_pos", "to_pos", "from", "to", ...drawn.map((m) => m.head)], rows.flatMap((i, a) => columns.map((j, b) =>
@@ -24,18 +24,21 @@ export function saving(viewer, data) {
 const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
 // The weights of word pieces, or of words, which have a table of their own.
-function sql({ run, against, layer, head, unit }, data) {
+function sql({ run, against, layer, head, unit }, data, every = false) {
   const word = unit === "word";
   const from = `${word ? "word_attention" : "attention"}${data.kind === "weights" ? "" : `(kind := ${quoted(data.kind)})`}`;
   const runs = against ? `run IN (${quoted(run)}, ${quoted(against)})` : `run = ${quoted(run)}`;
-  const which = `example = ${data.example} AND layer = ${layer}${data.per_layer ? "" : ` AND head = ${head}`}`;
+  const which = every ? `example = ${data.example}` : `example = ${data.example} AND layer = ${layer}${data.per_layer ? "" : ` AND head = ${head}`}`;
   const names = word ? "from_text, to_text" : "from_token, to_token";
-  return `SELECT ${against ? "run, " : ""}from_pos, to_pos, ${names}, weight\nFROM ${from}\nWHERE ${runs} AND ${which}\nORDER BY ALL`;
+  const places = every ? `layer, ${data.per_layer ? "" : "head, "}` : "";
+  return `SELECT ${against ? "run, " : ""}${places}from_pos, to_pos, ${names}, weight\nFROM ${from}\nWHERE ${runs} AND ${which}\nORDER BY ALL`;
 }
 
-function python({ run, against, layer, head }, data) {
+function python({ run, against, layer, head }, data, every = false) {
   const opened = `import attnstore\n\nstore = attnstore.open(${JSON.stringify(document.querySelector(".root").title)})\n`;
   const kind = data.kind === "weights" ? "" : `, kind=${JSON.stringify(data.kind)}`;
+  const all = (name) => `store.maps(${JSON.stringify(name)}, ${data.example}${kind})`;
+  if (every) return `${opened}maps = ${all(run)}  # of word pieces: (layer, head, from, to)${against ? `\nothers = ${all(against)}` : ""}`;
   const one = (name) => `store.map(${JSON.stringify(name)}, ${data.example}, layer=${layer}${data.per_layer ? "" : `, head=${head}`}${kind})`;
   return `${opened}map_ = ${one(run)}  # of word pieces: map_.weights, map_.texts${against ? `\nother = ${one(against)}` : ""}`;
 }

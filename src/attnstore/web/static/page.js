@@ -132,7 +132,7 @@ async function watch(part) {
   await new Promise((done) => setTimeout(done, Number(part.dataset.live)));
   let next = part;
   try {
-    if (!document.hidden && !part.querySelector("form :focus")) {
+    if (!document.hidden && !part.querySelector("form :focus, details[open]")) {
       const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
       const found = page.querySelector("[data-live]");
       if (found && found.innerHTML !== part.innerHTML) {

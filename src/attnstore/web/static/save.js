@@ -4,7 +4,8 @@
 //   name         of the files, without their ending; it, sql and python may be functions that give the text of now
 //   svg(points)  a promise of the picture for paper, so many points (1/72 inch) wide, as the text of an SVG
 //   csv()        a promise of its numbers as text; none for a picture without
-// Where a server gives the picture: an element with `data-save` and this as JSON, svg and csv as addresses.
+// Where a server gives the picture: an element with `data-save` and this as JSON, svg and csv as addresses; in a list
+// of pictures a `details` with `data-save-later`, which holds it and gets its buttons when it is opened.
 
 import { make } from "./painting.js";
 
@@ -177,4 +178,10 @@ function rows(root) {
   }
 }
 rows(document);
+document.addEventListener("toggle", ({ target }) => {
+  if (!target.open || !target.matches("[data-save-later]")) return;
+  target.removeAttribute("data-save-later");
+  target.querySelector("div").dataset.save = "";
+  rows(target);
+}, true);
 document.addEventListener("panel", (event) => rows(event.target));
