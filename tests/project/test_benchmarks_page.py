@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,18 @@ def test_a_group_that_cannot_measure_here_keeps_its_last_rows(page: Path) -> Non
     report.write(kept)
     report.keep("gpu", lacking)
     assert "Never measured." in page.read_text("utf-8")
+
+
+def test_the_readme_quotes_what_was_measured() -> None:
+    """Bits per weight of the README, the precision and the scaling page are those of the last run."""
+    rows = report.results()["size"]["rows"]
+    bits = {row["what"].split(", ")[1]: float(row["measured"].split()[0]) for row in rows}
+    readme = (report.DOCUMENT.parents[1] / "README.md").read_text("utf-8")
+    quoted = re.search(
+        r"\*\*Small and fast\.\*\* ([\d.]+) bits per weight in float16, ([\d.]+) in `compact`, ([\d.]+) in `tiny`",
+        readme,
+    )
+    assert quoted is not None
+    assert [float(n) for n in quoted.groups()] == [
+        round(bits[p], 1) for p in ("float16", "compact", "tiny")
+    ]

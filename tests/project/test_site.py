@@ -66,6 +66,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "ATTNSTORE_STORE" in cli
     assert "Unset" not in cli
     assert "attnstore.api.Store" in python
+    assert 'id="attnstore.api.Store.sql"' in python
+    assert 'id="attnstore.api.Store.cached"' not in python, "what the explorer alone uses"
     for view_or_analysis in ("views/map_stats", "analyses/head_types"):
         assert (tmp_path / "sql" / view_or_analysis / "index.html").is_file(), "a page of its own"
     searched = json.loads((tmp_path / "search" / "search_index.json").read_text("utf-8"))["docs"]
