@@ -11,7 +11,7 @@ STORE := output/demo-store
 ATTNSTORE := $(BIN)/attnstore --store $(STORE)
 RUN := minilm/sample
 
-.PHONY: install demo test quick browser bench docs notebooks images gallery clean
+.PHONY: install demo test quick browser bench study docs notebooks images gallery clean
 
 install: $(ALL)
 
@@ -60,6 +60,13 @@ browser:  ## what the tests of pages drive, where the system lets us install it
 
 bench: $(ALL)
 	$(BIN)/python -m benchmarks
+
+# The study of MiniLM: folders of GLUE, UD, GAP and FrameNet (a part without its folder is left out); hours, see docs/study-minilm.md.
+STUDY_OUT := output/study$(if $(STUDY),-$(STUDY))
+study: $(ALL)  ## train, run, disable and ask; numbers.json and the pages made from it. STUDY=quick: a few inputs
+	OMP_NUM_THREADS=1 $(BIN)/python -m studies.minilm --out $(STUDY_OUT) $(if $(GLUE),--glue $(GLUE)) $(if $(UD),--ud $(UD)) \
+		$(if $(GAP),--gap $(GAP)) $(if $(FRAMENET),--framenet $(FRAMENET)) $(if $(SPACY),--spacy $(SPACY)) \
+		$(if $(TASKS),--tasks $(TASKS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(filter quick,$(STUDY)),--quick)
 
 docs: $(ALL)  ## the references from the code, then the site, strictly: a broken link ends it
 	$(BIN)/python -m attnstore.apps.sql_reference
