@@ -50,10 +50,19 @@ def trained(store: Store) -> dict[str, Any]:
             "run": run,
             "drift_by_layer": _rows(store, "drift_by_layer", run=run, **base),
             "moved": _moved(_rows(store, "drift", run=run, **base)),
-            "feature_change": _rows(store, "feature_change", run=run, scheme="upos", **base),
-            "heads_across_runs": _rows(store, "heads_across_runs", run=run, **base),
+            "feature_change": _only(
+                "layer head feature mean q",
+                _rows(store, "feature_change", run=run, scheme="upos", **base),
+            ),
+            "heads_across_runs": _only(
+                "layer head rank q above", _rows(store, "heads_across_runs", run=run, **base)
+            ),
             "faithfulness": {
-                by: _rows(store, "faithfulness", run=run, by=by) for by in ("weight", "norm")
+                by: _only(
+                    "measure layer head n kendall kendall_low kendall_high q",
+                    _rows(store, "faithfulness", run=run, by=by),
+                )
+                for by in ("weight", "norm")
             },
         }
         steps = _rows(store, "drift_over_steps", **base)
@@ -86,6 +95,11 @@ def classifiers(store: Store) -> dict[str, Any]:
             for model, dataset in ablated
         },
     }
+
+
+def _only(columns: str, rows: Rows) -> Rows:
+    """Return the rows with these columns alone."""
+    return [{name: row[name] for name in columns.split()} for row in rows]
 
 
 def _moved(rows: Rows) -> Rows:

@@ -131,9 +131,10 @@ def _best(rows: pl.DataFrame, question: Question) -> dict[str, Any] | None:
 
 
 def _above(rows: pl.DataFrame) -> int | None:
-    """Return how many rows are above their baseline with q below 0.05; None without a test."""
-    if "above" in rows.columns:
-        return int(rows["above"].sum())
+    """Return how many rows are above their baseline, are sinks or without effect, with q below 0.05; None without a test."""
+    for column in ("above", "sink", "no_op"):
+        if column in rows.columns:
+            return int(rows[column].sum())
     if "q" in rows.columns and "difference" in rows.columns:
         return len(rows.filter((pl.col("q") < 0.05) & (pl.col("difference") > 0)))
     return None
