@@ -80,13 +80,19 @@ def _patterns(n: Numbers) -> Verdict | None:
         text.append("Fine-tuned: " + "; ".join(f"{r['class']} {percent(r['mean'])} %" for r in tuned if r["mean"]) + ".")  # fmt: skip
     heads = n.rows("pattern_by_head-mrpc")
     stable = sum(r["stability"] >= 0.9 for r in heads)
-    text.append(f"{stable} of {len(heads)} heads have one class in 90 % of their maps or more.")
+    if heads:
+        text.append(f"{stable} of {len(heads)} heads have one class in 90 % of their maps or more.")
+    else:
+        text.append("Whether heads keep one class (`pattern_by_head`) was not asked yet.")
     outside = _outside(base)
     text.append(
         f"Outside of the classifier's domain: {percent(outside)} % of the maps, of random twins {percent(_outside(twins) if twins else None)} %."
     )
     shown = sum(r["mean"] for r in base if r["class"] not in ("heterogeneous", "none"))
-    verdict = PARTLY if outside > 0.2 or stable < len(heads) / 2 else AGREES if shown > 0.5 else CONTRADICTS  # fmt: skip
+    verdict = OPEN
+    if heads:
+        few = outside > 0.2 or stable < len(heads) / 2
+        verdict = PARTLY if few else AGREES if shown > 0.5 else CONTRADICTS
     return Verdict(
         tuple(text),
         verdict,
