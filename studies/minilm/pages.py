@@ -1,4 +1,4 @@
-"""The two pages of the study, made from the file of its numbers: no number on them is written by hand.
+"""The two pages of the study, made from the file of its numbers and, for what was not measured again, from `earlier.json`.
 
     python -m studies.minilm.pages OUT/numbers.json
 
