@@ -17,15 +17,24 @@ NOTE = (
 )
 
 
-def every_head(store: str) -> Callable[[int], Any]:
-    """Return a function that reads every weight of the run, head by head; it takes a round's number."""
+def one_head(store: str) -> Callable[[int], Any]:
+    """Return a function that reads every weight of a head, layer by layer numbered through."""
     backend = location.find(store)
     stored = arrays.open_run(backend, RUN, zarr_metadata.recorded(backend, RUN))
     text = "SELECT max(cell + length * length) FROM map_places WHERE run = $run"
     cells = int(attnstore.open(store).sql(text, run=RUN).item())
 
-    def decode(_: int) -> None:
-        for row in range(len(stored.layers) * len(stored.heads)):
-            stored.gather("maps", *(np.array([n]) for n in (row, 0, cells)))
+    return lambda row: stored.gather("maps", *(np.array([n]) for n in (row, 0, cells)))
 
-    return decode
+
+def every_head(store: str) -> Callable[[int], Any]:
+    """Return a function that reads every weight of the run, head by head; it takes a round's number."""
+    backend = location.find(store)
+    recorded = zarr_metadata.recorded(backend, RUN)
+    n_heads, decode = len(recorded.layers) * len(recorded.heads), one_head(store)
+
+    def decode_all(_: int) -> None:
+        for row in range(n_heads):
+            decode(row)
+
+    return decode_all

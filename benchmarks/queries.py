@@ -62,6 +62,14 @@ def _one_head(place: Place, store: str, folder: str) -> list[Row]:
                 value <= target,
             )
         )
+    alone = ratio(seconds, "decoding", "numpy")
+    rows.append(
+        Row(
+            "decoding that head's chunks alone / over the raw memory map: no question can be faster", "–",
+            f"{alone:.1f}× ({statistics.median(seconds['decoding']) * 1e3:.0f} ms / {plain * 1e3:.0f} ms)",
+            None,
+        )
+    )  # fmt: skip
     return rows
 
 
@@ -77,6 +85,7 @@ def one_head(store: str, folder: str, repeats: int) -> dict[str, list[float]]:
         layer, head = divmod(number, heads)
         return float(opened.sql(ONE_HEAD[view], run=RUN, layer=layer, head=head).item())
 
+    decode = decoding.one_head(store)
     last = len(rows) - 1
     answers = [plain(last), ask("maps", last), ask("attention", last)]  # also warms up
     if not np.allclose(answers, answers[0], rtol=1e-3):
@@ -87,6 +96,7 @@ def one_head(store: str, folder: str, repeats: int) -> dict[str, list[float]]:
         maps=lambda number: ask("maps", number),
         # Far from the head whose chunks `maps` has just left in the cache.
         attention=lambda number: ask("attention", (number + len(rows) // 2) % len(rows)),
+        decoding=lambda number: decode((number + len(rows) // 3) % len(rows)),
     )
 
 

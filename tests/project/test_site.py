@@ -75,6 +75,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "sql/analyses/head_types/" in found
     index = (tmp_path / "index.html").read_text("utf-8")
     assert "https://fonts." not in index
+    assert 'data-md-component="source"' not in index, "it would ask the code host for its stars"
 
 
 def test_exit_codes_are_those_of_the_commands() -> None:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attnstore.errors import DamageError, StoreError
-from attnstore.storage import chunks, fragments, layout
+from attnstore.storage import chunks, fragments, layout, lent_arrays
 from attnstore.storage.array_shape import Shape
 from attnstore.storage.backend import Backend, File
 from attnstore.storage.precision import Precision
@@ -235,7 +235,7 @@ class RunArrays:
         """
         source, precision = self._source(array)
         size, n_heads = int(count.sum()), self.shape.axis(array).rows
-        out = np.empty(size, np.float32)
+        out = lent_arrays.empty(size)
         reads = reads_of(row, start, count, layout.CHUNK_CELLS) if size else []
         pieces = cut(reads, self.shape.axis(array).shard)
         pending: deque[tuple[Read, Any]] = deque()
