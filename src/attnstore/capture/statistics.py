@@ -18,7 +18,7 @@ from attnstore.statistics import NAMES, STATISTICS, Statistic
 _LARGEST = [number for number, statistic in enumerate(STATISTICS) if statistic.largest]
 STRIPE_CELLS = 1 << 20
 """Weights of a long map that are measured at once."""
-_CACHED = 1 << 17  # weights whose logarithms are computed at once: they stay in a core's cache
+_CACHED = 1 << 16  # weights whose logarithms are computed at once: they stay in a core's cache
 _TINY = 1e-38  # keeps log finite where a weight is 0; 0 * log(tiny) is 0
 
 
@@ -171,9 +171,12 @@ def _entropy(weights: torch.Tensor) -> torch.Tensor:
     sums = np.empty(len(rows), np.float32)
     step = max(1, _CACHED // rows.shape[1])
     logs = np.empty((step, rows.shape[1]), np.float32)
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        np.maximum(part, np.float32(_TINY), out=logs[: len(part)])
-        np.log(logs[: len(part)], out=logs[: len(part)])
-        np.vecdot(logs[: len(part)], part, out=sums[start : start + step])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            ln, of_part = logs[: len(part)], sums[start : start + step]
+            np.vecdot(np.log(part, out=ln), part, out=of_part)
+            if np.isnan(of_part.sum()):  # a weight is 0, as few are
+                np.log(np.maximum(part, np.float32(_TINY), out=ln), out=ln)
+                np.vecdot(ln, part, out=of_part)
     return torch.from_numpy(sums).view(weights.shape[:3]).sum(2).neg_()
