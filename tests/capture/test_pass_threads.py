@@ -20,6 +20,7 @@ from attnstore.capture import ingestion, passes
 from attnstore.capture.blocks import BlockWorker
 from attnstore.capture.pass_threads import PassThreads
 from attnstore.capture.runs import Settings
+from attnstore.capture.sink import Buffer
 from attnstore.datasets import corpora
 from attnstore.job import Job
 from attnstore.models import checkpoints
@@ -72,6 +73,30 @@ def test_the_number_of_threads_changes_no_byte(work: tuple[str, str], tmp_path: 
     one, three = (contents(tmp_path / name, tables=TABLES) for name in ("one", "three"))
     assert len(fragments.listing(location.locate(tmp_path / "one"), "blocks")) > 5
     assert one == three
+
+
+def test_maps_of_another_device_are_stored_as_those_of_the_processor(
+    work: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a GPU: a block is computed in a memory of its own, waited for, copied whole, and encoded then."""
+    attnstore.ingest(tmp_path / "here", *work, max_length=64)
+    make, waited = Buffer.make, []
+
+    def apart(*arguments: Any) -> Buffer:
+        made = make(*arguments)
+        other = [torch.full_like(x, 7) for x in (made.maps, made.received)]
+        return replace(made, host_maps=other[0], host_received=other[1])
+
+    class Stream:
+        def synchronize(self) -> None:
+            waited.append(threading.get_ident())
+
+    monkeypatch.setattr(Buffer, "make", staticmethod(apart))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: Stream())
+    attnstore.ingest(tmp_path / "there", *work, max_length=64)
+    here, there = (contents(tmp_path / name, tables=TABLES) for name in ("here", "there"))
+    assert len(waited) == len(fragments.listing(location.locate(tmp_path / "there"), "blocks")) > 5
+    assert here == there
 
 
 def test_no_more_threads_compute_than_torch_may_use(
