@@ -69,7 +69,7 @@ def document(kept: dict[str, Any]) -> str:
 
 def _section(name: str, one: dict[str, Any], machines: list[str]) -> str:
     """One group: what it is about, when and where it was measured, its rows, its notes."""
-    when = "Never measured."
+    when = "Never measured. Date of the last run: none."
     if one["date"]:
         when = f"Measured on {one['date']}, machine {machines.index(one['machine']) + 1}."
     rows = table(Row(**row) for row in one["rows"])

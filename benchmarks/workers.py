@@ -59,7 +59,8 @@ def measure(place: Place) -> Group:
     ], (
         "*Workers* are processes of a Dask cluster on this machine that `attnstore ingest --runner` finds, with a "
         "Prefect server. Blocks a second are counted once every worker has committed one; seconds in all "
-        "begin with the plan, and each worker imports torch and loads the model in them."
+        "begin with the plan, and each worker imports torch and loads the model in them. Each is measured once, a "
+        "minute apart, so that other programs of the machine move the ratios by up to a third."
     ))  # fmt: skip
 
 
