@@ -63,7 +63,7 @@ def test_a_group_that_cannot_measure_here_keeps_its_last_rows(page: Path) -> Non
 
 
 def test_the_readme_quotes_what_was_measured() -> None:
-    """Bits per weight of the README, the precision and the scaling page are those of the last run."""
+    """Bits per weight of the README are those of the last run."""
     rows = report.results()["size"]["rows"]
     bits = {row["what"].split(", ")[1]: float(row["measured"].split()[0]) for row in rows}
     readme = (report.DOCUMENT.parents[1] / "README.md").read_text("utf-8")
@@ -75,3 +75,19 @@ def test_the_readme_quotes_what_was_measured() -> None:
     assert [float(n) for n in quoted.groups()] == [
         round(bits[p], 1) for p in ("float16", "compact", "tiny")
     ]
+
+
+def test_the_scaling_page_calculates_with_what_was_measured() -> None:
+    """Its rates are those of the last run, its minutes 288 billion weights over them."""
+    rows = {row["what"]: row["measured"] for row in report.results()["queries"]["rows"]}
+    page = report.DOCUMENT.with_name("scaling.md").read_text("utf-8")
+    quoted = re.search(
+        r"(\d+) million\nweights/s with list functions .* and (\d+) million weights/s as rows .* so (\d+) and (\d+) minutes",
+        page,
+    )
+    assert quoted is not None
+    lists, rows_of, minutes, more = map(int, quoted.groups())
+    for what, rate in (("list functions", lists), ("group-by", rows_of)):
+        (measured,) = [m for w, m in rows.items() if what in w and "list_sum" not in w]
+        assert f"{rate} million weights/s" in measured
+    assert (minutes, more) == (round(288e3 / lists / 60), round(288e3 / rows_of / 60))

@@ -267,7 +267,12 @@ def test_the_head_page_has_its_mean_map(browser: Browser) -> None:
     html = browser.get(f"/run/{BASE}/head/1/2").text
     address = unescape(re.findall(r'<figure class="mean-map"><img src="([^"]+)"', html)[0])
     profile = "SELECT target FROM offsets WHERE run = $run AND layer = 1 AND head = 2 ORDER BY share DESC LIMIT 1"
-    named = {"cls": "[CLS]", "sep": "[SEP]", "far": "farther than 10", "other_text": "the other text"}
+    named = {
+        "cls": "[CLS]",
+        "sep": "[SEP]",
+        "far": "farther than 10",
+        "other_text": "the other text",
+    }
     target = browser.site.store.ask(profile, run=BASE).item()
     assert f"Most goes to {named[target]} " in _plain(html)
     picture = imread(io.BytesIO(browser.get(address).content))

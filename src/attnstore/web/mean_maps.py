@@ -68,7 +68,10 @@ def of_head(site: Site, run: Row, layer: int, head: int) -> dict[str, str] | Non
     found = of_run(site.store, run["run"])
     if found is None or (layer, head) not in found.shares:
         return None
-    return {"address": f"{address(run)}&layer={layer}&head={head}", "says": tip(found, layer, head).partition(": ")[2]}
+    return {
+        "address": f"{address(run)}&layer={layer}&head={head}",
+        "says": tip(found, layer, head).partition(": ")[2],
+    }
 
 
 def _found(site: Site, run: str) -> MeanMaps:
