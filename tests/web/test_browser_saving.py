@@ -166,6 +166,27 @@ def test_all_heads_and_the_lines_are_saved(page: Any, part: str) -> None:
     assert ({"0", "5", "11"} if part == ".overview" else {"[CLS]", "[SEP]"}) <= said
 
 
+def test_the_sql_of_the_lines_gives_their_numbers(page: Any, real_store: Path) -> None:
+    """As many rows as the CSV, of the head that is drawn; the Python beside it asks the same."""
+    page.goto(f"/run/{RUN}/example/3?layer=2&head=3")
+    drawn(page)
+    text = Person(page).saved(".drawn .saving button:text-is('CSV')").decode()
+    rows = {
+        (int(r["from_pos"]), int(r["to_pos"])): float(r["2.3"])
+        for r in csv.DictReader(io.StringIO(text))
+    }
+    page.click(".drawn .made summary")
+    page.wait_for_function("() => document.querySelector('.drawn .made pre').textContent.includes('attention')")  # fmt: skip
+    sql, python = page.locator(".drawn .made pre").all_text_contents()
+    scope: dict[str, Any] = {}
+    exec(python, scope)
+    with attnstore.open(real_store) as store:
+        asked = store.sql(sql)
+    assert scope["rows"].equals(asked)
+    weights = {(i, j): weight for i, j, _, _, weight in asked.iter_rows()}
+    assert weights == pytest.approx(rows, abs=1e-6)
+
+
 @pytest.mark.parametrize("switches", ["", "&unit=word&specials=renormalise", f"&against={OTHER}"])
 def test_the_numbers_of_all_heads_are_saved_as_they_are_shown(
     page: Any, real_store: Path, switches: str
@@ -228,16 +249,16 @@ def test_mean_maps_of_a_list_of_runs_are_saved(page: Any, real_store: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("address", "name"),
+    ("asked", "name"),
     [
         (f"/sql?analysis=head_entropy&p.run={RUN}&show=heatmap", "head_entropy-minilm-pairs-mean-by-layer-head.svg"),
-        ("/sql?q=SELECT+layer,+avg(sep)+AS+sep+FROM+map_stats+GROUP+BY+layer&show=lines", "sep-by-layer.svg"),
+        ("/sql?q=SELECT+layer,+avg%28sep%29+AS+sep+FROM+map_stats+GROUP+BY+layer&show=lines", "sep-by-layer.svg"),
         ("/sql?q=SELECT+layer,+head,+sep+FROM+map_stats&show=histogram&x=sep", "count-by-sep.svg"),
     ],
 )  # fmt: skip
-def test_a_chart_is_named_by_what_it_shows(page: Any, address: str, name: str) -> None:
+def test_a_chart_is_named_by_what_it_shows(page: Any, asked: str, name: str) -> None:
     """The analysis and its run, or the columns: of several files in a folder each says what it is."""
-    page.goto(address)
+    page.goto(asked)
     with page.expect_download() as download:
         page.click("[data-chart] .saving button:text-is('SVG')")
     assert download.value.suggested_filename == name

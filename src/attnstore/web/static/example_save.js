@@ -18,27 +18,32 @@ export function saving(viewer, data, heads) {
     return csvOf(["from_pos", "to_pos", "from", "to", ...drawn.map((m) => m.head)], rows.flatMap((i, a) => columns.map((j, b) =>
       [i, j, labels[i], labels[j], ...drawn.map((m) => m.values[a * columns.length + b])])));
   };
-  lines.root.after(row({ name: named("lines"), svg: async (points) => linesOf(viewer, points), csv: async () => weights() }));
+  const asked = () => sql(state, data, false, [...new Set(viewer.drawn.map((m) => m.head))]);
+  const ofLines = { sql: asked, python: () => `${opened()}rows = store.sql(${JSON.stringify(asked())})` };
+  lines.root.after(row({ name: named("lines"), svg: async (points) => linesOf(viewer, points), csv: async () => weights(), ...ofLines }));
 }
 
 const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
-// The weights of word pieces, or of words, which have a table of their own.
-function sql({ run, against, layer, head, unit }, data, every = false) {
+// The weights of word pieces, or of words, which have a table of their own. heads: several, as "layer.head"; every: all of the input.
+function sql({ run, against, layer, head, unit }, data, every = false, heads = []) {
   const word = unit === "word";
   const from = `${word ? "word_attention" : "attention"}${data.kind === "weights" ? "" : `(kind := ${quoted(data.kind)})`}`;
   const runs = against ? `run IN (${quoted(run)}, ${quoted(against)})` : `run = ${quoted(run)}`;
-  const which = every ? `example = ${data.example}` : `example = ${data.example} AND layer = ${layer}${data.per_layer ? "" : ` AND head = ${head}`}`;
+  const several = heads.length > 1 && !data.per_layer;
+  const one = several ? `(layer, head) IN (${heads.map((place) => `(${place.replace(".", ", ")})`).join(", ")})` : `layer = ${layer}${data.per_layer ? "" : ` AND head = ${head}`}`;
+  const which = every ? `example = ${data.example}` : `example = ${data.example} AND ${one}`;
   const names = word ? "from_text, to_text" : "from_token, to_token";
-  const places = every ? `layer, ${data.per_layer ? "" : "head, "}` : "";
+  const places = every || several ? `layer, ${data.per_layer ? "" : "head, "}` : "";
   return `SELECT ${against ? "run, " : ""}${places}from_pos, to_pos, ${names}, weight\nFROM ${from}\nWHERE ${runs} AND ${which}\nORDER BY ALL`;
 }
 
+const opened = () => `import attnstore\n\nstore = attnstore.open(${JSON.stringify(document.querySelector(".root").title)})\n`;
+
 function python({ run, against, layer, head }, data, every = false) {
-  const opened = `import attnstore\n\nstore = attnstore.open(${JSON.stringify(document.querySelector(".root").title)})\n`;
   const kind = data.kind === "weights" ? "" : `, kind=${JSON.stringify(data.kind)}`;
   const all = (name) => `store.maps(${JSON.stringify(name)}, ${data.example}${kind})`;
-  if (every) return `${opened}maps = ${all(run)}  # of word pieces: (layer, head, from, to)${against ? `\nothers = ${all(against)}` : ""}`;
+  if (every) return `${opened()}maps = ${all(run)}  # of word pieces: (layer, head, from, to)${against ? `\nothers = ${all(against)}` : ""}`;
   const one = (name) => `store.map(${JSON.stringify(name)}, ${data.example}, layer=${layer}${data.per_layer ? "" : `, head=${head}`}${kind})`;
-  return `${opened}map_ = ${one(run)}  # of word pieces: map_.weights, map_.texts${against ? `\nother = ${one(against)}` : ""}`;
+  return `${opened()}map_ = ${one(run)}  # of word pieces: map_.weights, map_.texts${against ? `\nother = ${one(against)}` : ""}`;
 }
