@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import attnstore
+from attnstore.errors import DamageError
 from attnstore.query import arrow
-from attnstore.storage import lent_arrays
+from attnstore.storage import arrays, lent_arrays, location, zarr_metadata
 
 SIZE = lent_arrays.SMALLEST // 4 + 5
 
@@ -103,3 +104,33 @@ def test_rows_of_a_query_stay_while_others_are_asked(
         for row in rows.iter_rows(named=True):
             whole = store.maps(run, row["example"])[row["layer"], row["head"]]
             assert np.array_equal(np.array(row["weights"], np.float32), whole.ravel())
+
+
+def test_no_read_writes_once_a_read_has_failed(
+    sample_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are waited for before the error is raised: their memory may be lent again after it."""
+    ended = []
+
+    class Late:
+        """A read that takes its time, or fails."""
+
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def result(self) -> None:
+            if self.number == 2:
+                raise ValueError("DATA_LOSS: damaged")
+
+        def exception(self) -> None:
+            ended.append(self.number)
+
+    numbers = iter(range(100))
+    monkeypatch.setattr(arrays, "_reading", lambda view, read, out: Late(next(numbers)))
+    backend = location.find(str(sample_store))
+    (run,) = attnstore.open(sample_store).sql("FROM runs")["run"]
+    stored = arrays.open_run(backend, run, zarr_metadata.recorded(backend, run))
+    rows = np.arange(6)
+    with pytest.raises(DamageError, match="damaged"):
+        stored.gather("maps", rows, np.zeros(6, np.int64), np.full(6, 4))
+    assert ended == [3, 4, 5]

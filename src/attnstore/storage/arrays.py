@@ -239,17 +239,23 @@ class RunArrays:
         reads = reads_of(row, start, count, layout.CHUNK_CELLS) if size else []
         pieces = cut(reads, self.shape.axis(array).shard)
         pending: deque[tuple[Read, Any]] = deque()
-        while True:
-            for read in itertools.islice(pieces, _READS_AT_ONCE - len(pending)):
-                view = source[read.row // n_heads, read.row % n_heads, read.start : read.stop]
-                pending.append((read, _reading(view, read, out)))
-            if not pending:
-                return out
-            read, future = pending.popleft()
-            stored = self._result(future)
-            if stored is not None:
-                for begin, size, target in read.parts:
-                    precision.decode_into(stored[begin : begin + size], out[target : target + size])
+        try:
+            while True:
+                for read in itertools.islice(pieces, _READS_AT_ONCE - len(pending)):
+                    view = source[read.row // n_heads, read.row % n_heads, read.start : read.stop]
+                    pending.append((read, _reading(view, read, out)))
+                if not pending:
+                    return out
+                read, future = pending.popleft()
+                stored = self._result(future)
+                if stored is not None:
+                    for begin, size, target in read.parts:
+                        precision.decode_into(
+                            stored[begin : begin + size], out[target : target + size]
+                        )
+        finally:  # no read may write into memory that has gone back
+            for _, future in pending:
+                future.exception()
 
     def as_stored(self) -> RunArrays:
         """Return arrays that give what is stored, where reading divides it by the sums of rows."""
