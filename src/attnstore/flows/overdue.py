@@ -28,7 +28,10 @@ STATE = "Skipped"
 
 
 def skip() -> None:
-    """Skip the runs of this run's deployment that its schedule made and that are due by now."""
+    """Skip the runs of this run's deployment that its schedule made and that are due by now.
+
+    Those with other parameters are left: a deployment may have a schedule for each of several files.
+    """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None or run.deployment_id is None:
@@ -43,7 +46,7 @@ def skip() -> None:
     with get_client(sync_client=True) as client, contextlib.suppress(PrefectHTTPStatusError):
         # Prefect makes 100 runs ahead at most, and a page has 200. What cannot be skipped is made.
         for other in client.read_flow_runs(flow_run_filter=due):
-            if other.auto_scheduled:
+            if other.auto_scheduled and other.parameters == run.parameters:
                 client.set_flow_run_state(other.id, state)
                 skipped += 1
     if skipped:
