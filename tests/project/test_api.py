@@ -14,8 +14,8 @@ import attnstore
 from attnstore import verbs
 from attnstore.errors import UnknownNameError
 
-ONLY_COMMANDS = {"init", "serve", "show"}
-"""They write a file to edit, serve pages and draw in a terminal; `Store.map` is Python's `show`."""
+ONLY_COMMANDS = {"init", "mcp", "serve", "show"}
+"""They write a file to edit, serve pages or an assistant, and draw in a terminal; `Store.map` is Python's `show`."""
 
 
 @pytest.mark.parametrize("verb", sorted(set(commands.every()) - ONLY_COMMANDS))
