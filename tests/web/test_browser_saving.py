@@ -64,6 +64,16 @@ def texts_of_pdf(content: bytes) -> str:
     return re.sub(r"\\([()\\])", r"\1", shown)
 
 
+def made(page: Any, part: str) -> tuple[str, dict[str, Any]]:
+    """The SQL beside a picture of maps, and what the Python beside it leaves, when it is run."""
+    page.click(f"{part} .made summary")
+    page.wait_for_function(f"() => document.querySelector('{part} .made pre').textContent.includes('attention')")  # fmt: skip
+    sql, python = page.locator(f"{part} .made pre").all_text_contents()
+    scope: dict[str, Any] = {}
+    exec(python, scope)
+    return sql, scope
+
+
 def test_a_query_with_its_chart_link_svg_and_csv(page: Any) -> None:
     """A query, the kind of its chart, two files; the link is the page's address."""
     page.goto("/sql")
@@ -113,11 +123,7 @@ def test_a_figure_of_a_map_for_a_paper(page: Any, real_store: Path) -> None:
     assert size_of_pdf(pdf)[0] == pytest.approx(POINTS["one"], abs=0.01)
     assert {"from", "to", "[CLS]"} <= set(re.findall(r"from|to|\[CLS\]", texts_of_pdf(pdf)))
     rows = list(csv.DictReader(io.StringIO(person.saved(".one .saving button:text-is('CSV')").decode())))  # fmt: skip
-    page.click(".one .made summary")
-    page.wait_for_function("() => document.querySelector('.one .made pre').textContent.includes('attention')")  # fmt: skip
-    sql, python = page.locator(".one .made pre").all_text_contents()
-    scope: dict[str, Any] = {}
-    exec(python, scope)
+    sql, scope = made(page, ".one")
     with attnstore.open(real_store) as store:
         weights = store.maps(RUN, 3)[0, 0]
         asked = store.sql(sql)
@@ -175,11 +181,7 @@ def test_the_sql_of_the_lines_gives_their_numbers(page: Any, real_store: Path) -
         (int(r["from_pos"]), int(r["to_pos"])): float(r["2.3"])
         for r in csv.DictReader(io.StringIO(text))
     }
-    page.click(".drawn .made summary")
-    page.wait_for_function("() => document.querySelector('.drawn .made pre').textContent.includes('attention')")  # fmt: skip
-    sql, python = page.locator(".drawn .made pre").all_text_contents()
-    scope: dict[str, Any] = {}
-    exec(python, scope)
+    sql, scope = made(page, ".drawn")
     with attnstore.open(real_store) as store:
         asked = store.sql(sql)
     assert scope["rows"].equals(asked)

@@ -12,13 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from attnstore.display import colors
-from attnstore.naming import require_held
 from attnstore.query.sql_text import literal
 from attnstore.web import charts, grid_chart, grid_files, measures, recipes
 from attnstore.web.addresses import link, whole
 from attnstore.web.chart_choices import Choice
 from attnstore.web.charts import Chart
-from attnstore.web.run_records import Row, family, record_of, with_texts
+from attnstore.web.run_records import Row, family, record_of, require_head, with_texts
 from attnstore.web.site import Site
 
 INPUTS = 6
@@ -141,8 +140,7 @@ def _of_head(site: Site, request: Request, left: Row, right: Row) -> Row:
     """Return the inputs on which a head moved most, a page of them."""
     layer, head = (whole(name, request.path_params[name]) for name in ("layer", "head"))
     for run in (left, right):
-        require_held(run["run"], "layer", layer, run["layers"])
-        require_held(run["run"], "head", head, run["heads"])
+        require_head(run, layer, head)
     rows = site.store.analysis(
         "drift_by_input", run=left["run"], base_run=right["run"], layer=layer, head=head
     )

@@ -10,10 +10,9 @@ from attnstore.display import mean_maps
 from attnstore.display.colors import png
 from attnstore.display.mean_maps import GAP, LENGTH, WIDTH, MeanMaps
 from attnstore.errors import UnknownNameError
-from attnstore.naming import require_held
 from attnstore.web.addresses import link, whole
 from attnstore.web.grid_chart import drawn
-from attnstore.web.run_records import Row, run_of
+from attnstore.web.run_records import Row, require_head, run_of
 from attnstore.web.served_store import ServedStore
 from attnstore.web.site import Site
 
@@ -26,12 +25,27 @@ _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 """The address of a picture changes with its content."""
 
 
-def of_run(store: ServedStore, run: str) -> MeanMaps | None:
-    """Return the mean maps of a run; None where it has no profile yet."""
+def of_run(store: ServedStore, run: str, of: tuple[int, int] | None = None) -> MeanMaps | None:
+    """Return the mean maps of a run; None where it has no profile yet. of: layer and head of the only one wanted."""
+    only = "" if of is None else " AND layer = $layer AND head = $head"
+    place = {} if of is None else {"layer": of[0], "head": of[1]}
     rows = store.ask(
-        'SELECT layer, head, target, "offset", weight, share FROM offsets WHERE run = $run', run=run
-    )
+        f'SELECT layer, head, target, "offset", weight, share FROM offsets WHERE run = $run{only}',
+        run=run, **place,
+    )  # fmt: skip
     return None if rows.is_empty() else mean_maps.of_rows(rows)
+
+
+def found(store: ServedStore, run: str, of: tuple[int, int] | None = None) -> MeanMaps:
+    """Return the mean maps of a run, as `of_run`.
+
+    Raises:
+        UnknownNameError: The run has no profile.
+    """
+    maps = of_run(store, run, of)
+    if maps is None:
+        raise UnknownNameError(missing(run))
+    return maps
 
 
 def address(run: Row) -> str:
@@ -51,34 +65,26 @@ def picture(site: Site, request: Request) -> Response:
         UnknownNameError: The run has no profile, or not of this head.
     """
     run = run_of(site, request)
-    maps = _found(site, run["run"]).maps
+    of = None
     if "head" in request.query_params:
         layer, head = (
             whole(name, request.query_params.get(name, "")) for name in ("layer", "head")
         )
-        require_held(run["run"], "layer", layer, run["layers"])
-        require_held(run["run"], "head", head, run["heads"])
-        i, j = run["layers"].index(layer), run["heads"].index(head)
-        maps = maps[i : i + 1, j : j + 1]
+        require_head(run, layer, head)
+        of = layer, head
+    maps = found(site.store, run["run"], of).maps
     return Response(png(mean_maps.pixels(maps)), media_type="image/png", headers=_KEPT)
 
 
 def of_head(site: Site, run: Row, layer: int, head: int) -> dict[str, str] | None:
     """Return the address of the picture of a head, and where most of its attention goes; None without a profile."""
-    found = of_run(site.store, run["run"])
-    if found is None or (layer, head) not in found.shares:
+    maps = of_run(site.store, run["run"], (layer, head))
+    if maps is None:
         return None
     return {
         "address": f"{address(run)}&layer={layer}&head={head}",
-        "says": tip(found, layer, head).partition(": ")[2],
+        "says": targets(maps, layer, head),
     }
-
-
-def _found(site: Site, run: str) -> MeanMaps:
-    found = of_run(site.store, run)
-    if found is None:
-        raise UnknownNameError(missing(run))
-    return found
 
 
 def missing(run: str) -> str:
@@ -88,23 +94,23 @@ def missing(run: str) -> str:
 
 def grid(site: Site, run: Row) -> Markup | None:
     """Draw the mean maps of a run, each a link to the page of its head; None where it has no profile."""
-    found = of_run(site.store, run["run"])
-    return None if found is None else mosaic(found, address(run), link("run", run["run"], "head"))
+    maps = of_run(site.store, run["run"])
+    return None if maps is None else mosaic(maps, address(run), link("run", run["run"], "head"))
 
 
-def mosaic(found: MeanMaps, picture: str, href: str | None) -> Markup:
+def mosaic(maps: MeanMaps, picture: str, href: str | None) -> Markup:
     """Draw mean maps.
 
     Args:
-        found: The mean maps.
+        maps: The mean maps.
         picture: The address of their pixels.
         href: The address of a head without its /layer/head; None for pictures without links.
     """
     across, down = ((n + GAP) * _SCALE for n in (WIDTH, LENGTH))
-    columns = [(_LEFT + i * across, head) for i, head in enumerate(found.heads)]
-    rows = [(_TOP + i * down, layer) for i, layer in enumerate(found.layers)]
+    columns = [(_LEFT + i * across, head) for i, head in enumerate(maps.heads)]
+    rows = [(_TOP + i * down, layer) for i, layer in enumerate(maps.layers)]
     cells = [
-        {"x": x, "y": y, "layer": layer, "head": head, "tip": tip(found, layer, head)}
+        {"x": x, "y": y, "layer": layer, "head": head, "tip": tip(maps, layer, head)}
         for y, layer in rows
         for x, head in columns
     ]
@@ -116,14 +122,14 @@ def mosaic(found: MeanMaps, picture: str, href: str | None) -> Markup:
     )  # fmt: skip
 
 
-def tip(found: MeanMaps, layer: int, head: int) -> str:
+def tip(maps: MeanMaps, layer: int, head: int) -> str:
     """Say where most of a head's attention goes, after the name of the head."""
-    return f"layer {layer} · head {head}: {targets(found, layer, head)}"
+    return f"layer {layer} · head {head}: {targets(maps, layer, head)}"
 
 
-def targets(found: MeanMaps, layer: int, head: int) -> str:
+def targets(maps: MeanMaps, layer: int, head: int) -> str:
     """Say where most of a head's attention goes."""
     return ", ".join(
         f"{mean_maps.names(group)} {share:.0%}"
-        for group, share in found.shares[layer, head][:_NAMED]
+        for group, share in maps.shares[layer, head][:_NAMED]
     )

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from attnstore.display import mean_maps as drawing
 from attnstore.display.colors import colormap, png
 from attnstore.display.mean_maps import LENGTH, WIDTH, MeanMaps
-from attnstore.errors import UnknownNameError
 from attnstore.query.sql_text import literal
 from attnstore.web import mean_maps, recipes
 from attnstore.web.addresses import link
@@ -34,10 +33,7 @@ def picture(site: Site, request: Request) -> Response:
     Raises:
         UnknownNameError: The run has no profile.
     """
-    run = run_of(site, request)["run"]
-    found = mean_maps.of_run(site.store, run)
-    if found is None:
-        raise UnknownNameError(mean_maps.missing(run))
+    found = mean_maps.found(site.store, run_of(site, request)["run"])
     return Response(str(svg(found, width_of(request))), media_type="image/svg+xml")
 
 

@@ -245,9 +245,9 @@ def _cells(
     """Return the cells of rows. banded: their band of random weights is that of the shown value."""
     cells = {}
     for row in rows.iter_rows(named=True):
-        value, low, high = (_finite(row.get(c)) for c in ("mean", "low", "high"))
+        value, low, high = (finite(row.get(c)) for c in ("mean", "low", "high"))
         name = row[names] if names else None
-        ends = [_finite(row.get(c)) for c in (bands.LOW, bands.HIGH)] if banded else []
+        ends = [finite(row.get(c)) for c in (bands.LOW, bands.HIGH)] if banded else []
         band = (ends[0], ends[1]) if ends and ends[0] is not None and ends[1] is not None else None
         cells[int(row["layer"]), int(row["head"])] = Cell(
             value, low, high, row.get("n"), name, band
@@ -255,5 +255,6 @@ def _cells(
     return cells
 
 
-def _finite(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
+    """Return a number, or None for one that JSON does not have."""
     return float(value) if value is not None and math.isfinite(value) else None

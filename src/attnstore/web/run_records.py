@@ -44,9 +44,14 @@ def head_of(run: Row, request: Request) -> tuple[int, int]:
         UnknownNameError: The run does not hold them.
     """
     layer, head = (whole(n, request.path_params[n]) for n in ("layer", "head"))
+    require_head(run, layer, head)
+    return layer, head
+
+
+def require_head(run: Row, layer: int, head: int) -> None:
+    """Raise UnknownNameError unless a run holds this layer and head."""
     require_held(run["run"], "layer", layer, run["layers"])
     require_held(run["run"], "head", head, run["heads"])
-    return layer, head
 
 
 def family(site: Site, run: Row) -> list[Row]:

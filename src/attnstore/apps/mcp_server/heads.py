@@ -6,11 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from attnstore.apps.mcp_server.results import Head, Measure, Named, Sentence, finite
-from attnstore.naming import require_held
+from attnstore.apps.mcp_server.results import Head, Measure, Named, Sentence
 from attnstore.web import head_sentences, lacking, measures
-from attnstore.web.measures import NAMES, UNITS
-from attnstore.web.run_records import record_of
+from attnstore.web.measures import NAMES, UNITS, finite
+from attnstore.web.run_records import record_of, require_head
 from attnstore.web.site import Site
 
 RunName = Annotated[str, Field(description="Name of the run, model/dataset")]
@@ -36,8 +35,7 @@ class HeadTools:
         """
         site = self._site
         record = record_of(site, run)
-        require_held(run, "layer", layer, record["layers"])
-        require_held(run, "head", head, record["heads"])
+        require_head(record, layer, head)
         sentences = [
             Sentence(text=f"{s.lead} {s.text}".strip(), explorer=s.address)
             for s in head_sentences.of_head(site, record, layer, head)

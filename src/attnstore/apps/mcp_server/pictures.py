@@ -20,13 +20,13 @@ from attnstore.apps.mcp_server.results import (
     MapPicture,
     MeanMapsPicture,
     Weight,
-    finite,
 )
 from attnstore.display import input_parts, inputs
 from attnstore.display.mean_maps import CAPTION
 from attnstore.errors import UnknownNameError
 from attnstore.web import grid_files, mean_maps, measures
 from attnstore.web.head_grid import Grid
+from attnstore.web.measures import finite
 from attnstore.web.run_records import record_of
 from attnstore.web.site import Site
 
@@ -150,9 +150,7 @@ class PictureTools:
         A diagonal below the middle is attention to the previous token, a bar on the left to [CLS].
         """
         record_of(self._site, run)
-        found = mean_maps.of_run(self._site.store, run)
-        if found is None:
-            raise UnknownNameError(mean_maps.missing(run))
+        found = mean_maps.found(self._site.store, run)
         heads = [
             HeadTargets(layer=layer, head=head, most=mean_maps.targets(found, layer, head))
             for layer, head in sorted(found.shares)

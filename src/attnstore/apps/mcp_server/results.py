@@ -320,8 +320,3 @@ def _is_cut(cell: Any) -> bool:
     if isinstance(cell, list | tuple):
         return len(cell) > LONGEST_LIST or any(map(_is_cut, cell))
     return False
-
-
-def finite(number: float | None) -> float | None:
-    """Return a number, or None for one that JSON does not have."""
-    return float(number) if number is not None and math.isfinite(number) else None
