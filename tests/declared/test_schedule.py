@@ -192,7 +192,7 @@ def test_a_failed_refresh_is_one_line_and_calls_the_webhook_of_the_automation(
         wait_for(lambda: heard, DEADLINE)
     problem = f"{tmp_path / 'base' / 'config.json'} is not whole JSON"
     assert problem in heard[0]["text"]
-    assert heard[0]["text"].split()[1] == "Failed"
+    assert heard[0]["text"].split()[1] == "Failed:"
     failed = server.ask("flow_runs", flow_runs={"state": {"type": {"any_": ["FAILED"]}}})
     (run,) = [run for run in failed if problem in run["state"]["message"]]
     span = {"timestamp": {"after_": run["start_time"]}}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browsing import PAGES, PATIENCE, RUN, settled
 
+import attnstore
 from attnstore.apps.publishing.pages import publish
 
 pytestmark = pytest.mark.slow
@@ -28,6 +30,18 @@ def findings(page: Any) -> list[str]:
         f"{v['id']} ({len(v['nodes'])}): {v['nodes'][0]['html'][:200]}: {v['nodes'][0]['failureSummary']}"
         for v in found
     ]
+
+
+def test_what_may_scroll_can_be_reached_by_keyboard() -> None:
+    """Whether it scrolls depends on what a store holds; so each wide part takes the focus."""
+    templates = Path(attnstore.__file__).parent.rglob("*.html")
+    wide = {
+        f"{path.name}: {tag}"
+        for path in templates
+        for tag in re.findall(r"<\w+ class=\"[^\">]*\bwide\b[^>]*>", path.read_text("utf-8"))
+    }
+    assert len(wide) > 10
+    assert not [tag for tag in wide if 'tabindex="0"' not in tag]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

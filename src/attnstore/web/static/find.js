@@ -174,7 +174,7 @@ function dataset(group) {
   const heads = [["n", "Example"], ["", "Text, and the models with maps of it"], ["n", "Tokens"], ["", "Label"]].map(([kind, title]) => made("th", { className: kind, textContent: title, scope: "col" }));
   return made("section", { className: "strip", data: { dataset: group.dataset } },
     made("h2", {}, made("a", { href: `/dataset/${encodeURIComponent(group.dataset)}`, textContent: group.dataset }), made("span", { textContent: `${many(n)} input${n === 1 ? "" : "s"}` }), ...all),
-    made("div", { className: "wide" }, made("table", { className: "list texts" }, made("thead", {}, made("tr", {}, ...heads)), made("tbody", {}, ...body))));
+    made("div", { className: "wide", tabIndex: 0, role: "region", ariaLabel: `Inputs of ${group.dataset}` }, made("table", { className: "list texts" }, made("thead", {}, made("tr", {}, ...heads)), made("tbody", {}, ...body))));
 }
 
 const example = (run, row) => `/run/${path(run)}/example/${row.example}${row.position === null ? "" : `?token=${row.position}`}`;
