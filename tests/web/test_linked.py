@@ -178,9 +178,11 @@ def test_a_selection_survives_its_address() -> None:
     text = {"s.heads": "0.1,2.*", "s.value": "0.25..0.5", "s.length": "3.0..9.0", "s.labels": '["a", "é"]', "s.inputs": "4,7"}  # fmt: skip
     chosen = selections.parse(text, run)
     assert selections.address(chosen, run) == text
-    parts = selections.parts(chosen, run, "mean_distance")
+    parts = selections.parts(
+        chosen, run, "mean_distance", lambda label, _: {"a": "first"}.get(label, label)
+    )
     assert [words for words, _ in parts] == [
-        "5 heads", "mean distance from 0.25 to 0.5", "length from 3 to 9", "label a or é", "2 chosen inputs",
+        "5 heads", "mean distance from 0.25 to 0.5", "length from 3 to 9", "label first or é", "2 chosen inputs",
     ]  # fmt: skip
     for (_, without), name in zip(parts, text, strict=True):
         assert without == {k: v for k, v in text.items() if k != name}

@@ -33,7 +33,7 @@ CREATE TABLE core.models (
 CREATE TABLE core.datasets (
     fragment INTEGER, dataset VARCHAR NOT NULL, source VARCHAR NOT NULL, split VARCHAR, fingerprint VARCHAR NOT NULL,
     n_rows BIGINT, n_empty BIGINT, text_column VARCHAR, pair_column VARCHAR, label_column VARCHAR,
-    language VARCHAR
+    language VARCHAR, label_names VARCHAR[]
 );
 
 -- of: dataset

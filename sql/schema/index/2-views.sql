@@ -24,7 +24,8 @@ COMMENT ON COLUMN models.random_seed IS 'Of a random-weights twin: seed of its w
 
 CREATE VIEW datasets AS
 SELECT dataset, source, split, fingerprint, n_rows, n_empty, text_column, pair_column, label_column,
-       coalesce("language", nullif(regexp_extract(source, '(?:^|/)([a-z]{2,3})_[a-z0-9]+-ud-[^/]*$', 1), '')) AS "language"
+       coalesce("language", nullif(regexp_extract(source, '(?:^|/)([a-z]{2,3})_[a-z0-9]+-ud-[^/]*$', 1), '')) AS "language",
+       label_names
 FROM core.datasets;
 COMMENT ON VIEW datasets IS 'One row per dataset (a split of a source).';
 COMMENT ON COLUMN datasets.dataset IS 'Name of the dataset; a second content under the same name is called name@2';
@@ -37,6 +38,7 @@ COMMENT ON COLUMN datasets.text_column IS 'Column that the text came from';
 COMMENT ON COLUMN datasets.pair_column IS 'Column that the second text came from; NULL if every row is a single sentence';
 COMMENT ON COLUMN datasets.label_column IS 'Column that the label came from; NULL without labels';
 COMMENT ON COLUMN datasets."language" IS 'Language as ISO 639 code, from the ingestion (--language) or the name of a treebank''s file (ja_gsd-ud-dev.conllu: ja); NULL where neither says it';
+COMMENT ON COLUMN datasets.label_names IS 'Names of the classes, in the order of the numbers in examples.label: those of the source (ClassLabel), else those of the task of GLUE that the dataset is named after; NULL where neither has any';
 
 CREATE VIEW examples AS
 SELECT e.dataset, e.example, e.text, e.text_pair, e.label,

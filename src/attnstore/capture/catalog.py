@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from attnstore.capture.runs import Run
+from attnstore.datasets import gold_labels
 from attnstore.datasets.corpora import Dataset
 from attnstore.errors import DamageError, UnknownNameError
 from attnstore.models.checkpoints import Checkpoint
@@ -24,6 +25,8 @@ from attnstore.storage.fragments import Fragment
 
 if TYPE_CHECKING:
     import torch
+
+_NAMES = pl.List(pl.String)
 
 
 def find(backend: Backend, run_identity: str) -> Run | None:
@@ -108,25 +111,34 @@ def record_base(backend: Backend, model: str, base: str) -> None:
 
     So it can be given later, or again: the record is replaced, and no weight is computed.
     """
-    _record(backend, "models", model, "base", base)
+    _record(backend, "models", model, pl.Series("base", [base], pl.String))
 
 
 def record_language(backend: Backend, dataset: str, language: str) -> None:
     """Record the language of a dataset; like a base model, it can be given later, or again."""
-    _record(backend, "datasets", dataset, "language", language)
+    _record(backend, "datasets", dataset, pl.Series("language", [language], pl.String))
 
 
-def _record(backend: Backend, table: str, owner: str, column: str, value: str) -> None:
-    """Replace one column of the record of a model or dataset, unless it has that value."""
+def record_label_names(backend: Backend, name: str, dataset: Dataset) -> None:
+    """Record the names of a dataset's classes, if it has none: an earlier version or source kept none."""
+    names = gold_labels.class_names(dataset)
+    rows = fragments.read_one(backend, "datasets", name)
+    lacking = rows is None or "label_names" not in rows.columns or rows["label_names"][0] is None
+    if names is not None and lacking:
+        _record(backend, "datasets", name, pl.Series("label_names", [[*names]], _NAMES))
+
+
+def _record(backend: Backend, table: str, owner: str, value: pl.Series) -> None:
+    """Replace the column of a value in the record of a model or dataset, unless it has that value."""
     rows = fragments.read_one(backend, table, owner)
-    if rows is not None and column in rows.columns and rows[column].to_list() == [value]:
+    if rows is not None and value.name in rows.columns and rows[value.name].equals(value):
         return
     with locks.registry(backend):
         records = fragments.listing(backend, table, owner)
         if not records:  # dropped meanwhile
             return
         newest = max(records, key=lambda f: f.modified)
-        row = fragments.read(backend, newest).with_columns(pl.lit(value, pl.String).alias(column))
+        row = fragments.read(backend, newest).with_columns(value)
         # A new fragment of the same part takes the older one's place.
         fragments.write(backend, table, owner, newest.part, row)
 
@@ -192,8 +204,9 @@ def _dataset_row(name: str, dataset: Dataset) -> pl.DataFrame:
         "fingerprint": dataset.fingerprint, "n_rows": len(dataset.frame), "n_empty": dataset.empty,
         "text_column": dataset.text_column, "pair_column": dataset.pair_column,
         "label_column": dataset.label_column, "language": dataset.language,
+        "label_names": gold_labels.class_names(dataset),
     }  # fmt: skip
-    return pl.DataFrame([row])
+    return pl.DataFrame([row], schema_overrides={"label_names": _NAMES})
 
 
 def _examples(name: str, dataset: Dataset) -> pl.DataFrame:

@@ -292,6 +292,7 @@ def ingest(
             summary = work.complete(runner, progress)
         finished(summary)
         if request.update:
+            catalog.record_label_names(backend, work.run.record.dataset, dataset)
             addition = additions.captured(work.run, checkpoint, request.device)
             finished(complete(addition, runner, progress))
         for maps in further:

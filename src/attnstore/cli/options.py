@@ -107,8 +107,8 @@ _OPTIONS = (
     click.option("--disable-value", type=click.Choice(VALUES), default=UNIFORM, show_default=True,
                  help="uniform: 1/L to every real token; zero: no output."),
     click.option("--update", is_flag=True,
-                 help="Add to runs of an earlier capture what they lack (value norms, mixing ratios); "
-                 "their maps stay as they are."),
+                 help="Add what runs of an earlier capture lack (value norms, mixing ratios), and the names of "
+                 "their dataset's classes; their maps stay as they are."),
     click.option("--maps", default=map_kinds.WEIGHTS, show_default=True, metavar="KIND,…",
                  help="Kinds of maps to store, beside the weights: value_zeroing; of a classifier "
                  "gradient_attention (of the predicted label) and gradient_attention_gold, each also "

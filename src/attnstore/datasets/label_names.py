@@ -79,16 +79,6 @@ def numbers(names: Sequence[str] | None, classes: Sequence[str]) -> dict[str, in
     }
 
 
-def called(dataset: str, label: str) -> str:
-    """Return the name of a label as a stored dataset writes it: a number of a task of GLUE by its name.
-
-    Args:
-        dataset: Name of the dataset, also with a revision (`mrpc@2`).
-        label: What stands in its column of labels.
-    """
-    return _called(label, GLUE.get(dataset.partition("@")[0]))
-
-
 def has_names(outputs: Sequence[str]) -> bool:
     """Check whether the outputs of a head are called by more than their numbers (`LABEL_0`)."""
     return bool(outputs) and not all(_NO_NAME.fullmatch(name) for name in outputs)
@@ -125,8 +115,8 @@ def match(
     exact = {name: number for number, name in enumerate(outputs)}
     folded = {_fold(name): number for number, name in enumerate(outputs)}
     where = exact if len(folded) < len(exact) else folded
-    called = {label: _called(label, names) for label in known}
-    numbers = {label: where.get(n if where is exact else _fold(n)) for label, n in called.items()}
+    by_name = {label: called(label, names) for label in known}
+    numbers = {label: where.get(n if where is exact else _fold(n)) for label, n in by_name.items()}
     if None not in numbers.values():
         return {label: number for label, number in numbers.items() if number is not None}
     if names is None and all(label.isdecimal() for label in known):
@@ -137,7 +127,7 @@ def match(
         )
     raise ModelError(
         f"The head of {model} has {len(outputs)} outputs ({_list(outputs)}) and {source} has "
-        f"{len(known)} labels ({_list(list(called.values()))}): their names do not match; give a "
+        f"{len(known)} labels ({_list(list(by_name.values()))}): their names do not match; give a "
         "checkpoint of this task, or write the head's names into the column of labels."
     )
 
@@ -153,14 +143,17 @@ def _by_number(
     if not complete or not set(known) <= set(numbers):
         raise ModelError(
             f"The head of {model} has {len(outputs)} outputs ({_list(outputs)}) and {source} has "
-            f"{len(known)} labels ({_list([_called(label, names) for label in known])}): they do not "
+            f"{len(known)} labels ({_list([called(label, names) for label in known])}): they do not "
             "belong together; give a checkpoint of this task."
         )
     return {label: numbers[label] for label in known}
 
 
-def _called(label: str, names: Sequence[str] | None) -> str:
-    """Return the name of a label that is written as a number."""
+def called(label: str, names: Sequence[str] | None) -> str:
+    """Return the name of a label that a dataset writes as a number, else the label.
+
+    names: of the dataset's classes, in the order of their numbers; None where they are not known.
+    """
     if names is None or label in names or not label.isdecimal() or len(label) > 9:
         return label
     return names[int(label)] if int(label) < len(names) else label

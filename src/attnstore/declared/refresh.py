@@ -210,6 +210,9 @@ class _Refresh:
         """Add to runs of an earlier capture what they lack; their maps stay as they are."""
         for pair in complete:
             run, checkpoint = pair.run, pair.candidate.checkpoint
+            if run is not None:
+                with self._catching(pair.name):
+                    catalog.record_label_names(self.backend, run.record.dataset, pair.dataset)
             if run is None or checkpoint is None or not additions.n_older(self.backend, run.run):
                 continue
             with self._catching(pair.name):

@@ -19,7 +19,7 @@ ORDINARY = ("word", "punctuation")
 
 _FIND = """
 SELECT c.tokens, coalesce(c.texts, c.tokens) AS texts, c.words, c.segments, c.starts, c.ends, c.kinds, c.length, c.truncated, c.cell,
-       r.layers, r.heads, e.text, e.text_pair, e.label
+       r.layers, r.heads, r.dataset, e.text, e.text_pair, e.label
 FROM idx.core.inputs c JOIN idx.core.runs r USING (run_key)
 JOIN idx.core.blocks b USING (run_key, block)
 JOIN idx.core.examples e ON e.dataset = r.dataset AND e.example = c.example

@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from attnstore.datasets import label_names
 from attnstore.errors import UsageError
 from attnstore.web import find_names, find_plan, find_question, sql_page
 from attnstore.web.addresses import whole
@@ -80,7 +79,7 @@ def _labels(site: Site, dataset: str) -> dict[str, str]:
         "SELECT DISTINCT label FROM examples WHERE dataset = $dataset AND label IS NOT NULL LIMIT 200",
         dataset=dataset,
     )
-    called = {label: label_names.called(dataset, label) for label in known["label"]}
+    called = {label: site.labels.called(label, dataset) for label in known["label"]}
     return {label: name for label, name in called.items() if label != name}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from attnstore.datasets import label_names
 from attnstore.errors import UsageError
 from attnstore.naming import near
 from attnstore.web import find_question
@@ -62,11 +61,11 @@ def _labelled(site: Site, question: Question, rows: list[Row]) -> list[Row]:
     if not kept:
         datasets = sorted({row["dataset"] for row in rows})
         known = site.store.ask(
-            "SELECT DISTINCT dataset, label FROM examples WHERE list_contains($datasets, dataset) AND label IS NOT NULL "
+            "SELECT DISTINCT label, dataset FROM examples WHERE list_contains($datasets, dataset) AND label IS NOT NULL "
             "ORDER BY dataset, label LIMIT 200",
             datasets=datasets,
         )
-        names = list(dict.fromkeys(label_names.called(*row) for row in known.iter_rows()))
+        names = list(dict.fromkeys(site.labels.called(*row) for row in known.iter_rows()))
         wanted = question.filters["label"]
         raise UsageError(
             f"No dataset that is asked for has the label {wanted}{near(wanted, names) or '; there are ' + (', '.join(names[:8]) or 'none')}"
@@ -102,7 +101,7 @@ def labels(question: Question, dataset: str, site: Site) -> str:
     )
     fits = [
         label for label in rows["label"]
-        if wanted.lower() in (label.lower(), label_names.called(dataset, label).lower())
+        if wanted.lower() in (label.lower(), site.labels.called(label, dataset).lower())
     ]  # fmt: skip
     return json.dumps(fits)
 

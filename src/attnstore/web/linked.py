@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from attnstore.web import linked_charts, linked_query, measures, selections
 from attnstore.web.head_grid import Grid
+from attnstore.web.labels import Called
 from attnstore.web.run_records import Row
 from attnstore.web.selections import Selection
 from attnstore.web.site import Site
@@ -56,8 +57,8 @@ class Linked:
             )
         return charts
 
-    def about(self) -> Row:
-        """Return what the templates of the selection and of the labels need."""
+    def about(self, called: Called) -> Row:
+        """Return what the templates of the selection and of the labels need. called: names a label of a dataset."""
         heads = self.selection.heads
         rest = {
             name: value
@@ -71,7 +72,9 @@ class Linked:
             "selection": self.selection,
             "parts": [
                 (words, urlencode(rest | others))
-                for words, others in selections.parts(self.selection, self.run, self.measure)
+                for words, others in selections.parts(
+                    self.selection, self.run, self.measure, called
+                )
             ],
             "cleared": urlencode(rest),
             "chosen": self.found["n"],

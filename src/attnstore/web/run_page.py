@@ -56,7 +56,7 @@ def run_page(site: Site, request: Request) -> Response:
     }
     linked = _linked(site, run, query) if linked_pictures.restricts(run, query) else None
     if linked is not None:
-        about |= {"linked": linked, **linked.about()}
+        about |= {"linked": linked, **linked.about(site.labels.called)}
     about |= _inputs(site, run, query, linked)
     if about["quick"]:
         about |= _grid(site, run, choice, query, linked)
@@ -67,7 +67,7 @@ def pictures(site: Site, request: Request) -> Response:
     """Send the linked pictures of a selection, for the page's script: HTML by place, and charts."""
     run, query = run_of(site, request), dict(request.query_params)
     linked = _linked(site, run, query)
-    about = {"query": query, "linked": linked, **linked.about()}
+    about = {"query": query, "linked": linked, **linked.about(site.labels.called)}
     rows = _inputs(site, run, query, linked)
     html = {
         "selection": site.fill("_selection.html", **about),

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from attnstore.datasets import label_names
 from attnstore.errors import UsageError
 from attnstore.head_sets import Heads, heads_text, parse_heads
 from attnstore.web.addresses import whole
+from attnstore.web.labels import Called
 
 Range = tuple[float, float]
 PREFIX = "s."
@@ -121,9 +121,12 @@ def address(selection: Selection, run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def parts(
-    selection: Selection, run: Mapping[str, Any], measure: str
+    selection: Selection, run: Mapping[str, Any], measure: str, called: Called
 ) -> list[tuple[str, dict[str, str]]]:
-    """Return each part of a selection in words, and the address of the selection without it."""
+    """Return each part of a selection in words, and the address of the selection without it.
+
+    called: names a label of a dataset.
+    """
     words: dict[str, str] = {}
     if selection.heads is not None:
         n = len(selection.heads)
@@ -134,7 +137,7 @@ def parts(
         if ends is not None:
             words[name] = f"{noun} {_end(ends[0], 'from')}{_end(ends[1], 'to')}".strip()
     if selection.labels is not None:
-        names = [label_names.called(run["dataset"], label) for label in selection.labels]
+        names = [called(label, run["dataset"]) for label in selection.labels]
         words["labels"] = "label " + " or ".join(names)
     if selection.inputs is not None:
         n = len(selection.inputs)

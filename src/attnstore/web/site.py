@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from attnstore import formatting
-from attnstore.datasets import label_names
 from attnstore.display.colors import scales
 from attnstore.display.templating import environment
 from attnstore.storage.files import file_crc32c
 from attnstore.web.addresses import link, query_with
 from attnstore.web.ingest_progress import IngestProgress
+from attnstore.web.labels import Labels
 from attnstore.web.query_jobs import Limits, Questions
 from attnstore.web.served_store import ServedStore
 
@@ -40,6 +40,7 @@ class Site:
         navigation: Address, title and key of the pages in the navigation.
 
     Attributes:
+        labels: The names of its datasets' labels.
         pictures: The queries behind selections, bounded as those of the SQL page and apart from them.
         page_token: A page sends it back with everything that writes.
     """
@@ -51,7 +52,7 @@ class Site:
         folders: Mapping[str, Path],
         navigation: Sequence[tuple[str, str, str]],
     ) -> None:
-        self.store, self.questions = store, questions
+        self.store, self.questions, self.labels = store, questions, Labels(store)
         self.pictures = Questions(store, Limits(seconds=PICTURE_SECONDS))
         self.progress = IngestProgress(store.backend)
         self.page_token = secrets.token_urlsafe(24)
@@ -60,7 +61,7 @@ class Site:
         self._templates.filters |= {
             "ago": ago,
             "cut": cut,
-            "labeled": labeled,
+            "labeled": self.labels.called,
         }
         self._templates.globals |= {
             "link": link,
@@ -96,11 +97,6 @@ class Site:
 @cache
 def _checksum(file: Path) -> str:
     return f"{file_crc32c(file):08x}"
-
-
-def labeled(label: str, dataset: str) -> str:
-    """Return the name of a label of a dataset, for templates."""
-    return label_names.called(dataset, label)
 
 
 def ago(moment: datetime | None) -> str:

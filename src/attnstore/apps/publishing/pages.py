@@ -14,7 +14,6 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +39,7 @@ from attnstore.web import (
     measures,
     site,
 )
+from attnstore.web.labels import Labels
 from attnstore.web.served_store import ServedStore
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def publish(
         middle = f"examples/{shown[len(shown) // 2].name}#" if shown else None
         results = [_write_result(store, record, key, folder, middle) for key in chosen]
         profile = _write_mean_maps(store, run, folder, middle)
-        html = _templates().get_template("run.html").render(
+        html = _templates(store).get_template("run.html").render(
             run=record, results=results, mean_maps=profile, caption=CAPTION, inputs=inputs, version=version("attnstore"),
             style=viewer_file("viewer.css") + viewer_file("page.css"),
             command=_command(run, inputs, chosen), missing=mean_maps.missing(run),
@@ -154,10 +154,9 @@ def _served(path: Location) -> Iterator[ServedStore]:
         store.close()
 
 
-@cache
-def _templates() -> Environment:
+def _templates(store: ServedStore) -> Environment:
     made = environment(Path(__file__).parent / "templates", site.FOLDER / "templates")
-    made.filters["labeled"] = site.labeled
+    made.filters["labeled"] = Labels(store).called
     return made
 
 
