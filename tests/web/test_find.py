@@ -398,3 +398,13 @@ def test_twins_are_asked_only_by_name(browser: Browser, monkeypatch: pytest.Monk
     monkeypatch.setattr(browser.site.store, "ask", with_twin)
     assert {p["run"] for p in _page(browser, "not > 0.1")["parts"]} == {RUN}
     assert {p["run"] for p in _page(browser, "not > 0.1 run:random")["parts"]} == {"random/mrpc"}
+
+
+def test_answers_come_whole_and_their_texts_as_they_are(browser: Browser) -> None:
+    """More rows than a page shows of a table, longer texts, and no character of them in other words."""
+    text = "line\n\tof\u00a0text \u3000" * 60
+    told = browser.ask("SELECT i, $text || i AS text, [i] AS list, i / 0.0 AS none FROM range(1500) t(i) ORDER BY i", text=text)  # fmt: skip
+    assert told["state"] == "done", told
+    answer = browser.client.get(f"/questions/{told['id']}/rows").json()
+    assert answer["columns"] == ["i", "text", "list", "none"]
+    assert answer["rows"] == [[i, f"{text}{i}", f"[{i}]", None] for i in range(1500)]

@@ -23,7 +23,7 @@ from webtools import Browser
 
 import attnstore
 from attnstore.display.mean_maps import GAP, LENGTH, WIDTH
-from attnstore.web import head_near, head_sentences, lacking
+from attnstore.web import head_near, head_sentences, lacking, measures
 from attnstore.web.run_records import training_of
 
 HEADS = [(layer, head) for layer in range(3) for head in range(4)]
@@ -98,7 +98,9 @@ def test_the_page_begins_with_what_the_head_does(
 
 def test_a_sentence_names_where_its_numbers_come_from(browser: Browser) -> None:
     """Each leads to the analysis with the run and the head, which has the number."""
-    sentences = head_sentences.of_head(browser.site, {"run": BASE, "model": "base", "dataset": "pairs"}, 1, 2)  # fmt: skip
+    band = measures.of_random_weights(browser.site.store, BASE, (1, 2))
+    run = {"run": BASE, "model": "base", "dataset": "pairs"}
+    sentences = head_sentences.of_head(browser.site, run, 1, 2, band)
     query = parse_qs(urlsplit(sentences[0].address).query)
     assert query == {"analysis": ["head_types"], "p.run": [BASE], "p.layer": ["1"], "p.head": ["2"]}
     row = browser.site.store.analysis("head_types", run=BASE, layer=1, head=2).row(0, named=True)
@@ -163,7 +165,7 @@ def test_classes_leave_the_list_once_they_are_there(sample_store: Path, tmp_path
             "SELECT class, count(*) AS n FROM patterns WHERE layer = 1 AND head = 2 GROUP BY class ORDER BY n DESC, class"
         ).rows()
     share = counts[0][1] / sum(n for _, n in counts)
-    assert f"Most of its maps are of the pattern class {counts[0][0]}: {share:.2f} of 8 inputs" in says  # fmt: skip
+    assert f"The most frequent pattern class of its maps is {counts[0][0]}: {share:.2f} of 8 inputs" in says  # fmt: skip
     browser.close()
 
 

@@ -17,18 +17,22 @@ import pytest
 from click.testing import CliRunner
 from helpers import flip
 from PIL import Image
+from polars.testing import assert_frame_equal
 from webtools import HOSTILE, RUN, Browser, hostile_texts
 
 import attnstore
 from attnstore.cli.main import main
 from attnstore.display import inputs
 from attnstore.display.colors import colormap
+from attnstore.errors import UsageError
 from attnstore.experiments.patterns.labels import read_csv
+from attnstore.query import analyses
 from attnstore.statistics import NAMES
 from attnstore.storage import fragments, index, location, locks
 from attnstore.storage.tables import TABLES
 from attnstore.store import Store
-from attnstore.web import measures, pictures
+from attnstore.web import mean_maps, measures, pictures
+from attnstore.web.served_store import ServedStore
 
 
 class Texts(HTMLParser):
@@ -550,3 +554,78 @@ def test_labels_csv_is_what_labels_reads(pages: Browser, tmp_path: Path) -> None
     body = pages.get("/labels.csv").content
     (tmp_path / "labels.csv").write_bytes(body)
     assert "annotator" in read_csv(tmp_path / "labels.csv").columns
+
+
+def _rows_of(name: str, rows: list[dict[str, object]], part: str | None = None) -> measures.Grid:
+    """The grid of a result of an analysis, of a run with one layer and two heads."""
+    place = {"layers": [0], "heads": [0, 1]}
+    choice = measures.Choice(f"analysis:{name}", name, "Analyses")
+    return measures._of_analysis(analyses.find(name), choice, pl.DataFrame(rows), part, place)
+
+
+def _values_of(grid: measures.Grid) -> dict[tuple[int, int], float | None]:
+    return {place: cell.value for place, cell in grid.cells.items()}
+
+
+def test_rows_of_one_head_are_parts_of_a_grid() -> None:
+    """Each text that tells them apart counts: no row hides another one of its head."""
+    rows = [
+        {"layer": 0, "head": head, "relation": relation, "direction": way, "mean": value}
+        for head in (0, 1)
+        for relation, way, value in (
+            ("det", "from_to", 0.1 + head), ("det", "to_from", 0.2 + head), ("obj", "to_from", 0.3 + head),
+        )
+    ]  # fmt: skip
+    grid = _rows_of("dependency_heads", rows)
+    assert grid.parts == ["det, from_to", "det, to_from", "obj, to_from"]
+    assert _values_of(grid) == {(0, 0): 0.1, (0, 1): 1.1}
+    assert _values_of(_rows_of("dependency_heads", rows, "obj, to_from")) == {
+        (0, 0): 0.3,
+        (0, 1): 1.3,
+    }
+    with pytest.raises(UsageError, match="dependency_heads has several rows of a head"):
+        _rows_of("dependency_heads", [*rows, rows[0]])
+
+
+def test_a_text_that_is_no_class_names_no_head() -> None:
+    """Coreference of all mentions is a value; only head_types and pattern_by_head say what a head is."""
+    rows = [{"layer": 0, "head": h, "type": "all", "mean": h / 4} for h in (0, 1)]
+    grid = _rows_of("coreference_heads", rows)
+    assert _values_of(grid) == {(0, 0): 0.0, (0, 1): 0.25}
+    assert {cell.name for cell in grid.cells.values()} == {None}
+    same = [
+        {"layer": 0, "head": h, "type": "broad", "measure": "breadth", "mean": 0.9} for h in (0, 1)
+    ]
+    assert {cell.name for cell in _rows_of("head_types", same).cells.values()} == {"broad"}
+
+
+def test_rows_of_whole_layers_are_in_no_grid() -> None:
+    """Nor is a row without a head; analyses of pairs of heads, or of the best heads alone, are not offered."""
+    rows = [
+        {"layer": 0, "head": None, "measure": "distance", "label": None, "mean": 0.5},
+        {"layer": 0, "head": 1, "measure": "distance", "label": None, "mean": 0.25},
+    ]
+    assert _values_of(_rows_of("depth_and_tags", rows)) == {(0, 1): 0.25}
+
+
+def test_a_result_without_one_row_a_head_is_no_choice(pages: Browser) -> None:
+    """Two heads a row, or the best heads alone."""
+    offered = {choice.key for choice in measures.choices(pages.site.store)}
+    for name in ("head_pairs_alike", "relations", "trees", "language_summary", "dependency_table"):
+        assert f"analysis:{name}" not in offered
+
+
+def test_a_head_is_the_same_alone_and_among_all(sample_store: Path) -> None:
+    """Asked before all heads of the run and after, when it is a part of their answer."""
+    store = ServedStore(sample_store)
+    alone = measures.statistics(store, RUN, (1, 2)), mean_maps.of_run(store, RUN, (1, 2))
+    whole = measures.statistics(store, RUN)
+    assert mean_maps.of_run(store, RUN) is not None
+    again = measures.statistics(store, RUN, (1, 2)), mean_maps.of_run(store, RUN, (1, 2))
+    assert len(whole) > len(alone[0]) > 0
+    assert_frame_equal(again[0].sort("measure"), alone[0].sort("measure"))
+    assert alone[1] is not None
+    assert again[1] is not None
+    assert again[1].shares == alone[1].shares
+    np.testing.assert_array_equal(again[1].maps, alone[1].maps)
+    store.close()

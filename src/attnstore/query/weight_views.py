@@ -12,6 +12,7 @@ import duckdb
 from attnstore.query.session_objects import SessionObjects
 
 _NAMED = re.compile(r"\battention\b", re.IGNORECASE)
+_COMMENT = re.compile(r"--.*")
 _BY_ROW = re.compile(r"\bfrom_(?:pos|token|text)\b", re.IGNORECASE)
 """Columns of the attending token, by which a question may leave out rows of maps before they are read."""
 
@@ -25,7 +26,8 @@ class WeightViews:
 
     def choose(self, text: str) -> None:
         """Choose the way for a text: strip by strip if it names no column of the attending token."""
-        way = "strip" if _NAMED.search(text) and not _BY_ROW.search(text) else "row"
+        code = _COMMENT.sub("", text)
+        way = "strip" if _NAMED.search(code) and not _BY_ROW.search(code) else "row"
         if way != self._way:
             self._objects.make(f"attention, weights_by_{way}")
             # A cursor is in no transaction of a user's connection, and writes to no other database.

@@ -146,7 +146,8 @@ def _of_head(site: Site, request: Request, left: Row, right: Row) -> Row:
     )
     pages = max(-(-len(rows) // INPUTS), 1)
     page = min(max(whole("page", request.query_params.get("page", "1")), 1), pages)
-    shown = with_texts(site, left, rows.slice((page - 1) * INPUTS, INPUTS))
+    part = rows.slice((page - 1) * INPUTS, INPUTS)
+    shown = with_texts(site, left, {"page": part})["page"]
     same = (left["layers"], left["heads"]) == (right["layers"], right["heads"])
     against = {"against": right["run"]} if same else {}
     place = urlencode({"layer": layer, "head": head} | against)

@@ -11,11 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from attnstore.errors import UsageError
+from attnstore.formatting import cell
 from attnstore.web import find_names, find_plan, find_question, sql_page
 from attnstore.web.addresses import whole
 from attnstore.web.find_names import Names
 from attnstore.web.find_plan import PER_PAGE, Plan
 from attnstore.web.find_question import Question
+from attnstore.web.measures import finite
 from attnstore.web.site import Site
 
 LISTED = 150
@@ -58,10 +60,17 @@ def listed(names: Names) -> dict[str, list[str]]:
 
 
 def rows(site: Site, request: Request) -> Response:
-    """Send the rows of an answered query as JSON: names of columns, and rows."""
-    question = sql_page.done(site, request)
-    columns = [name for name, _, _ in question.result["columns"]]
-    return JSONResponse({"columns": columns, "rows": question.result["rows"]})
+    """Send every row of an answered query as JSON, texts as they are: names of columns, and rows."""
+    frame = sql_page.done(site, request).frame()
+    found = [[_json(value) for value in row] for row in frame.iter_rows()]
+    return JSONResponse({"columns": frame.columns, "rows": found})
+
+
+def _json(value: Any) -> Any:
+    """Return a value as JSON has it: a number, a text as it is, and another one in words."""
+    if value is None or isinstance(value, str | int):
+        return value
+    return finite(value) if isinstance(value, float) else cell(value)
 
 
 def _data(site: Site, question: Question, plan: Plan, page: int) -> dict[str, Any]:

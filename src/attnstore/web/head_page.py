@@ -33,6 +33,9 @@ def head_page(site: Site, request: Request) -> Response:
     rows = measures.statistics(store, run["run"], (layer, head))
     band = measures.of_random_weights(store, run["run"], (layer, head))
     effects = head_sentences.disabled(site, run, layer, head)
+    values, ends = _values(site, run, layer, head, by), _typical(site, run, layer, head)
+    strongest = values.head(STRONGEST).rename({by: "value"})
+    texts = with_texts(site, run, {"strongest": strongest, **ends})
     about = {
         "run": run,
         "layer": layer,
@@ -45,13 +48,13 @@ def head_page(site: Site, request: Request) -> Response:
         "measures": {r["measure"]: r for r in rows.to_dicts()},
         "random": {r["measure"]: r for r in band.to_dicts()},
         "names": NAMES,
-        "spread": _spread(site, run, layer, head, by),
-        "strongest": _strongest(site, run, layer, head, by),
+        "spread": _spread(site, run, layer, head, by, values),
+        "strongest": texts["strongest"],
         "classes": _class_shares(site, run, layer, head),
-        "says": head_sentences.of_head(site, run, layer, head),
+        "says": head_sentences.of_head(site, run, layer, head, band),
         "lacks": lacking.about_heads(site, run, bool(effects)),
         "mean_map": mean_maps.of_head(site, run, layer, head),
-        "typical": _typical(site, run, layer, head),
+        "typical": {title: texts[title] for title in ends},
         "effects": effects,
         "near": _neighbors(run, layer, head),
     }
@@ -99,12 +102,18 @@ def _measure(query: Mapping[str, str]) -> str:
     return by if by in NAMES else "entropy"
 
 
-def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Chart | None:
-    values = site.store.ask(
-        f'SELECT "{by}" FROM {MEASURED} WHERE run = $run AND layer = $layer AND head = $head '
-        f'AND "{by}" IS NOT NULL',
+def _values(site: Site, run: Row, layer: int, head: int, by: str) -> pl.DataFrame:
+    """Return a measure of each input, the largest first: example, the measure."""
+    return site.store.ask(
+        f'SELECT example, "{by}" FROM {MEASURED} WHERE run = $run AND layer = $layer AND head = $head '
+        f'AND "{by}" IS NOT NULL ORDER BY "{by}" DESC, example',
         run=run["run"], layer=layer, head=head,
     )  # fmt: skip
+
+
+def _spread(
+    site: Site, run: Row, layer: int, head: int, by: str, values: pl.DataFrame
+) -> Chart | None:
     if values.is_empty():
         return None
     sql = (
@@ -112,7 +121,7 @@ def _spread(site: Site, run: Row, layer: int, head: int, by: str) -> Chart | Non
         f'AND "{by}" IS NOT NULL'
     )
     return charts.of_rows(
-        values, Choice("histogram", by), measures.UNITS, _file(run, layer, head, by), recipes.of_sql(site, sql)
+        values.drop("example"), Choice("histogram", by), measures.UNITS, _file(run, layer, head, by), recipes.of_sql(site, sql)
     )  # fmt: skip
 
 
@@ -121,20 +130,11 @@ def _file(run: Row, layer: int, head: int, what: str) -> str:
     return f"{run['run']}-{layer}.{head}-{what}"
 
 
-def _strongest(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:
-    return site.store.ask(
-        f'WITH top AS (SELECT example, "{by}" AS value FROM {MEASURED} WHERE run = $run '
-        f'AND layer = $layer AND head = $head AND "{by}" IS NOT NULL ORDER BY value DESC, example LIMIT {STRONGEST}) '
-        "SELECT t.example, t.value, e.text, e.text_pair FROM top t "
-        "JOIN idx.core.examples e ON e.dataset = $dataset AND e.example = t.example ORDER BY t.value DESC, t.example",
-        run=run["run"], layer=layer, head=head, dataset=run["dataset"],
-    ).to_dicts()  # fmt: skip
-
-
 def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
     rows = site.store.ask(
         "SELECT layer, head, coalesce(class, 'none') AS class, count(*) AS n, "
-        f"count_if(doubtful) AS doubtful, count_if(typicality < {OUTSIDE}) AS outside "
+        "count(doubtful) AS judged, count_if(doubtful) AS doubtful, "
+        f"count(typicality) AS compared, count_if(typicality < {OUTSIDE}) AS outside "
         "FROM patterns WHERE run = $run GROUP BY ALL",
         run=run["run"],
     ).filter((pl.col("layer") == layer) & (pl.col("head") == head))
@@ -152,15 +152,20 @@ def _class_shares(site: Site, run: Row, layer: int, head: int) -> Any:
         shares, Choice("bars", _SHARE, ("class",)), {_SHARE: "share"}, _file(run, layer, head, "classes"),
         recipes.of_sql(site, sql),
     )  # fmt: skip
-    doubtful, outside = (int(rows[column].sum()) / total for column in ("doubtful", "outside"))
-    return {"chart": chart, "doubtful": f"{doubtful:.0%}", "outside": f"{outside:.0%}"}
+    shown = {"doubtful": "judged", "outside": "compared"}
+    return {"chart": chart} | {name: _percent(rows, name, of) for name, of in shown.items()}
 
 
-def _typical(site: Site, run: Row, layer: int, head: int) -> dict[str, list[Row]]:
-    """Return the maps nearest to the mean of the head's and those furthest from it, with their texts."""
+def _percent(rows: pl.DataFrame, name: str, of: str) -> str | None:
+    """Return the share of one count in another, None where a classification of an earlier version has neither."""
+    whole = int(rows[of].sum())
+    return f"{rows[name].sum() / whole:.0%}" if whole else None
+
+
+def _typical(site: Site, run: Row, layer: int, head: int) -> dict[str, pl.DataFrame]:
+    """Return the maps nearest to the mean of the head's and those furthest from it."""
     rows = site.store.analysis("typical_maps", run=run["run"], layer=layer, head=head)
-    ends = {"Most typical": rows.head(TYPICAL), "Least typical": rows.reverse().head(TYPICAL)}
-    return {title: with_texts(site, run, part) for title, part in ends.items()}
+    return {"Most typical": rows.head(TYPICAL), "Least typical": rows.reverse().head(TYPICAL)}
 
 
 def _kin(site: Site, run: Row, layer: int, head: int, by: str) -> list[Row]:

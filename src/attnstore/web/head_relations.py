@@ -85,7 +85,7 @@ def _said(kind: str, rows: pl.DataFrame) -> list[str]:
         return []
     if kind == "coreference":
         row = rows.row(0, named=True)
-        word = "gets more" if len(above) else "gets no more than chance"
+        word = "gets more" if len(above) else "does not surely get more"
         return [
             f"From a mention, its antecedent {word} attention than other mentions: {number(row['mean'], 2)} "
             f"against {number(row['baseline'], 2)} (n = {row['n']:,} inputs)."

@@ -48,12 +48,11 @@ class Sentence:
     lead: str = ""
 
 
-def of_head(site: Site, run: Row, layer: int, head: int) -> list[Sentence]:
-    """Return what the store says about a head, what it does first."""
+def of_head(site: Site, run: Row, layer: int, head: int, band: pl.DataFrame) -> list[Sentence]:
+    """Return what the store says about a head, what it does first. band: its `measures.of_random_weights`."""
     row = kind(site, run["run"], layer, head)
     if row is None:
         return []
-    band = measures.of_random_weights(site.store, run["run"], (layer, head))
     random = band.filter(pl.col("measure") == row["measure"]).to_dicts()
     lead, amount = _does(row, layer, head, random)
     said = [
@@ -69,7 +68,10 @@ def of_head(site: Site, run: Row, layer: int, head: int) -> list[Sentence]:
 
 def kind(site: Site, run: str, layer: int, head: int) -> Row | None:
     """Return the row of `head_types` of a head, None for a run that holds none of its maps."""
-    rows = site.store.analysis("head_types", run=run, layer=layer, head=head)
+    if site.store.has_analysis("head_types", run=run):
+        rows = site.store.analysis("head_types", run=run).filter(layer=layer, head=head)
+    else:
+        rows = site.store.analysis("head_types", run=run, layer=layer, head=head)
     return rows.row(0, named=True) if len(rows) else None
 
 
@@ -155,12 +157,17 @@ def _classes(site: Site, run: Row, layer: int, head: int) -> list[Sentence]:
     rows = rows.filter(pl.col("layer") == layer, pl.col("head") == head)
     return [
         Sentence(
-            f"Most of its maps are of the pattern class {row['class']}: {number(row['stability'], 2)} "
-            f"of {row['n']:,} inputs, {number(row['doubtful'] or 0.0, 2)} of them doubtful.",
+            f"The most frequent pattern class of its maps is {row['class']}: {number(row['stability'], 2)} "
+            f"of {row['n']:,} inputs{_doubtful(row['doubtful'])}.",
             _asked("pattern_by_head", run),
         )
         for row in rows.to_dicts()
     ]
+
+
+def _doubtful(share: float | None) -> str:
+    """Say which share of classes is doubtful; nothing for a classification that has no probabilities."""
+    return "" if share is None else f", {number(share, 2)} of them doubtful"
 
 
 def _disabling(site: Site, run: Row, layer: int, head: int) -> list[Sentence]:

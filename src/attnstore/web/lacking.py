@@ -69,9 +69,10 @@ def _settings(run: Row) -> str:
     """Return the options that make another run alike, where they are not the defaults."""
     options = {
         "max-length": (run["max_length"], 128), "pad-to": (run["pad_to"], None), "precision": (run["precision"], "float16"),
-        "limit": (run["sample"], None), "sample-seed": (run["seed"], 0),
+        "limit": (run["sample"], None), "sample-seed": (run["seed"], 0), "disable": (run["disabled"], None),
+        "disable-value": (run["disabled_value"], "uniform"),
     }  # fmt: skip
     given = {
         name: value for name, (value, default) in options.items() if value not in (None, default)
     }
-    return "".join(f" --{name} {value}" for name, value in given.items())
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given.items())

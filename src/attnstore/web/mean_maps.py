@@ -27,12 +27,10 @@ _KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 def of_run(store: ServedStore, run: str, of: tuple[int, int] | None = None) -> MeanMaps | None:
     """Return the mean maps of a run; None where it has no profile yet. of: layer and head of the only one wanted."""
-    only = "" if of is None else " AND layer = $layer AND head = $head"
-    place = {} if of is None else {"layer": of[0], "head": of[1]}
-    rows = store.ask(
-        f'SELECT layer, head, target, "offset", weight, share FROM offsets WHERE run = $run{only}',
-        run=run, **place,
-    )  # fmt: skip
+    columns = 'layer, head, target, "offset", weight, share'
+    rows = store.of_head(
+        lambda only: f"SELECT {columns} FROM offsets WHERE run = $run{only}", run, of
+    )
     return None if rows.is_empty() else mean_maps.of_rows(rows)
 
 

@@ -37,6 +37,10 @@ SHARES = ("breadth", *(s.name for s in STATISTICS if s.high == "1"))
 MEASURED = "map_measures"
 """View with every measure of every map."""
 _SIGNED = ("feature_change",)  # analyses whose mean is a difference
+_CLASSES = {"head_types": "type", "pattern_by_head": "class"}
+"""Columns of analyses that name what a head is; other texts tell rows of one head apart."""
+_BEST_ALONE = ("dependency_table", "language_summary", "relations", "trees")
+"""Analyses whose rows are the best heads of something: no grid, where most heads would be empty."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ def _analyses(store: ServedStore) -> dict[str, Choice]:
         columns = {c.name for c in analysis.columns}
         valued = "mean" in columns or {"class", "stability"} <= columns
         needed = {p.name for p in analysis.parameters if p.required}
-        if {"layer", "head"} <= columns and valued and needed == {"run"}:
+        single = "other_head" not in columns and name not in _BEST_ALONE
+        if {"layer", "head"} <= columns and single and valued and needed == {"run"}:
             rest = tuple(p for p in analysis.parameters if p.name not in ("run", "layer", "head"))
             title = analysis.title.rstrip(".")
             choices[f"analysis:{name}"] = Choice(f"analysis:{name}", title, "Analyses", rest)
@@ -130,22 +135,25 @@ def arguments(choice: Choice, query: Mapping[str, str]) -> dict[str, Any]:
     return parameters.from_texts(texts, kinds)
 
 
+_BAND = {"layer": pl.Int16, "head": pl.Int16, "measure": pl.String, bands.LOW: pl.Float64, bands.HIGH: pl.Float64}  # fmt: skip
+
+
 def statistics(store: ServedStore, run: str, of: tuple[int, int] | None = None) -> pl.DataFrame:
     """Return every measure of every head of a run: layer, head, measure, n, mean, low, high, interval.
 
     of: layer and head of the only one that is wanted, which takes a fraction of the time; None for all.
     """
-    only = "" if of is None else "AND layer = $layer AND head = $head "
-    place = {} if of is None else {"layer": of[0], "head": of[1]}
     columns = ", ".join(f'"{name}"' for name in NAMES)
     shares = ", ".join(f"'{name}'" for name in SHARES)
-    return store.ask(
-        "SELECT layer, head, measure, count(*) AS n, "
-        f"unnest(mean_interval(value, source, 0, CASE WHEN measure IN ({shares}) THEN 1 END)) "
-        f"FROM (FROM (FROM {MEASURED} WHERE run = $run {only}) UNPIVOT (value FOR measure IN ({columns}))) "
-        "JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example) "
-        "GROUP BY layer, head, measure ORDER BY layer, head",
-        run=run, **place,
+    return store.of_head(
+        lambda only: (
+            "SELECT layer, head, measure, count(*) AS n, "
+            f"unnest(mean_interval(value, source, 0, CASE WHEN measure IN ({shares}) THEN 1 END)) "
+            f"FROM (FROM (FROM {MEASURED} WHERE run = $run{only}) UNPIVOT (value FOR measure IN ({columns}))) "
+            "JOIN (SELECT example, source FROM sources WHERE run = $run) USING (example) "
+            "GROUP BY layer, head, measure ORDER BY layer, head"
+        ),
+        run, of,
     )  # fmt: skip
 
 
@@ -158,8 +166,9 @@ def of_random_weights(
     """
     twins = store.ask("SELECT twin_run FROM random_twins WHERE run = $run ORDER BY seed", run=run)
     keys = ["layer", "head", "measure"]
+    if twins.is_empty():
+        return pl.DataFrame(schema=_BAND)
     rows = [statistics(store, twin, of).select(*keys, "mean") for twin in twins["twin_run"]]
-    rows = rows or [statistics(store, run, of).select(*keys, "mean").clear()]
     low, high = pl.col("mean").min().alias(bands.LOW), pl.col("mean").max().alias(bands.HIGH)
     return pl.concat(rows).group_by(keys).agg(low, high)
 
@@ -167,7 +176,12 @@ def of_random_weights(
 def _of_analysis(
     analysis: Analysis, choice: Choice, rows: pl.DataFrame, part: str | None, place: dict[str, Any]
 ) -> Grid:
-    """Return a result as a grid: one row per head, or one per head and value of a further column."""
+    """Return a result as a grid: one row per head, or one per head and values of further columns, which make its parts.
+
+    Raises:
+        UsageError: A part has several rows of a head.
+    """
+    rows = rows.drop_nulls(["layer", "head"])  # those are of whole layers, or of no head
     texts = [
         c.name
         for c in analysis.columns
@@ -175,12 +189,17 @@ def _of_analysis(
     ]
     value = next((c for c in analysis.columns if c.name == "mean"), None)
     parts: list[str] = []
-    names = texts[0] if texts else None
-    if texts and not rows.select("layer", "head").is_unique().all():
-        names = None
-        parts = rows[texts[0]].unique(maintain_order=True).to_list()
-        part = part if part in parts else (parts[0] if parts else None)
-        rows = rows.filter(pl.col(texts[0]) == part)
+    names = _classes(analysis, rows, texts)
+    if not rows.select("layer", "head").is_unique().all():
+        names, of_row = None, _part(rows, texts)
+        parts = of_row.unique(maintain_order=True).to_list()
+        part = part if part in parts else parts[0]
+        rows = rows.filter(of_row == part)
+        if not rows.select("layer", "head").is_unique().all():
+            raise UsageError(
+                f"{analysis.name} has several rows of a head with these parameters, which no grid can show; "
+                "give more of its parameters, or ask it on the SQL page."
+            )
     if value is None:
         rows = rows.rename({"stability": "mean"})
     unit = value.unit if value else "share of inputs"
@@ -194,6 +213,23 @@ def _of_analysis(
     return Grid(
         choice.title, unit, cells, **place, signed=signed, parts=parts, part=part, note=note
     )
+
+
+def _classes(analysis: Analysis, rows: pl.DataFrame, texts: Sequence[str]) -> str | None:
+    """Return the column that names what each head is; of an own analysis the first with several texts."""
+    if analysis.shipped:
+        return _CLASSES.get(analysis.name)
+    several = (name for name in texts if rows[name].drop_nulls().n_unique() > 1)
+    return next(several, None)
+
+
+def _part(rows: pl.DataFrame, texts: Sequence[str]) -> pl.Series:
+    """Return what tells the rows of one head apart, in words: the texts that are not the same in all rows."""
+    several = [name for name in texts if rows[name].n_unique() > 1]
+    if not several:
+        return pl.Series([""] * len(rows))
+    words = pl.concat_str(several, separator=", ", ignore_nulls=True)
+    return rows.select(words.alias("part"))["part"]
 
 
 def _effects(

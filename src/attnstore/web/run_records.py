@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -12,6 +13,7 @@ from attnstore.web.addresses import whole
 from attnstore.web.site import Site
 
 Row = dict[str, Any]
+_NO_TEXTS: Row = {"text": None, "text_pair": None}  # of a dataset whose texts are damaged
 
 
 def run_of(site: Site, request: Request) -> Row:
@@ -88,11 +90,16 @@ def training_of(site: Site, run: Row) -> list[Row]:
     ).to_dicts()  # fmt: skip
 
 
-def with_texts(site: Site, run: Row, rows: pl.DataFrame) -> list[Row]:
-    """Add the texts of examples of a run to rows with a column example."""
-    texts = site.store.ask(
+def with_texts(site: Site, run: Row, lists: Mapping[str, pl.DataFrame]) -> dict[str, list[Row]]:
+    """Add the texts of examples of a run to rows with a column example, of any number of lists."""
+    examples = sorted({example for rows in lists.values() for example in rows["example"]})
+    found = site.store.ask(
         "SELECT example, text, text_pair FROM idx.core.examples WHERE dataset = $dataset "
         "AND list_contains($examples, example)",
-        dataset=run["dataset"], examples=rows["example"].to_list(),
+        dataset=run["dataset"], examples=examples,
     )  # fmt: skip
-    return rows.join(texts, on="example", how="left", maintain_order="left").to_dicts()
+    texts = {row["example"]: row for row in found.to_dicts()}
+    return {
+        name: [row | texts.get(row["example"], _NO_TEXTS) for row in rows.to_dicts()]
+        for name, rows in lists.items()
+    }

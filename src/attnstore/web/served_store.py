@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -97,12 +98,35 @@ class ServedStore:
         """Answer a question of a page, once as long as the index is the same."""
         return self.current.cached(sql, **params)
 
+    def of_head(
+        self, sql: Callable[[str], str], run: str, of: tuple[int, int] | None
+    ) -> pl.DataFrame:
+        """Answer a question about the heads of a run, or about one of them, which is asked alone takes a fraction of the time.
+
+        Where all heads have been asked before, the answer about one is a part of theirs.
+
+        Args:
+            sql: Returns the text of the question, given what its WHERE has beside `run = $run`; its rows have layer and head.
+            run: The run.
+            of: Layer and head of the only one that is wanted; None for all.
+        """
+        if of is None:
+            return self.ask(sql(""), run=run)
+        layer, head = of
+        if self.current.answers.has(sql(""), {"run": run}):
+            return self.ask(sql(""), run=run).filter(layer=layer, head=head)
+        only = " AND layer = $layer AND head = $head"
+        return self.ask(sql(only), run=run, layer=layer, head=head)
+
     def sql(self, text: str, /, **params: Any) -> pl.DataFrame:
         """Answer a question as `ask` does, under the name that `display.inputs` calls."""
         return self.ask(text, **params)
 
     def analysis(self, name: str, /, **params: Any) -> pl.DataFrame:
-        """Return the result of a named analysis, once as long as the index is the same; few at a time."""
+        """Return the result of a named analysis, once as long as the index is the same; few at a time.
+
+        Results of single heads stay in memory: as files they would take the places of those of whole runs.
+        """
         store = self.current
         key, analysis, values = store.question(name, params)
 
@@ -110,7 +134,7 @@ class ServedStore:
             with self._analyses:
                 return store.asked(analysis, values)
 
-        return store.answers.get(key, values, compute)
+        return store.answers.get(key, values, compute, on_disk=values.get("head") is None)
 
     def has_analysis(self, name: str, /, **params: Any) -> bool:
         """Return True if the result of an analysis needs no computation."""

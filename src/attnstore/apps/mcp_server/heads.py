@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import polars as pl
 from pydantic import Field
 
 from attnstore.apps.mcp_server.results import Head, Measure, Named, Sentence
@@ -36,9 +37,10 @@ class HeadTools:
         site = self._site
         record = record_of(site, run)
         require_head(record, layer, head)
+        band = measures.of_random_weights(site.store, run, (layer, head))
         sentences = [
             Sentence(text=f"{s.lead} {s.text}".strip(), explorer=s.address)
-            for s in head_sentences.of_head(site, record, layer, head)
+            for s in head_sentences.of_head(site, record, layer, head, band)
         ]
         effects = bool(head_sentences.disabled(site, record, layer, head))
         missing = [
@@ -47,13 +49,12 @@ class HeadTools:
         ]
         return Head(
             run=run, layer=layer, head=head, sentences=sentences,
-            measures=self._measures(run, layer, head), lacking=missing,
+            measures=self._measures(run, layer, head, band), lacking=missing,
         )  # fmt: skip
 
-    def _measures(self, run: str, layer: int, head: int) -> list[Measure]:
+    def _measures(self, run: str, layer: int, head: int, band: pl.DataFrame) -> list[Measure]:
         store = self._site.store
         of_head = measures.statistics(store, run, (layer, head))
-        band = measures.of_random_weights(store, run, (layer, head))
         rows = of_head.join(band, on=["layer", "head", "measure"], how="left").to_dicts()
         by_name = {row["measure"]: row for row in rows}
         comments = store.current.columns(measures.MEASURED)
