@@ -313,6 +313,38 @@ def test_find_answers_as_its_page(here: Assistant, store: Store) -> None:
     assert "sep > 0.3" in here.ask("list_findable")["questions"]
 
 
+def test_the_maps_of_one_head_come_a_page_at_a_time(here: Assistant, store: Store) -> None:
+    """The pages together are every weight of the head above the threshold, once, the largest first."""
+    text = "* -> [SEP] > 0 head:0.1"
+    (first,) = here.ask("find", question=text)["heads"]
+    assert first["above"] > 2 * len(first["best"]) > 4
+    n_pages = -(-first["above"] // len(first["best"]))
+    pages = [here.ask("find", question=text, page=n + 1)["heads"][0]["best"] for n in range(n_pages)]  # fmt: skip
+    places = [(m["example"], m["from_positions"], m["to_positions"]) for p in pages for m in p]
+    assert len(places) == len(set(map(str, places))) == first["above"]
+    weights = [m["weight"] for p in pages for m in p]
+    assert weights == sorted(weights, reverse=True)
+    wanted = [
+        float(store.map(RUN, e, 0, 1).weights[i, j]) for e, (i,), (j,) in places[:3] + places[-3:]
+    ]
+    assert [*weights[:3], *weights[-3:]] == pytest.approx(wanted)
+    beyond = here.ask("find", question=text, page=n_pages + 1)
+    assert beyond["notes"] == [f"There is no page {n_pages + 1} of the answers in the store; the last one is {n_pages}."]  # fmt: skip
+    assert beyond["heads"][0]["above"] == first["above"]
+
+
+def test_find_says_no_more_than_it_knows(here: Assistant, sample_store: Path) -> None:
+    """A page beyond the last, pages of several heads and parts that were not asked are no "nothing"."""
+    assert here.ask("find", question='"the"')["notes"] == []
+    assert here.ask("find", question='"the"', page=9)["notes"] == ["There is no page 9 of the answers in the store."]  # fmt: skip
+    (note,) = here.ask("find", question="sep > 0.01", page=2)["notes"]
+    assert "Only answers of one head or one dataset have pages" in note
+    with assistant(*limited(sample_store, seconds=0)) as hasty:
+        notes = hasty.ask("find", question="sep > 0.01")["notes"]
+    assert "ended after 0 of 1 parts" in notes[0]
+    assert notes[1:] == ["Nothing in the parts that were asked is so."]
+
+
 def test_resources_and_prompts_can_be_read(here: Assistant, store: Store) -> None:
     """Views and analyses as documents; a wrong name is one sentence; prompts name what was asked."""
     read = here.client.read_resource

@@ -27,7 +27,7 @@ from attnstore.errors import QueryError
 from attnstore.query.analyses import arguments
 from attnstore.query.sql_text import identifier
 from attnstore.web import find_plan, find_question, recipes
-from attnstore.web.find_plan import Plan
+from attnstore.web.find_plan import MOST, PER_PAGE, Plan
 from attnstore.web.query_jobs import Question
 from attnstore.web.site import Site
 
@@ -39,7 +39,7 @@ Values = Annotated[
     dict[str, Any] | None, Field(description="Values of the parameters, by name, without $")
 ]
 HEADS, BEST = 24, 4
-"""Heads, and maps of each, that an answer of Find shows."""
+"""Heads, and maps of each, that an answer of Find about several heads shows; about one, a page of maps."""
 _LOOK = 0.05  # seconds between two looks at a query
 
 
@@ -137,7 +137,7 @@ class QuestionTools:
         notes = []
         if len(frames) < len(plan.parts):
             notes = [f"The time for one question ended after {len(frames)} of {len(plan.parts)} parts; name a run, layer or head."]  # fmt: skip
-        return _found(plan, frames, parsed.over is not None, notes)
+        return _found(plan, frames, parsed.over is not None, page, notes)
 
     async def _answered(
         self, text: str, params: Mapping[str, str], context: Asking | None = None
@@ -181,21 +181,42 @@ def _found(
     plan: Plan,
     frames: Sequence[tuple[Mapping[str, Any], pl.DataFrame]],
     of_maps: bool,
+    page: int,
     notes: list[str],
 ) -> Found:
-    heads = _heads(frames) if of_maps else []
+    shown = slice((page - 1) * PER_PAGE, page * PER_PAGE) if plan.single else slice(BEST)
+    heads = _heads(frames, shown) if of_maps else []
     if len(heads) > HEADS:
         notes = [*notes, f"The first {HEADS} of {len(heads)} heads are shown."]
-    if not any(len(frame) for _, frame in frames):
-        notes = [*notes, "Nothing in the store is so."]
+    is_any = any(head.best for head in heads) if of_maps else any(len(f) for _, f in frames)
+    if not is_any:
+        notes = [*notes, _nothing(plan, len(frames), heads, page)]
+    elif page > 1 and not plan.single:
+        notes = [*notes, "Only answers of one head or one dataset have pages; this is all of the others: name a run with a head, or a dataset."]  # fmt: skip
     return Found(
         understood=plan.meaning, heads=heads[:HEADS],
         datasets=[] if of_maps else _datasets(frames), notes=notes,
     )  # fmt: skip
 
 
-def _heads(frames: Sequence[tuple[Mapping[str, Any], pl.DataFrame]]) -> list[FoundHead]:
-    """Return the heads of all parts; one head may be in several, of other blocks of inputs each."""
+def _nothing(plan: Plan, asked: int, heads: Sequence[FoundHead], page: int) -> str:
+    """Say that there are no answers: in what was asked, or on this page."""
+    where = "the parts that were asked" if asked < len(plan.parts) else "the store"
+    if page == 1 or not plan.single:
+        return f"Nothing in {where} is so."
+    above = sum(head.above for head in heads)
+    known = f"; the last one is {-(-min(above, MOST) // PER_PAGE)}" if above else ""
+    rest = "; `sql` gives the rest" if above > MOST else ""
+    return f"There is no page {page} of the answers in {where}{known}{rest}."
+
+
+def _heads(
+    frames: Sequence[tuple[Mapping[str, Any], pl.DataFrame]], shown: slice
+) -> list[FoundHead]:
+    """Return the heads of all parts; one head may be in several, of other blocks of inputs each.
+
+    shown: Which of a head's maps, from the largest weight on.
+    """
     of_head: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
     counts: dict[tuple[str, int, int], list[tuple[int, int]]] = {}
     for part, frame in frames:
@@ -207,7 +228,7 @@ def _heads(frames: Sequence[tuple[Mapping[str, Any], pl.DataFrame]]) -> list[Fou
         FoundHead(
             run=key[0], layer=key[1], head=key[2], above=sum(a for a, _ in counts[key]),
             pairs=sum(b for _, b in counts[key]),
-            best=[_map(row) for row in sorted(rows, key=lambda r: -r["weight"])[:BEST]],
+            best=[_map(row) for row in sorted(rows, key=lambda r: -r["weight"])[shown]],
         )
         for key, rows in of_head.items()
     ]  # fmt: skip
