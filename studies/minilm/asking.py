@@ -19,6 +19,7 @@ import polars as pl
 
 import attnstore
 from attnstore.errors import AttnstoreError
+from attnstore.query import analyses
 from attnstore.store import Store
 from studies.minilm import answers, checking, grid
 from studies.minilm.filling import Place
@@ -90,10 +91,13 @@ class Asked:
         file = self._folder / f"{question.analysis}-{_key(self._store, question, params)}.parquet"
         if not file.exists():
             try:
-                self._store.query(question.analysis, **params).write_parquet(file)
+                rows = self._store.query(question.analysis, **params)
             except AttnstoreError as error:
                 self.refused[f"{question.key}, by {by}"] = str(error)
                 return None
+            if rows.is_empty():  # what it is made from may come later
+                return rows
+            rows.write_parquet(file)
         return pl.read_parquet(file)
 
     def summary(self, question: Question) -> dict[str, Any]:
@@ -127,6 +131,7 @@ def _best(rows: pl.DataFrame, question: Question) -> dict[str, Any] | None:
         "place": answers.place(row), "value": row[question.value], "low": row.get(low), "high": row.get(high),
         "n": row.get("n"), "baseline": row.get(question.baseline) if question.baseline else None,
         "q": row.get("q"), "of": len(rows), "above": _above(rows), "twins": twins,
+        **({"twins_of": question.twins} if question.twins else {}),
     }  # fmt: skip
 
 
@@ -141,7 +146,7 @@ def _above(rows: pl.DataFrame) -> int | None:
 
 
 def _key(store: Store, question: Question, params: dict[str, object]) -> str:
-    """Return what an answer depends on, as a name: the question, its runs and annotations."""
+    """Return what an answer depends on, as a name: the question, its SQL, its runs and annotations."""
     runs = store.sql(
         "SELECT run, stored FROM runs WHERE dataset = $dataset AND starts_with(run, $model || '/') "
         "OR dataset = $dataset AND starts_with(run, $model || '-random-') ORDER BY run",
@@ -152,9 +157,9 @@ def _key(store: Store, question: Question, params: dict[str, object]) -> str:
         "SELECT source, kind, count(*) AS n FROM spans WHERE dataset = $dataset GROUP BY ALL ORDER BY ALL",
         dataset=question.dataset,
     )
-    text = json.dumps(
-        [version("attnstore"), question.analysis, params, runs.rows(), notes.rows()], default=str
-    )
+    sql = analyses.find(question.analysis).sql
+    about = [version("attnstore"), question.analysis, sql, params, runs.rows(), notes.rows()]
+    text = json.dumps(about, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -93,12 +93,13 @@ def _patterns(n: Numbers) -> Verdict | None:
     shown = sum(r["mean"] for r in base if r["class"] not in ("heterogeneous", "none"))
     verdict = OPEN
     if heads:
-        few = outside > 0.2 or stable < len(heads) / 2
-        verdict = PARTLY if few else AGREES if shown > 0.5 else CONTRADICTS
+        held = (shown > 0.5, stable >= len(heads) / 2)
+        whole = all(held) and outside <= 0.2
+        verdict = AGREES if whole else PARTLY if any(held) else CONTRADICTS
     return Verdict(
         tuple(text),
         verdict,
-        "agrees if most maps have a pattern and most heads keep one; in part if over a fifth of the maps lie outside of what the classifier knows.",
+        "agrees if most maps have a pattern and most heads keep one; in part if one of the two holds, or over a fifth of the maps lie outside of what the classifier knows.",
     )
 
 
@@ -114,15 +115,15 @@ def _frames(n: Numbers) -> Verdict | None:
     best, norm = (n.best("frame_heads-frames", by) for by in ("weight", "norm"))
     if not best:
         return None
-    matter = [r for task in n.content["classifiers"]["disabled"] for r in n.disabled(task, "frame_heads_matter") if r["above_99th"] and r["cost_q"] is not None]  # fmt: skip
+    matter = [(title(task), r) for task in n.content["classifiers"]["disabled"] for r in n.disabled(task, "frame_heads_matter") if r["above_99th"] and r["cost_q"] is not None]  # fmt: skip
     text = [
-        f"Head {best['place']} gives {interval(best, 'value')} more to the frame's word than to other words of the sentence (q {p_value(best['q'])}); by norm {norm.get('place')}: {interval(norm, 'value')}.",
-        f"{best['above']} of {best['of']} heads are above other words with q < 0.05, by norm {norm.get('above')}; the best head of a random twin {number(best['twins'], 3)}.",
+        f"Head {best['place']} gives {interval(best, 'value')} more to the frame's word than to other words of the sentence (q {p_value(best['q'])}); by norm {_placed(norm)}.",
+        f"{best['above']} of {best['of']} heads are above other words with q < 0.05, by norm {norm.get('above', '–')}; the best head of a random twin {number(best['twins'], 3)}.",
     ]
     if matter:
-        text.append("Without the heads above the 99th percentile: " + "; ".join(f"{r['layer']}.{r['head']} {signed(r['difference'], 1, 100)} points, q {p_value(r['cost_q'])}" for r in matter) + ".")  # fmt: skip
+        text.append("Without the heads above the 99th percentile: " + "; ".join(f"{task} {r['layer']}.{r['head']} {signed(r['difference'], 1, 100)} points, q {p_value(r['cost_q'])}" for task, r in matter) + ".")  # fmt: skip
     low = best["low"]
-    found = low is not None and low > max(0, best["twins"] or 0)
+    found = low is not None and best["twins"] is not None and low > max(0, best["twins"])
     verdict = CONTRADICTS if not found else AGREES if best["above"] <= best["of"] / 10 else PARTLY
     return Verdict(
         tuple(text),
@@ -145,7 +146,7 @@ def _last_layers(n: Numbers) -> Verdict | None:
     if not texts:
         return None
     apart, said = _starts(n)
-    verdict = AGREES if all(last) and apart else PARTLY if any(last) or apart else CONTRADICTS
+    verdict = AGREES if all(last) and apart else PARTLY if all(last) or apart else CONTRADICTS
     return Verdict(
         (*texts, *said),
         verdict,
@@ -217,12 +218,12 @@ def _pairs(n: Numbers) -> Verdict | None:
         first = sorted(kinds, key=lambda kind: -kinds[kind])
         text.append("[CLS] of the last layer, mean over heads: " + ", ".join(f"{kind} {number(kinds[kind])}" for kind in first[:5]) + ".")  # fmt: skip
     found = [row["above"] and row["low"] > 0 for _, row in rows]
-    sep = bool(cls) and first[0] == "sep"
-    return Verdict(
-        tuple(text),
-        (CONTRADICTS if not sep else PARTLY) if all(found) else PARTLY if not sep else AGREES,
-        "agrees if no head is above its best offset and [CLS] of the last layer attends most to [SEP].",
-    )
+    rule = "agrees if no head is above its best offset and [CLS] of the last layer attends most to [SEP]; in part if one of the two holds."
+    if not cls:
+        return Verdict((*text, "Where [CLS] looks was not asked yet."), OPEN, rule)
+    held = (not any(found), first[0] == "sep")
+    verdict = AGREES if all(held) else PARTLY if any(held) else CONTRADICTS
+    return Verdict(tuple(text), verdict, rule)
 
 
 def _gains(n: Numbers) -> Verdict | None:
@@ -236,7 +237,7 @@ def _gains(n: Numbers) -> Verdict | None:
         established.append(bool(gains))
         up = sum(r["difference"] > 0 for r in heads)
         texts.append(
-            f"{title(task)}, {best['n']} inputs: {up} of {len(heads)} single heads score higher when disabled, at best {best['setting']}: {_points(best)} points ({best['to_right']} inputs become right and {best['to_wrong']} wrong, p {p_value(best['p'])}, q {p_value(best['q'])}); {len(gains)} of {len(n.disabled(task))} settings gain with q < 0.05."
+            f"{title(task)}, {best['n']} inputs: {up} of {len(heads)} single heads score higher when disabled, at best {best['setting']}: {_points(best)} points ({_turned(best)}p {p_value(best['p'])}, q {p_value(best['q'])}); {len(gains)} of {len(n.disabled(task))} settings gain with q < 0.05."
         )
     if not texts:
         return None
@@ -245,6 +246,18 @@ def _gains(n: Numbers) -> Verdict | None:
         AGREES if all(established) else PARTLY if any(established) else OPEN,
         "agrees if in every task a gain has q < 0.05 among all settings tried; without that, gains are no more than the same inputs give by chance.",
     )
+
+
+def _placed(row: Row) -> str:
+    """Return the head of a row and its value; a dash where it was not asked."""
+    return f"{row['place']}: {interval(row, 'value')}" if row else "–"
+
+
+def _turned(row: Row) -> str:
+    """Say how many inputs become right and wrong; nothing for a score that is no share of inputs."""
+    if row["to_right"] is None:
+        return ""
+    return f"{row['to_right']} inputs become right and {row['to_wrong']} wrong, "
 
 
 def _points(row: Row) -> str:
@@ -257,19 +270,23 @@ def _words(n: Numbers) -> Verdict | None:
     if not found:
         return None
     text = [
-        f"{title(task)}: head {row['place']}, {interval(row, 'value')} above unequal words (by norm {norm.get('place')}: {interval(norm, 'value')}); {_twins(row)}."
+        f"{title(task)}: head {row['place']}, {interval(row, 'value')} above unequal words (by norm {_placed(norm)}); {_twins(row)}."
         for task, row, norm in found
     ]
     good = [row["twins"] is not None and row["low"] > row["twins"] for _, row, _ in found]
     return Verdict(
         tuple(text),
         AGREES if all(good) else PARTLY if any(good) else CONTRADICTS,
-        "agrees if in each task the best head's interval lies above random twins; in part if it does in one, or one has no twins.",
+        "agrees if in each task the best head's interval lies above what random twins give equal words, which is more than they give above unequal ones; in part if it does in one, or one has no twins.",
     )
 
 
 def _twins(row: Row) -> str:
-    return "no random twins" if row["twins"] is None else f"random twins {number(row['twins'], 3)}"
+    return (
+        "no random twins"
+        if row["twins"] is None
+        else f"random twins give equal words {number(row['twins'], 3)} at most"
+    )
 
 
 def _languages(n: Numbers) -> Verdict | None:

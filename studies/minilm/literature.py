@@ -127,7 +127,7 @@ def _relation(name: str) -> Callable[[Numbers], Finding | None]:
         row = n.row("dependency_table-ewt-from_to", relation=name)
         if not row:
             return None
-        text = f"{row['layer']}.{row['head']}: {number(row['held_out'], 1)} / {number(row['baseline'], 1)}, the same head of random twins {number(row.get('random_high'), 1)}"
+        text = f"{row['layer']}.{row['head']}: {number(row['held_out'], 1)} / {number(row['baseline'], 1)}, the best head of random twins {number(row.get('random_high'), 1)}"
         gain = row["held_out"] - row["baseline"]
         above = row["q"] is not None and row["q"] < 0.05 and gain > 0
         return Finding(text, CONTRADICTS if not above else AGREES if gain > 10 else PARTLY)
@@ -175,10 +175,11 @@ def _probe(n: Numbers) -> Finding | None:
     row = n.best("attention_probe-ewt-attention")
     if not row:
         return None
-    twins = row.get("twins") or 0
+    twins = row.get("twins")
+    above = twins is not None and row["low"] > max(0.5, twins)
     return Finding(
-        f"{interval(row, 'value', 100, 1)}; random twins {percent(twins)}",
-        AGREES if row["low"] > 0.5 and row["low"] > twins else PARTLY,
+        f"{interval(row, 'value', 100, 1)}; {'no random twins' if twins is None else f'random twins {percent(twins)}'}",
+        AGREES if above else PARTLY,
     )
 
 
@@ -226,7 +227,7 @@ def _positional(n: Numbers) -> Finding | None:
     if not row:
         return None
     return Finding(
-        f"{row['place']}: {interval(row, 'value', 100, 1)}; random twins {percent(row['twins'])}",
+        f"{row['place']}: {interval(row, 'value', 100, 1)}; random twins {percent(row['twins'])} by their own distance",
         PARTLY + ": one head" if row["value"] > 0.9 else CONTRADICTS,
     )
 

@@ -23,7 +23,8 @@ class Question:
         where: Values of columns that a row must have.
         by: Whether the analysis has the parameter `by`.
         ends: Columns of the interval of the value; None: those that are called after it.
-        band: Column of which `random_high` is the highest of the twins; None if that is not the value.
+        band: Whether the analysis has a band of random-weights twins.
+        twins: Column that the band is of, where it is not the value.
     """
 
     analysis: str
@@ -36,6 +37,7 @@ class Question:
     by: bool = True
     ends: tuple[str, str] | None = None
     band: bool = True
+    twins: str = ""
 
     @property
     def key(self) -> str:
@@ -61,8 +63,8 @@ class Question:
 
 
 HEADS = (
-    Question("positional_heads", "ewt", "held_out", "rows whose most attended token is at one distance", "baseline"),
-    Question("positional_heads", "mrpc", "held_out", "rows whose most attended token is at one distance", "baseline"),
+    Question("positional_heads", "ewt", "held_out", "rows whose most attended token is at one distance", "baseline", twins="mean"),
+    Question("positional_heads", "mrpc", "held_out", "rows whose most attended token is at one distance", "baseline", twins="mean"),
     Question("confidence", "ewt", "mean", "largest weight of a row", "baseline"),
     Question("confidence", "mrpc", "mean", "largest weight of a row", "baseline"),
     Question("rare_words", "ewt", "mean", "rows whose most attended token is the rarest", "baseline"),
@@ -77,8 +79,8 @@ HEADS = (
     Question("token_pairs", "ewt", "difference", "attention from object to verb, above the best offset", params={"relation": "object"}),
     Question("coreference_heads", "gap", "difference", "attention from pronoun to its name, above the other name"),
     Question("frame_heads", "frames", "difference", "attention between target and frame element, above other words"),
-    Question("word_match", "mrpc", "difference", "attention between equal words, above unequal ones"),
-    Question("word_match", "rte", "difference", "attention between equal words, above unequal ones"),
+    Question("word_match", "mrpc", "difference", "attention between equal words, above unequal ones", twins="mean"),
+    Question("word_match", "rte", "difference", "attention between equal words, above unequal ones", twins="mean"),
     Question("depth_and_tags", "ewt", "mean", "attention to nouns", "baseline", {"measure": "to"}, {"label": "NOUN"}),
     Question("depth_and_tags", "ewt", "mean", "attention to verbs", "baseline", {"measure": "to"}, {"label": "VERB"}),
     Question("pair_property", "ewt", "mean", "high weights on dependencies", "background", where={"label": None}),

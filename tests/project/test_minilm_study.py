@@ -125,3 +125,11 @@ def test_the_study_runs_end_to_end(tmp_path: Path) -> None:
     minilm.study(arguments)
     assert [file.stat().st_mtime_ns for file in maps] == stamps
     assert grid.MODEL in {row["model"] for row in content["runs"]}
+
+
+def test_the_band_of_twins_is_of_the_column_that_the_page_names() -> None:
+    """What stands beside a value is the twins' same quantity, or says which other one it is."""
+    for question in (*questions.HEADS, *questions.ENSEMBLES):
+        band = analyses.find(question.analysis).band
+        if question.band and band is not None:
+            assert band.column == (question.twins or question.value), question.key
