@@ -265,6 +265,13 @@ def test_a_map_is_drawn_with_its_tokens_and_its_largest_cells(
     )
     assert "[CLS]" not in words["tokens"]
     assert 0 < len(words["tokens"]) < len(about["tokens"])
+    merged = store.sql("SELECT position FROM tokens WHERE run = $run AND example = $e AND word IS NOT NULL ORDER BY position", run=RUN, e=example)  # fmt: skip
+    assert len(merged) > len(words["tokens"]), "no word of several tokens"
+    for cell in words[
+        "strongest"
+    ]:  # a position is that of a word's first token, as SQL numbers tokens
+        for end in ("from", "to"):
+            assert cell[f"{end}_text"].startswith(map_.texts[cell[f"{end}_pos"]].removeprefix("##"))
     _, norm = here.picture("show_map", run=RUN, example=example, layer=1, head=2, kind="norm")
     assert norm["strongest"] != about["strongest"]
 

@@ -79,11 +79,12 @@ class PictureTools:
             values = inputs.merged(values, data["starts"])
         kept, _ = input_parts.kept(data, words, specials)
         values = input_parts.part(values, data, words, specials)
+        places = [int(data["starts"][i]) if words else int(i) for i in kept]
         labels, label = [tokens[i] for i in kept], record["label"]
         unit = "attention weight" if kind == map_kinds.WEIGHTS else of_kind.unit
         picture = MapPicture(
             title=map_.title, unit=unit, text=record["text"], text_pair=record["text_pair"],
-            label=label and self._site.labels.called(label, record["dataset"]), tokens=labels, strongest=_strongest(values, labels, kept.tolist()),
+            label=label and self._site.labels.called(label, record["dataset"]), tokens=labels, strongest=_strongest(values, labels, places),
         )  # fmt: skip
 
         def draw() -> Figure:

@@ -143,10 +143,13 @@ class Head(BaseModel):
 
 
 class Weight(BaseModel):
-    """One cell of a map: from a token to a token, numbered from 0."""
+    """One cell of a map. from_pos and to_pos: positions of tokens in the input, from 0; of a word that of
+    its first token."""
 
-    from_pos: int
-    to_pos: int
+    from_pos: int = Field(
+        description="Position of the token, from 0; of a word, of its first token"
+    )
+    to_pos: int = Field(description="Position of the token, from 0; of a word, of its first token")
     from_text: str
     to_text: str
     value: float | None
