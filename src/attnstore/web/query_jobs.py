@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -23,13 +24,14 @@ from typing import Any
 
 import polars as pl
 
-from attnstore.errors import QueryError, UnknownNameError, UsageError
+from attnstore.errors import AttnstoreError, QueryError, UnknownNameError, UsageError
 from attnstore.query import process_memory
 from attnstore.storage.backend import Backend
 from attnstore.web.served_store import ServedStore
 
 _MAX_RESULTS = 16
 _CANCELLED = "The query was cancelled."
+_NOT_STARTED = "The query could not be started ({}): end other programs or queries, and ask again."
 _AT_ONCE = 2
 _MAX_TEXT = 100_000  # characters of a query
 
@@ -116,7 +118,8 @@ class Questions:
             raise UsageError("The query is empty; write one, such as FROM runs.")
         if len(text) > _MAX_TEXT:
             raise UsageError(f"The query has {len(text):,} characters; at most {_MAX_TEXT:,}.")
-        about = json.dumps([self._store.stamp, text, sorted(params.items())])
+        stamp = self._store.stamp or secrets.token_hex(8)  # no stamp: the index is being written
+        about = json.dumps([stamp, self._own_analyses(text), text, sorted(params.items())])
         name = hashlib.sha256(about.encode()).hexdigest()[:20]
         with self._mutex:
             known = self._questions.get(name)
@@ -129,8 +132,20 @@ class Questions:
             question.askers.add(asker)
             self._questions.move_to_end(name)
             self._forget()
-        threading.Thread(target=self._run, args=(question,), daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(question,), daemon=True).start()
+        except RuntimeError as error:  # the system gives no further thread
+            self._end(question, "failed", _NOT_STARTED.format(error))
         return question
+
+    def _own_analyses(self, text: str) -> list[str]:
+        """Return the texts of all own analyses if a query may call one: they can be edited at any time."""
+        named = self._store.current.named_analyses
+        with contextlib.suppress(AttnstoreError):  # the query says it in its own words
+            known = [named.find(name) for name in named.names() if name.lower() in text.lower()]
+            if not all(analysis.shipped for analysis in known):
+                return [a.sql for a in named.listing().values() if not a.shipped]
+        return []
 
     def _forget(self) -> None:
         over = [q for q in self._questions.values() if q.is_over]
@@ -186,26 +201,43 @@ class Questions:
         with self._turn:
             if question.is_over:
                 return
-            worker = self._take()
-            question.worker = worker
-            question.state = "running"
-            question.began = time.monotonic()
-            late = f"The query took longer than {self.limits.seconds:.0f} s, the limit here; ask for less, or use `attnstore sql`."
-            timer = threading.Timer(self.limits.seconds, self._end, (question, "failed", late))
-            timer.start()
-            job = {"sql": question.text, "params": question.params, "rows": self.limits.rows, "file": str(question.file)}  # fmt: skip
-            short = self._shortage(question.text)
-            over = partial(self._end, question, "failed", short)
-            with process_memory.watched(worker.pid, self.limits.memory, over):
-                reply = worker.do(job, question)
-            timer.cancel()
-            question.worker = None
-            if "done" in reply:
-                question.result = reply["done"]
-                self._end(question, "done", "")
-            else:
-                self._end(question, "failed", reply.get("failed") or short)
-            self._give(worker, reply)
+            try:
+                self._answer(question)
+            except QueryError as error:
+                self._end(question, "failed", str(error))
+            except RuntimeError as error:  # the system gives no further thread
+                self._end(question, "failed", _NOT_STARTED.format(error))
+
+    def _answer(self, question: Question) -> None:
+        """Let a worker answer a query, unless the query was cancelled meanwhile.
+
+        Raises:
+            QueryError: No worker can be started.
+        """
+        worker = self._take()
+        with self._mutex:
+            if is_wanted := not question.is_over:
+                question.worker, question.state = worker, "running"
+                question.began = time.monotonic()
+        if not is_wanted:
+            self._give(worker, {"done": {}})
+            return
+        late = f"The query took longer than {self.limits.seconds:.0f} s, the limit here; ask for less, or use `attnstore sql`."
+        timer = threading.Timer(self.limits.seconds, self._end, (question, "failed", late))
+        timer.start()
+        job = {"sql": question.text, "params": question.params, "rows": self.limits.rows, "file": str(question.file)}  # fmt: skip
+        short = self._shortage(question.text)
+        over = partial(self._end, question, "failed", short)
+        with process_memory.watched(worker.pid, self.limits.memory, over):
+            reply = worker.do(job, question)
+        timer.cancel()
+        question.worker = None
+        if "done" in reply:
+            question.result = reply["done"]
+            self._end(question, "done", "")
+        else:
+            self._end(question, "failed", reply.get("failed") or short)
+        self._give(worker, reply)
 
     def _shortage(self, text: str) -> str:
         memory = self.limits.memory >> 20
@@ -251,12 +283,17 @@ class Questions:
         return done
 
     def _take(self) -> _Worker:
+        """Return a worker that waits, or a new one. Raises QueryError if none can be started."""
         with self._mutex:
             while self._idle:
                 worker = self._idle.pop()
                 if worker.alive:
                     return worker
-        return _Worker(self._store.backend, self.limits, self._store.current.named_analyses.folder)
+        analyses = self._store.current.named_analyses.folder
+        try:
+            return _Worker(self._store.backend, self.limits, analyses)
+        except OSError as error:  # too many processes or open files, or no memory
+            raise QueryError(_NOT_STARTED.format(error.strerror or error)) from error
 
     def _give(self, worker: _Worker, reply: Mapping[str, Any]) -> None:
         """Keep a worker for the next query, unless its last one exhausted it: see `query_worker`."""
@@ -270,8 +307,12 @@ class Questions:
 
     def warm(self) -> None:
         """Start a worker, so that the first query does not wait for one."""
-        ready: dict[str, Any] = {"done": {}}
-        threading.Thread(target=lambda: self._give(self._take(), ready), daemon=True).start()
+
+        def start() -> None:
+            with contextlib.suppress(QueryError):  # the first query says it
+                self._give(self._take(), {"done": {}})
+
+        threading.Thread(target=start, daemon=True).start()
 
     def close(self) -> None:
         """Stop everything and forget the results."""
