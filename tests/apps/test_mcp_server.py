@@ -6,6 +6,8 @@ import base64
 import contextlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,6 +193,27 @@ def test_what_is_left_out_is_said(here: Assistant) -> None:
     assert 30 < len(wide["rows"]) < 45
     assert len(json.dumps(wide)) < 70_000
     assert f"first {len(wide['rows'])} of 500" in wide["notes"][0]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT 7 AS n, list_transform(range(128), lambda i: list_transform(range(128), lambda j: (i * 128 + j) / 16384)) AS cell",
+        "SELECT 7 AS n, " + ", ".join(f"repeat('x', 1900) AS t{i}" for i in range(200)),
+        "SELECT 7 AS n, [{'text': repeat('\"', 2000), 'more': list_transform(range(600), lambda j: repeat('y', 2000))}] AS cell",
+    ],
+    ids=["nested lists", "many texts", "one item"],
+)  # fmt: skip
+def test_the_first_row_is_no_longer_than_an_answer(here: Assistant, query: str) -> None:
+    """Its longest values are cut, the short ones are whole, and a note says so."""
+    told = here.ask("sql", query=query)
+    (row,) = told["rows"]
+    assert 30_000 < len(json.dumps(row, ensure_ascii=False)) <= 60_000
+    assert row[0] == 7
+    assert str(row[-1]).endswith(("…", "…']"))
+    assert "One row is longer than the 60,000 letters of an answer" in told["notes"][-1]
+    if "128 + j" in query:
+        assert [len(item) for item in row[1][:-1]] == [128] * (len(row[1]) - 1)
 
 
 @pytest.mark.parametrize(
@@ -401,6 +424,41 @@ def test_a_query_ends_with_its_time_or_its_call(sample_store: Path) -> None:
         assert here.portal.call(given_up)
         for n in range(2):  # both turns are free again
             assert here.ask("sql", query=f"SELECT {n} AS n")["rows"] == [[n]]
+
+
+NAMED = """\
+-- title: Inputs of some text
+-- source: The store's own
+-- reads: inputs
+-- param run VARCHAR: Run
+-- param text VARCHAR = NULL: Text
+-- param least BIGINT = 0: Tokens
+-- column n BIGINT: Inputs
+SELECT count(*) AS n FROM inputs WHERE run = $run AND length >= $least AND ($text IS NULL OR $text <> '')
+"""
+
+
+def test_the_command_for_a_long_analysis_can_be_typed(sample_store: Path, tmp_path: Path) -> None:
+    """It names this store, and its values are those of the call, whatever letters they have."""
+    root = shutil.copytree(sample_store, tmp_path / "a store")
+    (root / "analysis").mkdir(exist_ok=True)
+    (root / "analysis" / "named.sql").write_text(NAMED)
+    values = {"run": RUN, "text": 'it\'s "not" $HOME', "least": None}
+    with assistant(*limited(Path(root), seconds=0.001)) as hasty:
+        said = hasty.refused("run_analysis", name="named", parameters=values)
+    command = shlex.split(said.split("`")[-2])
+    assert command[:5] == ["attnstore", "--store", str(root), "query", "named"]
+    assert dict(word.split("=", 1) for word in command[6::2]) == values | {"least": "null"}
+    ended = subprocess.run([sys.executable, "-m", *command, "--format", "csv"], capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert ended.stdout == "n\n0\n", ended.stderr
+
+
+def test_a_parameter_that_is_null_is_not_given(here: Assistant) -> None:
+    """A picture of an analysis has its defaults for them."""
+    _, plain = here.picture("show_heads", run=RUN, by="head_types")
+    _, given = here.picture("show_heads", run=RUN, by="head_types", parameters={"position": None})
+    assert given == plain
+    assert "no parameter 'lay'" in here.refused("show_heads", run=RUN, by="head_types", parameters={"lay": None})  # fmt: skip
 
 
 def test_nothing_but_the_protocol_is_on_stdout_and_the_end_is_clean(sample_store: Path) -> None:

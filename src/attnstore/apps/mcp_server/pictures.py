@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from attnstore import map_kinds
 from attnstore.apps.mcp_server.heads import LayerNumber, RunName
+from attnstore.apps.mcp_server.questions import typed
 from attnstore.apps.mcp_server.results import (
     GridPicture,
     HeadTargets,
@@ -118,9 +119,10 @@ class PictureTools:
         record = record_of(self._site, run)
         key = f"analysis:{by}" if by in store.current.named_analyses.names() else by
         choice = measures.find(store, key)
-        query = {name: str(value) for name, value in (parameters or {}).items()}
+        given = parameters or {}
+        query = {name: typed(value) for name, value in given.items() if value is not None}
         known = {p.name: p.name for p in choice.parameters}
-        for name in query:
+        for name in given:
             if name not in known:
                 raise UnknownNameError(
                     f"{by} has no parameter {name!r} beside run; it has {', '.join(known) or 'none'}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from attnstore.apps.mcp_server.results import (
     Rows,
 )
 from attnstore.errors import QueryError
-from attnstore.query.analyses import arguments
+from attnstore.query.analyses import Analysis, arguments
 from attnstore.query.sql_text import identifier
 from attnstore.web import find_plan, find_question, recipes
 from attnstore.web.find_plan import MOST, PER_PAGE, Plan
@@ -99,9 +100,8 @@ class QuestionTools:
         except QueryError as error:
             if "the limit here" not in str(error):
                 raise
-            options = "".join(f" --param {key}={value}" for key, value in values.items())
             raise QueryError(
-                f"{error} The answer of `attnstore query {name}{options}`, in a terminal, is kept and then shown here."
+                f"{error} The answer of `{_command(self._site, analysis, values)}`, in a terminal, is kept and then shown here."
             ) from error
         return _rows(question, rows, meanings, notes, python)
 
@@ -162,6 +162,24 @@ class QuestionTools:
         if question.state != "done":
             raise QueryError(question.sentence)
         return question
+
+
+def typed(value: Any) -> str:
+    """Return a value of an analysis's parameter as it is typed in a terminal: see `parameters.from_text`."""
+    if isinstance(value, str):
+        return json.dumps(value) if value == "null" or value.startswith('"') else value
+    return json.dumps(value)
+
+
+def _command(site: Site, analysis: Analysis, values: Mapping[str, Any]) -> str:
+    """Return the command that runs an analysis of this store in a terminal."""
+    store = site.store
+    words = ["attnstore", "--store", store.backend.name, "query", analysis.name]
+    if not analysis.shipped and store.current.named_analyses.folder is not None:
+        words += ["--analyses", str(store.current.named_analyses.folder)]
+    for name, value in values.items():
+        words += ["--param", f"{name}={typed(value)}"]
+    return shlex.join(words)
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -280,18 +281,22 @@ def table(
         for name, kind in frame.schema.items()
     ]
     shown: list[list[Any]] = []
-    letters, cut = 0, False
+    letters, cut, is_long = 0, False, False
     for row in frame.iter_rows():
         cells = [value(cell) for cell in row]
-        letters += len(json.dumps(cells, ensure_ascii=False))
-        if shown and letters > LETTERS:
-            break
+        letters += _letters(cells)
+        if letters > LETTERS:
+            if shown:
+                break
+            cells, is_long = _shortened(cells), True
         cut = cut or any(_is_cut(cell) for cell in row)
         shown.append(cells)
     if len(shown) < n_rows:
         notes = [*notes, f"These are the first {len(shown):,} of {n_rows:,} rows; ask for fewer columns, filter, or aggregate."]  # fmt: skip
     if cut:
         notes = [*notes, f"Texts are cut after {LONGEST_TEXT:,} letters and lists after {LONGEST_LIST} items, where … stands."]  # fmt: skip
+    if is_long:
+        notes = [*notes, f"One row is longer than the {LETTERS:,} letters of an answer, so that its longest values are cut where … stands; ask for fewer columns, or for parts of them."]  # fmt: skip
     return Rows(columns=columns, rows=shown, n_rows=n_rows, notes=notes, python=python)
 
 
@@ -313,6 +318,35 @@ def value(cell: Any) -> Any:
     if isinstance(cell, pl.Series):
         return value(cell.to_list())
     return str(cell)
+
+
+def _letters(cell: Any) -> int:
+    return len(json.dumps(cell, ensure_ascii=False))
+
+
+def _shortened(cells: list[Any]) -> list[Any]:
+    """Shorten the longest cells of a row so that all of them have at most `LETTERS` letters of JSON."""
+    left = LETTERS
+    for n, size in enumerate(sorted(map(_letters, cells))):
+        room = left // (len(cells) - n) - 2  # a comma and a space between two
+        if size > room:
+            return [_within(cell, room) for cell in cells]
+        left -= size + 2
+    return cells
+
+
+def _within(cell: Any, room: int) -> Any:
+    """Return the beginning of a cell with at most `room` letters of JSON: of a list its first items."""
+    if _letters(cell) <= room:
+        return cell
+    if isinstance(cell, list):
+        sizes = itertools.accumulate(_letters(item) + 2 for item in cell)
+        if items := [item for item, size in zip(cell, sizes, strict=True) if size + 5 <= room]:
+            return [*items, "…"]
+    text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
+    while _letters(text) > room - 1:
+        text = text[: len(text) * 3 // 4]
+    return text + "…"
 
 
 def _is_cut(cell: Any) -> bool:
