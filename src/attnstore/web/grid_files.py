@@ -100,6 +100,6 @@ def sql_of(run: Mapping[str, Any], choice: Choice) -> str:
             f"FROM ablations\nWHERE model = {literal(run['model'])} AND widest AND head IS NOT NULL\nORDER BY ALL"
         )
     return (
-        f"SELECT layer, head, avg({identifier(choice.key)}) AS mean, count(*) AS n\n"
+        f"SELECT layer, head, avg({identifier(choice.key)}) AS mean, count({identifier(choice.key)}) AS n\n"
         f"FROM {measures.MEASURED}\nWHERE run = {literal(run['run'])}\nGROUP BY layer, head\nORDER BY layer, head"
     )
