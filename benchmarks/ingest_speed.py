@@ -112,8 +112,9 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _other_work() -> Iterator[None]:
-    """Keep every core busy in processes that end with this one."""
-    loop = [sys.executable, "-c", "while True: pass"]
+    """Keep every core busy in processes that end with this one, also if it is killed."""
+    code = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
+    loop = [sys.executable, "-c", code]
     others = [subprocess.Popen(loop) for _ in range(os.cpu_count() or 1)]
     try:
         yield
