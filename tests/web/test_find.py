@@ -209,6 +209,76 @@ def test_words_of_inputs_are_marked(browser: Browser) -> None:
     assert [r["example"] for r in _found(browser, "mention that")] == [1]
 
 
+MARKED: list[tuple[str, str]] = [
+    (
+        "It isn't so: she doesn't live in the U.S., near 3.5 (or 4) well-known places.",
+        "At home, she's U.S.-born",
+    ),
+    ("\u4e2d\u56fd\u4eba and the caf\u00e9 \u00c9t\u00e9", "It is"),
+    ("his n 't is no word", "3. 5 U.S"),
+]
+SOUGHT = {
+    "isn't": [(0, 0, "isn't")], "doesn't": [(0, 0, "doesn't")], "well-known": [(0, 0, "well-known")],
+    "U.S.": [(0, 0, "U.S."), (0, 1, "U.S.")], "3.5": [(0, 0, "3.5"), (2, 1, "3. 5")], "(or": [(0, 0, "(or")],
+    '"home, she"': [(0, 1, "home, she")], '"home, she\'s u.s."': [(0, 1, "home, she's U.S.")], "home": [(0, 1, "home")],
+    "\u4e2d\u56fd": [(1, 0, "\u4e2d\u56fd")], "\u56fd\u4eba": [(1, 0, "\u56fd\u4eba")], "\u4eba": [(1, 0, "\u4eba")],
+    "CAF\u00c9": [(1, 0, "caf\u00e9")], "\u00e9t\u00e9": [(1, 0, "\u00c9t\u00e9")], "is": [(1, 1, "is"), (2, 0, " is")],
+    "caf": [], "isnt": [], "n't": [(2, 0, "n 't")],
+}  # fmt: skip
+"""By question the places in the texts that it means: example, segment, and what is written there."""
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """An explorer over texts with marks inside their words, by tokenizers of three kinds."""
+    place = tmp_path_factory.mktemp("marked")
+    rows = [{"text": a, "text_pair": b} for a, b in MARKED]
+    (place / "marked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for kind in ("bert", "roberta", "xlm-roberta"):
+        model = tiny.make(place / kind, kind, seed=5, max_position_embeddings=130)
+        texts = str(place / "marked.jsonl")
+        attnstore.ingest(place / "s", f"{model}={kind}", texts, max_length=128)
+    opened = Browser(place / "s")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
+@pytest.mark.parametrize("text", SOUGHT)
+def test_words_with_marks_inside_are_found(marked: Browser, text: str, kind: str) -> None:
+    """However a tokenizer splits them: the tokens of every letter that is asked for."""
+    rows = _found(marked, f"{text} > 0 run:{kind}/marked")
+    found = {(r["example"], r["to_positions"]) for r in rows}
+    expected = set()
+    for example, segment, written in SOUGHT[text]:
+        start = MARKED[example][segment].index(written) + written.startswith(" ")
+        end = start + len(written.strip())
+        tokens = marked.site.store.current.sql(
+            'SELECT position, "start", greatest("end", "start" + 1) FROM tokens WHERE run = $r AND example = $e '
+            'AND segment = $s AND "start" IS NOT NULL ORDER BY position',
+            r=f"{kind}/marked", e=example, s=segment,
+        )  # fmt: skip
+        inside = [str(p) for p, first, last in tokens.iter_rows() if first < end and last > start]
+        expected.add((example, " ".join(inside)))
+    assert found == expected
+
+
+@pytest.mark.parametrize("text", ["U.S.", "3.5", '"home, she"', "is", "caf"])
+def test_words_are_found_by_a_tokenizer_without_offsets(marked: Browser, text: str) -> None:
+    """Where no token has a place in the text, by what the tokens spell."""
+    data = _page(marked, f"{text} > 0 run:bert/marked")
+    without = '(SELECT * REPLACE (NULL::INTEGER AS "start", NULL::INTEGER AS "end") FROM tokens)'
+    told = [
+        marked.ask(sql, **part["params"])
+        for part in data["parts"]
+        for sql in (data["sql"], re.sub(r"(FROM|JOIN) tokens\b", rf"\1 {without}", data["sql"]))
+    ]
+    rows = [marked.client.get(f"/questions/{t['id']}/rows").json()["rows"] for t in told]
+    ends = [{(row[5], row[8]) for row in some} for some in rows]
+    assert ends[0::2] == ends[1::2]
+    assert any(ends) == bool(SOUGHT[text])
+
+
 def test_inputs_by_label_and_length(browser: Browser, store: attnstore.Store) -> None:
     """A label is found by its name or its number, a length by its ends."""
     lengths = dict(store.sql("SELECT example, length FROM inputs").rows())

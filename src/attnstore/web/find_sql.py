@@ -11,11 +11,43 @@ import json
 from attnstore.web.find_names import FEATURE, LABEL, LINK, WORD
 from attnstore.web.find_question import Question, Term
 
-_WORDS = """SELECT example, segment, word, list(position ORDER BY position) AS positions,
-           lower(string_agg(text, '' ORDER BY position) FILTER (fresh)) AS spelled
-    FROM (SELECT *, coalesce("start" >= lag("end") OVER (PARTITION BY example, segment ORDER BY position), true) AS fresh
-          FROM tokens SEMI JOIN chosen USING (example) WHERE run = $run AND word IS NOT NULL)
-    GROUP BY example, segment, word"""
+_WHITE = r"[\s\p{Z}\p{Cc}]"
+_PIECES = (
+    rf"regexp_extract_all(%s, '{_WHITE}*(?:(?:[^\P{{L}}\p{{Han}}\p{{Hiragana}}\p{{Katakana}}\p{{Thai}}]|[\p{{M}}\p{{N}}])+"
+    r"|[^\s\p{Z}\p{Cc}])')"
+)
+"""Words of a text, each with the white space before it: letters and digits together, any other character alone, and
+each letter of a script without white space between words."""
+_BARE = rf"list_transform(%s, lambda piece: regexp_replace(piece, '^{_WHITE}+', ''))"
+_LOWER = "list_transform(%s, lambda piece: lower(piece))"
+_WANTED = f"SELECT {_LOWER % _BARE % _PIECES} AS wanted"
+_UNPLACED = """SELECT example, segment, position, text, sum(len(piece)) OVER place AS stop, piece
+    FROM (SELECT *, if(word = lag(word) OVER (PARTITION BY example, segment ORDER BY position), text, ' ' || text) AS piece
+          FROM tokens SEMI JOIN (
+              SELECT example, segment FROM tokens SEMI JOIN chosen USING (example)
+              WHERE run = $run AND word IS NOT NULL AND "start" IS NULL
+          ) USING (example, segment) WHERE run = $run AND word IS NOT NULL)
+    WINDOW place AS (PARTITION BY example, segment ORDER BY position)"""
+"""Tokens of a tokenizer without offsets, with their places in the text that they spell."""
+_LETTERS = """SELECT example, segment, position, "start" AS begin, "end" AS stop
+    FROM tokens SEMI JOIN chosen USING (example) ANTI JOIN unplaced USING (example, segment) WHERE run = $run AND "start" IS NOT NULL
+    UNION ALL SELECT example, segment, position, stop - len(text), stop FROM unplaced"""
+_WORDS = f"""SELECT example, segment, pieces, bare, {_LOWER % "bare"} AS spelled FROM (
+        SELECT *, {_BARE % "pieces"} AS bare FROM (
+            SELECT example, segment, {_PIECES % "written"} AS pieces FROM (
+                SELECT example, unnest([0, 1])::TINYINT AS segment, unnest([text, text_pair]) AS written
+                FROM examples SEMI JOIN chosen USING (dataset, example)
+            ) ANTI JOIN unplaced USING (example, segment)
+            UNION ALL SELECT example, segment, {_PIECES % "string_agg(piece, '' ORDER BY position)"} FROM unplaced GROUP BY example, segment))"""
+_TOKENS = """SELECT example, list(position ORDER BY position) AS positions FROM (
+        SELECT example, segment, len(array_to_string(pieces[:i], '')) - len(bare[i]) AS first,
+               len(array_to_string(pieces[:i + len(wanted) - 1], '')) AS last, last - len(bare[i + len(wanted) - 1]) AS last_word
+        FROM (SELECT *, unnest(list_filter(range(1, len(spelled) - len(wanted) + 2), lambda i: spelled[i:i + len(wanted) - 1] = wanted)) AS i
+              FROM words, {0}_wanted WHERE list_has_all(spelled, wanted))
+    ) JOIN letters USING (example, segment) WHERE begin < last AND greatest(stop, begin + 1) > first
+    GROUP BY example, segment, first, last HAVING max(stop) > any_value(last_word)"""
+"""Tokens of which a letter is in the words of a term, with a token for the white space before them; not beyond
+where an input is cut off."""
 _NAMED = """SELECT DISTINCT example, list_sort(positions) AS positions FROM (
         SELECT example, positions FROM spans JOIN runs USING (dataset) JOIN span_tokens USING (run, source, example, span)
         WHERE run = $run AND (label = ${0} OR kind = ${0})
@@ -100,14 +132,15 @@ def of(question: Question, link: str | None) -> tuple[str, dict[str, str]]:
     """
     names = {f"term{i}": term for i, term in enumerate(question.terms)}
     of_term = {term: name for name, term in reversed(names.items())}
-    params = {
-        f"{name}_{i}" if term.kind == WORD else name: json.dumps(text)
-        for name, term in names.items() if term.kind != "any"
-        for i, text in enumerate(_spelled(term))
-    }  # fmt: skip
-    parts = [_chosen(names)]
-    if any(term.kind == WORD for term in names.values()):
-        parts.append(f"words AS MATERIALIZED (\n    {_WORDS}\n)")
+    params = {name: json.dumps(term.text) for name, term in names.items() if term.kind != "any"}
+    words = [name for name, term in names.items() if term.kind == WORD]
+    parts = [f"{name}_wanted AS ({_WANTED % f'${name}'})" for name in words]
+    parts.append(_chosen(words))
+    if words:
+        parts += [
+            f"{name} AS MATERIALIZED (\n    {sql}\n)"
+            for name, sql in (("unplaced", _UNPLACED), ("letters", _LETTERS), ("words", _WORDS))
+        ]
     parts += [f"{name} AS MATERIALIZED (\n    {_units(name, term)}\n)" for name, term in names.items()]  # fmt: skip
     semi = "".join(f" SEMI JOIN {of_term[term]} USING (example)" for term in question.having)
     parts.append(f"chosen_with AS MATERIALIZED (SELECT example FROM chosen{semi})")
@@ -129,21 +162,17 @@ def _with(parts: list[str]) -> str:
     return "WITH " + ", ".join(parts)
 
 
-def _spelled(term: Term) -> list[str]:
-    return term.text.lower().split() if term.kind == WORD else [term.text]
-
-
-def _chosen(names: dict[str, Term]) -> str:
+def _chosen(words: list[str]) -> str:
     """Return the table of inputs that the filters leave, and that have the letters of each word."""
-    words = [
-        f" AND (contains(lower(text), ${name}_{i}) OR contains(lower(text_pair), ${name}_{i}))"
-        for name, term in names.items() if term.kind == WORD
-        for i in range(len(_spelled(term)))
-    ]  # fmt: skip
+    have = [
+        f" AND (SELECT list_bool_and(list_transform(wanted, lambda word: contains(written, word))) FROM {name}_wanted)"
+        for name in words
+    ]
     return (
-        "chosen AS MATERIALIZED (\n    SELECT example FROM inputs JOIN examples USING (dataset, example)\n"
-        "    WHERE run = $run AND block BETWEEN $first AND $last AND length BETWEEN $shortest AND $longest\n"
-        f"    AND ($labels IS NULL OR list_contains($labels, label)){''.join(words)}\n)"
+        "chosen AS MATERIALIZED (\n    SELECT dataset, example FROM (\n"
+        "        SELECT *, lower(concat_ws(' ', text, text_pair)) AS written FROM inputs JOIN examples USING (dataset, example)\n"
+        "        WHERE run = $run AND block BETWEEN $first AND $last AND length BETWEEN $shortest AND $longest\n"
+        f"        AND ($labels IS NULL OR list_contains($labels, label))) WHERE true{''.join(have)}\n)"
     )
 
 
@@ -157,14 +186,7 @@ def _units(name: str, term: Term) -> str:
         return _NAMED.format(name)
     if term.kind == LINK:
         return f"SELECT example, from_positions AS positions {_ENDS.format(name)}\n    UNION ALL SELECT example, to_positions {_ENDS.format(name)}"
-    later = range(1, len(_spelled(term)))
-    joins = "".join(
-        f" JOIN words w{i} ON w{i}.example = w0.example AND w{i}.segment = w0.segment "
-        f"AND w{i}.word = w0.word + {i} AND w{i}.spelled = ${name}_{i}"
-        for i in later
-    )
-    positions = " || ".join(f"w{i}.positions" for i in (0, *later))
-    return f"SELECT w0.example, {positions} AS positions FROM words w0{joins} WHERE w0.spelled = ${name}_0"
+    return _TOKENS.format(name)
 
 
 def _pairs(
