@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
+import polars as pl
 import pytest
 import tiny
 from hypothesis import given
@@ -73,14 +74,20 @@ def _page(browser: Browser, text: str, page: int = 1) -> dict[str, Any]:
 
 
 def _found(browser: Browser, text: str, page: int = 1) -> list[dict[str, Any]]:
-    """The rows of all parts of a question, as the page's script gets them."""
-    data, rows = _page(browser, text, page), []
+    """The answers of all parts of a question, as the page's script gets them."""
+    rows = [row for _, of_part in _asked(browser, text, page) for row in of_part]
+    return [row for row in rows if row.get("of_head", 1)]
+
+
+def _asked(browser: Browser, text: str, page: int = 1) -> list[tuple[Any, list[dict[str, Any]]]]:
+    """Each part of a question with its rows: those of heads with nothing above the threshold, too."""
+    data, found = _page(browser, text, page), []
     for part in data["parts"]:
         told = browser.ask(data["sql"], **part["params"])
         assert told["state"] == "done", told
         answer = browser.client.get(f"/questions/{told['id']}/rows").json()
-        rows += [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]
-    return rows
+        found.append((part, [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]))  # fmt: skip
+    return found
 
 
 def _words(store: attnstore.Store, example: int) -> list[tuple[str, list[int]]]:
@@ -356,6 +363,57 @@ def test_answers_of_one_head_come_a_page_at_a_time(
     assert [len(first), len(second)] == [5, 10]
     assert second[:5] == first
     assert second[0]["of_head"] > 10
+
+
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """An explorer over a run of several blocks, each with pairs of the words fox and hen."""
+    place = tmp_path_factory.mktemp("divided")
+    texts = [f"a fox sees {'the ' * (n % 7)}hen{' so' * (15 + n % 40)}" for n in range(600)]
+    (place / "texts.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    model = tiny.make(place / "tiny", "bert", seed=5)
+    attnstore.ingest(place / "s", f"{model}=m", f"{place / 'texts.jsonl'}=texts", max_length=64, precision="float32")  # fmt: skip
+    opened = Browser(place / "s")
+    yield opened
+    opened.close()
+
+
+def _shares(asked: list[tuple[Any, list[dict[str, Any]]]]) -> dict[tuple[int, int], list[int]]:
+    """By layer and head how many pairs are above, and how many there are, over all parts."""
+    sums: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+    for _, rows in asked:
+        for head, row in {(r["layer"], r["head"]): r for r in rows}.items():
+            sums[head][0] += row["of_head"]
+            sums[head][1] += row["pairs"]
+    return dict(sums)
+
+
+def test_pairs_of_parts_without_an_answer_count(
+    divided: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rare weight, in one range of blocks alone, is so many of the pairs of the whole run."""
+    store = divided.site.store.current
+    n, cells, blocks = store.sql("SELECT count(*), sum(length * length)::BIGINT, count(DISTINCT block) FROM inputs").row(0)  # fmt: skip
+    assert blocks > 2
+    weights = sorted({r["weight"] for r in _found(divided, "fox -> hen > 0 head:0.1")})
+    over = (weights[-3] + weights[-2]) / 2
+    text = f"fox -> hen > {over:.9f}"
+    whole = _shares(_asked(divided, text))
+    assert {pairs for _, pairs in whole.values()} == {n}
+    assert 0 < whole[0, 1][0] < n / 4
+    monkeypatch.setattr(find_plan, "BUDGET", cells // blocks)
+    parts = _asked(divided, text)
+    of_head = [rows for part, rows in parts if part["about"] == "layer 0, head 1"]
+    assert len(of_head) > 2
+    assert any(row["of_head"] == 0 for rows in of_head for row in rows)
+    assert _shares(parts) == whole
+    tools = pytest.importorskip("attnstore.apps.mcp_server.questions", reason="mcp is missing")
+    frames = [(part, pl.DataFrame(rows, infer_schema_length=None)) for part, rows in parts]
+    told = tools._heads(frames, slice(4))
+    assert {(h.layer, h.head): [h.above, h.pairs] for h in told} == {h: s for h, s in whole.items() if s[0]}  # fmt: skip
+    shares = [h.above / h.pairs for h in told]
+    assert shares == sorted(shares, reverse=True)
+    assert all(h.best for h in told)
 
 
 # Grammar -----------------------------------------------------------------------------------------

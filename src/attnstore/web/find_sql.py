@@ -1,7 +1,8 @@
 """The SQL of a question of the field Find, for one run: over its inputs, or over weights of some of its heads.
 
 Weights come from the functions over maps, summed as in the view `link_attention`: over the tokens of the second
-end, the mean over those of the first.
+end, the mean over those of the first. A head in which nothing is above the threshold has one row, without a weight:
+its pairs count where the parts of a question are added up.
 """
 
 from __future__ import annotations
@@ -89,14 +90,19 @@ _MAPS = """over AS (
           UNION ALL SELECT example, pair, 'to', unnest(to_positions) FROM pairs SEMI JOIN over USING (example, pair))
     JOIN tokens t USING (example, position) JOIN runs r USING (run) JOIN examples e USING (dataset, example)
     WHERE run = $run GROUP BY example, pair, ends
+), answers AS (
+    SELECT o.*, i.length, array_to_string(p.from_positions, ' ') AS from_positions, array_to_string(p.to_positions, ' ') AS to_positions,
+           f.spelled AS from_text, t.spelled AS to_text
+    FROM over o JOIN pairs p USING (example, pair) JOIN inputs i ON i.run = $run AND i.example = o.example
+    LEFT JOIN spelled f ON f.example = o.example AND f.pair = o.pair AND f.ends = 'from'
+    LEFT JOIN spelled t ON t.example = o.example AND t.pair = o.pair AND t.ends = 'to'
+), heads AS (
+    SELECT layer::SMALLINT AS layer, unnest(range($low, $high + 1))::SMALLINT AS head FROM (SELECT unnest($layers) AS layer)
 )
-SELECT o.layer, o.head, o.of_head, (SELECT count(*) FROM pairs) AS pairs, o.weight, o.example, i.length,
-       array_to_string(p.from_positions, ' ') AS from_positions, array_to_string(p.to_positions, ' ') AS to_positions,
-       f.spelled AS from_text, t.spelled AS to_text
-FROM over o JOIN pairs p USING (example, pair) JOIN inputs i ON i.run = $run AND i.example = o.example
-LEFT JOIN spelled f ON f.example = o.example AND f.pair = o.pair AND f.ends = 'from'
-LEFT JOIN spelled t ON t.example = o.example AND t.pair = o.pair AND t.ends = 'to'
-ORDER BY o.of_head DESC, o.layer, o.head, o.weight DESC, o.example, o.pair"""
+SELECT layer, head, coalesce(of_head, 0) AS of_head, (SELECT count(*) FROM pairs) AS pairs, weight, example, length,
+       from_positions, to_positions, from_text, to_text
+FROM heads LEFT JOIN answers USING (layer, head)
+ORDER BY of_head DESC, layer, head, weight DESC, example, pair"""
 _INPUTS = """answers AS MATERIALIZED (
     SELECT dataset, example, length, count(*) OVER () AS n FROM inputs SEMI JOIN chosen_with USING (example) WHERE run = $run
     ORDER BY example LIMIT $most OFFSET $skip

@@ -240,7 +240,8 @@ def _heads(
     for part, frame in frames:
         for (layer, head), rows in frame.group_by("layer", "head", maintain_order=True):
             key = part["run"], int(str(layer)), int(str(head))
-            of_head.setdefault(key, []).extend(rows.to_dicts())
+            above = rows.filter(pl.col("weight").is_not_null())
+            of_head.setdefault(key, []).extend(above.to_dicts())
             counts.setdefault(key, []).append((rows["of_head"][0], rows["pairs"][0]))
     found = [
         FoundHead(
@@ -248,7 +249,7 @@ def _heads(
             pairs=sum(b for _, b in counts[key]),
             best=[_map(row) for row in sorted(rows, key=lambda r: -r["weight"])[shown]],
         )
-        for key, rows in of_head.items()
+        for key, rows in of_head.items() if rows
     ]  # fmt: skip
     return sorted(found, key=lambda h: (-h.above / max(h.pairs, 1), -h.above))
 

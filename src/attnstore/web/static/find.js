@@ -68,8 +68,10 @@ async function ask() {
   show();
 }
 
+const answered = () => [...groups.values()].filter((group) => group.n);
+
 function tell(done, what, wrong = false) {
-  const found = [...groups.values()];
+  const found = answered();
   const n = found.reduce((sum, group) => sum + group.n, 0);
   const places = new Set(found.map((group) => (data.maps ? group.run : group.dataset))).size;
   const noun = data.maps ? `${data.paired ? "weight" : "place"}${n === 1 ? "" : "s"} in ${many(found.length)} head${found.length === 1 ? "" : "s"} of ${places} run${places === 1 ? "" : "s"}`
@@ -97,13 +99,13 @@ function add(part, row) {
   if (!groups.has(key)) groups.set(key, { run: part.run, dataset: part.dataset, layer: row.layer, head: row.head, parts: new Map(), answers: [] });
   const group = groups.get(key);
   group.parts.set(part, { n: data.maps ? row.of_head : row.n, pairs: row.pairs ?? 0 });
-  group.answers.push(row);
+  if (!data.maps || row.of_head) group.answers.push(row); // otherwise only its pairs count
   const sum = (name) => [...group.parts.values()].reduce((total, counts) => total + counts[name], 0);
   Object.assign(group, { n: sum("n"), pairs: sum("pairs") });
 }
 
 function show() {
-  const order = [...groups.values()];
+  const order = answered();
   if (data.maps) order.sort((a, b) => b.n / b.pairs - a.n / a.pairs || b.n - a.n);
   const more = made("button", { type: "button", textContent: `${order.length - shown} more heads` });
   more.addEventListener("click", () => { shown += SHOWN; show(); });
