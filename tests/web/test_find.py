@@ -245,6 +245,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         model = tiny.make(place / kind, kind, seed=5, max_position_embeddings=130)
         texts = str(place / "marked.jsonl")
         attnstore.ingest(place / "s", f"{model}={kind}", texts, max_length=128)
+    attnstore.annotate(place / "s", "marked", "negation")
     opened = Browser(place / "s")
     yield opened
     opened.close()
@@ -284,6 +285,21 @@ def test_words_are_found_by_a_tokenizer_without_offsets(marked: Browser, text: s
     ends = [{(row[5], row[8]) for row in some} for some in rows]
     assert ends[0::2] == ends[1::2]
     assert any(ends) == bool(SOUGHT[text])
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
+def test_a_contraction_is_one_negation(marked: Browser, kind: str) -> None:
+    """However many words a tokenizer makes of it."""
+    rows = _found(marked, f"negation > 0 run:{kind}/marked head:0.0")
+    spans = marked.site.store.current.sql(
+        "SELECT DISTINCT example, list_sort(positions) FROM spans JOIN span_tokens USING (source, example, span) "
+        "WHERE run = $r AND spans.kind = 'negation'",
+        r=f"{kind}/marked",
+    ).rows()
+    expected = sorted((example, " ".join(map(str, positions))) for example, positions in spans)
+    assert sorted((r["example"], r["to_positions"]) for r in rows) == expected
+    assert [example for example, _ in expected] == [0, 0]
+    assert {r["pairs"] for r in rows} == {2}
 
 
 def test_inputs_by_label_and_length(browser: Browser, store: attnstore.Store) -> None:

@@ -54,7 +54,8 @@ _NAMED = """SELECT DISTINCT example, list_sort(positions) AS positions FROM (
         WHERE run = $run AND (label = ${0} OR kind = ${0})
         UNION ALL
         SELECT example, list(DISTINCT position) FROM token_features JOIN tokens USING (run, example, position)
-        WHERE run = $run AND feature = ${0} GROUP BY example, coalesce(word, -1 - position)
+        WHERE run = $run AND feature = ${0} AND NOT EXISTS (FROM spans JOIN runs USING (dataset) WHERE run = $run AND kind = ${0})
+        GROUP BY example, coalesce(word, -1 - position)
     )"""
 _ENDS = "FROM link_tokens WHERE run = $run AND (label = ${0} OR kind = ${0})"
 _WEIGHTS = """places AS MATERIALIZED (
