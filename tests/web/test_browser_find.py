@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from browsing import OTHER, PATIENCE, RUN, drawn, serving
@@ -106,6 +107,20 @@ def test_a_search_is_stopped_narrowed_and_paged(page: Any) -> None:
     page.go_back()
     page.wait_for_selector("#told[data-over]")
     assert page.locator(".maps li a").first.get_attribute("href") == first
+
+
+@pytest.mark.parametrize("text", [f'"the" run:{RUN}', f"* -> sep > 0.05 run:{RUN} head:0.0"])
+def test_a_page_after_the_last_says_so(page: Any, text: str) -> None:
+    """It says how many pages there are, and leads to the last of them."""
+    page.goto(f"/find?{urlencode({'q': text, 'page': 99})}")
+    page.wait_for_selector("#told[data-over]")
+    said = page.inner_text("#told")
+    (pages,) = re.fullmatch(r"There is no page 99: the answers have (\d+) pages?\.", said).groups()  # type: ignore[union-attr]
+    page.click("#pager a[rel=prev]")
+    page.wait_for_selector("#told[data-over]")
+    assert f"page={pages}" in page.url
+    assert page.locator("tbody mark, .maps li").count() > 0
+    assert page.locator("#pager a[rel=next]").count() == 0
 
 
 def test_a_sentence_where_nothing_can_be_found(page: Any) -> None:

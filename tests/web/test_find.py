@@ -507,6 +507,9 @@ def test_a_question_that_cannot_be_read_is_a_sentence(text: str, sentence: str) 
         ("not > 0.3 layer:x", "layer:x; give a number such as layer:3"),
         ("length:9-x not", "length:9-x"),
         ("not direction:back", "direction:back is for a relation"),
+        ("pronominal -> coreference > 0.3 direction:back", "swap the two terms of the arrow"),
+        ("length:5-2 not", "length:5-2, from the higher to the lower number; write length:2-5"),
+        ("not > 0.3 head:3-1", "write head:1-3"),
         ("ident > 0 direction:up", "direction:up"),
     ],
 )

@@ -60,6 +60,10 @@ def resolved(question: Question, names: Names) -> Question:
         raise UsageError(
             f"The question has direction:{question.filters['direction']}; direction:back takes a relation from its other end."
         )
+    if "direction" in question.filters and question.sent is not None:
+        raise UsageError(
+            "direction:back is for a relation without ->; swap the two terms of the arrow instead."
+        )
     if "direction" in question.filters and (received is None or received.kind != LINK):
         raise UsageError(
             "direction:back is for a relation with a threshold, such as nsubj > 0.3 direction:back."

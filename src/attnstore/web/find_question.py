@@ -202,7 +202,7 @@ def numbers(name: str, text: str) -> tuple[int, int]:
     """Return the lowest and the highest number of a filter: 3, 2-5, <20 or >20.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: It is none of these, or from a higher number to a lower one.
     """
     match = re.fullmatch(r"(<|>)?(\d{1,9})(?:-(\d{1,9}))?", text)
     if match is None or (match[1] and match[3]):
@@ -210,6 +210,10 @@ def numbers(name: str, text: str) -> tuple[int, int]:
             f"The question has {name}:{text[:40]}; give a number such as {name}:3, or from-to such as {name}:2-5."
         )
     low = int(match[2])
+    if match[3] and int(match[3]) < low:
+        raise UsageError(
+            f"The question has {name}:{text}, from the higher to the lower number; write {name}:{match[3]}-{low}."
+        )
     if match[1]:
         return (0, max(low - 1, 0)) if match[1] == "<" else (low + 1, 10**9)
     return low, int(match[3] or low)

@@ -61,7 +61,11 @@ async function ask() {
     }
     $("progress").value = i + 1;
     show();
-    if (i + 1 === parts.length) tell(i + 1, "");
+    if (i + 1 === parts.length) {
+      const beyond = await afterTheLast();
+      tell(i + 1, "");
+      if (beyond) $("told").textContent = beyond;
+    }
   }
   if (stopped) tell($("progress").value, "stopped");
   $("stop").hidden = $("progress").hidden = true;
@@ -69,6 +73,18 @@ async function ask() {
 }
 
 const answered = () => [...groups.values()].filter((group) => group.n);
+
+// What there is to say on a page after the last one: a page of inputs without rows does not know how many there are.
+async function afterTheLast() {
+  const { page, single, parts, maps } = data;
+  if (!single || page < 2) return "";
+  const [some] = groups.size || maps ? groups.values() : await rows({ params: { ...parts[0].params, skip: "0", most: "1" } });
+  if (!some || page <= lastOf(some.n)) return "";
+  pager(some.n);
+  return `There is no page ${page}: the answers have ${many(lastOf(some.n))} page${lastOf(some.n) === 1 ? "" : "s"}.`;
+}
+
+const lastOf = (n) => Math.min(Math.max(Math.ceil(n / data.per_page), 1), data.maps ? data.pages : Infinity);
 
 function tell(done, what, wrong = false) {
   const found = answered();
@@ -115,7 +131,7 @@ function show() {
 
 function pager(n) {
   const pages = Math.max(Math.ceil(n / data.per_page), 1);
-  const last = data.maps ? Math.min(pages, data.pages) : pages;
+  const last = lastOf(n);
   const link = (page, text, rel) => {
     const query = new URLSearchParams(location.search);
     query.set("page", page);
@@ -123,7 +139,7 @@ function pager(n) {
   };
   const { page } = data;
   const said = made("span", { className: "muted", textContent: `${page} of ${many(last)}${last < pages ? "; SQL gives the rest" : ""}` });
-  $("pager").replaceChildren(...(page > 1 ? [link(page - 1, "← Before", "prev")] : []), ...(pages > 1 ? [said] : []), ...(page < last ? [link(page + 1, "Next →", "next")] : []));
+  $("pager").replaceChildren(...(page > 1 ? [link(Math.min(page - 1, last), "← Before", "prev")] : []), ...(pages > 1 && page <= last ? [said] : []), ...(page < last ? [link(page + 1, "Next →", "next")] : []));
 }
 
 function best(group) {
