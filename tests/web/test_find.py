@@ -282,7 +282,7 @@ def test_words_are_found_by_a_tokenizer_without_offsets(marked: Browser, text: s
         for sql in (data["sql"], re.sub(r"(FROM|JOIN) tokens\b", rf"\1 {without}", data["sql"]))
     ]
     rows = [marked.client.get(f"/questions/{t['id']}/rows").json()["rows"] for t in told]
-    ends = [{(row[5], row[8]) for row in some} for some in rows]
+    ends = [{(row[5], row[8]) for row in some if row[2]} for some in rows]
     assert ends[0::2] == ends[1::2]
     assert any(ends) == bool(SOUGHT[text])
 
