@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from html import unescape
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -300,6 +301,29 @@ def test_a_contraction_is_one_negation(marked: Browser, kind: str) -> None:
     assert sorted((r["example"], r["to_positions"]) for r in rows) == expected
     assert [example for example, _ in expected] == [0, 0]
     assert {r["pairs"] for r in rows} == {2}
+
+
+def test_a_token_is_asked_of_a_run_that_has_it(marked: Browser) -> None:
+    """Whichever tokenizer the largest run of a dataset has."""
+    for token, kinds in {"<s>": {"roberta", "xlm-roberta"}, "[CLS]": {"bert"}}.items():
+        assert {p["run"] for p in _page(marked, token)["parts"]} <= {f"{k}/marked" for k in kinds}
+        assert [r["example"] for r in _found(marked, token)] == [0, 1, 2]
+
+
+def test_inputs_that_another_run_holds_are_told(tmp_path: Path, marked: Browser) -> None:
+    """Of runs over different samples of a dataset the largest is asked, and the page says what the other has."""
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"text": f"home {i}"}) + "\n" for i in range(30)))  # fmt: skip
+    for seed, sample in ((1, 12), (2, 9)):
+        model = tiny.make(tmp_path / f"m{seed}", "bert", seed=seed)
+        attnstore.ingest(tmp_path / "s", f"{model}=m{seed}", str(tmp_path / "d.jsonl"), max_length=64, limit=sample, seed=seed)  # fmt: skip
+    opened = Browser(tmp_path / "s")
+    held = {run: set(opened.site.store.current.sql("SELECT example FROM inputs WHERE run = $r", r=run)["example"]) for run in ("m1/d", "m2/d")}  # fmt: skip
+    more = len(held["m2/d"] - held["m1/d"])
+    said = unescape(opened.get("/find?q=home").text)
+    opened.close()
+    assert more > 0
+    assert f"Of d, inputs of m1/d are asked; m2/d has {more} more: ask them with run:m2/d." in said
+    assert "more: ask them with" not in marked.get("/find?q=home").text
 
 
 def test_inputs_by_label_and_length(browser: Browser, store: attnstore.Store) -> None:

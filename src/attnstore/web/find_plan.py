@@ -56,9 +56,9 @@ def plan(site: Site, question: Question, page: int) -> Plan:
     runs = find_runs.of(site, question, link)
     given |= _limits(question)
     of_maps = question.over is not None
+    left_out: list[str] = []
     if not of_maps:
-        largest = {run["dataset"]: run for run in sorted(runs, key=lambda r: r["stored"])}
-        runs = sorted(largest.values(), key=lambda r: r["dataset"])
+        runs, left_out = find_runs.largest(site, question, runs)
     single = len(runs) == 1 and (not of_maps or find_runs.n_heads(question, runs[0]) == 1)
     shown = PER_PAGE if single else PER_HEAD if of_maps else PER_DATASET
     most = min(page * shown, MOST) if of_maps else shown
@@ -75,10 +75,10 @@ def plan(site: Site, question: Question, page: int) -> Plan:
             parts.append(
                 {"run": run["run"], "dataset": run["dataset"], "about": about, "params": params}
             )
-    return Plan(sql, parts, single, not alone, _meaning(question, link))
+    return Plan(sql, parts, single, not alone, _meaning(question, link, left_out))
 
 
-def _meaning(question: Question, link: str | None) -> str:
+def _meaning(question: Question, link: str | None, left_out: list[str]) -> str:
     said = find_names.in_words
     parts = [f"inputs with {said(term)}" for term in question.having]
     if question.received is not None and question.over is not None:
@@ -96,7 +96,7 @@ def _meaning(question: Question, link: str | None) -> str:
         parts.insert(0, what)
     parts += [f"{name} {value}" for name, value in question.filters.items() if name != "direction"]
     text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}."
+    return " ".join([f"{text[:1].upper()}{text[1:]}.", *left_out])
 
 
 def _limits(question: Question) -> dict[str, str]:

@@ -46,6 +46,30 @@ def of(site: Site, question: Question, link: str | None) -> list[Row]:
     return rows
 
 
+def largest(site: Site, question: Question, rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """Return of each dataset the largest run that has the tokens asked for, and sentences on inputs that it lacks."""
+    for token in {term.text for term in question.terms if term.kind == "token"}:
+        having = site.store.ask(
+            "SELECT DISTINCT run FROM inputs WHERE list_contains($runs, run) AND list_contains(tokens, $token)",
+            runs=[row["run"] for row in rows], token=token,
+        )  # fmt: skip
+        rows = [row for row in rows if row["run"] in set(having["run"])] or rows
+    chosen = {row["dataset"]: row for row in sorted(rows, key=lambda r: r["stored"])}
+    said = []
+    for dataset, run in sorted(chosen.items()):
+        others = [row["run"] for row in rows if row["dataset"] == dataset and row is not run]
+        lacking = site.store.ask(
+            "SELECT run, count(*) AS n FROM inputs WHERE list_contains($others, run) AND example NOT IN "
+            "(SELECT example FROM inputs WHERE run = $run) GROUP BY run ORDER BY n DESC, run LIMIT 1",
+            others=others, run=run["run"],
+        ).rows()  # fmt: skip
+        for other, n in lacking:
+            said.append(
+                f"Of {dataset}, inputs of {run['run']} are asked; {other} has {n:,} more: ask them with run:{other}."
+            )
+    return [chosen[dataset] for dataset in sorted(chosen)], said
+
+
 def _filtered(rows: list[Row], name: str, wanted: str) -> list[Row]:
     known = sorted({row[name] for row in rows})
     if kept := [row for row in rows if wanted.lower() in row[name].lower()]:
