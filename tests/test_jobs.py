@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -207,6 +208,53 @@ def test_a_unit_that_fails_leaves_the_lock_free(material: Path) -> None:
         job.run(failing)
     assert job.run(failing) == [0, 1, 2]
     assert failing.tries == [0, 1, 1, 2]
+
+
+class Slow(Failing):
+    """A job of eight units, two at a time; the first one fails while another is stored."""
+
+    at_once = 2
+
+    def __init__(self, root: Path, *errors: Exception) -> None:
+        super().__init__(root, *errors)
+        self.open = 0
+
+    def lacking(self) -> list[Unit]:
+        return [Unit(f"unit {n}", n, 1, 1.0) for n in range(8)]
+
+    def store(self, unit: Unit) -> Report:
+        self.tries.append(unit.number)
+        self.open += 1
+        try:
+            time.sleep(0.2)
+            if unit.number == 0:
+                raise self.errors[0]
+            time.sleep(0.6)
+            self.require_going()
+        finally:
+            self.open -= 1
+        return Report(unit, 10)
+
+
+@pytest.mark.slow
+def test_no_unit_goes_on_once_a_failed_job_has_ended(material: Path) -> None:
+    """With Prefect as in threads: those that wait are left out, those in work end before the lock is free."""
+    pytest.importorskip("prefect", reason="prefect is not installed")
+    from prefect import flow
+
+    from attnstore.flows import tasks
+
+    @flow(persist_result=False)
+    def run() -> None:
+        with pytest.raises(UsageError, match="a mistake"):
+            job.run(made[0], tasks.here)
+        assert made[0].open == 0, "a unit is in work, and nothing holds the job"
+        begun.append(len(made[0].tries))
+
+    made, begun = [Slow(material / "store", UsageError("a mistake"))], list[int]()
+    run()
+    time.sleep(1)
+    assert begun == [len(made[0].tries)], "a unit has begun after the job ended"
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from attnstore.errors import AttnstoreError
 
 _LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
 _MARK = "_attnstore_is_logged"
-_ENDED = "Finished in state Failed"
+_ENDED, _CANCELLED = "Finished in state Failed", "Finished in state Cancelled"
 
 
 def logged(error: AttnstoreError) -> AttnstoreError:
@@ -27,6 +27,8 @@ class _Sentences(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return False for a record that says nothing new."""
         error = record.exc_info[1] if record.exc_info else None
+        if record.getMessage().startswith(_CANCELLED):
+            return False  # by the failure of another unit, which the log has
         if not isinstance(error, AttnstoreError):
             if record.getMessage().startswith(_ENDED):
                 record.msg, record.args = _ENDED, ()  # the state has the message

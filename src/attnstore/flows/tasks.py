@@ -7,18 +7,20 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from functools import cache
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import Cancelled, State
 from prefect.utilities.annotations import quote
 
 from attnstore.errors import AttnstoreError
 from attnstore.flows import sentences
-from attnstore.job import Job, Report, Share, Unit
+from attnstore.job import Job, Report, Share, Stopped, Unit
 
 sentences.only()  # here, as workers import this module, too
 
@@ -32,12 +34,18 @@ def _by_chance(_task: Any, _run: Any, state: Any) -> bool:
     name="unit", task_run_name="{title}, {name}", cache_policy=NO_CACHE, persist_result=False,
     retries=2, retry_delay_seconds=2, retry_condition_fn=_by_chance,
 )  # fmt: skip
-def store_unit(storing: Job[Any] | Share, title: str, name: str, unit: Unit) -> Report:
-    """Compute and commit one unit of a job, in the process that this task runs in."""
+def store_unit(storing: Job[Any] | Share, title: str, name: str, unit: Unit) -> Report | State:
+    """Compute and commit one unit of a job, in the process that this task runs in.
+
+    Of a job that another unit has stopped, it ends as cancelled.
+    """
     if isinstance(storing, Share):
         _keep_freed_memory()
         return storing.store(unit, _begin_another)
-    return storing.store(unit)
+    try:
+        return storing.store(unit)
+    except Stopped:
+        return Cancelled(message="Another unit has stopped the job.")
 
 
 @cache
@@ -92,8 +100,24 @@ def here(job: Job[Any]) -> None:
                 job.take(store_unit(quote(job), job.title, unit.name, unit))
             continue
         futures = [store_unit.submit(quote(job), job.title, unit.name, unit) for unit in units]
-        for future in as_completed(futures):
+        _take(job, futures)
+
+
+def _take(job: Job[Any], futures: Sequence[PrefectFuture[Report]]) -> None:
+    """Take what tasks store. After an error the others end before it is raised: until then the job is held."""
+    try:
+        for future in as_completed(list(futures)):
             job.take(future.result())
+    except BaseException:
+        job.stop()
+        for future in futures:
+            cancel = getattr(getattr(future, "wrapped_future", None), "cancel", None)
+            if cancel is not None:  # Ray's futures have none
+                cancel()
+        for future in futures:
+            with contextlib.suppress(Exception, CancelledError):  # the first error is raised
+                future.wait()
+        raise
 
 
 def on_workers(job: Job[Any]) -> None:
@@ -102,6 +126,4 @@ def on_workers(job: Job[Any]) -> None:
         here(job)
         return
     while units := job.missing():
-        futures = [store_unit.submit(share, job.title, unit.name, unit) for unit in units]
-        for future in futures:
-            job.take(future.result())
+        _take(job, [store_unit.submit(share, job.title, unit.name, unit) for unit in units])

@@ -15,6 +15,7 @@ from attnstore.job.kernel import (
     Runner,
     S,
     Share,
+    Stopped,
     Summary,
     in_process,
     run,
@@ -23,6 +24,6 @@ from attnstore.job.kernel import (
 from attnstore.job.units import Advance, Report, Unit
 
 __all__ = [
-    "Advance", "Job", "Progress", "R", "Report", "Runner", "S", "Share", "Summary", "Unit",
+    "Advance", "Job", "Progress", "R", "Report", "Runner", "S", "Share", "Stopped", "Summary", "Unit",
     "in_process", "run", "silent",
 ]  # fmt: skip
