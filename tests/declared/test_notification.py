@@ -11,8 +11,11 @@ from click.testing import CliRunner
 from helpers import write_texts
 
 from attnstore.cli.main import main
-from attnstore.declared import notification
+from attnstore.declared import notification, staleness
+from attnstore.declared import refresh as refreshing
 from attnstore.declared.refresh import refresh
+from attnstore.errors import StoreError
+from attnstore.storage import index, location
 
 FILE = """\
 store = "storage"
@@ -134,3 +137,48 @@ def test_plan_says_with_its_exit_code_whether_something_is_missing(folder: Path)
     assert CliRunner().invoke(main, plan).exit_code == 0
     _checkpoint(folder, 3)
     assert CliRunner().invoke(main, [*plan, "--format", "json"]).exit_code == 1
+
+
+def test_alerts_that_nobody_was_told_are_told_by_the_next(folder: Path) -> None:
+    """Their run is new once; a command that fails then does not lose them."""
+    alerts = refresh(_declare(folder, "exit 3", below=1.0)).alerts
+    assert len(alerts) > 0
+    assert refresh(_declare(folder, below=1.0)).alerts.is_empty()
+    (message,) = _told(folder)
+    told = message["alerts"]
+    assert isinstance(told, list)
+    keys = ("run", "layer", "head", "cosine")
+    assert [tuple(row[k] for k in keys) for row in told] == alerts.select(keys).rows()
+    refresh(folder / "attnstore.toml")
+    assert len(_told(folder)) == 1
+
+
+def test_nothing_is_asked_of_an_index_that_cannot_catch_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question holds it: drift of the old index would count as current; the next refresh finds it."""
+    file = _declare(folder)
+    refresh(file)
+    _checkpoint(folder, 2)
+    monkeypatch.setattr(refreshing, "_PATIENCE", 0.2)
+    with index.reading(location.find(folder / "storage")):
+        outcome = refresh(file)
+    assert [summary.run for summary in outcome.ingested] == ["ft-2/d"]
+    assert outcome.moved.is_empty()
+    (problem,) = outcome.problems
+    assert problem.startswith("Drift, analyses and report, left to the next refresh: The index of ")
+    assert set(refresh(file).moved["run"]) == {"ft-2/d"}
+
+
+def test_an_error_between_the_steps_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not take the other problems and the report along."""
+
+    def broken(*_: object) -> None:
+        raise StoreError("no results")
+
+    monkeypatch.setattr(staleness, "results", broken)
+    outcome = refresh(_declare(folder, below=1.0))
+    assert outcome.problems == ["Analyses: no results"]
+    (message,) = _told(folder)
+    assert message["problems"] == outcome.problems
+    assert message["alerts"]

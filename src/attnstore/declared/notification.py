@@ -7,7 +7,7 @@ import subprocess
 
 from attnstore.declared.config import Declaration
 from attnstore.declared.outcome import Outcome
-from attnstore.declared.seen import Seen
+from attnstore.declared.seen import MOST, Seen
 from attnstore.storage.backend import Backend
 
 SECONDS = 60
@@ -19,19 +19,21 @@ def notify(declared: Declaration, backend: Backend, outcome: Outcome) -> None:
 
     The command is a line of the shell, run in the file's folder, and gets one JSON object on its
     standard input: `store`; `problems`, a sentence about each failure; `alerts`, a row for each head below a threshold
-    (run, against, layer, head, cosine and more). A failure is told once as long as it lasts.
+    (run, against, layer, head, cosine and more). A failure is told once as long as it lasts; what a command that
+    failed should have told is told by the next.
     """
     if declared.notify is None:
         return
     seen = Seen(backend)
     new = [sentence for sentence in outcome.problems if sentence not in seen.told]
-    alerts = outcome.alerts.to_dicts()
+    alerts = [*seen.untold, *json.loads(json.dumps(outcome.alerts.to_dicts(), default=str))]
     failed = _run(declared, backend, new, alerts) if new or alerts else None
     if failed is None:
-        seen.told = list(outcome.problems)
-        seen.save()
+        seen.told, seen.untold = list(outcome.problems), []
     else:
+        seen.untold = alerts[-MOST:]
         outcome.problems.append(failed)
+    seen.save()
 
 
 def _run(

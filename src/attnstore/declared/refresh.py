@@ -32,11 +32,13 @@ from attnstore.errors import AttnstoreError, BusyError, CaptureError, ModelError
 from attnstore.job import Progress, Runner, in_process, silent
 from attnstore.paper import report
 from attnstore.paper.report import Step
-from attnstore.storage import fragments, location, locks
+from attnstore.storage import fragments, index, location, locks
 from attnstore.storage.backend import Backend
 from attnstore.store import Store
 
 _log = logging.getLogger(__name__)
+_PATIENCE = 120.0
+"""Seconds to wait for questions that hold the index, before what is asked of it is left to the next refresh."""
 
 
 def refresh(
@@ -134,16 +136,33 @@ class _Refresh:
         self._record_bases(complete)
         self._record_languages(complete)
         if self.update:
-            self._update(complete)
-        self._add_maps(complete)
-        self._annotate(plan)
-        self._classify(complete)
-        with stores.open(self.backend) as store:
-            self._compare(store, complete)
-            self._analyze(store, complete)
-            with self._catching("The report"):
-                self._report(store)
+            with self._catching("Bringing runs up to date"):
+                self._update(complete)
+        with self._catching("Adding kinds of maps"):
+            self._add_maps(complete)
+        with self._catching("Annotating"):
+            self._annotate(plan)
+        with self._catching("Classifying"):
+            self._classify(complete)
+        with self._catching("Drift, analyses and report, left to the next refresh"):
+            # What they say of an older index would count as current for good.
+            index.catch_up(self.backend, wait=_PATIENCE)
+            with stores.open(self.backend) as store:
+                self._ask(store, complete)
         return outcome
+
+    def _ask(self, store: Store, complete: list[Pair]) -> None:
+        """Do the steps that ask the store."""
+        frames: list[pl.DataFrame] = []
+        with self._catching("Drift"):
+            self._compare(store, complete, frames)
+        if frames:
+            with self._catching("Drift"):
+                self._look(pl.concat(frames))
+        with self._catching("Analyses"):
+            self._analyze(store, complete)
+        with self._catching("The report"):
+            self._report(store)
 
     @contextlib.contextmanager
     def _catching(self, what: str) -> Iterator[None]:
@@ -267,10 +286,9 @@ class _Refresh:
                     f"{item.name}: {summary.stored:,} of {summary.maps:,} maps classified"
                 )
 
-    def _compare(self, store: Store, complete: list[Pair]) -> None:
-        """Compare each trained model with its base and with the checkpoint before."""
+    def _compare(self, store: Store, complete: list[Pair], frames: list[pl.DataFrame]) -> None:
+        """Compare each trained model with its base and with the checkpoint before; add what is found to `frames`."""
         drift = self.declared.drift
-        frames = []
         for item in movement.planned(store, self.declared, complete):
             if item.result.state == "current":
                 continue
@@ -283,10 +301,12 @@ class _Refresh:
                 frames.append(frame)
                 for line in [*movement.sentences(frame, drift), *movement.notes(store, item)]:
                     self._report_line(line)
-        if frames:
-            self.outcome.moved = pl.concat(frames)
-            self.outcome.most = movement.most(self.outcome.moved, drift.most)
-            self.outcome.alerts = movement.alerts(self.outcome.moved, drift)
+
+    def _look(self, moved: pl.DataFrame) -> None:
+        """Find the heads that moved most, and those below the thresholds."""
+        self.outcome.moved = moved
+        self.outcome.most = movement.most(moved, self.declared.drift.most)
+        self.outcome.alerts = movement.alerts(moved, self.declared.drift)
 
     def _analyze(self, store: Store, complete: list[Pair]) -> None:
         runs = [p.run.run for p in complete if p.run is not None]

@@ -45,12 +45,13 @@ def signature(folder: Path) -> Signature:
 class Seen:
     """The checkpoints that were read before, by folder, and what was refused, by identity.
 
-    told: sentences about the failures of the last refresh, which `[notify]` has told.
+    told: sentences about the failures of the last refresh, which `[notify]` has told; untold: alerts that it
+    could not tell yet.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend, self._file = backend, backend.root / FILE
-        self._checkpoints, self._refused, self.told = _read(self._file)
+        self._checkpoints, self._refused, self.told, self.untold = _read(self._file)
         self._saved = self._content()
 
     def resolve(self, folder: Path, now: Signature, stepped: bool = False) -> Checkpoint:
@@ -93,25 +94,30 @@ class Seen:
                 self._saved = content
 
     def _content(self) -> str:
-        content = {"checkpoints": self._checkpoints, "refused": self._refused, "told": self.told}
+        content = {
+            "checkpoints": self._checkpoints, "refused": self._refused, "told": self.told,
+            "untold": self.untold,
+        }  # fmt: skip
         return json.dumps({"made_by": _maker(), **content})
 
 
 def _maker() -> list[Any]:
     """Describe the writer; entries of another one may mean something else."""
-    return [version("attnstore"), CAPTURE_VERSION, [f.name for f in fields(Checkpoint)], "told"]
+    return [version("attnstore"), CAPTURE_VERSION, [f.name for f in fields(Checkpoint)], "untold"]
 
 
-def _read(file: Path) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    """Read checkpoints, refusals and what was told; none if the file is missing, damaged or another version's."""
+def _read(
+    file: Path,
+) -> tuple[dict[str, Any], dict[str, str], list[str], list[dict[str, object]]]:
+    """Read checkpoints, refusals, what was told and what was not; none if the file is missing, damaged or another version's."""
     try:
         digest, _, content = file.read_bytes().partition(b"\n")
         content = content.removesuffix(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != digest:
-            return {}, {}, []
+            return {}, {}, [], []
         memory = json.loads(content)
     except (OSError, ValueError, RecursionError):
-        return {}, {}, []
+        return {}, {}, [], []
     if not isinstance(memory, dict) or memory.get("made_by") != _maker():
-        return {}, {}, []
-    return memory["checkpoints"], memory["refused"], memory["told"]
+        return {}, {}, [], []
+    return memory["checkpoints"], memory["refused"], memory["told"], memory["untold"]
