@@ -7,8 +7,8 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
 from functools import cache
 from typing import Any
 
@@ -100,24 +100,38 @@ def here(job: Job[Any]) -> None:
                 job.take(store_unit(quote(job), job.title, unit.name, unit))
             continue
         futures = [store_unit.submit(quote(job), job.title, unit.name, unit) for unit in units]
-        _take(job, futures)
+        _take(job, futures, as_completed(futures))
 
 
-def _take(job: Job[Any], futures: Sequence[PrefectFuture[Report]]) -> None:
-    """Take what tasks store. After an error the others end before it is raised: until then the job is held."""
+def _take(
+    job: Job[Any],
+    futures: Sequence[PrefectFuture[Report]],
+    in_turn: Iterable[PrefectFuture[Report]],
+) -> None:
+    """Take what tasks store. After an error the others end before it is raised: until then the job is held.
+
+    in_turn: the futures in the order in which they are taken.
+    """
     try:
-        for future in as_completed(list(futures)):
+        for future in in_turn:
             job.take(future.result())
     except BaseException:
         job.stop()
         for future in futures:
-            cancel = getattr(getattr(future, "wrapped_future", None), "cancel", None)
-            if cancel is not None:  # Ray's futures have none
-                cancel()
+            _cancel(future)
         for future in futures:
             with contextlib.suppress(Exception, CancelledError):  # the first error is raised
                 future.wait()
         raise
+
+
+def _cancel(future: PrefectFuture[Any]) -> None:
+    """Leave out a task that has not begun; one that runs is waited for, and Ray's all are."""
+    wrapped = getattr(future, "wrapped_future", None)
+    # A thread's future that runs goes on when it is cancelled; Dask would only forget it.
+    of_thread = isinstance(wrapped, Future)
+    if of_thread or (hasattr(wrapped, "cancel") and not future.state.is_running()):
+        wrapped.cancel()
 
 
 def on_workers(job: Job[Any]) -> None:
@@ -126,4 +140,5 @@ def on_workers(job: Job[Any]) -> None:
         here(job)
         return
     while units := job.missing():
-        _take(job, [store_unit.submit(share, job.title, unit.name, unit) for unit in units])
+        futures = [store_unit.submit(share, job.title, unit.name, unit) for unit in units]
+        _take(job, futures, futures)
