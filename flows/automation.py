@@ -72,6 +72,8 @@ def _replace(automation: Automation) -> Automation:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("Give the address that is to be called: python -m flows.automation https://chat.example.org/hook")
+        sys.exit(
+            "Give the address that is to be called: python -m flows.automation https://chat.example.org/hook"
+        )
     for made in make(sys.argv[1]):
         print(f"{made.name}: {made.id}")
