@@ -470,6 +470,16 @@ def test_the_report_is_rebuilt_when_something_is_new(work: Work) -> None:
     work.refresh()
     assert page.stat().st_mtime_ns > first
     assert "ft-1/d" in page.read_text()
+    shutil.copytree(work.trained / "2", work.folder / "other")
+    attnstore.ingest(
+        work.root, f"{work.folder / 'other'}=other", str(work.folder / "d.jsonl"), max_length=32
+    )
+    work.refresh()
+    assert "other/d" in page.read_text(), "a run that another program made"
+    with attnstore.open(work.root) as store:
+        store.drop("other/d")
+    work.refresh()
+    assert "other/d" not in page.read_text(), "nothing new, and one run less"
 
 
 # One at a time -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ steps are done all the same.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -328,11 +329,18 @@ class _Refresh:
             return
         folder = self.declared.path(self.declared.report)
         page = folder / report.PAGE
-        newest = max((f.modified for f in fragments.listing(self.backend)), default=0)
-        if not page.exists() or page.stat().st_mtime_ns < newest:
+        listed = _digest(self.backend)  # before: what is committed meanwhile is not on the page
+        if not page.exists() or Seen(self.backend).reported.get(str(page)) != listed:
             self._step("report", lambda: report.write(store, folder))
+            self._remember(lambda seen: seen.reported.update({str(page): listed}))
             self._report_line(f"The report: {page}")
         self.outcome.page = page
+
+
+def _digest(backend: Backend) -> str:
+    """Return what tells one state of a store's fragments from another."""
+    listed = sorted((f.path, f.modified) for f in fragments.listing(backend))
+    return hashlib.sha256(repr(listed).encode()).hexdigest()
 
 
 def _lasting(pair: Pair, error: Exception) -> bool:

@@ -46,12 +46,17 @@ class Seen:
     """The checkpoints that were read before, by folder, and what was refused, by identity.
 
     told: sentences about the failures of the last refresh, which `[notify]` has told; untold: alerts that it
-    could not tell yet.
+    could not tell yet; reported: by the path of a report, the state of the store that it shows.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend, self._file = backend, backend.root / FILE
-        self._checkpoints, self._refused, self.told, self.untold = _read(self._file)
+        kept = _read(self._file)
+        self._checkpoints: dict[str, Any] = kept.get("checkpoints", {})
+        self._refused: dict[str, str] = kept.get("refused", {})
+        self.told: list[str] = kept.get("told", [])
+        self.untold: list[dict[str, object]] = kept.get("untold", [])
+        self.reported: dict[str, str] = kept.get("reported", {})
         self._saved = self._content()
 
     def resolve(self, folder: Path, now: Signature, stepped: bool = False) -> Checkpoint:
@@ -96,28 +101,25 @@ class Seen:
     def _content(self) -> str:
         content = {
             "checkpoints": self._checkpoints, "refused": self._refused, "told": self.told,
-            "untold": self.untold,
+            "untold": self.untold, "reported": self.reported,
         }  # fmt: skip
         return json.dumps({"made_by": _maker(), **content})
 
 
 def _maker() -> list[Any]:
     """Describe the writer; entries of another one may mean something else."""
-    return [version("attnstore"), CAPTURE_VERSION, [f.name for f in fields(Checkpoint)], "untold"]
+    return [version("attnstore"), CAPTURE_VERSION, [f.name for f in fields(Checkpoint)], "reported"]
 
 
-def _read(
-    file: Path,
-) -> tuple[dict[str, Any], dict[str, str], list[str], list[dict[str, object]]]:
-    """Read checkpoints, refusals, what was told and what was not; none if the file is missing, damaged or another version's."""
+def _read(file: Path) -> dict[str, Any]:
+    """Read what is remembered; nothing if the file is missing, damaged or another version's."""
     try:
         digest, _, content = file.read_bytes().partition(b"\n")
         content = content.removesuffix(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != digest:
-            return {}, {}, [], []
+            return {}
         memory = json.loads(content)
     except (OSError, ValueError, RecursionError):
-        return {}, {}, [], []
-    if not isinstance(memory, dict) or memory.get("made_by") != _maker():
-        return {}, {}, [], []
-    return memory["checkpoints"], memory["refused"], memory["told"], memory["untold"]
+        return {}
+    of_this_version = isinstance(memory, dict) and memory.get("made_by") == _maker()
+    return memory if of_this_version else {}
