@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from transformers import AutoModel, AutoTokenizer
 
 import attnstore
 from attnstore.capture.blocks import BlockWorker
+from attnstore.capture.moved_arrays import MovedSink
+from attnstore.capture.sink import Buffer, Sink
 from attnstore.capture.statistics import Marks, measure
 from attnstore.errors import CaptureError, DatasetError, ModelError, UsageError
 from attnstore.statistics import NAMES
@@ -418,3 +422,43 @@ def test_one_input_whose_maps_are_no_distributions_is_named(tmp_path: Path, bert
     with attnstore.open(tmp_path / "store") as store:
         assert store.runs().select("state", "stored").row(0) == ("planned", 0)
         assert store.sql("SELECT count(*) FROM maps").item() == 0
+
+
+def test_nothing_of_a_block_waits_for_the_garbage_collector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its buffers and arrays go when they are stored: memory does not grow with the number of blocks and runs."""
+    shrink(monkeypatch)
+    made: list[weakref.ref[Any]] = []
+
+    def kept(kind: type, name: str) -> None:
+        begin = getattr(kind, name)
+
+        def method(*arguments: Any) -> Any:
+            value = begin(*arguments)
+            made.append(weakref.ref(value if value is not None else arguments[0]))
+            return value
+
+        monkeypatch.setattr(kind, name, method)
+
+    kept(MovedSink, "__init__")
+    kept(Sink, "__init__")
+    buffers = Buffer.make
+
+    def make(*arguments: Any) -> Buffer:
+        buffer = buffers(*arguments)
+        made.append(weakref.ref(buffer.maps))
+        return buffer
+
+    monkeypatch.setattr(Buffer, "make", make)
+    model = tiny.make(tmp_path / "m", "bert")
+    texts = write_texts(tmp_path / "t.jsonl", 40)
+    gc.collect()
+    gc.disable()
+    try:
+        attnstore.ingest(tmp_path / "s", str(model), str(texts), max_length=32)
+        left = [ref() for ref in made if ref() is not None]
+    finally:
+        gc.enable()
+    assert len(made) > 6
+    assert left == []

@@ -125,8 +125,13 @@ class BlockWorker:
         self._committing = threading.Lock()
 
     def close(self) -> None:
-        """End the threads of forward passes."""
+        """End the threads of forward passes, and let the buffers go; another block makes them again."""
         self._threads.close()
+        n_free = self._free.qsize()
+        for _ in range(n_free):
+            self._free.get()
+        for _ in range(n_free):
+            self._free.put(None)
 
     def store(self, unit: Unit) -> Stored:
         """Compute and commit one block; callable from any number of threads at once.

@@ -46,9 +46,10 @@ class MovedSink:
         had = capturer.projections
         self.norms = None if had.without else self._empty(len(heads))
         self.mixing = None if had.without_mixing else self._empty(MIXING_PARTS)
-        self.listener = self._listen()
 
-    def _listen(self) -> Listener:
+    @property
+    def listener(self) -> Listener:
+        """What a forward pass hands its numbers to; made anew, as one kept here would hold the arrays in a circle."""
         return Listener(
             self._layers,
             None if self.norms is None else self.take_norms,
@@ -69,7 +70,6 @@ class MovedSink:
     def over(self, batch: slice) -> MovedSink:
         """Return a sink into the same arrays for one pass, beside passes in other threads."""
         other = copy.copy(self)
-        other.listener = other._listen()
         other.begin(batch)
         return other
 
@@ -113,8 +113,12 @@ class Comparison:
 
     def __init__(self, sink: MovedSink, tokens: slice) -> None:
         self._sink, self._tokens, self.off = sink, tokens, 0.0
-        inner = sink.listener
-        self.listener = Listener(
+
+    @property
+    def listener(self) -> Listener:
+        """What the pass over the input alone hands its numbers to."""
+        inner = self._sink.listener
+        return Listener(
             inner.layers,
             None if inner.on_norms is None else self._norms,
             None if inner.on_mixing is None else self._mixing,
