@@ -882,7 +882,7 @@ def test_same_store_gives_the_same_bytes(
 
 def test_commands_of_the_page_run(written: report.Report, root: Path) -> None:
     """Each line under a figure is a command that gives rows."""
-    blocks = re.findall(r'<pre class="wide">(.*?)</pre>', written.page.read_text(), re.DOTALL)
+    blocks = re.findall(r'<pre class="wide"[^>]*>(.*?)</pre>', written.page.read_text(), re.DOTALL)
     commands = {line for block in blocks for line in unescape(block).splitlines()}
     assert len(commands) > len(NAMES)
     for command in commands:
