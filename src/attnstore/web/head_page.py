@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import polars as pl
@@ -30,10 +31,14 @@ def head_page(site: Site, request: Request) -> Response:
     layer, head = head_of(run, request)
     query = dict(request.query_params)
     by = _measure(query)
-    rows = measures.statistics(store, run["run"], (layer, head))
-    band = measures.of_random_weights(store, run["run"], (layer, head))
-    effects = head_sentences.disabled(site, run, layer, head)
-    values, ends = _values(site, run, layer, head, by), _typical(site, run, layer, head)
+    with ThreadPoolExecutor(2) as pool:  # the questions that take longest, beside the others
+        said = pool.submit(head_sentences.kind, site, run["run"], layer, head)
+        typical = pool.submit(_typical, site, run, layer, head)
+        rows = measures.statistics(store, run["run"], (layer, head))
+        band = measures.of_random_weights(store, run["run"], (layer, head))
+        effects = head_sentences.disabled(site, run, layer, head)
+        values, ends = _values(site, run, layer, head, by), typical.result()
+        said.result()  # `head_sentences` finds the answer in memory
     strongest = values.head(STRONGEST).rename({by: "value"})
     texts = with_texts(site, run, {"strongest": strongest, **ends})
     about = {
