@@ -256,7 +256,9 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.mark.parametrize("text", SOUGHT)
 def test_words_with_marks_inside_are_found(marked: Browser, text: str, kind: str) -> None:
     """However a tokenizer splits them: the tokens of every letter that is asked for."""
-    word = text if text.startswith('"') else f'"{text}"'  # negation is annotated: isn't is a name, too
+    word = (
+        text if text.startswith('"') else f'"{text}"'
+    )  # negation is annotated: isn't is a name, too
     rows = _found(marked, f"{word} > 0 run:{kind}/marked")
     found = {(r["example"], r["to_positions"]) for r in rows}
     expected = set()
