@@ -9,7 +9,6 @@ steps are done all the same.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ from attnstore.errors import AttnstoreError, BusyError, CaptureError, ModelError
 from attnstore.job import Progress, Runner, in_process, silent
 from attnstore.paper import report
 from attnstore.paper.report import Step
-from attnstore.storage import fragments, index, location, locks
+from attnstore.storage import fragments, index, index_listing, location, locks
 from attnstore.storage.backend import Backend
 from attnstore.store import Store
 
@@ -329,18 +328,13 @@ class _Refresh:
             return
         folder = self.declared.path(self.declared.report)
         page = folder / report.PAGE
-        listed = _digest(self.backend)  # before: what is committed meanwhile is not on the page
+        # Before: what is committed meanwhile is not on the page.
+        listed = index_listing.fingerprint(self.backend, "")
         if not page.exists() or Seen(self.backend).reported.get(str(page)) != listed:
             self._step("report", lambda: report.write(store, folder))
             self._remember(lambda seen: seen.reported.update({str(page): listed}))
             self._report_line(f"The report: {page}")
         self.outcome.page = page
-
-
-def _digest(backend: Backend) -> str:
-    """Return what tells one state of a store's fragments from another."""
-    listed = sorted((f.path, f.modified) for f in fragments.listing(backend))
-    return hashlib.sha256(repr(listed).encode()).hexdigest()
 
 
 def _lasting(pair: Pair, error: Exception) -> bool:

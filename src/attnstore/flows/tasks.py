@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from functools import cache
 from typing import Any
 
@@ -120,7 +120,7 @@ def _take(
         for future in futures:
             _cancel(future)
         for future in futures:
-            with contextlib.suppress(Exception, CancelledError):  # the first error is raised
+            with contextlib.suppress(Exception):  # the first error is raised
                 future.wait()
         raise
 

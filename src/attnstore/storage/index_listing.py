@@ -23,7 +23,7 @@ def fingerprint(backend: Backend, stamp: str) -> str:
 
     Args:
         backend: The store.
-        stamp: The seal of its index.
+        stamp: The seal of its index; empty for the state of the fragments alone.
     """
     listed = (f for f in backend.files(fragments.FOLDER) if f.path.endswith(".parquet"))
     rows = sorted((f.path, f.bytes, f.modified) for f in listed)
